@@ -1,0 +1,31 @@
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: run test check clean
+
+run: .venv/core ## the thesis's table on the MNIST test set, from the shipped weights
+	$(BIN)/carso reproduce thesis --pretrained --out out/thesis
+
+test: .venv/dev ## the test suite
+	$(BIN)/pytest
+
+check: .venv/dev ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/core: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) -e .
+	touch $@
+
+.venv/dev: .venv/core
+	$(PIP) -e .[dev]
+	$(PIP) --no-deps torchattacks==3.5.1
+	touch $@
+
+clean:
+	rm -rf .venv out

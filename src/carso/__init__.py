@@ -1,0 +1,37 @@
+"""CARSO: Counter-Adversarial Recall of Synthetic Observations."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from carso import attacks, data
+    from carso.defence import CARSO
+    from carso.errors import CarsoError
+    from carso.purifier import Purifier
+    from carso.representation import Representation
+    from carso.types import Budget
+    from carso.weights import load
+
+__all__ = ["CARSO", "Budget", "CarsoError", "Purifier", "Representation", "attacks", "data", "load"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CARSO": "carso.defence",
+    "Budget": "carso.types",
+    "CarsoError": "carso.errors",
+    "Purifier": "carso.purifier",
+    "Representation": "carso.representation",
+    "load": "carso.weights",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in __all__:
+        return import_module(f"carso.{name}")
+    raise AttributeError(f"module 'carso' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

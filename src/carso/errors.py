@@ -1,0 +1,25 @@
+"""The errors that a user can mend; the command line prints them in one line and exits with status 2."""
+
+
+class CarsoError(Exception):
+    """Something in the input is wrong; the message names it and says what to do."""
+
+
+class DataError(CarsoError):
+    """A dataset, image or file of images cannot be used."""
+
+
+class ModelError(CarsoError):
+    """A classifier, layer or defence does not honour the contract."""
+
+
+class RecipeError(CarsoError):
+    """A recipe has an unknown, mistyped or contradictory field."""
+
+
+class WeightsError(CarsoError):
+    """A weights file is missing, truncated or belongs to something else."""
+
+
+class RunError(CarsoError):
+    """An output folder cannot be used for this run."""
