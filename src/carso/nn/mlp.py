@@ -1,0 +1,63 @@
+"""The thesis's fully connected classifier N.
+
+    x -> standardise -> flatten -> [Linear -> Mish -> BatchNorm -> Dropout] x 2 -> Linear -> logits
+
+with 784-200-80-10 neurons. The representation r(x) of the thesis is the 200 + 80 activations after Mish and the 10 outputs.
+
+`output="mish-log-softmax"` appends what the published experiment code did to the logits: Mish, then LogSoftmax. Mish
+keeps every logit above -0.31, so the softmax of a confident answer saturates and the loss gradient fades: robustness to
+gradient attacks then looks better than it is (masked gradients).
+
+Source: E. Ballarin, MSc thesis, University of Trieste, 2022, section 3.3, and its published experiment code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import nn
+
+from carso.nn.standardise import Standardise
+
+Output = Literal["logits", "mish-log-softmax"]
+
+
+class MLP(nn.Sequential):
+    """A fully connected classifier of images.
+
+    Args:
+        shape: (C, H, W) of the images.
+        hidden: neurons of each hidden layer.
+        classes: number of classes.
+        dropout: probability of zeroing a hidden activation in training.
+        mean: of the training images, per channel.
+        std: of the training images, per channel.
+        output: plain logits, or the published code's Mish and LogSoftmax on top of them.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (1, 28, 28),
+        hidden: Sequence[int] = (200, 80),
+        classes: int = 10,
+        dropout: float = 0.15,
+        mean: Sequence[float] = (0.1307,),
+        std: Sequence[float] = (0.3081,),
+        output: Output = "logits",
+    ) -> None:
+        layers: OrderedDict[str, nn.Module] = OrderedDict(standardise=Standardise(mean, std), flatten=nn.Flatten())
+        width = math.prod(shape)
+        for i, neurons in enumerate(hidden, start=1):
+            layers[f"linear{i}"] = nn.Linear(width, neurons)
+            layers[f"mish{i}"] = nn.Mish()
+            layers[f"norm{i}"] = nn.BatchNorm1d(neurons)
+            layers[f"dropout{i}"] = nn.Dropout(dropout)
+            width = neurons
+        layers["logits"] = nn.Linear(width, classes)
+        if output == "mish-log-softmax":
+            layers["mish_logits"] = nn.Mish()
+            layers["log_softmax"] = nn.LogSoftmax(dim=1)
+        super().__init__(layers)
