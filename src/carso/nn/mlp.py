@@ -2,7 +2,8 @@
 
     x -> standardise -> flatten -> [Linear -> Mish -> BatchNorm -> Dropout] x 2 -> Linear -> logits
 
-with 784-200-80-10 neurons. The representation r(x) of the thesis is the 200 + 80 activations after Mish and the 10 outputs.
+with 784-200-80-10 neurons. The representation r(x) of the thesis is the 200 + 80 activations after Mish and the
+10 outputs.
 
 `output="mish-log-softmax"` appends what the published experiment code did to the logits: Mish, then LogSoftmax. Mish
 keeps every logit above -0.31, so the softmax of a confident answer saturates and the loss gradient fades: robustness to
