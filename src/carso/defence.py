@@ -1,0 +1,166 @@
+"""CARSO: Counter-Adversarial Recall of Synthetic Observations.
+
+    r   = representation of x in the adversarially trained classifier N
+    c   = R(r)                                   the code
+    x_k = D(z_k, c),  z_k ~ N(0, I)              K recalled, purified candidates
+    y   = mode over k of argmax N(x_k)           the vote
+
+Source: E. Ballarin, MSc thesis, University of Trieste, 2022, chapter 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from carso import vote
+from carso.checks import check_images
+from carso.errors import ModelError
+from carso.nn.modes import evaluating
+from carso.purifier import Purifier
+from carso.recall import classify, draw, poll, recall
+from carso.representation import Representation, check_classifier
+from carso.types import CandidateLogits, Candidates, Codes, Counts, Images, Labels, Latents, Logits
+from carso.vote import Rule, Stop, Tally
+
+IMAGES_AT_A_TIME = 1024
+
+
+class CARSO(nn.Module):
+    """A classifier behind its purifier.
+
+    Args:
+        classifier: N, any module from images (B, C, H, W) in [0, 1] to logits (B, classes).
+        purifier: a trained `Purifier` of N's representation.
+        layers: whose activations make the representation, as for `Representation`; those the purifier was trained with.
+        samples: K, the candidates per image.
+        rule: how the candidates' answers become one: "mode", "mean" or "exponential" (see `carso.vote`).
+        stop: when the mode may stop before K: "never", "exact" (same answer) or "confident" (same but for `error`).
+        error: bound on the probability, per image, that the confident stop picks another class than unlimited sampling.
+
+    Raises:
+        ModelError: if the classifier breaks the contract, or the purifier was made for other neurons or images.
+    """
+
+    def __init__(
+        self,
+        classifier: nn.Module,
+        purifier: Purifier,
+        layers: Sequence[str] | None = None,
+        samples: int = 1500,
+        *,
+        rule: Rule = "mode",
+        stop: Stop = "confident",
+        error: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, not {samples}")
+        if not 0 < error < 1:
+            raise ValueError(f"error must be between 0 and 1, not {error}")
+        self.classifier = classifier
+        self.purifier = purifier
+        self.samples = samples
+        self.rule: Rule = rule
+        self.stop: Stop = stop
+        self.error = error
+        self.classes = check_classifier(classifier, purifier.shape)
+        self.representation = Representation(classifier, layers)
+        self._check_neurons()
+        self.eval()
+
+    def forward(self, images: Images, generator: torch.Generator | None = None) -> Logits:
+        """One score per class (B, classes): vote shares, or probabilities under another rule. It has no gradient.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            generator: source of the latents; `None` for torch's own. A seed gives one answer, whatever the batch.
+        """
+        if self.rule == "mode":
+            return self.poll(images, generator=generator).shares
+        aggregate = {"mean": vote.mean_probability, "exponential": vote.exponential}[self.rule]
+        latents = self.latents(generator=generator)
+        with torch.no_grad():
+            return torch.cat([aggregate(self.logits(some, latents=latents)) for some in images.split(2)])
+
+    def predict(self, images: Images, generator: torch.Generator | None = None) -> Labels:
+        """The elected class (B,) of each image."""
+        if self.rule == "mode":
+            return self.poll(images, generator=generator).winners
+        return self(images, generator).argmax(1)
+
+    def votes(self, images: Images, generator: torch.Generator | None = None) -> Counts:
+        """Votes per class (B, classes) of all K candidates, without an early stop; each row sums to K."""
+        return self.poll(images, stop="never", generator=generator).counts
+
+    def poll(
+        self,
+        images: Images,
+        samples: int | None = None,
+        stop: Stop | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tally:
+        """The vote with its circumstances: counts (B, classes) and samples used (B,)."""
+        check_images(images, self.purifier.shape)
+        latents = self.latents(samples, generator)
+        with torch.no_grad(), evaluating(self.classifier), evaluating(self.purifier):
+            tallies = [
+                poll(self.classifier, self.purifier, latents, self.codes(some), stop or self.stop, self.error)
+                for some in images.split(IMAGES_AT_A_TIME)
+            ]
+        return Tally(torch.cat([t.counts for t in tallies]), torch.cat([t.samples for t in tallies]))
+
+    def codes(self, images: Images) -> Codes:
+        """c (B, code) of images (B, C, H, W), differentiable in them."""
+        _, representations = self.representation(images)
+        with evaluating(self.purifier):
+            return self.purifier.compress(representations)
+
+    def latents(self, samples: int | None = None, generator: torch.Generator | None = None) -> Latents:
+        """Fresh z (K, latent) from N(0, I)."""
+        device = next(self.purifier.parameters()).device
+        return draw(self.samples if samples is None else samples, self.purifier, generator, device)
+
+    def recall(
+        self,
+        images: Images,
+        samples: int = 1,
+        *,
+        latents: Latents | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Candidates:
+        """Purified candidates (B, K, C, H, W), differentiable in the images.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            samples: K, with fresh latents each call.
+            latents: z (K, latent) to use instead of fresh ones.
+            generator: source of the fresh latents.
+        """
+        check_images(images, self.purifier.shape)
+        z = self.latents(samples, generator) if latents is None else latents
+        with evaluating(self.purifier):
+            return recall(self.purifier, z, self.codes(images))
+
+    def logits(self, images: Images, samples: int = 1, **options: Any) -> CandidateLogits:
+        """N's logits (B, K, classes) on recalled candidates, differentiable in the images; options as for `recall`."""
+        candidates = self.recall(images, samples, **options)
+        with evaluating(self.classifier):
+            return classify(self.classifier, candidates)
+
+    def surrogate(self, images: Images, samples: int = 1, **options: Any) -> Logits:
+        """What an attacker differentiates: log-probabilities (B, classes) averaged over K candidates."""
+        return self.logits(images, samples, **options).log_softmax(2).mean(1)
+
+    def _check_neurons(self) -> None:
+        probe = torch.zeros(1, *self.purifier.shape, device=next(self.purifier.parameters()).device)
+        sizes = self.representation.sizes(probe)
+        if sum(sizes.values()) != self.purifier.neurons:
+            listed = ", ".join(f"{layer} {size}" for layer, size in sizes.items())
+            raise ModelError(
+                f"the purifier was made for {self.purifier.neurons} neurons, these layers have {sum(sizes.values())} "
+                f"({listed}); pass the `layers` it was trained with"
+            )

@@ -1,0 +1,152 @@
+"""The purifier: a conditional variational autoencoder of clean images given the classifier's representation.
+
+    c = R(r)                      representation pre-encoder: r(x) -> code
+    q(z | x, c) = N(mu, sigma^2)  encoder: [I(x), c] -> mean and log-variance, I being the image pre-encoder
+    x_hat = D(z, c)               decoder: [z, c] -> a clean image
+    ELBO = -BCE(x_hat, x_clean) - KL(q(z | x, c) || N(0, I))
+
+x is clean or attacked, x_clean always clean, BCE summed over pixels. At inference I and q are dropped and z ~ N(0, I).
+
+Sources: thesis, sections 3.2.3 and 3.3; Kingma and Welling, Auto-encoding variational Bayes, 2014; Sohn, Lee and Yan,
+Learning structured output representation using deep conditional generative models, 2015.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from carso.types import Codes, Images, Representations
+
+Moments = Float[Tensor, "batch latent"]
+Sizing = Literal["published", "interpolated"]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Neurons of every layer of the purifier after its input; the last of the first two are the compressed sizes."""
+
+    image: tuple[int, ...]
+    representation: tuple[int, ...]
+    encoder: tuple[int, ...]
+    decoder: tuple[int, ...]
+
+    @classmethod
+    def published(cls, pixels: int, neurons: int, latent: int) -> Widths:
+        """The sizes of the published experiment code, scaled to other images and classifiers.
+
+        For 784 pixels, 290 neurons and 36 latents: 784-490-196, 290-174-58, 254-199-145, 94-1244-1014-784.
+        Compressed sizes are capped at 512 (image) and 256 (code), which keeps convolutional representations affordable.
+        """
+        image, code = min(pixels // 4, 512), max(1, min(neurons // 5, 256))
+        joint = image + code
+        heads = (joint + latent) // 2
+        wide = round(pixels * 1244 / 784)
+        return cls(
+            image=(min((pixels + image) // 2, 1024), image),
+            representation=(min((neurons + code) // 2, 1024), code),
+            encoder=((joint + heads) // 2, heads),
+            decoder=(wide, (wide + pixels) // 2),
+        )
+
+    @classmethod
+    def interpolated(cls, pixels: int, neurons: int, latent: int) -> Widths:
+        """The sizes of the thesis's text: two hidden layers each, spaced evenly between input and output."""
+        image, code = min(pixels // 4, 512), max(1, min(neurons // 5, 256))
+        joint = image + code
+        heads = (joint + latent) // 2
+        return cls(
+            image=(*_between(pixels, image), image),
+            representation=(*_between(neurons, code), code),
+            encoder=((joint + heads) // 2, heads),
+            decoder=_between(latent + code, pixels),
+        )
+
+
+def _between(start: int, end: int) -> tuple[int, int]:
+    return round(start + (end - start) / 3), round(start + 2 * (end - start) / 3)
+
+
+class Purifier(nn.Module):
+    """The conditional VAE.
+
+    Args:
+        shape: (C, H, W) of the images.
+        neurons: length of the representation.
+        latent: dimension of z.
+        widths: layer sizes, or the name of a rule for them.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], neurons: int, latent: int = 36, widths: Widths | Sizing = "published"
+    ) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.neurons = neurons
+        self.latent = latent
+        pixels = math.prod(shape)
+        self.widths = getattr(Widths, widths)(pixels, neurons, latent) if isinstance(widths, str) else widths
+        image, code = self.widths.image[-1], self.widths.representation[-1]
+        self.image_encoder = _perceptron((pixels, *self.widths.image), nn.Sigmoid())
+        self.representation_encoder = _perceptron((neurons, *self.widths.representation), nn.Sigmoid())
+        self.encoder = _perceptron((image + code, *self.widths.encoder), nn.Tanh())
+        self.mean = nn.Linear(self.widths.encoder[-1], latent)
+        self.log_variance = nn.Linear(self.widths.encoder[-1], latent)
+        self.decoder = _perceptron((latent + code, *self.widths.decoder, pixels), nn.Sigmoid(), bare_last_hidden=True)
+
+    @property
+    def code(self) -> int:
+        """Dimension of c."""
+        return self.widths.representation[-1]
+
+    def compress(self, representations: Representations) -> Codes:
+        """R: representations (B, neurons) to codes (B, code) in (0, 1)."""
+        codes: Tensor = self.representation_encoder(representations)
+        return codes
+
+    def encode(self, images: Images, codes: Codes) -> tuple[Moments, Moments]:
+        """Mean and log-variance, each (B, latent), of q(z | x, c) for images (B, C, H, W), clean or attacked."""
+        hidden = self.encoder(torch.cat([self.image_encoder(images.flatten(1)), codes], dim=1))
+        return self.mean(hidden), self.log_variance(hidden)
+
+    def decode(self, latents: Moments, codes: Codes) -> Images:
+        """D: one latent (B, latent) per code (B, code) to images (B, C, H, W) in (0, 1)."""
+        pixels: Tensor = self.decoder(torch.cat([latents, codes], dim=1))
+        return pixels.view(-1, *self.shape)
+
+    def forward(
+        self, images: Images, representations: Representations, generator: torch.Generator | None = None
+    ) -> tuple[Images, Moments, Moments]:
+        """Reconstructions (B, C, H, W) from one latent of q each, with its mean and log-variance (B, latent)."""
+        codes = self.compress(representations)
+        mean, log_variance = self.encode(images, codes)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return self.decode(mean + noise * (log_variance / 2).exp(), codes), mean, log_variance
+
+
+def _perceptron(sizes: Sequence[int], last: nn.Module, bare_last_hidden: bool = False) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    hidden = list(pairwise(sizes))[:-1]
+    for i, (inputs, outputs) in enumerate(hidden):
+        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.1)]
+        if not (bare_last_hidden and i == len(hidden) - 1):
+            layers.append(nn.BatchNorm1d(outputs))
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]), last)
+
+
+def reconstruction_loss(reconstructions: Images, clean: Images) -> Float[Tensor, " batch"]:
+    """Binary cross-entropy of each image, summed over its pixels, in nats."""
+    return F.binary_cross_entropy(reconstructions, clean, reduction="none").flatten(1).sum(1)
+
+
+def kl_divergence(mean: Moments, log_variance: Moments) -> Float[Tensor, " batch"]:
+    """KL(N(mean, e^log_variance) || N(0, I)) of each image, in nats."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)

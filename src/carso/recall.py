@@ -1,0 +1,84 @@
+"""Recall: from codes to purified candidates, and to their classes.
+
+    x_ik = D(z_k, c_i)        z_k ~ N(0, I), k = 1..K, shared by the images i of one call
+
+The first layer of D is linear in [z, c], so W [z_k, c_i] + b = W_z z_k + (W_c c_i + b): the latents' part is computed
+once for all images and the codes' part once for all latents, and only their sum is formed K times.
+
+Source: thesis, section 3.2.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from carso.purifier import Purifier
+from carso.types import Candidates, Classifier, Codes, Counts, Latents
+from carso.vote import Stop, Tally, count, settled
+
+ROWS = 4096
+"""Candidates decoded at a time: enough to keep the processor busy, few enough to bound the memory."""
+
+
+def draw(samples: int, purifier: Purifier, generator: torch.Generator | None, device: torch.device) -> Latents:
+    """K latents (K, latent) from N(0, I), drawn where the generator lives and moved to `device`."""
+    source = device if generator is None else generator.device
+    return torch.randn(samples, purifier.latent, generator=generator, device=source).to(device)
+
+
+def recall(purifier: Purifier, latents: Latents, codes: Codes) -> Candidates:
+    """Candidates (B, K, C, H, W) in (0, 1): every latent (K, latent) with every code (B, code); differentiable in both."""
+    first = purifier.decoder[0]
+    assert isinstance(first, nn.Linear)
+    from_latents = F.linear(latents, first.weight[:, : purifier.latent])
+    from_codes = F.linear(codes, first.weight[:, purifier.latent :], first.bias)
+    hidden = (from_codes.unsqueeze(1) + from_latents).flatten(0, 1)
+    pixels: Tensor = purifier.decoder[1:](hidden)
+    return pixels.view(len(codes), len(latents), *purifier.shape)
+
+
+def classify(classifier: Classifier, candidates: Candidates) -> Tensor:
+    """Logits (B, K, classes) of candidates (B, K, C, H, W)."""
+    logits = classifier(candidates.flatten(0, 1))
+    return logits.view(*candidates.shape[:2], -1)
+
+
+def poll(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes, stop: Stop, error: float) -> Tally:
+    """Vote of the candidates of each code (B, code), in rounds, until `vote.settled` or the latents are used up."""
+    samples = len(latents)
+    open_ = torch.arange(len(codes), device=codes.device)
+    used = torch.full((len(codes),), samples, dtype=torch.long, device=codes.device)
+    counts: Counts | None = None
+    for start, end in rounds(samples, stop):
+        votes = _votes(classifier, purifier, latents[start:end], codes[open_])
+        counts = votes if counts is None else counts.index_add(0, open_, votes)
+        decided = settled(counts[open_], end, samples, stop, error)
+        used[open_[decided]] = end
+        open_ = open_[~decided]
+        if len(open_) == 0:
+            break
+    assert counts is not None
+    return Tally(counts, used)
+
+
+def rounds(samples: int, stop: Stop) -> Iterator[tuple[int, int]]:
+    """Intervals of sample indices between two looks at the tally, the first as long as a unanimous vote needs."""
+    first, growth = {"never": (samples, 1.0), "exact": (samples // 2 + 1, 1.06), "confident": (20, 1.25)}[stop]
+    start, end = 0, min(first, samples)
+    while start < samples:
+        yield start, end
+        start, end = end, min(samples, max(end + 5, round(end * growth)))
+
+
+def _votes(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Counts:
+    images = max(1, ROWS // len(latents))
+    return torch.cat([_votes_of_few(classifier, purifier, latents, some) for some in codes.split(images)])
+
+
+def _votes_of_few(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Counts:
+    votes = [count(classify(classifier, recall(purifier, some, codes))) for some in latents.split(ROWS)]
+    return torch.stack(votes).sum(0)

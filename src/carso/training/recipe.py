@@ -1,0 +1,221 @@
+"""A recipe: one experiment as data, from the classifier's layers to the purifier's attacks.
+
+Recipes are YAML. Every field has a type and most have a default; unknown, mistyped and contradictory fields are refused
+with the line on which they stand. The resolved recipe, defaults included, is saved beside the weights.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from carso.errors import RecipeError
+from carso.types import Budget, Norm
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class AttackSpec(_Strict):
+    """One attack of a training mixture."""
+
+    attack: Literal["fgsm", "pgd"]
+    eps: Annotated[float, Field(gt=0, le=10)]
+    norm: Norm = "Linf"
+    steps: Positive = 40
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    directed_at: Literal["classifier", "defence"] = "classifier"
+
+    @property
+    def budget(self) -> Budget:
+        """Its ball."""
+        return Budget(self.norm, self.eps)
+
+
+class Schedule(_Strict):
+    """How a network is optimised.
+
+    `rate` is the peak learning rate. "plateau" multiplies it by `factor` when the loss has not fallen for `patience`
+    epochs (thesis); "cosine" warms up linearly over `warmup` of the steps, then follows half a cosine to zero.
+    `average` is the decay per step of an exponential moving average of the weights, 0 for none.
+    """
+
+    epochs: Positive
+    batch: Positive = 256
+    rate: Annotated[float, Field(gt=0)]
+    shape: Literal["cosine", "plateau"] = "cosine"
+    warmup: Fraction = 0.05
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    patience: Positive = 10
+    average: Fraction = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ClassifierSpec(_Strict):
+    """N's architecture: an `carso.nn.MLP`, or a function of the user's that returns a trained module."""
+
+    hidden: tuple[Positive, ...] = (200, 80)
+    dropout: Fraction = 0.15
+    output: Literal["logits", "mish-log-softmax"] = "logits"
+    factory: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+
+
+class ClassifierTraining(Schedule):
+    """Stage 1.
+
+    `mixing`: "parts" splits each batch evenly over clean images and the attacks; "steps" takes one optimiser step for the
+    clean batch and one for each attack on the whole of it, as the published code does.
+    """
+
+    attacks: tuple[AttackSpec, ...] = ()
+    mixing: Literal["parts", "steps"] = "parts"
+
+
+class PurifierSpec(_Strict):
+    """The conditional VAE's architecture and what it reads of N."""
+
+    latent: Positive = 36
+    widths: Literal["published", "interpolated"] = "published"
+    layers: tuple[str, ...] | None = None
+
+
+class PurifierTraining(Schedule):
+    """Stage 2.
+
+    `feed`: "fresh" attacks every batch anew, "cached" attacks the training images once (N is frozen, so that loses only
+    the random starts), "pairs" reads ready-made (attacked, clean) images from the file `pairs`.
+    `labels`: what the attacks attack, N's own prediction on the clean image or the "true" label.
+    `consistency`: weight of the cross-entropy of N on a recalled sample, against the same labels.
+    """
+
+    attacks: tuple[AttackSpec, ...] = ()
+    mixing: Literal["parts", "steps"] = "steps"
+    feed: Literal["fresh", "cached", "pairs"] = "cached"
+    pairs: str | None = None
+    labels: Literal["predicted", "true"] = "predicted"
+    kl_weight: Annotated[float, Field(ge=0)] = 1.0
+    kl_warmup: Fraction = 0.0
+    consistency: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _coherent(self) -> PurifierTraining:
+        if (self.feed == "pairs") != (self.pairs is not None):
+            raise ValueError("feed: pairs and the file `pairs` go together")
+        if self.feed == "cached" and any(a.directed_at == "defence" for a in self.attacks):
+            raise ValueError("attacks on the defence change as the purifier learns: use feed: fresh")
+        return self
+
+
+class Recipe(_Strict):
+    """Everything that decides the weights, but for the seed's default."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    data: str = "mnist"
+    seed: Annotated[int, Field(ge=0)] = 0
+    samples: Positive = 1500
+    classifier: ClassifierSpec = ClassifierSpec()
+    undefended: ClassifierTraining | None = None
+    adversarial: ClassifierTraining | None = None
+    purifier: PurifierSpec = PurifierSpec()
+    purification: PurifierTraining
+
+    @property
+    def fingerprint(self) -> str:
+        """A short digest of every field: two recipes train the same weights if it is the same."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+    def to_yaml(self) -> str:
+        """The resolved recipe, defaults included."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def shipped() -> list[str]:
+    """Names of the recipes inside the package."""
+    folder = resources.files("carso") / "recipes"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def read_recipe(source: str | Path) -> Recipe:
+    """A recipe by the name of a shipped one, or from a YAML file.
+
+    Raises:
+        RecipeError: naming the file, the line and the field, and what is wrong with it.
+    """
+    path = Path(source)
+    if path.suffix not in {".yaml", ".yml"} and not path.is_file():
+        return parse_recipe(_shipped_text(str(source)), f"recipe {source}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+    return parse_recipe(text, str(path))
+
+
+def _shipped_text(name: str) -> str:
+    if name not in shipped():
+        near = difflib.get_close_matches(name, shipped(), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise RecipeError(f"no recipe {name!r}; {hint}shipped: {', '.join(shipped())}; or pass a .yaml file")
+    return (resources.files("carso") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def parse_recipe(text: str, source: str) -> Recipe:
+    """A recipe from YAML text; `source` names it in errors."""
+    try:
+        tree, values = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{source} must be a mapping of fields, as in recipes/quick.yaml")
+    try:
+        return Recipe.model_validate(values, strict=False)
+    except ValidationError as error:
+        raise RecipeError("\n".join(_explain(source, tree, e) for e in error.errors())) from error
+
+
+def _explain(source: str, tree: yaml.Node | None, error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"]) or "the recipe"
+    line = _line(tree, error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{source}, line {line}: unknown field {place!r}{_suggest(error['loc'])}"
+    return f"{source}, line {line}: {place}: {error['msg']}, not {error['input']!r}"
+
+
+def _suggest(loc: tuple[int | str, ...]) -> str:
+    model: Any = Recipe
+    for part in loc[:-1]:
+        if isinstance(part, str) and part in getattr(model, "model_fields", {}):
+            model = _model_of(model.model_fields[part].annotation)
+    near = difflib.get_close_matches(str(loc[-1]), list(getattr(model, "model_fields", {})), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _model_of(annotation: Any) -> Any:
+    options = getattr(annotation, "__args__", (annotation,))
+    return next((option for option in options if hasattr(option, "model_fields")), None)
+
+
+def _line(node: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
+    if node is None:
+        return 1
+    line = int(node.start_mark.line) + 1
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == part), None)
+            if found is None:
+                return line
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = int(node.start_mark.line) + 1
+    return line

@@ -1,0 +1,123 @@
+"""The vote: from the classes of K candidates to one answer.
+
+Aggregation rules over candidates i with logits l_i (K, classes):
+
+    mode          v_k = #{i : argmax l_i = k}                        thesis, section 3.2.4
+    mean          v_k = mean_i softmax(l_i)_k
+    exponential   v_k = sum_i exp(l_ik), then a softmax over k        the later CARSO paper
+
+The mode can stop before K samples in two ways.
+
+    exact      The leader's margin exceeds the samples left, so the answer equals that of all K.
+    confident  For the leader A and each rival B, the evidence that A is likelier than B is the martingale
+                   M(a, b) = 2 * integral over p in (1/2, 1) of (2p)^a (2(1-p))^b dp
+               of their counts a and b. Under "A is not likelier than B", P(M ever reaches 1/alpha) <= alpha (Ville).
+               Stopping once M >= (classes - 1) / error against every rival keeps the probability that the answer is not
+               the class that infinitely many samples would elect below `error`, however often one looks.
+
+Sources: Ville, Étude critique de la notion de collectif, 1939; Waudby-Smith, Stark and Ramdas, RiLACS: risk-limiting
+audits via confidence sequences, 2021 (the same test decides when enough paper ballots have been counted).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from carso.types import CandidateLogits, Counts, Labels, Logits
+
+Rule: TypeAlias = Literal["mode", "mean", "exponential"]
+Stop: TypeAlias = Literal["never", "exact", "confident"]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Votes per class (B, classes) and samples drawn per image (B,)."""
+
+    counts: Counts
+    samples: Labels
+
+    @property
+    def winners(self) -> Labels:
+        """The most voted class (B,) of each image; a tie goes to the lowest class."""
+        return mode(self.counts)
+
+    @property
+    def shares(self) -> Logits:
+        """Fraction of the votes (B, classes) that each class got, in [0, 1]."""
+        return self.counts / self.samples.unsqueeze(1)
+
+
+def mode(counts: Counts) -> Labels:
+    """The most voted class (B,) of each row of counts (B, classes); a tie goes to the lowest class."""
+    classes = counts.shape[1]
+    return (counts * classes - torch.arange(classes, device=counts.device)).argmax(1)
+
+
+def count(logits: CandidateLogits) -> Counts:
+    """Votes (B, classes) of candidates with logits (B, K, classes)."""
+    classes = logits.shape[2]
+    return torch.zeros(len(logits), classes, dtype=torch.long, device=logits.device).scatter_add_(
+        1, logits.argmax(2), torch.ones((), dtype=torch.long, device=logits.device).expand(logits.shape[:2])
+    )
+
+
+def mean_probability(logits: CandidateLogits) -> Logits:
+    """Class probabilities (B, classes), averaged over the candidates' logits (B, K, classes)."""
+    return logits.softmax(2).mean(1)
+
+
+def exponential(logits: CandidateLogits) -> Logits:
+    """softmax over k of sum_i exp(l_ik): probabilities (B, classes) that weigh confident candidates most."""
+    return logits.exp().sum(1).softmax(1)
+
+
+def settled(counts: Counts, drawn: int, samples: int, stop: Stop, error: float = 1e-4) -> Bool[Tensor, " batch"]:
+    """Which images (B,) need no further vote.
+
+    Args:
+        counts: votes so far (B, classes).
+        drawn: how many they are per image.
+        samples: K, how many there can be.
+        stop: the rule, as above.
+        error: bound of the confident rule, per image.
+    """
+    if drawn >= samples:
+        return torch.ones(len(counts), dtype=torch.bool, device=counts.device)
+    if stop == "never" or counts.shape[1] < 2:
+        return torch.full((len(counts),), counts.shape[1] < 2, device=counts.device)
+    leader, runner_up = counts.topk(2, dim=1).values.unbind(1)
+    if stop == "exact":
+        return leader - runner_up > samples - drawn
+    needed = votes_needed(samples, (counts.shape[1] - 1) / error).to(counts.device)
+    return leader >= needed[leader + runner_up]
+
+
+@lru_cache(maxsize=16)
+def votes_needed(most: int, evidence: float) -> Int[Tensor, " total"]:
+    """For a leader and a rival with n = 0..most votes between them, the least a with M(a, n - a) >= evidence.
+
+    M falls as b grows at fixed a, so the runner-up is the rival that decides. Where no a is enough, the entry is n + 1.
+    """
+    total = torch.arange(most + 1)
+    enough = log_evidence(most) >= math.log(evidence)
+    return torch.where(enough.any(1), enough.int().argmax(1), total + 1)
+
+
+def log_evidence(most: int) -> Float[Tensor, "total leader"]:
+    """log M(a, n - a) for every n and a up to `most`, -inf where a > n.
+
+    M(a, b) = B(a + 1, b + 1) * sum over j <= a of C(n + 1, j), by the binomial form of the incomplete beta function.
+    """
+    log_factorial = torch.lgamma(torch.arange(1, most + 3, dtype=torch.float64))
+    votes = torch.arange(most + 1)
+    rival = votes.unsqueeze(1) - votes
+    log_beta = log_factorial[votes] + log_factorial[rival.clamp(min=0)] - log_factorial[votes + 1].unsqueeze(1)
+    log_choose = log_factorial[votes + 1].unsqueeze(1) - log_factorial[votes] - log_factorial[(rival + 1).clamp(min=0)]
+    return (log_beta + log_choose.logcumsumexp(1)).masked_fill(rival < 0, -torch.inf)
