@@ -1,0 +1,236 @@
+"""The evaluation: every row's attack on every column, image by image.
+
+    for each row: attack what each column shows of itself, once per distinct target; let every column answer
+
+Each (seed, row, chunk of images) has its own random streams, so a row's figures are the same whichever rows are run
+beside it and however often the run was broken off. With a directory, the records are saved after each row, and a run
+with the same fingerprint goes on from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import carso
+from carso.data.dataset import Dataset
+from carso.errors import DataError, RunError
+from carso.evaluation import gallery, sweep
+from carso.evaluation.columns import Answering, Columns, Defence, Outcome, answer, device_of, exposed, fingerprint
+from carso.evaluation.crafting import Crafting
+from carso.evaluation.environment import environment
+from carso.evaluation.protocol import SWEEP, TABLE, Row, curve
+from carso.evaluation.records import FILE, Gallery, Records, RowRecord, Sweep, read_records
+from carso.evaluation.results import write_results
+from carso.evaluation.streams import stream
+from carso.progress import track
+from carso.vote import Stop
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the figures, besides columns, data and rows.
+
+    Args:
+        n: how many images, from the first; None for all.
+        seed: of every random stream.
+        samples: K, the most votes per image; None for the defence's own.
+        stop: when the vote may stop early; None for the defence's own.
+        curve_images: images behind each point of the accuracy-against-eps curves; 0 for no curves.
+        sweep_images: images behind the accuracy-against-K sweeps, each of which takes all K votes; 0 for no sweeps.
+        chunk: images attacked at a time, which bounds the memory.
+    """
+
+    n: int | None = None
+    seed: int = 0
+    samples: int | None = None
+    stop: Stop | None = None
+    curve_images: int = 1000
+    sweep_images: int = 200
+    chunk: int = 1000
+
+    def __post_init__(self) -> None:
+        for name, least in {"n": 1, "samples": 1, "curve_images": 0, "sweep_images": 0, "chunk": 1}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, not {value}")
+
+
+def evaluate(
+    columns: Columns,
+    dataset: Dataset,
+    rows: Sequence[Row] = TABLE,
+    settings: Settings | None = None,
+    *,
+    recipe: str = "",
+    directory: Path | None = None,
+    curve_rows: Sequence[Row] | None = None,
+    sweep_rows: Sequence[Row] = SWEEP,
+) -> Records:
+    """Evaluate columns under attack.
+
+    Args:
+        columns: the table's columns by name, left to right: classifiers and defences.
+        dataset: labelled images.
+        rows: the attacks.
+        settings: sizes and seed.
+        recipe: the name that `results.json` carries.
+        directory: where `records.safetensors` and `results.json` are kept after each row; None to keep nothing.
+        curve_rows: the points of the accuracy-against-eps curves; None for `protocol.curve()`.
+        sweep_rows: the rows whose accuracy is followed over the number of votes.
+
+    Returns:
+        The records, whose `results()` are the figures.
+
+    Raises:
+        DataError: if the data set has no labels or too few images.
+        RunError: if `directory` holds another run.
+    """
+    settings = settings or Settings()
+    run = _Run(columns, dataset, settings, recipe, directory)
+    run.attack(rows, "rows", len(run.images))
+    run.attack(curve() if curve_rows is None else curve_rows, "curve", min(settings.curve_images, len(run.images)))
+    run.sweep(sweep_rows, min(settings.sweep_images, len(run.images)))
+    run.records.rows = _ordered(run.records.rows, rows)
+    run.save()
+    return run.records
+
+
+class _Run:
+    """One evaluation under way: the data, and the records so far."""
+
+    def __init__(
+        self, columns: Columns, dataset: Dataset, settings: Settings, recipe: str, directory: Path | None
+    ) -> None:
+        self.columns = columns
+        self.settings = settings
+        self.directory = directory
+        self.images, self.labels = _first(dataset, settings.n)
+        self.crafting = Crafting(settings.seed)
+        self.records = Records(
+            recipe=recipe,
+            seed=settings.seed,
+            fingerprint=self._fingerprint(),
+            dataset=dataset.name,
+            classes=[str(name) for name in dataset.classes],
+            environment=environment(),
+            settings=asdict(settings),
+            labels=self.labels.int(),
+        )
+        self._go_on()
+
+    def attack(self, rows: Sequence[Row], part: str, n: int) -> None:
+        """Fill the part "rows" or "curve" of the records, from the first n images."""
+        found: dict[str, RowRecord] = getattr(self.records, part)
+        todo = [row for row in rows if row.key not in found] if n else []
+        plan = [(row, span) for row in todo for span in self._spans(n)]
+        for row, steps in groupby(track(plan, f"{part}: attack and answer"), key=lambda step: step[0]):
+            found[row.key] = self._row(row, (span for _, span in steps), with_gallery=part == "rows")
+            self.save()
+
+    def sweep(self, rows: Sequence[Row], n: int) -> None:
+        """Fill the sweeps of the gallery's column, from the first n images."""
+        name = gallery.subject(self.columns)
+        defence = self.columns[name]
+        if not isinstance(defence, Defence) or n == 0:
+            return
+        todo = [row for row in rows if row.key not in self.records.sweeps]
+        for row in track(todo, "accuracy against the number of votes"):
+            self.records.sweeps[row.key] = self._sweep(row, name, defence, n)
+            self.save()
+
+    def save(self) -> None:
+        """Write what is known so far, if there is a place for it."""
+        if self.directory is not None:
+            self.records.write(self.directory)
+            if self.records.rows:
+                write_results(self.records.results(), self.directory)
+
+    def _row(self, row: Row, spans: Iterator[slice], with_gallery: bool) -> RowRecord:
+        parts: dict[str, list[Outcome]] = {name: [] for name in self.columns}
+        shown: list[Tensor] = []
+        seconds = 0.0
+        for span in spans:
+            began = time.perf_counter()
+            shown.append(self._step(row, span, parts))
+            seconds += time.perf_counter() - began
+        outcomes = {name: Outcome.join(outcome) for name, outcome in parts.items()}
+        record = RowRecord(row=row, outcomes=outcomes, seconds=seconds)
+        if not with_gallery:
+            return record
+        return record.model_copy(update={"gallery": self._gallery(record, torch.cat(shown))})
+
+    def _step(self, row: Row, span: slice, parts: dict[str, list[Outcome]]) -> Tensor:
+        """Add every column's answers to one chunk; return the images that the gallery's column saw."""
+        attacked = {}
+        for name, column in self.columns.items():
+            aim = exposed(column, row.directed_at)
+            if aim not in attacked:
+                attacked[aim] = self._attacked(row, column, span)
+            votes = stream(self.settings.seed, row.key, "vote", span.start)
+            parts[name].append(answer(column, attacked[aim], votes, self.settings.samples, self.settings.stop))
+        return attacked[exposed(self.columns[gallery.subject(self.columns)], row.directed_at)].cpu()
+
+    def _attacked(self, row: Row, column: Answering, span: slice) -> Tensor:
+        images, labels = (part[span].to(device_of(column)) for part in (self.images, self.labels))
+        return self.crafting(row, exposed(column, row.directed_at), images, labels, span.start)
+
+    def _spans(self, n: int) -> list[slice]:
+        return [slice(start, min(start + self.settings.chunk, n)) for start in range(0, n, self.settings.chunk)]
+
+    def _gallery(self, record: RowRecord, attacked: Tensor) -> Gallery:
+        name, rival = gallery.subject(self.columns), gallery.rival(self.columns)
+        draws = stream(self.settings.seed, record.row.key, "gallery")
+        theirs = record.outcomes[rival] if rival else None
+        chosen = gallery.choose(self.records.labels, record.outcomes[name], theirs, draws)
+        return gallery.hang(name, self.columns[name], chosen, self.images, attacked, self.settings.seed)
+
+    def _sweep(self, row: Row, name: str, defence: Defence, n: int) -> Sweep:
+        attacked = torch.cat([self._attacked(row, defence, span) for span in self._spans(n)])
+        samples = sweep.up_to(self.settings.samples or int(getattr(defence, "samples", sweep.SAMPLES[-1])))
+        seed = self.settings.seed
+        predicted = sweep.elected(defence, attacked, samples, lambda k: stream(seed, row.key, "sweep", k))
+        return Sweep(row=row, column=name, samples=torch.tensor(samples), predicted=predicted)
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(json.dumps(asdict(self.settings)).encode() + carso.__version__.encode())
+        for part in (self.images, self.labels):
+            digest.update(part.contiguous().numpy().tobytes())
+        for name, column in self.columns.items():
+            digest.update(f"{name}={fingerprint(column)}".encode())
+        return digest.hexdigest()
+
+    def _go_on(self) -> None:
+        """Take over the records of an earlier run of the same fingerprint."""
+        if self.directory is None or not (self.directory / FILE).exists():
+            return
+        earlier = read_records(self.directory)
+        if earlier.fingerprint != self.records.fingerprint:
+            raise RunError(
+                f"{self.directory}: holds the evaluation of another run (other models, data, seed or settings); "
+                f"choose another folder, or delete {FILE} in it"
+            )
+        for part in ("rows", "curve", "sweeps"):
+            setattr(self.records, part, getattr(earlier, part))
+
+
+def _first(dataset: Dataset, n: int | None) -> tuple[Tensor, Tensor]:
+    if dataset.labels is None:
+        raise DataError(f"{dataset.name}: has no labels, and accuracy needs them")
+    if n is not None and n > len(dataset.images):
+        raise DataError(f"{dataset.name}: has {len(dataset.images)} images, fewer than the {n} asked for; lower n")
+    return dataset.images[:n], dataset.labels[:n]
+
+
+def _ordered(found: dict[str, RowRecord], rows: Sequence[Row]) -> dict[str, RowRecord]:
+    """The rows asked for in their order, then those that were there before."""
+    asked = {row.key: found[row.key] for row in rows}
+    return asked | {key: record for key, record in found.items() if key not in asked}

@@ -1,0 +1,116 @@
+"""The rows of the table, as data: an attack, its budget and options, and what it is directed at.
+
+Thesis protocol: every attack is crafted on the classifier alone (the defended columns share the images crafted on N)
+and handed to each column. That is a transfer threat model with respect to CARSO. `directed_at="defence"` is the other
+one: gradients flow through the whole defence.
+
+The published figures stand beside the rows. Two notes on them: the thesis labels its FGSM L2, but its figures are those
+of the sign attack, so the L2 reading has rows of its own here; and its PGD was weakened by its own classifier, whose
+Mish on the logits saturates the softmax, so its PGD figures are upper bounds.
+
+Source: E. Ballarin, MSc thesis, University of Trieste, 2022, table 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from carso.evaluation.results import COLUMNS, Target
+from carso.types import Budget, Norm
+
+PGD: Mapping[str, Any] = {"steps": 40, "alpha": 0.01, "random_start": True}
+DEEPFOOL: Mapping[str, Any] = {"steps": 50, "overshoot": 0.02}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One attack on the test images.
+
+    Args:
+        attack: "none", or the name of a function of `carso.attacks`.
+        budget: None for the clean row.
+        foreseen: whether the attack, at this budget, was used in training.
+        directed_at: whose gradients the attack follows: the classifier's, or those of the whole defence.
+        options: further arguments of the attack.
+        eot: candidates over which a defence's surrogate averages each gradient (expectation over transformation).
+        thesis: the published accuracy of each column, in percent, or None where the thesis has no such row.
+    """
+
+    attack: str
+    budget: Budget | None = None
+    foreseen: bool = False
+    directed_at: Target = "classifier"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    eot: int = 1
+    thesis: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.attack == "none") != (self.budget is None):
+            raise ValueError(f"attack {self.attack!r} with budget {self.budget}: only 'none' has no budget")
+
+    @property
+    def norm(self) -> Norm | None:
+        """The norm of the budget; None for the clean row."""
+        return self.budget.norm if self.budget else None
+
+    @property
+    def eps(self) -> float:
+        """The radius of the budget; 0 for the clean row."""
+        return self.budget.eps if self.budget else 0.0
+
+    @property
+    def key(self) -> str:
+        """What tells this row from every other one, whatever it is listed beside."""
+        settings = dict(self.options) | ({"eot": self.eot} if self.directed_at == "defence" else {})
+        options = ",".join(f"{name}={value}" for name, value in sorted(settings.items()))
+        parts = (self.attack, self.norm, f"{self.eps:g}", self.directed_at, options)
+        return "-".join(str(part) for part in parts if part)
+
+
+def _published(*figures: float) -> dict[str, float]:
+    return dict(zip(COLUMNS, figures, strict=True))
+
+
+def _linf(attack: str, eps: float, thesis: dict[str, float], foreseen: bool = False, **options: Any) -> Row:
+    return Row(attack, Budget("Linf", eps), foreseen, options=options, thesis=thesis)
+
+
+THESIS: tuple[Row, ...] = (
+    Row("none", foreseen=True, thesis=_published(98.40, 97.17, 96.72)),
+    _linf("fgsm", 0.15, _published(12.09, 91.89, 93.62), foreseen=True),
+    _linf("fgsm", 0.30, _published(1.21, 76.94, 86.43), foreseen=True),
+    _linf("fgsm", 0.50, _published(1.00, 12.29, 13.59)),
+    _linf("pgd", 0.15, _published(1.60, 90.54, 93.44), foreseen=True, **PGD),
+    _linf("pgd", 0.30, _published(6.85, 71.26, 86.27), foreseen=True, **PGD),
+    _linf("pgd", 0.50, _published(20.66, 11.67, 38.38), **PGD),
+    _linf("deepfool", 0.15, _published(0.66, 90.25, 95.06), **DEEPFOOL),
+    _linf("deepfool", 0.30, _published(0.00, 60.54, 93.31), **DEEPFOOL),
+    _linf("deepfool", 0.50, _published(0.00, 0.78, 71.34), **DEEPFOOL),
+)
+"""The thesis's ten rows."""
+
+FGSM_L2: tuple[Row, ...] = tuple(Row("fgsm", Budget("L2", eps)) for eps in (0.15, 0.30, 0.50))
+"""FGSM as the thesis's text labels it: a step along the L2-normalised gradient."""
+
+TABLE: tuple[Row, ...] = THESIS + FGSM_L2
+
+CURVE_EPS = (0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 0.50)
+
+
+def curve(directed_at: Target = "classifier", steps: int = 40) -> tuple[Row, ...]:
+    """Rows of the accuracy-against-eps curve: no attack, then Linf PGD whose step of eps / 30 can cross every ball.
+
+    At eps 0.30 and 40 steps it is the thesis's PGD.
+    """
+    options = {"steps": steps, "random_start": True}
+    attacked = (
+        Row("pgd", Budget("Linf", eps), directed_at=directed_at, options=options | {"alpha": round(eps / 30, 6)})
+        for eps in CURVE_EPS
+    )
+    return (Row("none", foreseen=True, directed_at=directed_at), *attacked)
+
+
+SWEEP: tuple[Row, ...] = tuple(row for row in THESIS if row.attack in ("none", "pgd"))
+"""The rows whose accuracy is followed as the number of samples grows."""

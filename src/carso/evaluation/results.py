@@ -1,0 +1,139 @@
+"""`results.json`: every figure of an evaluation with its n, its interval, and what the attack was aimed at.
+
+    {"recipe", "seed", "n", "environment",
+     "rows": [{"attack", "norm", "eps", "foreseen", "directed_at",
+               "undefended": R, "adversarially_trained": R, "carso": R}]}
+    R = {"correct", "total", "accuracy", "ci95": [low, high]}, in percent
+
+The clean row is attack "none" with norm null and eps 0. A column that a run lacks is null. Other fields may stand
+beside these: `thesis` (the published figures of the row), `seconds`, `samples_used`, `options`, `others` (columns).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from carso.errors import RunError
+from carso.evaluation.environment import Environment
+from carso.evaluation.interval import wilson
+from carso.files import write_text
+from carso.types import Norm
+
+Target = Literal["classifier", "defence"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+COLUMNS = ("undefended", "adversarially_trained", "carso")
+FILE = "results.json"
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+
+class Rate(_Model):
+    """An accuracy with its counts and its 95 % Wilson interval, in percent."""
+
+    correct: Count
+    total: Annotated[int, Field(ge=1)]
+    accuracy: Percent
+    ci95: tuple[Percent, Percent]
+
+    @classmethod
+    def of(cls, correct: int, total: int) -> Self:
+        """The rate of `correct` out of `total` images."""
+        return cls(correct=correct, total=total, accuracy=100 * correct / total, ci95=wilson(correct, total))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.correct > self.total:
+            raise ValueError(f"correct is {self.correct}, more than total, {self.total}")
+        if abs(self.accuracy - 100 * self.correct / self.total) > 0.01:
+            raise ValueError(f"accuracy is {self.accuracy}, but {self.correct} of {self.total} are correct")
+        if not self.ci95[0] <= self.accuracy + 1e-9 or not self.accuracy <= self.ci95[1] + 1e-9:
+            raise ValueError(f"accuracy {self.accuracy} lies outside its interval {self.ci95}")
+        return self
+
+
+class ResultRow(_Model):
+    """One attack, and the accuracy that each column keeps under it."""
+
+    attack: str
+    norm: Norm | None
+    eps: Annotated[float, Field(ge=0)]
+    foreseen: bool
+    directed_at: Target
+    undefended: Rate | None = None
+    adversarially_trained: Rate | None = None
+    carso: Rate | None = None
+    others: dict[str, Rate] = {}
+    thesis: dict[str, float] | None = None
+    options: dict[str, Any] = {}
+    seconds: float | None = None
+    samples_used: dict[str, float] | None = None
+
+    @model_validator(mode="after")
+    def _clean_or_attacked(self) -> Self:
+        clean = self.attack == "none"
+        if clean != (self.norm is None) or clean != (self.eps == 0):
+            raise ValueError("attack 'none' has norm null and eps 0, every other attack has a norm and a positive eps")
+        return self
+
+    def rates(self) -> dict[str, Rate]:
+        """The columns that this row has, in order."""
+        named = {name: getattr(self, name) for name in COLUMNS}
+        return {name: rate for name, rate in named.items() if rate is not None} | self.others
+
+
+class Results(_Model):
+    """The whole of `results.json`."""
+
+    recipe: str
+    seed: int
+    n: Annotated[int, Field(ge=1)]
+    environment: Environment
+    rows: list[ResultRow]
+    dataset: str = ""
+    settings: dict[str, Any] = {}
+
+    def columns(self) -> list[str]:
+        """The names of all columns that some row has, in order."""
+        found = dict.fromkeys(name for row in self.rows for name in row.rates())
+        return [*(name for name in COLUMNS if name in found), *(name for name in found if name not in COLUMNS)]
+
+
+def write_results(results: Results, directory: Path) -> Path:
+    """Write `results.json` into `directory` in one step, so that no reader ever sees half of it."""
+    path = directory / FILE
+    write_text(path, results.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".") or "top level"
+
+
+def read_results(path: Path) -> Results:
+    """Read `results.json`, given itself or its folder.
+
+    Raises:
+        RunError: if the file is missing, is not JSON, or a field is missing or wrong; the message names file and field.
+    """
+    path = path / FILE if path.is_dir() else path
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return Results.model_validate(fields)
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: no such file; `carso evaluate` or `carso reproduce` writes it") from error
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RunError(f"{path}: {_where(first['loc'])}: {first['msg']}") from error
+    except ValueError as error:
+        raise RunError(f"{path}: is not JSON ({error}); evaluate again") from error
