@@ -1,0 +1,112 @@
+"""The budget of an attack, held to the last float32 around every attack.
+
+    confine(x', x) in B_p(x, eps) and in [0, 1]^d
+
+    x    clean images, float32 in [0, 1]
+    x'   what an attack proposes
+    eps  radius of the ball, in units of the [0, 1] pixel
+
+Linf: x' is clamped between l and u, the outermost float32 values with x - eps <= l and u <= x + eps in exact
+arithmetic. Rounding is monotone, so u - x <= eps also holds when the difference is evaluated in float32 or float64.
+
+L2: x' is clamped to the box, then drawn towards x to a norm of eps less a margin for the rounding of whoever
+evaluates the norm in float32; each pixel is rounded towards x.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+from torch import Generator, Tensor
+
+from carso.attacks.contract import checked
+from carso.types import Budget, Classifier, Images, Labels
+
+
+class Attack(Protocol):
+    """`attack(model, images, labels, budget, generator=...) -> images`, within the budget and [0, 1]."""
+
+    def __call__(
+        self, model: Classifier, images: Images, labels: Labels, budget: Budget, *, generator: Generator | None = None
+    ) -> Images:
+        """Adversarial images of the same shape."""
+        ...
+
+
+A = TypeVar("A", bound=Callable[..., Tensor])
+
+
+def bounded(attack: A) -> A:
+    """Wrap an attack: check what it is given, run the model in eval mode, confine what it returns to the budget.
+
+    See `checked` for the errors.
+    """
+    proposal = checked(attack)
+
+    @functools.wraps(attack)
+    def confined(model: Classifier, images: Tensor, labels: Tensor, budget: Budget, **options: Any) -> Tensor:
+        return confine(proposal(model, images, labels, budget, **options), images, budget)
+
+    return cast(A, confined)
+
+
+def confine(adversarial: Images, images: Images, budget: Budget) -> Images:
+    """Bring `adversarial` into the ball around `images` and into [0, 1], exactly; a NaN becomes the clean pixel.
+
+    Args:
+        adversarial: proposed images, any values.
+        images: clean images in [0, 1], float32.
+        budget: norm and radius of the ball.
+
+    Returns:
+        float32 images; those that were already inside (in L2, by a margin of 1e-6 or so) are unchanged.
+    """
+    proposed = torch.where(adversarial.isnan(), images, adversarial)
+    if budget.norm == "Linf":
+        low, high = bounds(images, budget.eps)
+        return torch.clamp(proposed, low, high)
+    return _shrink(proposed.clamp(0, 1), images, budget.eps)
+
+
+def bounds(images: Images, eps: float) -> tuple[Images, Images]:
+    """The outermost float32 images l and u with x - eps <= l <= u <= x + eps, within [0, 1]."""
+    radius = _largest_float32(min(eps, 1.0))
+    exact = images.double()
+    low, high = (exact - radius).clamp_(min=0), (exact + radius).clamp_(max=1)
+    return _towards(images, low), _towards(images, high)
+
+
+def reach(images: Images, budget: Budget) -> float:
+    """The radius of the ball, or of the whole unit box where that is smaller."""
+    return min(budget.eps, 1.0 if budget.norm == "Linf" else math.sqrt(images[0].numel()))
+
+
+def margin(pixels: int) -> float:
+    """Relative rounding error allowed to a float32 evaluation of the L2 norm of that many pixels."""
+    return max(1e-6, math.sqrt(pixels) * 2**-24)
+
+
+def _largest_float32(value: float) -> float:
+    """The largest float32 not above `value`."""
+    nearest = torch.tensor(value, dtype=torch.float32)
+    below = torch.nextafter(nearest, torch.tensor(-math.inf))
+    return below.item() if nearest.item() > value else nearest.item()
+
+
+def _towards(images: Images, exact: Tensor) -> Images:
+    """Round float64 `exact` to the float32 beside it on the side of `images`."""
+    nearest = exact.float()
+    beyond = (nearest - images).abs() > (exact - images).abs()
+    return torch.where(beyond, torch.nextafter(nearest, images), nearest)
+
+
+def _shrink(proposed: Images, images: Images, eps: float) -> Images:
+    """Move `proposed` towards `images` until the L2 distance is eps, less the margin."""
+    radius = eps * (1 - margin(images[0].numel()))
+    delta = proposed.double() - images
+    length = delta.flatten(1).norm(dim=1).clamp_(min=torch.finfo(torch.float64).tiny).view(-1, 1, 1, 1)
+    return torch.where(length > radius, _towards(images, images + radius / length * delta), proposed)
