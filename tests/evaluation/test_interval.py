@@ -43,5 +43,5 @@ def test_four_times_the_images_halve_the_interval():
 
 @pytest.mark.parametrize("arguments", [(1, 0), (-1, 5), (6, 5), (1, 2, 0.0), (1, 2, 1.0)])
 def test_refuses_impossible_counts(arguments):
-    with pytest.raises(ValueError, match="correct|confidence"):
+    with pytest.raises(ValueError, match=r"correct|confidence"):
         wilson(*arguments)

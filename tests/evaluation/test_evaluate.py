@@ -1,0 +1,190 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from carso import attacks
+from carso.attacks.deepfool import minimal_perturbation
+from carso.data.dataset import Dataset
+from carso.errors import DataError, RunError, WeightsError
+from carso.evaluation import Row, Settings, crafting, evaluate, read_records, read_results
+from carso.evaluation.records import FILE
+from carso.evaluation.streams import stream
+from carso.types import Budget
+
+CLEAN = Row("none", foreseen=True)
+FGSM = Row("fgsm", Budget("Linf", 0.2), thesis={"undefended": 1.0, "adversarially_trained": 2.0, "carso": 3.0})
+PGD = Row("pgd", Budget("Linf", 0.2), options={"steps": 3, "alpha": 0.1})
+DEEPFOOL = [Row("deepfool", Budget("Linf", eps), options={"steps": 5}) for eps in (0.1, 0.2)]
+END_TO_END = replace(PGD, directed_at="defence", eot=2)
+ROWS = (CLEAN, FGSM, PGD, *DEEPFOOL, END_TO_END)
+SETTINGS = Settings(curve_images=20, sweep_images=10, chunk=20)
+PARTS = {"curve_rows": (CLEAN, PGD), "sweep_rows": (PGD,)}
+
+
+def same(first, second) -> bool:
+    """Whether two row records hold the same answers."""
+    pairs = ((first.outcomes[name], second.outcomes[name]) for name in first.outcomes)
+    return all(
+        torch.equal(a.predicted, b.predicted) and (a.counts is None or torch.equal(a.counts, b.counts))
+        for a, b in pairs
+    )
+
+
+@pytest.fixture
+def records(columns, dataset):
+    return evaluate(columns, dataset, ROWS, SETTINGS, recipe="tiny", **PARTS)
+
+
+def test_the_figures_are_those_of_attack_and_answer_by_hand(records, columns, dataset):
+    """Undefended under its own FGSM; N and CARSO under N's."""
+    for name, model in (
+        ("undefended", columns["undefended"]),
+        ("adversarially_trained", columns["adversarially_trained"]),
+    ):
+        attacked = attacks.fgsm(model, dataset.images, dataset.labels, Budget("Linf", 0.2))
+        expected = model(attacked).argmax(1)
+        assert torch.equal(records.rows[FGSM.key].outcomes[name].predicted.long(), expected)
+    votes = stream(0, FGSM.key, "vote", 0)
+    tally = columns["carso"].poll(attacked[:20], generator=votes)
+    assert torch.equal(records.rows[FGSM.key].outcomes["carso"].counts[:20].long(), tally.counts)
+
+
+def test_results_are_the_records_in_figures(records, dataset):
+    results = records.results()
+    assert (results.recipe, results.seed, results.n, len(results.rows)) == ("tiny", 0, 50, 6)
+    for row, record in zip(results.rows, records.rows.values(), strict=True):
+        for name, rate in row.rates().items():
+            assert rate.correct == int((record.outcomes[name].predicted == dataset.labels).sum())
+            assert rate.total == 50
+    assert results.rows[1].thesis == dict(FGSM.thesis)
+    assert results.rows[5].directed_at == "defence"
+    assert results.rows[5].options["eot"] == 2
+    assert 20 <= results.rows[1].samples_used["mean"] <= 60
+
+
+def test_aiming_at_the_defence_changes_only_the_defences_images(records):
+    classifier, defence = records.rows[PGD.key], records.rows[END_TO_END.key]
+    assert not torch.equal(classifier.gallery.attacked, defence.gallery.attacked)
+    assert classifier.gallery.linf.max() <= 0.2
+    assert defence.gallery.linf.max() <= 0.2
+
+
+def test_a_rows_figures_do_not_depend_on_the_others(records, columns, dataset):
+    alone = evaluate(columns, dataset, (PGD, DEEPFOOL[1]), replace(SETTINGS, curve_images=0, sweep_images=0))
+    assert same(alone.rows[PGD.key], records.rows[PGD.key])
+    assert same(alone.rows[DEEPFOOL[1].key], records.rows[DEEPFOOL[1].key])
+    other = evaluate(columns, dataset, (PGD,), replace(SETTINGS, seed=1, curve_images=0, sweep_images=0))
+    assert not torch.equal(other.rows[PGD.key].gallery.index, records.rows[PGD.key].gallery.index)
+
+
+def test_deepfool_searches_once_for_all_its_rows(columns, dataset, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        crafting, "minimal_perturbation", lambda *a, **k: calls.append(a) or minimal_perturbation(*a, **k)
+    )
+    settings = Settings(curve_images=0, sweep_images=0, chunk=25)
+    records = evaluate(columns, dataset, DEEPFOOL, settings)
+    assert len(calls) == 2 * 2, "two chunks, and two models: the undefended one and N"
+    model = columns["undefended"]
+    for row in DEEPFOOL:
+        direct = attacks.deepfool(model, dataset.images, dataset.labels, row.budget, steps=5)
+        expected = model(direct).argmax(1)
+        assert (records.rows[row.key].outcomes["undefended"].predicted == expected).float().mean() > 0.95
+
+
+def test_curves_and_sweeps_are_recorded_on_the_first_images(records):
+    assert list(records.curve) == [CLEAN.key, PGD.key]
+    assert all(len(outcome.predicted) == 20 for outcome in records.curve[PGD.key].outcomes.values())
+    assert same_prefix(records.curve[PGD.key], records.rows[PGD.key], 20)
+    (swept,) = records.sweeps.values()
+    assert swept.samples.tolist() == [1, 2, 5, 10, 20, 50, 60]
+    assert swept.predicted.shape == (7, 10)
+
+
+def same_prefix(curve, row, n) -> bool:
+    return all(torch.equal(curve.outcomes[name].predicted, row.outcomes[name].predicted[:n]) for name in curve.outcomes)
+
+
+def test_the_files_hold_it_all_and_no_pickle(columns, dataset, tmp_path):
+    records = evaluate(columns, dataset, ROWS, SETTINGS, recipe="tiny", directory=tmp_path, **PARTS)
+    again = read_records(tmp_path)
+    assert again.results() == records.results() == read_results(tmp_path)
+    assert all(same(again.rows[key], records.rows[key]) for key in records.rows)
+    assert torch.equal(again.sweeps[PGD.key].predicted, records.sweeps[PGD.key].predicted)
+    assert again.rows[PGD.key].gallery.rules == records.rows[PGD.key].gallery.rules
+    assert torch.equal(again.rows[PGD.key].gallery.attacked, records.rows[PGD.key].gallery.attacked)
+    with safe_open(tmp_path / FILE, framework="pt") as file:
+        assert "labels" in file.keys()  # noqa: SIM118
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["records.safetensors", "results.json"]
+
+
+def test_a_broken_run_goes_on_and_ends_the_same(columns, dataset, tmp_path, monkeypatch, records):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setitem(attacks.ATTACKS, "pgd", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(columns, dataset, ROWS, SETTINGS, directory=tmp_path, **PARTS)
+    assert [row.attack for row in read_results(tmp_path).rows] == ["none", "fgsm"]
+    kept = read_records(tmp_path).rows[FGSM.key].seconds
+
+    with monkeypatch.context() as patch:
+        patch.setitem(attacks.ATTACKS, "fgsm", interrupted)
+        resumed = evaluate(columns, dataset, ROWS, SETTINGS, directory=tmp_path, **PARTS)
+    assert resumed.rows[FGSM.key].seconds == kept
+    assert list(resumed.rows) == list(records.rows)
+    assert all(same(resumed.rows[key], records.rows[key]) for key in records.rows)
+
+
+def test_more_rows_join_those_that_are_there(columns, dataset, tmp_path):
+    settings = Settings(curve_images=0, sweep_images=0)
+    evaluate(columns, dataset, (CLEAN, FGSM), settings, directory=tmp_path)
+    both = evaluate(columns, dataset, (PGD,), settings, directory=tmp_path)
+    assert list(both.rows) == [PGD.key, CLEAN.key, FGSM.key]
+
+
+def test_a_folder_of_another_run_is_refused_and_kept(columns, dataset, tmp_path):
+    evaluate(columns, dataset, (CLEAN,), SETTINGS, directory=tmp_path, curve_rows=(), sweep_rows=())
+    before = (tmp_path / FILE).read_bytes()
+    with torch.no_grad():
+        columns["carso"].purifier.mean.bias[0] += 1
+    with pytest.raises(RunError, match="another run"):
+        evaluate(columns, dataset, (CLEAN,), SETTINGS, directory=tmp_path)
+    assert (tmp_path / FILE).read_bytes() == before
+
+
+def test_lacking_columns_are_null_and_further_ones_stand_beside(columns, dataset, tmp_path):
+    named = {"stranger": columns["undefended"], "carso": columns["carso"]}
+    evaluate(named, dataset, (CLEAN,), Settings(n=30), directory=tmp_path, curve_rows=(), sweep_rows=())
+    (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert row["undefended"] is None
+    assert row["adversarially_trained"] is None
+    assert row["carso"]["total"] == row["others"]["stranger"]["total"] == 30
+
+
+def test_confusion_counts_pairs_of_true_and_answered_class(records, dataset):
+    outcome = records.rows[FGSM.key].outcomes["undefended"]
+    table = records.confusion(outcome)
+    assert table.sum() == 50
+    assert int(table.diagonal().sum()) == records.rate(outcome).correct
+    assert torch.equal(table.sum(1), torch.bincount(dataset.labels, minlength=4))
+
+
+def test_bad_input_is_named(columns, dataset, tmp_path):
+    with pytest.raises(DataError, match="noise: has 50 images, fewer than the 51"):
+        evaluate(columns, dataset, settings=Settings(n=51))
+    with pytest.raises(DataError, match="no labels"):
+        evaluate(columns, Dataset("bare", dataset.images))
+    with pytest.raises(ValueError, match="chunk must be at least 1"):
+        Settings(chunk=0)
+    with pytest.raises(ValueError, match="no attack 'pdg'"):
+        evaluate(columns, dataset, (Row("pdg", Budget("L2", 1)),))
+    with pytest.raises(RunError, match="no such file"):
+        read_records(tmp_path)
+    (tmp_path / FILE).write_bytes(b"half")
+    with pytest.raises(WeightsError, match="truncated"):
+        read_records(tmp_path)

@@ -1,0 +1,45 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from carso.evaluation import sweep
+from carso.vote import Tally
+
+
+class Scripted:
+    """A defence of one image whose votes are read from a script, block after block."""
+
+    classifier = torch.nn.Identity()
+    recall = surrogate = None
+
+    def __init__(self, script):
+        self.script = list(script)
+        self.blocks = []
+
+    def poll(self, images, samples=None, stop=None, generator=None):
+        assert stop == "never"
+        votes, self.script = self.script[:samples], self.script[samples:]
+        self.blocks.append((samples, generator))
+        counts = torch.bincount(torch.tensor(votes), minlength=3)[None]
+        return Tally(counts, torch.tensor([samples]))
+
+
+def test_every_k_counts_exactly_the_first_k_votes():
+    defence = Scripted([2, 0, 0, 1, 1, 1])
+    predicted = sweep.elected(defence, torch.zeros(1, 1, 2, 2), (1, 2, 3, 6), lambda k: SimpleNamespace(k=k))
+    assert predicted.tolist() == [[2], [0], [0], [1]]
+    assert [samples for samples, _ in defence.blocks] == [1, 1, 1, 3]
+    assert [generator.k for _, generator in defence.blocks] == [1, 2, 3, 6]
+
+
+def test_the_ladder_ends_at_the_most():
+    assert sweep.up_to(1500) == (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1500)
+    assert sweep.up_to(60) == (1, 2, 5, 10, 20, 50, 60)
+    assert sweep.up_to(1) == (1,)
+
+
+@pytest.mark.parametrize("samples", [(), (2, 1), (1, 1), (0, 1)])
+def test_refuses_a_ladder_that_does_not_rise(samples):
+    with pytest.raises(ValueError, match="increasing"):
+        sweep.elected(Scripted([]), torch.zeros(1, 1, 2, 2), samples, lambda k: None)
