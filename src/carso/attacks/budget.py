@@ -63,7 +63,7 @@ def confine(adversarial: Images, images: Images, budget: Budget) -> Images:
         budget: norm and radius of the ball.
 
     Returns:
-        float32 images; those that were already inside (in L2, by a margin of 1e-6 or so) are unchanged.
+        float32 images; those that were already inside (in L2, by the margin) are unchanged.
     """
     proposed = torch.where(adversarial.isnan(), images, adversarial)
     if budget.norm == "Linf":
@@ -87,7 +87,7 @@ def reach(images: Images, budget: Budget) -> float:
 
 def margin(pixels: int) -> float:
     """Relative rounding error allowed to a float32 evaluation of the L2 norm of that many pixels."""
-    return max(1e-6, math.sqrt(pixels) * 2**-24)
+    return max(1e-6, math.sqrt(pixels) * 2**-22)
 
 
 def _largest_float32(value: float) -> float:
@@ -100,7 +100,7 @@ def _largest_float32(value: float) -> float:
 def _towards(images: Images, exact: Tensor) -> Images:
     """Round float64 `exact` to the float32 beside it on the side of `images`."""
     nearest = exact.float()
-    beyond = (nearest - images).abs() > (exact - images).abs()
+    beyond = (nearest - exact) * (exact - images) > 0
     return torch.where(beyond, torch.nextafter(nearest, images), nearest)
 
 
