@@ -1,0 +1,106 @@
+"""A set of images, with or without labels, whose values are known to be good."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from carso.errors import DataError
+from carso.types import Images
+
+Split: TypeAlias = Literal["train", "validation", "test"]
+"""`train` fits, `validation` is held out for every choice, `test` is for the figures that are reported."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images, and their labels where there are any.
+
+    Attributes:
+        name: what messages and results call it.
+        images: float32 (N, C, H, W) in [0, 1], N at least 1.
+        labels: int64 (N,) in 0..len(classes) - 1, or None.
+        classes: the names of the classes, in the order of the labels; empty where there are no labels.
+
+    Raises:
+        DataError: if the images or labels are anything else.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_images(self.images, self.name)
+        if self.labels is not None:
+            check_labels(self.labels, len(self), len(self.classes), self.name)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: slice | Tensor) -> Dataset:
+        """The images at a slice, at a tensor of positions, or where a boolean tensor is true."""
+        if not isinstance(index, slice | Tensor):
+            raise TypeError(f"a Dataset is indexed by a slice or a tensor, not by {type(index).__name__}")
+        labels = None if self.labels is None else self.labels[index]
+        return replace(self, images=self.images[index], labels=labels)
+
+    @property
+    def required_labels(self) -> Tensor:
+        """The labels; a DataError where there are none."""
+        if self.labels is None:
+            raise DataError(f"{self.name}: has no labels, and this needs them")
+        return self.labels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+
+def check_images(images: Tensor, name: str) -> None:
+    """Raise a DataError that begins with `name` unless images are float32 (N, C, H, W) in [0, 1]."""
+    if images.ndim != 4:
+        raise DataError(f"{name}: images must have the shape (N, C, H, W), not {tuple(images.shape)}")
+    if images.dtype != torch.float32:
+        raise DataError(f"{name}: images must be float32 in [0, 1], not {images.dtype}; bytes are to be divided by 255")
+    if images.numel() == 0:
+        raise DataError(f"{name}: there are no images (shape {tuple(images.shape)})")
+    lowest, highest = (value.item() for value in torch.aminmax(images))
+    if math.isnan(lowest):
+        raise DataError(f"{name}: image {_first(images.isnan())} holds NaN; repair or drop it")
+    if lowest < 0 or highest > 1:
+        where = _first((images < 0) | (images > 1))
+        raise DataError(
+            f"{name}: images must lie in [0, 1] but span {lowest:g} to {highest:g} (first in image {where}); "
+            "scale them, and leave standardisation to the model"
+        )
+
+
+def check_labels(labels: Tensor, images: int, classes: int, name: str) -> None:
+    """Raise a DataError that begins with `name` unless labels are int64, one per image, in 0..classes - 1."""
+    if labels.dtype != torch.int64:
+        raise DataError(f"{name}: labels must be int64, not {labels.dtype}")
+    if labels.shape != (images,):
+        raise DataError(f"{name}: {images} images need labels of shape ({images},), not {tuple(labels.shape)}")
+    wrong = (labels < 0) | (labels >= classes)
+    if wrong.any():
+        where = _first(wrong)
+        raise DataError(f"{name}: label {labels[where].item()} of image {where} is not one of the {classes} classes")
+
+
+def from_bytes(pixels: NDArray[np.uint8]) -> Images:
+    """Bytes (N, C, H, W) as float32 images v / 255."""
+    return torch.from_numpy(np.divide(pixels, np.float32(255), dtype=np.float32))
+
+
+def _first(wrong: Tensor) -> int:
+    return int(wrong.flatten(1).any(1).nonzero()[0]) if wrong.ndim > 1 else int(wrong.nonzero()[0])

@@ -1,0 +1,79 @@
+import contextlib
+import gzip
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from carso.data import idx
+from carso.errors import DataError
+
+
+def idx_bytes(values: np.ndarray) -> bytes:
+    return bytes((0, 0, 8, values.ndim)) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
+
+
+PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+
+
+@given(arrays(np.uint8, array_shapes(min_dims=3, max_dims=3, min_side=0, max_side=4)), st.booleans())
+def test_reads_back_what_was_written(values: np.ndarray, compressed: bool) -> None:
+    data = idx_bytes(values)
+    read = idx.parse(gzip.compress(data) if compressed else data, idx.IMAGES, "file")
+    np.testing.assert_array_equal(read, values)
+
+
+@pytest.mark.parametrize("name", ["images", "images.gz"])
+def test_reads_a_file_whatever_its_name_says(write_idx: Callable[..., Path], name: str) -> None:
+    path = write_idx(name, PIXELS)
+    np.testing.assert_array_equal(idx.read(path.rename(path.with_name("other")), idx.IMAGES), PIXELS)
+
+
+def test_names_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: there is no such file"):
+        idx.read(tmp_path / "nowhere", idx.IMAGES)
+
+
+def test_names_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"{tmp_path}: cannot be read"):
+        idx.read(tmp_path, idx.IMAGES)
+
+
+GOOD = idx_bytes(PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "truncated within its header"),
+        (GOOD[:3], "truncated within its header"),
+        (GOOD[:15], "truncated within its header"),
+        (GOOD[:-1], "promises 2 x 3 x 4 values but 23 follow"),
+        (GOOD + b"\0", "promises 2 x 3 x 4 values but more bytes follow"),
+        (
+            idx_bytes(PIXELS[0, 0]),
+            r"wrong magic number 0x00000801, expected 0x00000803 \(images\); it is a file of labels",
+        ),
+        (b"\x89PNG" + GOOD[4:], "wrong magic number 0x89504e47.*not an IDX file"),
+        (GOOD[:4] + struct.pack(">3I", 2**31, 2**31, 2**31), "likely corrupt"),
+        (gzip.compress(GOOD)[:-9], "truncated"),
+        (gzip.compress(GOOD[:-1]), "but 23 follow"),
+        (gzip.compress(GOOD) + b"junk", "corrupt gzip"),
+        (gzip.compress(GOOD)[:10] + b"\xff" * 20, "corrupt gzip"),
+        (gzip.compress(GOOD)[:-8] + b"\0" * 8, "corrupt gzip"),
+    ],
+)
+def test_says_what_is_wrong_with_which_file(data: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=f"^digits.gz: .*{message}"):
+        idx.parse(data, idx.IMAGES, "digits.gz")
+
+
+@given(st.sampled_from([GOOD, gzip.compress(GOOD, mtime=0)]), st.integers(0, 39), st.binary(max_size=4))
+def test_damaged_bytes_are_read_or_refused(data: bytes, at: int, damage: bytes) -> None:
+    with contextlib.suppress(DataError):
+        assert idx.parse(data[:at] + damage + data[at + len(damage) :], idx.IMAGES, "file").ndim == idx.IMAGES

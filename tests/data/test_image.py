@@ -1,0 +1,187 @@
+import contextlib
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from carso import data
+from carso.data import image as picture
+from carso.errors import DataError
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (6, 5), dtype=np.uint8)
+COLOUR = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def unit(pixels: np.ndarray) -> torch.Tensor:
+    return torch.tensor(pixels / 255, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def digit() -> torch.Tensor:
+    return data.load("mnist", "test")[:1].images[0]
+
+
+@pytest.fixture(scope="module")
+def levels(digit: torch.Tensor) -> np.ndarray:
+    return (digit[0] * 255).round().byte().numpy()
+
+
+def test_an_exact_picture_is_read_exactly(tmp_path: Path) -> None:
+    Image.fromarray(COLOUR).save(tmp_path / "c.png")
+    Image.fromarray(GREY).save(tmp_path / "g.png")
+    assert torch.equal(data.read_image(tmp_path / "c.png", (3, 6, 5)), unit(COLOUR.transpose(2, 0, 1)))
+    assert torch.equal(data.read_image(str(tmp_path / "g.png"), (1, 6, 5)), unit(GREY[None]))
+    assert torch.equal(data.read_image(tmp_path / "g.png", (3, 6, 5)), unit(np.stack([GREY] * 3)))
+
+
+def test_colour_becomes_luma(tmp_path: Path) -> None:
+    Image.fromarray(COLOUR).save(tmp_path / "c.png")
+    luma = (COLOUR @ np.array([0.299, 0.587, 0.114]))[None]
+    torch.testing.assert_close(data.read_image(tmp_path / "c.png", (1, 6, 5)), unit(luma), atol=0.51 / 255, rtol=0)
+
+
+def test_another_size_is_cut_about_its_centre_and_resized(tmp_path: Path) -> None:
+    wide = np.zeros((20, 60), np.uint8)
+    wide[:, 20:40] = 200
+    Image.fromarray(wide).save(tmp_path / "w.png")
+    read = data.read_image(tmp_path / "w.png", (3, 10, 10))
+    assert read.shape == (3, 10, 10)
+    assert (read - 200 / 255).abs().max() < 0.06
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "16 bits"])
+def test_a_digit_passes_unchanged_in_every_mode(
+    tmp_path: Path, digit: torch.Tensor, levels: np.ndarray, mode: str
+) -> None:
+    sixteen_bits = levels.astype(np.uint16) * 257
+    image = Image.fromarray(sixteen_bits) if mode == "16 bits" else Image.fromarray(levels).convert(mode)
+    image.save(tmp_path / "d.png")
+    torch.testing.assert_close(data.read_image(tmp_path / "d.png", (1, 28, 28)), digit, atol=0, rtol=0)
+
+
+def test_a_two_level_digit_is_read(tmp_path: Path, levels: np.ndarray) -> None:
+    Image.fromarray(levels > 127).save(tmp_path / "d.png")
+    assert torch.equal(data.read_image(tmp_path / "d.png", (1, 28, 28)), torch.tensor(levels > 127).float()[None])
+
+
+@pytest.mark.parametrize("ink", [0, 255])
+def test_ink_on_a_transparent_sheet_is_seen_whatever_its_colour(
+    tmp_path: Path, digit: torch.Tensor, levels: np.ndarray, ink: int
+) -> None:
+    drawn = np.full((28, 28, 4), ink, np.uint8)
+    drawn[..., 3] = levels
+    Image.fromarray(drawn).save(tmp_path / "d.png")
+    torch.testing.assert_close(data.read_image(tmp_path / "d.png", (1, 28, 28)), digit, atol=1.01 / 255, rtol=0)
+
+
+def test_what_is_transparent_becomes_white_elsewhere(tmp_path: Path) -> None:
+    drawn = np.dstack([COLOUR, np.full((6, 5), 255, np.uint8)])
+    drawn[:3, :, 3] = 0
+    Image.fromarray(drawn).save(tmp_path / "t.png")
+    read = data.read_image(tmp_path / "t.png", (3, 6, 5))
+    assert (read[:, :3] == 1).all()
+    assert torch.equal(read[:, 3:], unit(COLOUR[3:].transpose(2, 0, 1)))
+
+
+def test_a_transparent_colour_of_a_palette_becomes_white(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8)).convert("P")
+    image.putpalette([10, 20, 30, 51, 102, 153])
+    image.save(tmp_path / "p.png", transparency=0)
+    read = data.read_image(tmp_path / "p.png", (3, 2, 2))
+    assert torch.equal(read[:, 0, 1], torch.tensor([0.2, 0.4, 0.6]))
+    assert torch.equal(read[:, 0, 0], torch.ones(3))
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, -1), (8, 1)])
+def test_the_cameras_rotation_is_undone(tmp_path: Path, orientation: int, turns: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(GREY).save(tmp_path / "e.png", exif=exif)
+    upright = np.rot90(GREY, turns).copy()
+    assert torch.equal(data.read_image(tmp_path / "e.png", (1, *upright.shape)), unit(upright[None]))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_of_a_digit_is_prepared(tmp_path: Path, digit: torch.Tensor, levels: np.ndarray, mode: str) -> None:
+    large = Image.fromarray(255 - levels).resize((280, 280), Image.Resampling.BICUBIC)
+    large.convert(mode).save(tmp_path / "d.jpeg", quality=95)
+    read = data.read_image(tmp_path / "d.jpeg", (1, 28, 28))
+    assert torch.nn.functional.cosine_similarity(read.flatten(), digit.flatten(), 0) > 0.9
+
+
+@pytest.mark.parametrize("channels", [0, 2, 4])
+def test_models_take_one_or_three_channels(channels: int) -> None:
+    with pytest.raises(ValueError, match=f"takes {channels}"):
+        picture.prepare(Image.new("L", (4, 4)), (channels, 4, 4))
+
+
+def refuse(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.png"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"odd.png: .*{message}"):
+        data.read_image(path, (1, 28, 28))
+
+
+def test_names_a_missing_picture(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.png: there is no such file"):
+        data.read_image(tmp_path / "none.png", (1, 28, 28))
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", encoded(Image.new("L", (9, 9)), "GIF")])
+def test_refuses_what_is_no_png_or_jpeg(tmp_path: Path, content: bytes) -> None:
+    refuse(content, "is not a PNG or JPEG picture", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_refuses_a_truncated_picture(tmp_path: Path, kind: str) -> None:
+    whole = encoded(Image.fromarray(RNG.integers(0, 256, (99, 99), dtype=np.uint8)), kind)
+    refuse(whole[: len(whole) // 2], "damaged", tmp_path)
+
+
+def test_refuses_an_animation(tmp_path: Path) -> None:
+    frames = [Image.new("L", (9, 9), level) for level in (0, 99, 200)]
+    refuse(encoded(frames[0], save_all=True, append_images=frames[1:]), "animated", tmp_path)
+
+
+@pytest.mark.parametrize("side", [8_001, 12_000, 60_000])
+def test_refuses_a_bomb_before_it_is_decoded(tmp_path: Path, side: int) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 100))
+    refuse(b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b""), "more than 64,000,000 pixels", tmp_path)
+
+
+def test_refuses_a_blank_sheet_as_a_digit(tmp_path: Path) -> None:
+    refuse(encoded(Image.new("RGB", (50, 50), "white")), "shows no digit", tmp_path)
+
+
+def test_an_invisible_sheet_shows_no_digit(tmp_path: Path) -> None:
+    refuse(encoded(Image.new("RGBA", (50, 50))), "shows no digit", tmp_path)
+
+
+WHOLE = [encoded(Image.fromarray(COLOUR), kind) for kind in ("PNG", "JPEG")]
+
+
+@given(st.sampled_from(WHOLE), st.integers(0, 700), st.binary(min_size=1, max_size=4))
+def test_damaged_bytes_are_read_or_refused(content: bytes, at: int, damage: bytes) -> None:
+    with contextlib.suppress(DataError):
+        image = picture.open_image(content[:at] + damage + content[at + len(damage) :])
+        read = picture.prepare(image, (3, 6, 5))
+        assert read.shape == (3, 6, 5)
+        assert 0 <= read.min() <= read.max() <= 1
