@@ -90,7 +90,7 @@ class CARSO(nn.Module):
         """The elected class (B,) of each image."""
         if self.rule == "mode":
             return self.poll(images, generator=generator).winners
-        return self(images, generator).argmax(1)
+        return self.forward(images, generator).argmax(1)
 
     def votes(self, images: Images, generator: torch.Generator | None = None) -> Counts:
         """Votes per class (B, classes) of all K candidates, without an early stop; each row sums to K."""

@@ -31,7 +31,7 @@ def draw(samples: int, purifier: Purifier, generator: torch.Generator | None, de
 
 
 def recall(purifier: Purifier, latents: Latents, codes: Codes) -> Candidates:
-    """Candidates (B, K, C, H, W) in (0, 1): every latent (K, latent) with every code (B, code); differentiable in both."""
+    """Candidates (B, K, C, H, W) in (0, 1): every latent (K, latent) with every code (B, code); differentiable."""
     first = purifier.decoder[0]
     assert isinstance(first, nn.Linear)
     from_latents = F.linear(latents, first.weight[:, : purifier.latent])

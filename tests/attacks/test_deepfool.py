@@ -30,7 +30,7 @@ def distances(model: nn.Sequential, images: Tensor, labels: Tensor, dual: float)
     with torch.no_grad():
         logits, weight = model(images), model[1].weight
         f = logits.gather(1, labels[:, None]) - logits
-        w = (weight[labels][:, None] - weight).norm(p=dual, dim=2)  # type: ignore[index, operator]
+        w = (weight[labels][:, None] - weight).norm(p=dual, dim=2)
         return (f / w).scatter(1, labels[:, None], torch.inf).amin(dim=1)
 
 
@@ -51,7 +51,7 @@ def test_linear_models_are_fooled_at_the_exact_distance(norm: Any, dual: int, cl
 def test_linf_moves_every_pixel_equally_and_l2_along_the_normal() -> None:
     model = linear(2)
     images, labels = inside(model)
-    w = (model[1].weight[1] - model[1].weight[0]).detach()  # type: ignore[index, operator]
+    w = (model[1].weight[1] - model[1].weight[0]).detach()
     towards = torch.where(labels == 0, 1.0, -1.0)[:, None] * w
     linf = minimal_perturbation(model, images, labels, "Linf").flatten(1)
     assert torch.allclose(linf, linf.abs().amax(1, keepdim=True) * towards.sign(), atol=1e-6)
@@ -63,8 +63,8 @@ def test_a_wall_of_the_box_does_not_stop_it_short() -> None:
     """Half of the pixels are black and would have to fall: the other half goes twice as far."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     with torch.no_grad():
-        model[1].weight.copy_(torch.tensor([[0.0, 0, 0, 0], [1, 1, -1, -1]]))  # type: ignore[operator]
-        model[1].bias.copy_(torch.tensor([0.2, 0.0]))  # type: ignore[operator]
+        model[1].weight.copy_(torch.tensor([[0.0, 0, 0, 0], [1, 1, -1, -1]]))
+        model[1].bias.copy_(torch.tensor([0.2, 0.0]))
     images = torch.zeros(1, 1, 2, 2)
     found = minimal_perturbation(model, images, torch.tensor([0]), "Linf")
     assert torch.allclose(found.flatten(), 1.02 * torch.tensor([0.1, 0.1, 0.0, 0.0]))
@@ -115,7 +115,7 @@ def test_every_image_is_fooled_without_a_bound(network: nn.Module, batch: Batch,
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_no_gradient_no_nan(norm: Any) -> None:
     model = linear(3)
-    nn.init.zeros_(model[1].weight)  # type: ignore[arg-type]
+    nn.init.zeros_(model[1].weight)
     images, labels = inside(model)
     assert torch.equal(deepfool(model, images, labels, Budget(norm, 0.1)), images)
 

@@ -23,7 +23,7 @@ def binary(seed: int = 0) -> tuple[nn.Sequential, Tensor]:
     """A linear model of two classes, and the direction w in which class 1 gains on class 0."""
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
-    w = (model[1].weight[1] - model[1].weight[0]).detach().view(1, 3, 4)  # type: ignore[union-attr]
+    w = (model[1].weight[1] - model[1].weight[0]).detach().view(1, 3, 4)
     return model, w
 
 
@@ -149,7 +149,7 @@ def test_a_small_step_stays_near(network: nn.Module, batch: Batch) -> None:
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_no_gradient_no_nan(norm: Any) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-    nn.init.zeros_(model[1].weight)  # type: ignore[arg-type]
+    nn.init.zeros_(model[1].weight)
     assert torch.equal(fgsm(model, INSIDE, ZEROS, Budget(norm, 0.1)), INSIDE)
     assert torch.equal(pgd(model, INSIDE, ZEROS, Budget(norm, 0.1), random_start=False), INSIDE)
 
@@ -176,10 +176,10 @@ def test_the_model_is_left_as_it_was(batch: Batch) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(144, 20), nn.BatchNorm1d(20), nn.Dropout(0.5), nn.Linear(20, 10))
     model[2].eval()
-    model[1].weight.requires_grad_(False)  # type: ignore[union-attr]
+    model[1].weight.requires_grad_(False)
     model[4](torch.ones(1, 20)).sum().backward()
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    grad = model[4].weight.grad.clone()  # type: ignore[union-attr, operator]
+    grad = model[4].weight.grad.clone()
     with torch.inference_mode():
         first = pgd(model, images, labels, Budget("Linf", 0.1), generator=torch.Generator().manual_seed(0))
     second = pgd(model, images, labels, Budget("Linf", 0.1), generator=torch.Generator().manual_seed(0))
@@ -188,7 +188,7 @@ def test_the_model_is_left_as_it_was(batch: Batch) -> None:
     assert [module.training for module in model] == [True, True, False, True, True]
     assert [p.requires_grad for p in model.parameters()] == [False] + 5 * [True]
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    assert torch.equal(model[4].weight.grad, grad)  # type: ignore[union-attr, arg-type]
+    assert torch.equal(model[4].weight.grad, grad)
     assert all(p.grad is None for p in model[2].parameters())
 
 
@@ -200,7 +200,7 @@ def test_plain_callables_and_other_integer_labels(network: nn.Module, batch: Bat
 
 def test_gradient_matches_finite_differences(network: nn.Module, batch: Batch) -> None:
     images, labels = batch[0][:4].double(), batch[1][:4]
-    model = nn.Sequential(*network).double()  # type: ignore[arg-type]
+    model = nn.Sequential(*network).double()
     gradient = input_gradient(model, images, labels, cross_entropy)
     h = torch.randn(images.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e-6
     rise = cross_entropy(model(images + h), labels) - cross_entropy(model(images - h), labels)

@@ -37,7 +37,7 @@ def test_log_probabilities_serve_as_logits(name: str) -> None:
 def test_sign_tells_misclassification(loss: object) -> None:
     generator = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(200, 5, generator=generator), torch.randint(5, (200,), generator=generator)
-    assert torch.equal(loss_of(loss)(logits, labels) > 0, logits.argmax(1) != labels)  # type: ignore[arg-type]
+    assert torch.equal(loss_of(loss)(logits, labels) > 0, logits.argmax(1) != labels)
 
 
 def test_dlr_needs_three_classes() -> None:

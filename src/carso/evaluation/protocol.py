@@ -112,5 +112,7 @@ def curve(directed_at: Target = "classifier", steps: int = 40) -> tuple[Row, ...
     return (Row("none", foreseen=True, directed_at=directed_at), *attacked)
 
 
-SWEEP: tuple[Row, ...] = tuple(row for row in THESIS if row.attack in ("none", "pgd"))
+SWEEP: tuple[Row, ...] = tuple(
+    row for row in THESIS if row.attack == "none" or (row.attack == "pgd" and row.eps >= 0.3)
+)
 """The rows whose accuracy is followed as the number of samples grows."""

@@ -62,3 +62,12 @@ class MLP(nn.Sequential):
             layers["mish_logits"] = nn.Mish()
             layers["log_softmax"] = nn.LogSoftmax(dim=1)
         super().__init__(layers)
+        self.options = {
+            "shape": list(shape),
+            "hidden": list(hidden),
+            "classes": classes,
+            "dropout": dropout,
+            "mean": list(mean),
+            "std": list(std),
+            "output": output,
+        }

@@ -73,8 +73,8 @@ class ClassifierSpec(_Strict):
 class ClassifierTraining(Schedule):
     """Stage 1.
 
-    `mixing`: "parts" splits each batch evenly over clean images and the attacks; "steps" takes one optimiser step for the
-    clean batch and one for each attack on the whole of it, as the published code does.
+    `mixing`: "parts" splits each batch evenly over clean images and the attacks; "steps" takes one optimiser step for
+    the clean batch and one for each attack on the whole of it, as the published code does.
     """
 
     attacks: tuple[AttackSpec, ...] = ()

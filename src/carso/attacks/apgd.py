@@ -1,0 +1,243 @@
+"""Auto-PGD: projected gradient ascent with momentum that chooses its own step size.
+
+    u       = P(x_t + eta_t s(g_t))
+    x_{t+1} = P(x_t + a (u - x_t) + (1 - a) (x_t - x_{t-1}))      a = 3/4, and 1 in the first step
+
+    P, s    projection and unit step, as for PGD
+    g_t     gradient of the loss at x_t
+    eta_t   step size, per image; 2 eps at first
+
+At the checkpoints w_j = ceil(p_j T), where p_1 = 0.22 and p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), an image's
+eta is halved and its ascent goes on from the best point so far, if either
+
+    the loss rose in fewer than 3/4 of the steps since the last checkpoint, or
+    eta was not halved at the last checkpoint and the best loss is still what it was there.
+
+Source: F. Croce and M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+attacks", ICML 2020, algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Generator, Tensor
+
+from carso.attacks.budget import bounded, confine, reach
+from carso.attacks.gradient import project, uniform, unit
+from carso.attacks.losses import Loss, loss_of
+from carso.errors import ModelError
+from carso.types import Budget, Classifier, Images, Labels, Norm
+
+MOMENTUM = 0.25
+"""1 - a."""
+PERSISTENCE = 0.75
+
+
+@bounded
+def apgd(
+    model: Classifier,
+    images: Images,
+    labels: Labels,
+    budget: Budget,
+    *,
+    steps: int = 100,
+    restarts: int = 1,
+    targeted: bool = False,
+    loss: str | Loss = "cross_entropy",
+    start: Images | None = None,
+    eot: int = 1,
+    stop: bool | None = None,
+    generator: Generator | None = None,
+) -> Images:
+    """Auto-PGD from a random start, or from given points.
+
+    Args:
+        model: images to logits; its randomness, if any, is its own.
+        images: (B, C, H, W) in [0, 1].
+        labels: true classes, or the classes to reach if `targeted`.
+        budget: norm and radius.
+        steps: number of gradient steps T of each run.
+        restarts: number of runs; each goes to the images that are not misclassified yet.
+        targeted: descend the loss of `labels` instead of climbing it.
+        loss: "cross_entropy", "margin", "dlr" or a callable (logits, labels) -> (B,).
+        start: where the first run starts, (B, C, H, W); by default a random point of the ball.
+        eot: calls of the model behind each gradient and each loss, which are averaged over them.
+        stop: let an image rest at its first success; by default unless `eot` > 1, whose success is an accident of one
+            call. A run that is not stopped returns the point of highest loss.
+        generator: source of the random starts.
+
+    Returns:
+        (B, C, H, W), within the budget and [0, 1].
+
+    Raises:
+        ValueError: if steps, restarts or eot is not positive.
+        ModelError: if the model has no gradient.
+    """
+    if min(steps, restarts, eot) < 1:
+        raise ValueError(f"steps, restarts and eot must be positive, not {steps}, {restarts} and {eot}")
+    rest = eot == 1 if stop is None else stop
+    objective = Objective(model, loss_of(loss), targeted, eot)
+    best, reached = images.clone(), images.new_full((len(images),), -math.inf)
+    left = torch.arange(len(images), device=images.device)
+    for restart in range(restarts):
+        given = start is not None and restart == 0
+        begin = start[left] if given and start is not None else uniform(images[left], budget, generator)
+        found, losses, fooled = _run(objective, images[left], labels[left], budget, begin, steps, rest)
+        better = fooled | (losses > reached[left])
+        best[left[better]], reached[left[better]] = found[better], losses[better]
+        left = left[~fooled]
+        if not len(left):
+            break
+    return best
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is climbed: the loss of a model's logits, and when it has succeeded.
+
+    Args:
+        model: images to logits.
+        loss: (logits, labels) -> (B,).
+        targeted: climb minus the loss.
+        calls: evaluations of the model that are averaged.
+    """
+
+    model: Classifier
+    loss: Loss
+    targeted: bool = False
+    calls: int = 1
+
+    def __call__(self, images: Images, labels: Labels) -> tuple[Tensor, Images, Tensor]:
+        """The loss (B,), its gradient (B, C, H, W), and whether most calls were fooled (B,)."""
+        total, gradient = images.new_zeros(len(images)), torch.zeros_like(images)
+        fooled = torch.zeros_like(labels)
+        for _ in range(self.calls):
+            value, slope, hit = self._once(images, labels)
+            total, gradient, fooled = total + value, gradient + slope, fooled + hit
+        return total / self.calls, gradient / self.calls, 2 * fooled > self.calls
+
+    def _once(self, images: Images, labels: Labels) -> tuple[Tensor, Images, Tensor]:
+        x = images.detach().requires_grad_()
+        logits = self.model(x)
+        if not logits.requires_grad:
+            raise ModelError("the model has no gradient: its output does not depend on the images differentiably")
+        value = self.loss(logits, labels)
+        value = -value if self.targeted else value
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+        return value.detach(), gradient, (logits.argmax(1) == labels) == self.targeted
+
+
+@dataclass
+class _Ascent:
+    """A run under way; every field has one row per image."""
+
+    index: Tensor
+    images: Tensor
+    labels: Tensor
+    x: Tensor
+    previous: Tensor
+    gradient: Tensor
+    loss: Tensor
+    best: Tensor
+    best_gradient: Tensor
+    best_loss: Tensor
+    best_fooled: Tensor
+    eta: Tensor
+    rises: Tensor
+    halved: Tensor
+    loss_before: Tensor
+
+    @classmethod
+    def begin(cls, objective: Objective, images: Images, labels: Labels, start: Images, eps: float) -> _Ascent:
+        """At `start`, with the longest step."""
+        loss, gradient, fooled = objective(start, labels)
+        return cls(
+            index=torch.arange(len(images), device=images.device),
+            images=images,
+            labels=labels,
+            x=start,
+            previous=start,
+            gradient=gradient,
+            loss=loss,
+            best=start.clone(),
+            best_gradient=gradient.clone(),
+            best_loss=loss,
+            best_fooled=fooled,
+            eta=images.new_full((len(images), 1, 1, 1), 2 * eps),
+            rises=torch.zeros_like(labels),
+            halved=torch.ones_like(fooled),
+            loss_before=loss,
+        )
+
+    def keep(self, rows: Tensor) -> None:
+        """Let the other images go."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name)[rows])
+
+    def step(self, norm: Norm, eps: float, momentum: float) -> None:
+        """Move x along the gradient and along the last move."""
+        u = project(self.x + self.eta * unit(self.gradient, norm), self.images, eps, norm)
+        moved = self.x + (1 - momentum) * (u - self.x) + momentum * (self.x - self.previous)
+        self.previous, self.x = self.x, project(moved, self.images, eps, norm) if momentum else u
+
+    def note(self, loss: Tensor, gradient: Tensor, fooled: Tensor, rest: bool) -> None:
+        """Record what was found at x; the best point is that of highest loss, or the first success if it may `rest`."""
+        self.rises = self.rises + (loss > self.loss)
+        self.loss, self.gradient = loss, gradient
+        better = (loss > self.best_loss) | (fooled & rest)
+        self.best_loss = torch.where(better, loss, self.best_loss)
+        self.best_fooled = torch.where(better, fooled, self.best_fooled)
+        self.best[better], self.best_gradient[better] = self.x[better], gradient[better]
+
+    def checkpoint(self, length: int) -> None:
+        """Halve the step where the ascent stalls, and go on from the best point there."""
+        stalled = ~self.halved & (self.best_loss <= self.loss_before)
+        self.halved = (self.rises <= PERSISTENCE * length) | stalled
+        back = self.halved.view(-1, 1, 1, 1)
+        self.eta = torch.where(back, self.eta / 2, self.eta)
+        self.x = torch.where(back, self.best, self.x)
+        self.gradient = torch.where(back, self.best_gradient, self.gradient)
+        self.loss_before, self.rises = self.best_loss, torch.zeros_like(self.rises)
+
+
+def _run(
+    objective: Objective, images: Images, labels: Labels, budget: Budget, start: Images, steps: int, rest: bool
+) -> tuple[Images, Tensor, Tensor]:
+    """The best points of one run, their losses, and which of them are successes."""
+    eps = reach(images, budget)
+    found, losses = torch.empty_like(images), images.new_empty(len(images))
+    fooled = torch.zeros_like(labels, dtype=torch.bool)
+    ascent = _Ascent.begin(objective, images, labels, confine(start, images, budget), eps)
+    lengths = checkpoints(steps)
+    length = left = next(lengths)
+
+    def settle(done: Tensor) -> None:
+        at = ascent.index[done]
+        found[at], losses[at], fooled[at] = ascent.best[done], ascent.best_loss[done], ascent.best_fooled[done]
+
+    for t in range(steps):
+        if rest and ascent.best_fooled.any():
+            settle(ascent.best_fooled)
+            ascent.keep(~ascent.best_fooled)
+        if not len(ascent.index):
+            break
+        ascent.step(budget.norm, eps, MOMENTUM if t else 0.0)
+        ascent.note(*objective(ascent.x, ascent.labels), rest)
+        left -= 1
+        if not left:
+            ascent.checkpoint(length)
+            length = left = next(lengths)
+    settle(torch.ones_like(ascent.best_fooled))
+    return found, losses, fooled
+
+
+def checkpoints(steps: int) -> Iterator[int]:
+    """The lengths of the intervals between the checkpoints of a run of that many steps."""
+    length, least, shrink = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
+    while True:
+        yield length
+        length = max(length - shrink, least)

@@ -1,0 +1,188 @@
+"""The command line: verbs over the library, each of which imports what it needs when it runs.
+
+Exit status: 0 done, 2 something in the input is wrong (one line says what), 3 an audit raised a check, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from carso.defence import CARSO
+    from carso.experiment import Experiment
+
+app = typer.Typer(
+    name="carso",
+    help="Harden an image classifier by recall, and measure honestly how well that worked.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+train = typer.Typer(help="Train one stage of a recipe.", no_args_is_help=True)
+app.add_typer(train, name="train")
+
+Recipe = Annotated[str, typer.Argument(help="A shipped recipe (quick, thesis, ...) or a YAML file.")]
+Defence = Annotated[str, typer.Argument(help="A shipped defence (mnist, mnist-thesis, ...) or a folder of weights.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for everything that the run makes. [default: out/NAME]")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Root of all randomness. [default: the recipe's]")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Data = Annotated[str, typer.Option(help="mnist, fashion-mnist, or a folder of IDX files, CIFAR-10 batches or pictures.")]
+Stop = Annotated[Literal["never", "exact", "confident"], typer.Option(help="When the vote may stop before all samples.")]
+
+
+@app.command()
+def reproduce(
+    recipe: Recipe,
+    out: Out = None,
+    seed: Seed = None,
+    test_images: Annotated[int, typer.Option(min=1, help="How many test images, from the first.")] = 10_000,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Use the shipped weights; train nothing.")] = False,
+    stop: Stop = "confident",
+    device: Device = "auto",
+) -> None:
+    """Train a recipe from nothing (or take its shipped weights), evaluate it and write the report."""
+    from carso.reproduce import reproduce
+
+    experiment = _experiment(recipe, out, seed, device)
+    with _resumable(experiment.out):
+        page = reproduce(experiment, test_images=test_images, pretrained=pretrained, stop=stop)
+    _say(f"report: {page}")
+
+
+@train.command("classifier")
+def train_classifier(recipe: Recipe, out: Out = None, seed: Seed = None, device: Device = "auto") -> None:
+    """Stage 1: the undefended and the adversarially trained classifier of a recipe."""
+    experiment = _experiment(recipe, out, seed, device)
+    with _resumable(experiment.out):
+        experiment.open()
+        experiment.train_undefended()
+        experiment.train_classifier()
+    _say(f"classifiers: {experiment.out}")
+
+
+@train.command("purifier")
+def train_purifier(recipe: Recipe, out: Out = None, seed: Seed = None, device: Device = "auto") -> None:
+    """Stage 2: the purifier of the folder's classifier, trained first if it is not there."""
+    experiment = _experiment(recipe, out, seed, device)
+    with _resumable(experiment.out):
+        experiment.open()
+        experiment.train_classifier()
+        experiment.train_purifier()
+    _say(f"defence: {experiment.out}")
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Pictures (PNG, JPEG) of any size.")],
+    defence: Annotated[str, typer.Option(help="A shipped defence or a folder of weights.")] = "mnist",
+    seed: Annotated[int, typer.Option(min=0, help="Of the latents.")] = 0,
+    stop: Stop = "confident",
+) -> None:
+    """Classify pictures, with the share of the vote of each class."""
+    from carso.prediction import predict, render
+
+    render(predict(_load(defence), images, seed=seed, stop=stop))
+
+
+@app.command()
+def attack(
+    defence: Defence = "mnist",
+    method: Annotated[str, typer.Option("--attack", help="fgsm, pgd, deepfool, ...")] = "pgd",
+    eps: Annotated[float, typer.Option(help="Radius of the ball, for pixels in [0, 1].")] = 0.3,
+    norm: Annotated[Literal["Linf", "L2"], typer.Option(help="Norm of the ball.")] = "Linf",
+    directed_at: Annotated[Literal["classifier", "defence"], typer.Option(help="What the attacker sees.")] = "classifier",
+    data: Data = "mnist",
+    images: Annotated[int, typer.Option(min=1, help="How many images of the test split, from the first.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the attack and the latents.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Keep the (attacked, clean) pairs in this .npz.")] = None,
+) -> None:
+    """Attack a defence's classifier, or the whole of it, and say what each still gets right."""
+    from carso.campaign import attack
+
+    attack(
+        _load(defence), method, eps=eps, norm=norm, directed_at=directed_at, data=data, images=images, seed=seed, out=out
+    )
+
+
+@app.command()
+def evaluate(
+    defence: Defence = "mnist",
+    out: Out = None,
+    data: Data = "mnist",
+    split: Annotated[Literal["validation", "test"], typer.Option(help="validation is for choices.")] = "test",
+    images: Annotated[int, typer.Option(min=1, help="How many images, from the first.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the attacks and the latents.")] = 0,
+    stop: Stop = "confident",
+) -> None:
+    """The thesis's table for any saved defence: results.json, records and report."""
+    from carso.reproduce import evaluate
+
+    folder = out or Path("out") / f"evaluate-{Path(defence).name}"
+    with _resumable(folder):
+        page = evaluate(defence, folder, data=data, split=split, images=images, seed=seed, stop=stop)
+    _say(f"report: {page}")
+
+
+def _experiment(recipe: str, out: Path | None, seed: int | None, device: str) -> Experiment:
+    from carso.experiment import Experiment
+    from carso.training.device import choose_device
+    from carso.training.recipe import read_recipe
+
+    chosen = read_recipe(recipe)
+    if seed is not None:
+        chosen = chosen.model_copy(update={"seed": seed})
+    return Experiment(chosen, out or Path("out") / chosen.name, choose_device(device))
+
+
+def _load(source: str) -> CARSO:
+    from carso.weights import load
+
+    return load(source)
+
+
+class _resumable:  # noqa: N801
+    """Turns Ctrl-C into a word on how to go on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            _say(f"\nstopped; what was done is kept in {self.folder}. To go on, run the same command again:")
+            _say(f"    {' '.join(['carso', *sys.argv[1:]])}")
+            sys.exit(130)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend become one line, unless --debug asks for the traceback."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    from carso.errors import CarsoError
+
+    try:
+        app()
+    except CarsoError as error:
+        if debug:
+            raise
+        _say(f"carso: {error}")
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""An experiment: a recipe carried out in a folder, from images to report.
+
+    undefended -> classifier N -> purifier -> evaluation -> report
+
+Every step leaves its result in the folder, and a step whose result is there is not done again: an interrupted run
+goes on where it was, to the same end.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from carso import data, weights
+from carso.data import Dataset
+from carso.defence import CARSO
+from carso.errors import DataError, RecipeError, RunError
+from carso.files import write_text
+from carso.nn.mlp import MLP
+from carso.purifier import Purifier
+from carso.representation import Representation, check_classifier
+from carso.training.classifier import ClassifierStage
+from carso.training.loop import Stage, fit, seeded
+from carso.training.purifier import PurifierStage
+from carso.training.recipe import ClassifierTraining, Recipe
+
+RECIPE, HISTORY = "recipe.yaml", "history.json"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe and the folder in which it is carried out.
+
+    Args:
+        recipe: with the seed of this run.
+        out: the folder; made if missing.
+        device: where to train.
+        classifier: a trained classifier of the user's own, instead of stage 1.
+    """
+
+    recipe: Recipe
+    out: Path
+    device: torch.device
+    classifier: nn.Module | None = None
+
+    def open(self) -> None:
+        """Claim the folder by writing the resolved recipe into it.
+
+        Raises:
+            RunError: if it holds the run of another recipe or seed.
+        """
+        path = self.out / RECIPE
+        if path.exists() and path.read_text(encoding="utf-8") != self.recipe.to_yaml():
+            raise RunError(f"{self.out} holds the run of another recipe or seed ({path}); choose another --out")
+        write_text(path, self.recipe.to_yaml())
+
+    @cached_property
+    def train(self) -> Dataset:
+        """The images that fit."""
+        return data.load(self.recipe.data, "train")
+
+    @cached_property
+    def validation(self) -> Dataset:
+        """The held-out images."""
+        return data.load(self.recipe.data, "validation")
+
+    def adopt(self, name: str) -> None:
+        """Copy shipped weights into the folder instead of training.
+
+        Raises:
+            RunError: if the folder already holds other weights.
+        """
+        source = weights.find(name)
+        for file in (weights.CLASSIFIER, weights.PURIFIER, weights.UNDEFENDED):
+            target = self.out / file
+            if target.exists() and target.read_bytes() != (source / file).read_bytes():
+                raise RunError(f"{target} was trained here and is not the shipped one; choose another --out")
+            if (source / file).exists():
+                shutil.copyfile(source / file, target)
+
+    def train_undefended(self) -> None:
+        """Train the undefended classifier, if the recipe has one."""
+        if self.recipe.undefended is not None:
+            self._classifier("undefended", self.recipe.undefended, weights.UNDEFENDED)
+
+    def train_classifier(self) -> None:
+        """Stage 1: N."""
+        if self.classifier is not None or (self.out / weights.CLASSIFIER).exists():
+            return
+        if self.recipe.classifier.factory is not None:
+            self._save_classifier(self._from_factory(self.recipe.classifier.factory), weights.CLASSIFIER)
+        elif self.recipe.adversarial is not None:
+            self._classifier("adversarial training", self.recipe.adversarial, weights.CLASSIFIER)
+        else:
+            raise RecipeError(f"recipe {self.recipe.name} has neither `adversarial` nor `classifier.factory`")
+
+    def train_purifier(self) -> None:
+        """Stage 2: the purifier of N."""
+        if (self.out / weights.PURIFIER).exists():
+            return
+        classifier = self._trained_classifier()
+        train, pairs = self._pairs()
+        check_classifier(classifier, train.shape)
+        with seeded(self.recipe.seed, "purifier"):
+            representation = Representation(classifier, self.recipe.purifier.layers)
+            neurons = sum(representation.sizes(train.images[:1]).values())
+            purifier = Purifier(train.shape, neurons, self.recipe.purifier.latent, self.recipe.purifier.widths)
+        schedule, seed = self.recipe.purification, self.recipe.seed
+        stage = PurifierStage(
+            "purifier", representation, purifier, schedule, train, self.validation, seed, self.device, pairs
+        )
+        self._fit(stage)
+        purifier, classifier = purifier.cpu(), classifier.cpu()
+        defence = CARSO(classifier, purifier, representation.layers, self.recipe.samples)
+        weights.save_purifier(defence, self.out / weights.PURIFIER, self._origin("purifier"))
+        self._forget("purifier")
+
+    def defence(self) -> CARSO:
+        """The trained defence."""
+        return weights.load(self.out, self._foreign())
+
+    def _classifier(self, name: str, schedule: ClassifierTraining, file: str) -> None:
+        if (self.out / file).exists():
+            return
+        spec, train = self.recipe.classifier, self.train
+        classes = len(train.classes)
+        if not classes:
+            raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
+        with seeded(self.recipe.seed, name):
+            mean, std = _moments(train) if self.recipe.data != "mnist" else ((0.1307,), (0.3081,))
+            classifier = MLP(train.shape, spec.hidden, classes, spec.dropout, mean, std, spec.output)
+        self._fit(ClassifierStage(name, classifier, schedule, train, self.validation, self.device))
+        self._save_classifier(classifier.cpu(), file)
+        self._forget(name)
+
+    def _fit(self, stage: Stage) -> None:
+        history = fit(stage, self.recipe.seed, self.recipe.fingerprint, self._checkpoint(stage.name))
+        path = self.out / HISTORY
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        kept = [entry for entry in earlier if entry["stage"] != stage.name]
+        write_text(path, json.dumps(kept + [{"stage": stage.name, **entry} for entry in history], indent=1))
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.out / "checkpoints" / f"{name.replace(' ', '-')}.safetensors"
+
+    def _forget(self, name: str) -> None:
+        self._checkpoint(name).unlink(missing_ok=True)
+
+    def _save_classifier(self, classifier: nn.Module, file: str) -> None:
+        weights.save_classifier(classifier, self.out / file, self._origin(Path(file).stem))
+
+    def _origin(self, stage: str) -> dict[str, Any]:
+        return {"stage": stage, "recipe": self.recipe.model_dump(mode="json"), "seed": self.recipe.seed}
+
+    def _trained_classifier(self) -> nn.Module:
+        return self._foreign() or weights.load_classifier(self.out / weights.CLASSIFIER)
+
+    def _foreign(self) -> nn.Module | None:
+        if self.classifier is None and self.recipe.classifier.factory is not None:
+            return self._from_factory(self.recipe.classifier.factory)
+        return self.classifier
+
+    @staticmethod
+    def _from_factory(factory: str) -> nn.Module:
+        module, function = factory.split(":")
+        try:
+            make: Callable[[], Any] = getattr(import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise RecipeError(f"classifier.factory {factory!r} cannot be imported: {error}") from error
+        made = make()
+        if not isinstance(made, nn.Module):
+            raise RecipeError(f"classifier.factory {factory!r} returned {type(made).__name__}, not an nn.Module")
+        return made.eval()
+
+    def _pairs(self) -> tuple[Dataset, torch.Tensor | None]:
+        if self.recipe.purification.pairs is None:
+            return self.train, None
+        pairs = data.load_pairs(self.recipe.purification.pairs)
+        return Dataset(pairs.name, pairs.clean), pairs.attacked
+
+
+def _moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    spread = dataset.images.std((0, 2, 3)).clamp(min=1e-3)
+    return tuple(dataset.images.mean((0, 2, 3)).tolist()), tuple(spread.tolist())

@@ -1,0 +1,81 @@
+"""Stage 1: training the classifier N, clean or adversarially.
+
+    min over theta of E max over x' in B(x, eps) of CE(N_theta(x'), y)
+
+The inner maximum is taken by the recipe's attacks, made anew for every batch against the current weights in eval mode
+(iterative adversarial training).
+
+Sources: thesis, section 3.2.3; A. Madry et al., Towards deep learning models resistant to adversarial attacks, ICLR
+2018.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from carso.data import Dataset
+from carso.nn.modes import evaluating
+from carso.training.mixture import Mixture
+from carso.training.recipe import ClassifierTraining
+
+
+class ClassifierStage:
+    """N in training.
+
+    Args:
+        name: of the stage, in progress, history and checkpoints.
+        classifier: the module to train.
+        schedule: its recipe, attacks included.
+        train: labelled images.
+        validation: held-out labelled images, for the history only.
+        device: where to train.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classifier: nn.Module,
+        schedule: ClassifierTraining,
+        train: Dataset,
+        validation: Dataset,
+        device: torch.device,
+    ) -> None:
+        self.name = name
+        self.module = classifier.to(device)
+        self.schedule = schedule
+        self.device = device
+        self.mixture = Mixture(schedule.attacks)
+        self.images, self.labels = train.images.to(device), train.required_labels.to(device)
+        self.held_out = validation.images.to(device), validation.required_labels.to(device)
+
+    @property
+    def size(self) -> int:
+        """How many images an epoch goes through."""
+        return len(self.images)
+
+    @property
+    def passes(self) -> int:
+        """Optimiser steps per batch."""
+        return self.mixture.parts if self.schedule.mixing == "steps" else 1
+
+    def loss(self, indices: Tensor, part: int) -> Tensor:
+        """Mean cross-entropy over the batch, clean and attacked."""
+        images, labels = self.images[indices], self.labels[indices]
+        with evaluating(self.module):
+            if self.schedule.mixing == "steps":
+                images = self.mixture.part(part, self.module, images, labels)
+            else:
+                images = self.mixture.mix(self.module, images, labels)
+        return F.cross_entropy(self.module(images), labels)
+
+    def begin(self, epoch: int) -> None:
+        """Nothing changes from epoch to epoch."""
+
+    def validate(self) -> dict[str, float]:
+        """Clean accuracy (%) on the held-out images."""
+        images, labels = self.held_out
+        with torch.no_grad(), evaluating(self.module):
+            correct = torch.cat([self.module(some).argmax(1) for some in images.split(5000)]) == labels
+        return {"validation_accuracy": 100 * correct.float().mean().item()}

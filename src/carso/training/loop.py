@@ -1,0 +1,133 @@
+"""The loop: epochs of shuffled batches, with checkpoints, history and progress.
+
+Epoch e of a stage starts from a seed of its own, a hash of (seed, stage, e). Order, dropout, random starts and
+latents all follow from it, so a run that stopped after any epoch goes on to the very weights of an unbroken run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from carso.progress import track
+from carso.training.checkpoint import load_checkpoint, save_checkpoint
+from carso.training.optimise import Optimisation
+from carso.training.recipe import Schedule
+from carso.training.replay import Replay, Step
+
+SHARE_OF_TIME_FOR_CHECKPOINTS = 0.05
+
+Metrics = Mapping[str, Tensor]
+
+
+class Stage(Protocol):
+    """One network in training."""
+
+    @property
+    def name(self) -> str:
+        """In progress, history and checkpoints."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """How it is trained."""
+
+    @property
+    def size(self) -> int:
+        """How many items an epoch goes through."""
+
+    @property
+    def passes(self) -> int:
+        """Optimiser steps per batch."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the items live."""
+
+    def loss(self, indices: Tensor, part: int) -> Tensor:
+        """The batch's loss, scalar, for items `indices` and pass `part`; it must not wait for the device."""
+
+    def begin(self, epoch: int) -> None:
+        """Set what changes from epoch to epoch; the first is 0."""
+
+    def validate(self) -> dict[str, float]:
+        """Figures on held-out images."""
+
+
+def seed_of(seed: int, *names: object) -> int:
+    """A 63-bit seed that depends on all its arguments."""
+    digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+@contextmanager
+def seeded(seed: int, *names: object) -> Iterator[None]:
+    """Torch's global generators set to `seed_of(...)` and restored afterwards."""
+    devices = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed_of(seed, *names))
+        yield
+
+
+def fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None = None) -> list[dict[str, float]]:
+    """Train `stage.module` in place and return one entry of history per epoch.
+
+    Args:
+        stage: what to train and on what.
+        seed: root of all randomness.
+        fingerprint: of the recipe; a checkpoint of another one is refused.
+        checkpoint: where to leave checkpoints and to go on from, if anywhere.
+    """
+    schedule = stage.schedule
+    batches = max(1, stage.size // schedule.batch)
+    optimisation = Optimisation(stage.module, schedule, batches * stage.passes)
+    history: list[dict[str, float]] = []
+    mark = f"{fingerprint}/{seed}/{stage.name}"
+    if checkpoint is not None and checkpoint.exists():
+        history = load_checkpoint(checkpoint, stage.module, optimisation, mark)
+    steps = [Replay(_step_of(stage, optimisation, part)) for part in range(stage.passes)]
+    due = 0.0
+    for epoch in track(range(len(history), schedule.epochs), f"{stage.name}, {schedule.epochs} epochs"):
+        stage.begin(epoch)
+        with seeded(seed, stage.name, epoch):
+            entry = {"epoch": float(epoch + 1), "rate": optimisation.rate}
+            entry["loss"] = _epoch(stage, optimisation, steps, batches)
+        optimisation.plateau.observe(entry["loss"])
+        history.append(entry | stage.validate())
+        if checkpoint is not None and (started := time.monotonic()) >= due:
+            save_checkpoint(checkpoint, stage.module, optimisation, mark, history)
+            due = time.monotonic() + (time.monotonic() - started) / SHARE_OF_TIME_FOR_CHECKPOINTS
+    optimisation.finish()
+    stage.module.eval()
+    return history
+
+
+def _step_of(stage: Stage, optimisation: Optimisation, part: int) -> Step:
+    def step(indices: Tensor) -> Tensor:
+        loss = stage.loss(indices, part)
+        optimisation.step(loss)
+        return loss.detach()
+
+    return step
+
+
+def _epoch(stage: Stage, optimisation: Optimisation, steps: list[Replay], batches: int) -> float:
+    stage.module.train()
+    size = min(stage.schedule.batch, stage.size)
+    order = torch.randperm(stage.size, device=stage.device)[: batches * size]
+    total = torch.zeros((), device=stage.device)
+    for indices in order.split(size):
+        for step in steps:
+            optimisation.prepare()
+            total += step(indices)
+    return total.item() / (batches * len(steps))

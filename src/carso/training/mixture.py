@@ -1,0 +1,110 @@
+"""A mixture: clean images and several attacks on them, in equal parts of one batch or one after the other.
+
+Attacks of one kind (same method, norm and steps) run together with one radius per image, so that a batch of five parts
+costs two attack calls instead of four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from carso.attacks.gradient import ascend
+from carso.attacks.losses import Loss, cross_entropy
+from carso.training.recipe import AttackSpec
+from carso.types import Classifier, Images, Labels, Norm
+
+
+class Mixture:
+    """Attacks as a training mixture.
+
+    Args:
+        attacks: what stands beside the clean images; none makes every batch clean.
+    """
+
+    def __init__(self, attacks: Sequence[AttackSpec]) -> None:
+        self.attacks = sorted(attacks, key=_kind)
+
+    @property
+    def parts(self) -> int:
+        """Clean images and each attack: how many parts a batch has."""
+        return len(self.attacks) + 1
+
+    def mix(self, classifier: Classifier, images: Images, labels: Labels, defence: Classifier | None = None) -> Images:
+        """The batch with its first part clean and the others attacked.
+
+        Args:
+            classifier: what most attacks are directed at; in eval mode.
+            images: (B, C, H, W), in random order.
+            labels: (B,) to move away from.
+            defence: a differentiable stand-in of the whole defence, for the attacks directed at it.
+        """
+        cuts = [round(i * len(images) / self.parts) for i in range(self.parts + 1)]
+        mixed, end = [images[: cuts[1]]], 1
+        for _, group in groupby(self.attacks, key=_kind):
+            kin = list(group)
+            start, end = end, end + len(kin)
+            sizes = [cuts[i + 1] - cuts[i] for i in range(start, end)]
+            rows = slice(cuts[start], cuts[end])
+            mixed.append(perturb(_target(kin[0], classifier, defence), images[rows], labels[rows], kin, sizes))
+        return torch.cat(mixed)
+
+    def part(
+        self, index: int, classifier: Classifier, images: Images, labels: Labels, defence: Classifier | None = None
+    ) -> Images:
+        """The whole batch as part `index` of the mixture: clean at 0, else under attack `index - 1`."""
+        if index == 0:
+            return images
+        spec = self.attacks[index - 1]
+        return perturb(_target(spec, classifier, defence), images, labels, [spec], [len(images)])
+
+
+def _kind(spec: AttackSpec) -> tuple[str, str, Norm, int]:
+    return spec.directed_at, spec.attack, spec.norm, spec.steps
+
+
+def _target(spec: AttackSpec, classifier: Classifier, defence: Classifier | None) -> Classifier:
+    if spec.directed_at == "classifier":
+        return classifier
+    if defence is None:
+        raise ValueError("an attack directed at the defence needs one")
+    return defence
+
+
+def perturb(
+    model: Classifier,
+    images: Images,
+    labels: Labels,
+    kin: Sequence[AttackSpec],
+    sizes: Sequence[int],
+    loss: Loss = cross_entropy,
+) -> Images:
+    """Attack consecutive runs of images, each with the radius of its own spec; no wait for the device."""
+    spec = kin[0]
+    eps = per_image([k.eps for k in kin], sizes, images)
+    if spec.attack == "fgsm":
+        return ascend(model, images, labels, images, eps, eps, steps=1, norm=spec.norm, loss=loss).detach()
+    alpha = per_image([k.alpha or 2.5 * k.eps / k.steps for k in kin], sizes, images)
+    start = images + eps * within_ball(images, spec.norm)
+    return ascend(
+        model, images, labels, start.clamp(0, 1), eps, alpha, steps=spec.steps, norm=spec.norm, loss=loss
+    ).detach()
+
+
+def per_image(values: Sequence[float], sizes: Sequence[int], images: Images) -> Tensor:
+    """Each value repeated over its run of images: (B, 1, 1, 1)."""
+    runs = [torch.full((size, 1, 1, 1), value, device=images.device) for value, size in zip(values, sizes, strict=True)]
+    return torch.cat(runs)
+
+
+def within_ball(images: Images, norm: Norm) -> Tensor:
+    """Offsets drawn from the unit ball, shaped like the images: uniformly in Linf; in L2 with a uniform radius."""
+    if norm == "Linf":
+        return 2 * torch.rand_like(images) - 1
+    direction = torch.randn_like(images)
+    radius = torch.rand(len(images), 1, 1, 1, device=images.device)
+    offsets: Tensor = direction / direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1) * radius
+    return offsets

@@ -1,0 +1,114 @@
+"""Optimisation: RAdam, its learning rate over time, and an exponential moving average of the weights.
+
+    cosine     eta_t = rate * min(1, t / w) * (1 + cos(pi * max(0, (t - w) / (1 - w)))) / 2,  t in [0, 1], w the warm-up
+    plateau    eta <- factor * eta once the epoch's loss has not fallen for `patience` epochs
+    average    m <- m + (1 - d_s) (theta - m),  d_s = min(average, (1 + s) / (10 + s)) at step s
+
+Sources: thesis, section 3.3; L. Liu et al., On the variance of the adaptive learning rate and beyond, ICLR 2020;
+I. Loshchilov and F. Hutter, SGDR, ICLR 2017; B. Polyak and A. Juditsky, Acceleration of stochastic approximation by
+averaging, 1992.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from carso.training.recipe import Schedule
+
+
+@dataclass
+class Plateau:
+    """Reduces the rate when the loss stops falling.
+
+    Args:
+        factor: what the rate is multiplied by.
+        patience: epochs to wait for a new best loss, counted anew after each reduction.
+    """
+
+    factor: float
+    patience: int
+    best: float = math.inf
+    waited: int = 0
+    scale: float = 1.0
+
+    def observe(self, loss: float) -> None:
+        """Take note of one epoch's loss."""
+        self.waited = 0 if loss < self.best else self.waited + 1
+        self.best = min(self.best, loss)
+        if self.waited >= self.patience:
+            self.scale, self.waited = self.scale * self.factor, 0
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint must keep (an infinite best becomes a large number, which JSON can hold)."""
+        return asdict(self) | {"best": min(self.best, 1e308)}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Go on from `state`."""
+        self.best, self.waited, self.scale = state["best"], int(state["waited"]), state["scale"]
+
+
+class Optimisation:
+    """RAdam on a module's trainable parameters, with its schedule and average.
+
+    Everything that changes from step to step lives in tensors on the module's device, so that a step can be recorded
+    as a CUDA graph.
+    """
+
+    def __init__(self, module: nn.Module, schedule: Schedule, steps_per_epoch: int) -> None:
+        self.module = module
+        self.schedule = schedule
+        self.total = max(1, schedule.epochs * steps_per_epoch)
+        self.steps = 0
+        self.plateau = Plateau(schedule.factor, schedule.patience)
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        on_gpu = parameters[0].is_cuda
+        self.optimiser = torch.optim.RAdam(
+            parameters,
+            lr=torch.tensor(schedule.rate, device=parameters[0].device) if on_gpu else schedule.rate,
+            weight_decay=schedule.weight_decay,
+            decoupled_weight_decay=True,
+            foreach=True,
+            capturable=on_gpu,
+        )
+        self._tracked = {name: value for name, value in module.state_dict().items() if value.is_floating_point()}
+        self.average = {name: value.clone() for name, value in self._tracked.items()}
+        self._keep = torch.zeros((), device=parameters[0].device)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        if self.schedule.shape == "plateau":
+            return self.schedule.rate * self.plateau.scale
+        progress, warmup = (self.steps + 0.5) / self.total, self.schedule.warmup
+        falling = max(0.0, (progress - warmup) / (1 - warmup))
+        return (
+            self.schedule.rate * min(1.0, progress / warmup if warmup else 1.0) * (1 + math.cos(math.pi * falling)) / 2
+        )
+
+    def prepare(self) -> None:
+        """Set the rate and the averaging weight of the next step; host work, done outside a recorded graph."""
+        for group in self.optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(self.rate)
+            else:
+                group["lr"] = self.rate
+        self._keep.fill_(min(self.schedule.average, (1 + self.steps) / (10 + self.steps)))
+        self.steps += 1
+
+    def step(self, loss: Tensor) -> None:
+        """Descend one loss and update the average; no wait for the device."""
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        if self.schedule.average:
+            for name, value in self._tracked.items():
+                self.average[name].lerp_(value, 1 - self._keep)
+
+    def finish(self) -> None:
+        """Put the averaged weights, if any, into the module."""
+        if self.schedule.average:
+            self.module.load_state_dict(self.module.state_dict() | self.average)

@@ -1,0 +1,157 @@
+"""Stage 2: teaching the purifier to recall clean images from the frozen classifier's representation.
+
+    min over phi of E [ BCE(D(z, c), x) + beta KL(q(z | x', c) || N(0, I)) + w CE(N(D(z', c)), y) ]
+
+with x' clean or attacked, c = R(r(x')), z ~ q, z' ~ N(0, I), beta 1 (or warmed up) and w 0 in the thesis. No class
+label is needed: by default the attacks move away from N's own prediction on the clean image, and y is that
+prediction.
+
+Source: thesis, section 3.2.3; w and attacks directed at the whole defence are ours.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from carso.data import Dataset
+from carso.nn.modes import evaluating
+from carso.progress import track
+from carso.purifier import Purifier, kl_divergence, reconstruction_loss
+from carso.representation import Representation
+from carso.training.loop import seeded
+from carso.training.mixture import Mixture
+from carso.training.recipe import PurifierTraining
+from carso.types import Images, Labels, Logits
+
+CHUNK = 5000
+
+
+class PurifierStage:
+    """The purifier in training, before its frozen classifier.
+
+    Args:
+        name: of the stage, in progress, history and checkpoints.
+        representation: of the frozen classifier.
+        purifier: the module to train.
+        schedule: its recipe, attacks included.
+        train: images; their labels are used only if the recipe says so.
+        validation: held-out images, for the history only.
+        seed: of the attacks that are made once and kept.
+        device: where to train.
+        pairs: attacked versions of the training images, for `feed: pairs`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        representation: Representation,
+        purifier: Purifier,
+        schedule: PurifierTraining,
+        train: Dataset,
+        validation: Dataset,
+        seed: int,
+        device: torch.device,
+        pairs: Images | None = None,
+    ) -> None:
+        self.name = name
+        self.module = purifier.to(device)
+        self.representation = representation
+        self.classifier: nn.Module = representation.classifier.to(device)
+        self.schedule = schedule
+        self.device = device
+        self.mixture = Mixture(schedule.attacks)
+        self.images = train.images.to(device)
+        self.labels = self._labels(train)
+        self.held_out = validation.images.to(device)
+        self.kept = self._kept(seed, pairs)
+        self.beta = torch.ones((), device=device)
+
+    @property
+    def size(self) -> int:
+        """How many images an epoch goes through."""
+        return len(self.images)
+
+    @property
+    def parts(self) -> int:
+        """Versions of every image: the clean one and the attacked ones."""
+        return self.mixture.parts if self.kept is None else len(self.kept) + 1
+
+    @property
+    def passes(self) -> int:
+        """Optimiser steps per batch."""
+        return self.parts if self.schedule.mixing == "steps" else 1
+
+    def loss(self, indices: Tensor, part: int) -> Tensor:
+        """Negative ELBO of the batch, clean and attacked, with the consistency term if the recipe has one."""
+        clean, labels = self.images[indices], self.labels[indices]
+        seen = self._versions(indices, clean, labels, part)
+        with torch.no_grad():
+            _, representations = self.representation(seen)
+        reconstructions, mean, log_variance = self.module(seen, representations)
+        elbo = reconstruction_loss(reconstructions, clean) + self.beta * kl_divergence(mean, log_variance)
+        if not self.schedule.consistency:
+            return elbo.mean()
+        recalled = F.cross_entropy(self._recalled(representations), labels)
+        return elbo.mean() + self.schedule.consistency * recalled
+
+    def begin(self, epoch: int) -> None:
+        """Set beta, the weight of the KL term, which rises linearly over the warm-up."""
+        ramp = self.schedule.kl_warmup * self.schedule.epochs
+        self.beta.fill_(self.schedule.kl_weight * min(1.0, (epoch + 1) / (ramp + 1)))
+
+    def validate(self) -> dict[str, float]:
+        """Negative ELBO (nats) on the held-out clean images."""
+        with torch.no_grad(), evaluating(self.module):
+            losses = []
+            for clean in self.held_out.split(CHUNK):
+                reconstructions, mean, log_variance = self.module(clean, self.representation(clean)[1])
+                losses.append(reconstruction_loss(reconstructions, clean) + kl_divergence(mean, log_variance))
+        return {"validation_loss": torch.cat(losses).mean().item()}
+
+    def stand_in(self, images: Images) -> Logits:
+        """The defence as attacks in training see it: N's logits on one recalled sample per image, fresh latents."""
+        _, representations = self.representation(images)
+        with evaluating(self.module):
+            return self._recalled(representations)
+
+    def _recalled(self, representations: Tensor) -> Logits:
+        codes = self.module.compress(representations)
+        latents = torch.randn(len(codes), self.module.latent, device=codes.device)
+        with evaluating(self.classifier):
+            logits: Tensor = self.classifier(self.module.decode(latents, codes))
+        return logits
+
+    def _versions(self, indices: Tensor, clean: Images, labels: Labels, part: int) -> Images:
+        steps = self.schedule.mixing == "steps"
+        if self.kept is None:
+            with evaluating(self.classifier):
+                if steps:
+                    return self.mixture.part(part, self.classifier, clean, labels, self.stand_in)
+                return self.mixture.mix(self.classifier, clean, labels, self.stand_in)
+        if steps:
+            return clean if part == 0 else self.kept[part - 1, indices].to(clean.dtype)
+        which = torch.arange(len(indices), device=self.device) * self.parts // len(indices)
+        attacked = self.kept[(which - 1).clamp(min=0), indices].to(clean.dtype)
+        return torch.where((which == 0).view(-1, 1, 1, 1), clean, attacked)
+
+    def _labels(self, train: Dataset) -> Labels:
+        if self.schedule.labels == "true":
+            return train.required_labels.to(self.device)
+        with torch.no_grad(), evaluating(self.classifier):
+            return torch.cat([self.classifier(some).argmax(1) for some in self.images.split(CHUNK)])
+
+    def _kept(self, seed: int, pairs: Images | None) -> Tensor | None:
+        if self.schedule.feed == "pairs" and pairs is not None:
+            return pairs.to(self.device).unsqueeze(0)
+        if self.schedule.feed != "cached" or not self.mixture.attacks:
+            return None
+        kept = torch.empty(len(self.mixture.attacks), *self.images.shape, dtype=torch.float16, device=self.device)
+        chunks = [(part, start) for part in range(1, self.mixture.parts) for start in range(0, self.size, CHUNK)]
+        with seeded(seed, self.name, "attacks"), evaluating(self.classifier):
+            for part, start in track(chunks, f"{self.name}, attacks on the training images"):
+                rows = slice(start, start + CHUNK)
+                attacked = self.mixture.part(part, self.classifier, self.images[rows], self.labels[rows])
+                kept[part - 1, rows] = attacked
+        return kept
