@@ -106,7 +106,15 @@ def attack(
     from carso.campaign import attack
 
     attack(
-        _load(defence), method, eps=eps, norm=norm, directed_at=directed_at, data=data, images=images, seed=seed, out=out
+        _load(defence),
+        method,
+        eps=eps,
+        norm=norm,
+        directed_at=directed_at,
+        data_name=data,
+        images=images,
+        seed=seed,
+        out=out,
     )
 
 
@@ -125,7 +133,7 @@ def evaluate(
 
     folder = out or Path("out") / f"evaluate-{Path(defence).name}"
     with _resumable(folder):
-        page = evaluate(defence, folder, data=data, split=split, images=images, seed=seed, stop=stop)
+        page = evaluate(defence, folder, data_name=data, split=split, images=images, seed=seed, stop=stop)
     _say(f"report: {page}")
 
 

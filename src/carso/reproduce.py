@@ -1,0 +1,79 @@
+"""From a recipe to the thesis's table: train or adopt, evaluate, print, report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from carso import data, weights
+from carso.defence import CARSO
+from carso.evaluation.evaluate import Settings, evaluate as evaluate_columns
+from carso.evaluation.records import Records
+from carso.experiment import Experiment
+from carso.files import write_text
+from carso.report.page import write_report
+from carso.report.table import markdown, print_table
+from carso.vote import Stop
+
+
+def reproduce(
+    experiment: Experiment, *, test_images: int = 10_000, pretrained: bool = False, stop: Stop = "confident"
+) -> Path:
+    """Carry out a recipe in its folder and return the report's path.
+
+    Args:
+        experiment: recipe, seed and folder.
+        test_images: how many images of the test split, from the first.
+        pretrained: take the shipped weights of the recipe instead of training.
+        stop: when the vote may stop early.
+
+    Raises:
+        WeightsError: if weights are asked for that do not ship.
+        RunError: if the folder holds another run.
+    """
+    recipe = experiment.recipe
+    if pretrained:
+        weights.find(f"{recipe.data}-{recipe.name}")
+    experiment.open()
+    if pretrained:
+        experiment.adopt(f"{recipe.data}-{recipe.name}")
+    experiment.train_undefended()
+    experiment.train_classifier()
+    experiment.train_purifier()
+    columns = columns_of(experiment.defence(), weights.load_undefended(experiment.out))
+    settings = Settings(n=test_images, seed=recipe.seed, samples=recipe.samples, stop=stop)
+    test = data.load(recipe.data, "test")
+    return _publish(evaluate_columns(columns, test, settings=settings, recipe=recipe.name, directory=experiment.out), experiment.out)
+
+
+def evaluate(
+    source: str,
+    out: Path,
+    *,
+    data_name: str = "mnist",
+    split: Literal["validation", "test"] = "test",
+    images: int = 1000,
+    seed: int = 0,
+    stop: Stop = "confident",
+) -> Path:
+    """The table of a saved defence, written to `out`; returns the report's path."""
+    columns = columns_of(weights.load(source), weights.load_undefended(source))
+    settings = Settings(n=images, seed=seed, stop=stop)
+    name = f"{source} ({split})" if split != "test" else source
+    return _publish(evaluate_columns(columns, data.load(data_name, split), settings=settings, recipe=name, directory=out), out)
+
+
+def columns_of(defence: CARSO, undefended: nn.Module | None) -> dict[str, nn.Module]:
+    """The table's columns, left to right."""
+    first = {} if undefended is None else {"undefended": undefended}
+    return {**first, "adversarially_trained": defence.classifier, "carso": defence}
+
+
+def _publish(records: Records, out: Path) -> Path:
+    results = records.results()
+    print_table(results, file=sys.stdout)
+    write_text(out / "results.md", markdown(results))
+    return write_report(out)
