@@ -17,7 +17,7 @@ def outcome(predicted, counts=None):
 
 
 def test_each_rule_picks_what_it_says(labels):
-    """Images 0-9: both right, 10-19: only the defence, 20-29: only N, 30-39: neither. The margin grows with the index."""
+    """Images 0-9: both right, 10-19: only the defence, 20-29: only N, 30-39: neither; margins grow with the index."""
     ours = outcome([0] * 20 + [1] * 20, [[50 + i, 50 - i] for i in range(20)] + [[10, 90]] * 20)
     theirs = outcome(([0] * 10 + [1] * 10) * 2)
     for seed in range(20):
