@@ -182,7 +182,7 @@ def test_bad_input_is_named(columns, dataset, tmp_path):
     with pytest.raises(ValueError, match="chunk must be at least 1"):
         Settings(chunk=0)
     with pytest.raises(ValueError, match="no attack 'pdg'"):
-        evaluate(columns, dataset, (Row("pdg", Budget("L2", 1)),))
+        evaluate(columns, dataset, (Row("pdg", Budget("L2", 1.0)),))
     with pytest.raises(RunError, match="no such file"):
         read_records(tmp_path)
     (tmp_path / FILE).write_bytes(b"half")

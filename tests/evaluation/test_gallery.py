@@ -52,14 +52,15 @@ def test_without_votes_or_rival_those_rules_pick_nothing(labels):
 def test_measures_the_perturbation_and_averages_the_recollections(columns, dataset):
     attacked = dataset.images.clone()
     attacked[3] = (attacked[3] + 0.1).clamp(max=1)
-    hung = gallery.hang("carso", columns["carso"], {3: "random", 7: "failure"}, dataset.images, attacked, seed=0)
+    hung = gallery.hang(columns, {3: "random", 7: "failure"}, dataset.images, attacked, seed=0)
     assert hung.linf.tolist() == pytest.approx([0.1, 0.0], abs=1e-6)
     assert hung.l2[0] == pytest.approx((attacked[3] - dataset.images[3]).norm().item(), rel=1e-6)
     assert torch.equal(hung.attacked, attacked[[3, 7]])
     assert hung.recalled.shape == (2, gallery.SHOWN, 1, 6, 6)
     assert hung.mean.shape == (2, 1, 6, 6)
+    assert (hung.column, hung.classifier) == ("carso", "adversarially_trained")
     assert hung.averaged == gallery.AVERAGED
-    bare = gallery.hang("undefended", columns["undefended"], {3: "random"}, dataset.images, attacked, seed=0)
+    bare = gallery.hang({"undefended": columns["undefended"]}, {3: "random"}, dataset.images, attacked, seed=0)
     assert bare.recalled is None
 
 

@@ -47,4 +47,4 @@ def test_a_budget_goes_with_an_attack():
     with pytest.raises(ValueError, match="only 'none'"):
         Row("pgd")
     with pytest.raises(ValueError, match="only 'none'"):
-        Row("none", Budget("L2", 1))
+        Row("none", Budget("L2", 1.0))

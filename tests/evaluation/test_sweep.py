@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -11,11 +9,15 @@ class Scripted:
     """A defence of one image whose votes are read from a script, block after block."""
 
     classifier = torch.nn.Identity()
-    recall = surrogate = None
 
     def __init__(self, script):
         self.script = list(script)
         self.blocks = []
+
+    def recall(self, images, samples=1, *, generator=None):
+        raise AssertionError("a sweep only votes")
+
+    surrogate = recall
 
     def poll(self, images, samples=None, stop=None, generator=None):
         assert stop == "never"
@@ -27,10 +29,12 @@ class Scripted:
 
 def test_every_k_counts_exactly_the_first_k_votes():
     defence = Scripted([2, 0, 0, 1, 1, 1])
-    predicted = sweep.elected(defence, torch.zeros(1, 1, 2, 2), (1, 2, 3, 6), lambda k: SimpleNamespace(k=k))
+    predicted = sweep.elected(
+        defence, torch.zeros(1, 1, 2, 2), (1, 2, 3, 6), lambda k: torch.Generator().manual_seed(k)
+    )
     assert predicted.tolist() == [[2], [0], [0], [1]]
     assert [samples for samples, _ in defence.blocks] == [1, 1, 1, 3]
-    assert [generator.k for _, generator in defence.blocks] == [1, 2, 3, 6]
+    assert [generator.initial_seed() for _, generator in defence.blocks] == [1, 2, 3, 6]
 
 
 def test_the_ladder_ends_at_the_most():

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from carso.errors import ModelError
 from carso.evaluation.results import Target
 from carso.nn.modes import evaluating
-from carso.types import Classifier, Labels
+from carso.types import Classifier, Logits
 from carso.vote import Stop, Tally
 
 
@@ -92,7 +92,7 @@ def answer(
     return Outcome(predicted=_scores(column, images, generator).argmax(1).cpu().int())
 
 
-def _scores(column: Answering, images: Tensor, generator: torch.Generator) -> Labels:
+def _scores(column: Answering, images: Tensor, generator: torch.Generator) -> Logits:
     assert callable(column)
     with torch.no_grad(), evaluating(column):
         scores = column(images, generator) if isinstance(column, Defence) else column(images)

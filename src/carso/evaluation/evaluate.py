@@ -71,6 +71,7 @@ def evaluate(
     settings: Settings | None = None,
     *,
     recipe: str = "",
+    command: str = "",
     directory: Path | None = None,
     curve_rows: Sequence[Row] | None = None,
     sweep_rows: Sequence[Row] = SWEEP,
@@ -83,6 +84,7 @@ def evaluate(
         rows: the attacks.
         settings: sizes and seed.
         recipe: the name that `results.json` carries.
+        command: what a reader should type to get the same figures; shown in the report.
         directory: where `records.safetensors` and `results.json` are kept after each row; None to keep nothing.
         curve_rows: the points of the accuracy-against-eps curves; None for `protocol.curve()`.
         sweep_rows: the rows whose accuracy is followed over the number of votes.
@@ -95,7 +97,8 @@ def evaluate(
         RunError: if `directory` holds another run.
     """
     settings = settings or Settings()
-    run = _Run(columns, dataset, settings, recipe, directory)
+    run = _Run(columns, dataset, settings, directory)
+    run.records.recipe, run.records.command = recipe, command
     run.attack(rows, "rows", len(run.images))
     run.attack(curve() if curve_rows is None else curve_rows, "curve", min(settings.curve_images, len(run.images)))
     run.sweep(sweep_rows, min(settings.sweep_images, len(run.images)))
@@ -107,16 +110,14 @@ def evaluate(
 class _Run:
     """One evaluation under way: the data, and the records so far."""
 
-    def __init__(
-        self, columns: Columns, dataset: Dataset, settings: Settings, recipe: str, directory: Path | None
-    ) -> None:
+    def __init__(self, columns: Columns, dataset: Dataset, settings: Settings, directory: Path | None) -> None:
         self.columns = columns
         self.settings = settings
         self.directory = directory
         self.images, self.labels = _first(dataset, settings.n)
         self.crafting = Crafting(settings.seed)
         self.records = Records(
-            recipe=recipe,
+            recipe="",
             seed=settings.seed,
             fingerprint=self._fingerprint(),
             dataset=dataset.name,
@@ -191,7 +192,7 @@ class _Run:
         draws = stream(self.settings.seed, record.row.key, "gallery")
         theirs = record.outcomes[rival] if rival else None
         chosen = gallery.choose(self.records.labels, record.outcomes[name], theirs, draws)
-        return gallery.hang(name, self.columns[name], chosen, self.images, attacked, self.settings.seed)
+        return gallery.hang(self.columns, chosen, self.images, attacked, self.settings.seed)
 
     def _sweep(self, row: Row, name: str, defence: Defence, n: int) -> Sweep:
         attacked = torch.cat([self._attacked(row, defence, span) for span in self._spans(n)])

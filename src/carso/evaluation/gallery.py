@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from carso.evaluation.columns import Answering, Columns, Defence, Outcome, device_of
+from carso.evaluation.columns import Columns, Defence, Outcome, device_of
 from carso.evaluation.records import Gallery
 from carso.evaluation.streams import stream
 
@@ -76,12 +76,14 @@ def _first_come(pools: Mapping[str, Tensor]) -> dict[int, str]:
     return chosen
 
 
-def hang(name: str, column: Answering, chosen: dict[int, str], clean: Tensor, attacked: Tensor, seed: int) -> Gallery:
+def hang(columns: Columns, chosen: dict[int, str], clean: Tensor, attacked: Tensor, seed: int) -> Gallery:
     """The gallery of the chosen images, out of all clean and attacked ones (n, C, H, W)."""
     index = torch.tensor(list(chosen), dtype=torch.long)
     shift = (attacked[index] - clean[index]).double().flatten(1)
+    name = subject(columns)
     gallery = Gallery(
         column=name,
+        classifier=rival(columns),
         rules=list(chosen.values()),
         index=index,
         clean=clean[index],
@@ -89,6 +91,7 @@ def hang(name: str, column: Answering, chosen: dict[int, str], clean: Tensor, at
         linf=shift.abs().amax(1).float(),
         l2=shift.norm(dim=1).float(),
     )
+    column = columns[name]
     return _recollect(gallery, column, seed) if isinstance(column, Defence) else gallery
 
 

@@ -31,7 +31,9 @@ class _Record(BaseModel):
 
 
 class Gallery(_Record):
-    """Images of one row (G of them), chosen by stated rules, and what the gallery's column recalled of them.
+    """Images of one row (G of them), chosen by stated rules, and what the gallery's `column` recalled of them.
+
+    `classifier` is the column of the bare classifier that saw the same images, if the table has one.
 
     `rules` says why each was chosen; `index` (G,) is its place in the data set. `clean` and `attacked` (G, C, H, W) are
     in [0, 1]; `linf` and `l2` (G,) measure attacked - clean. `recalled` (G, k, C, H, W) and `mean` (G, C, H, W), over
@@ -48,6 +50,7 @@ class Gallery(_Record):
     recalled: Tensor | None = None
     mean: Tensor | None = None
     averaged: int = 0
+    classifier: str | None = None
 
 
 class RowRecord(_Record):
@@ -68,6 +71,23 @@ class Sweep(_Record):
     predicted: Tensor
 
 
+class SamplesUsed(_Record):
+    """Mean, tenth, half, nine tenths and most of the numbers of votes that a row's images took."""
+
+    mean: float
+    low: float
+    median: float
+    high: float
+    max: float
+
+    @classmethod
+    def of(cls, samples: Tensor) -> SamplesUsed:
+        """The summary of samples (n,)."""
+        low, median, high = samples.double().quantile(torch.tensor([0.1, 0.5, 0.9]).double()).tolist()
+        mean = round(samples.double().mean().item(), 1)
+        return cls(mean=mean, low=low, median=median, high=high, max=float(samples.max()))
+
+
 class Records(_Record):
     """Everything that an evaluation found out. `labels` (n,) are the true classes; the dictionaries go by `Row.key`."""
 
@@ -79,6 +99,7 @@ class Records(_Record):
     environment: Environment
     settings: dict[str, Any]
     labels: Tensor
+    command: str = ""
     rows: dict[str, RowRecord] = {}
     curve: dict[str, RowRecord] = {}
     sweeps: dict[str, Sweep] = {}
@@ -97,6 +118,10 @@ class Records(_Record):
         pairs = self.labels[: len(outcome.predicted)].long() * size + outcome.predicted.long()
         return torch.bincount(pairs, minlength=size * size).view(size, size)
 
+    def samples_used(self, outcome: Outcome) -> SamplesUsed | None:
+        """How many votes the images of an outcome took; None for a column that does not vote."""
+        return None if outcome.samples is None else SamplesUsed.of(outcome.samples)
+
     def results(self) -> Results:
         """The figures of `results.json`."""
         return Results(
@@ -107,6 +132,7 @@ class Records(_Record):
             rows=[self.result_row(record) for record in self.rows.values()],
             dataset=self.dataset,
             settings=self.settings,
+            command=self.command,
         )
 
     def result_row(self, record: RowRecord) -> ResultRow:
@@ -124,8 +150,12 @@ class Records(_Record):
             thesis=dict(row.thesis) if row.thesis else None,
             options=dict(row.options) | ({"eot": row.eot} if row.directed_at == "defence" else {}),
             seconds=round(record.seconds, 2),
-            samples_used=_samples_used(record),
+            samples_used=self._most_samples_used(record),
         )
+
+    def _most_samples_used(self, record: RowRecord) -> dict[str, float] | None:
+        used = [found for outcome in record.outcomes.values() if (found := self.samples_used(outcome))]
+        return used[-1].model_dump() if used else None
 
     def write(self, directory: Path) -> Path:
         """Write the records into `directory` in one step."""
@@ -134,14 +164,6 @@ class Records(_Record):
         path = directory / FILE
         write_tensors(path, tensors, {"kind": _KIND, "records": tree})
         return path
-
-
-def _samples_used(record: RowRecord) -> dict[str, float] | None:
-    counts = [outcome.samples.double() for outcome in record.outcomes.values() if outcome.samples is not None]
-    if not counts:
-        return None
-    used = counts[-1]
-    return {"mean": round(float(used.mean()), 1), "median": float(used.median()), "max": float(used.max())}
 
 
 def _unload(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -45,12 +45,12 @@ class Rate(_Model):
     ci95: tuple[Percent, Percent]
 
     @classmethod
-    def of(cls, correct: int, total: int) -> Self:
+    def of(cls, correct: int, total: int) -> Rate:
         """The rate of `correct` out of `total` images."""
         return cls(correct=correct, total=total, accuracy=100 * correct / total, ci95=wilson(correct, total))
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> Rate:
         if self.correct > self.total:
             raise ValueError(f"correct is {self.correct}, more than total, {self.total}")
         if abs(self.accuracy - 100 * self.correct / self.total) > 0.01:
@@ -78,7 +78,7 @@ class ResultRow(_Model):
     samples_used: dict[str, float] | None = None
 
     @model_validator(mode="after")
-    def _clean_or_attacked(self) -> Self:
+    def _clean_or_attacked(self) -> ResultRow:
         clean = self.attack == "none"
         if clean != (self.norm is None) or clean != (self.eps == 0):
             raise ValueError("attack 'none' has norm null and eps 0, every other attack has a norm and a positive eps")
@@ -100,6 +100,7 @@ class Results(_Model):
     rows: list[ResultRow]
     dataset: str = ""
     settings: dict[str, Any] = {}
+    command: str = ""
 
     def columns(self) -> list[str]:
         """The names of all columns that some row has, in order."""

@@ -1,0 +1,100 @@
+"""The table: for the terminal, and as Markdown for documentation.
+
+Each cell is an accuracy in percent with its 95 % Wilson interval; the published figure, where there is one, stands
+beside it. The best defended column of a row is bold. Rows whose attack was used in training are marked foreseen.
+"""
+
+from __future__ import annotations
+
+from typing import IO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from carso.evaluation.results import Rate, ResultRow, Results
+from carso.report import wording
+
+WIDE = 132
+"""Columns of a terminal that has room for an accuracy and its interval on one line."""
+
+
+def print_table(results: Results, file: IO[str] | None = None) -> None:
+    """Print the table to `file`, by default standard output, in as many columns as there are."""
+    console = Console(file=file)
+    console.print(terminal(results, narrow=console.width < WIDE))
+
+
+def terminal(results: Results, narrow: bool = False) -> Table:
+    """The table for a rich console; where it is narrow, intervals stand below the accuracies."""
+    columns = results.columns()
+    table = Table(title=title(results), caption=caption(results), title_style="bold", caption_style="dim")
+    table.add_column("attack", no_wrap=True)
+    table.add_column("foreseen")
+    for column in columns:
+        table.add_column(wording.heading(column), justify="right", no_wrap=True)
+    for name, rows in wording.groups(results.rows).items():
+        table.add_section()
+        table.add_row(Text(wording.GROUPS[name][0], style="italic dim"))
+        for row in rows:
+            cells = [_cell(row, column, "\n" if narrow else " ") for column in columns]
+            table.add_row(wording.attack(row), "yes" if row.foreseen else "no", *cells)
+    return table
+
+
+def markdown(results: Results) -> str:
+    """The table as Markdown, one per protocol, with the run's particulars beneath."""
+    columns = results.columns()
+    parts = [f"**{title(results)}**", ""]
+    for name, rows in wording.groups(results.rows).items():
+        heading, explanation = wording.GROUPS[name]
+        parts += [f"### {heading}", "", explanation, ""]
+        parts += [
+            _line("attack", "foreseen", *map(wording.heading, columns)),
+            _line("---", "---", *["---:"] * len(columns)),
+        ]
+        parts += [_markdown_row(row, columns) for row in rows]
+        parts.append("")
+    return "\n".join([*parts, caption(results), ""])
+
+
+def title(results: Results) -> str:
+    """What the figures are."""
+    return f"Top-1 accuracy (%) on {results.n:,} images of {results.dataset or 'the test set'}"
+
+
+def caption(results: Results) -> str:
+    """What a figure needs to be believed."""
+    where = results.environment
+    return (
+        f"95 % Wilson intervals in brackets; figures of the thesis in parentheses. Recipe {results.recipe or 'none'}, "
+        f"seed {results.seed}, n = {results.n:,}. carso {where.carso}, torch {where.torch}, {where.cpu}, "
+        f"{where.threads} threads."
+    )
+
+
+def _cell(row: ResultRow, column: str, gap: str) -> Text:
+    rate = row.rates().get(column)
+    if rate is None:
+        return Text("n/a", style="dim")
+    accuracy = Text(wording.percent(rate), style="bold" if wording.best(row) == column else "")
+    return accuracy + Text(gap + _beside(row, column, rate), style="dim")
+
+
+def _beside(row: ResultRow, column: str, rate: Rate) -> str:
+    published = (row.thesis or {}).get(column)
+    return wording.interval(rate) + ("" if published is None else f" ({published:.2f})")
+
+
+def _markdown_row(row: ResultRow, columns: list[str]) -> str:
+    rates = row.rates()
+    cells = []
+    for column in columns:
+        rate = rates.get(column)
+        star = "**" if wording.best(row) == column else ""
+        cells.append(f"{star}{wording.percent(rate)}{star} {_beside(row, column, rate)}" if rate else "n/a")
+    return _line(wording.attack(row), "yes" if row.foreseen else "no", *cells)
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,72 @@
+"""The words for what results hold as codes, so that table and page say the same."""
+
+from __future__ import annotations
+
+from carso.evaluation.results import Rate, ResultRow
+
+HEADINGS = {"undefended": "Undefended", "adversarially_trained": "Adversarial training", "carso": "CARSO"}
+ATTACKS = {"none": "No attack", "fgsm": "FGSM", "pgd": "PGD", "deepfool": "DeepFool", "apgd": "Auto-PGD"}
+NORMS = {"Linf": "L∞", "L2": "L2"}
+
+
+def heading(column: str) -> str:
+    """A column's name as people read it."""
+    return HEADINGS.get(column, column.replace("_", " ").capitalize())
+
+
+def attack_name(row: ResultRow) -> str:
+    """The attack's name without its budget."""
+    return ATTACKS.get(row.attack, row.attack)
+
+
+def attack(row: ResultRow) -> str:
+    """The attack with its budget, such as "PGD L∞ 0.30"."""
+    return attack_name(row) if row.norm is None else f"{attack_name(row)} {NORMS[row.norm]} {row.eps:.2f}"
+
+
+def best(row: ResultRow) -> str | None:
+    """The defended column with the most correct answers, if there are several and one leads."""
+    rates = {name: rate for name, rate in row.rates().items() if name != "undefended"}
+    if len(rates) < 2:
+        return None
+    first, second = sorted(rates, key=lambda name: rates[name].accuracy, reverse=True)[:2]
+    return first if rates[first].accuracy > rates[second].accuracy else None
+
+
+def percent(rate: Rate) -> str:
+    """An accuracy with two decimals, as the thesis prints it."""
+    return f"{rate.accuracy:.2f}"
+
+
+def interval(rate: Rate) -> str:
+    """The interval in brackets."""
+    return f"[{rate.ci95[0]:.2f}, {rate.ci95[1]:.2f}]"
+
+
+def groups(rows: list[ResultRow]) -> dict[str, list[ResultRow]]:
+    """The rows by what they may be compared with: thesis protocol, further transfer rows, end to end.
+
+    Attacks aimed at the bare classifier and attacks aimed at the whole defence never share a group.
+    """
+    parts: dict[str, list[ResultRow]] = {"thesis": [], "transfer": [], "defence": []}
+    for row in rows:
+        parts["defence" if row.directed_at == "defence" else "thesis" if row.thesis else "transfer"].append(row)
+    return {name: listed for name, listed in parts.items() if listed}
+
+
+GROUPS = {
+    "thesis": (
+        "Thesis protocol",
+        "Attacks crafted on the bare classifier, then handed to every column: a transfer threat model for CARSO.",
+    ),
+    "transfer": (
+        "Thesis protocol, further rows",
+        "Crafted on the bare classifier in the same way; the thesis's table does not have these rows.",
+    ),
+    "defence": (
+        "End to end",
+        "Attacks aimed at each whole defence, their gradients flowing through the purifier. These are not comparable "
+        "with the rows above.",
+    ),
+}
+"""Title and explanation of each group."""

@@ -1,0 +1,68 @@
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from carso.evaluation.environment import environment
+from carso.evaluation.results import Rate, ResultRow, Results
+from carso.report.table import markdown, print_table, terminal
+
+
+def row(attack: str, eps: float, *correct: int | None, **fields: object) -> ResultRow:
+    names = ("undefended", "adversarially_trained", "carso")
+    rates = {name: None if c is None else Rate.of(c, 1000) for name, c in zip(names, correct, strict=True)}
+    values = {"norm": None if attack == "none" else "Linf", "foreseen": True, "directed_at": "classifier", **fields}
+    return ResultRow(attack=attack, eps=eps, **rates, **values)
+
+
+@pytest.fixture
+def results() -> Results:
+    published = {"undefended": 6.85, "adversarially_trained": 71.26, "carso": 86.27}
+    rows = [
+        row("none", 0, 984, 971, 967, thesis={"undefended": 98.40, "adversarially_trained": 97.17, "carso": 96.72}),
+        row("pgd", 0.3, 1, 711, 862, thesis=published),
+        row("pgd", 0.5, 0, 120, 120, foreseen=False, thesis=published),
+        row("fgsm", 0.3, 900, 950, 955, norm="L2", foreseen=False),
+        row("pgd", 0.3, None, 710, 360, directed_at="defence"),
+    ]
+    return Results(recipe="thesis", seed=7, n=1000, environment=environment(), rows=rows)
+
+
+def test_markdown_holds_every_figure_with_interval_and_publication(results):
+    text = markdown(results)
+    assert "| 0.10 [0.02, 0.56] (6.85) |" in text
+    for each in results.rows:
+        for rate in each.rates().values():
+            assert f"[{rate.ci95[0]:.2f}, {rate.ci95[1]:.2f}]" in text
+    assert "seed 7, n = 1,000" in text
+
+
+def test_the_best_defence_alone_is_bold(results):
+    bold = [re.findall(r"\*\*([\d.]+)\*\*", line) for line in markdown(results).splitlines() if line.startswith("| ")]
+    assert [found for found in bold if found] == [["97.10"], ["86.20"], ["95.50"], ["71.00"]], "and none where two tie"
+
+
+def test_protocols_stand_apart(results):
+    text = markdown(results)
+    thesis, beyond, end_to_end = re.split(r"^### .*$", text, flags=re.MULTILINE)[1:]
+    assert "36.00" in end_to_end
+    assert "36.00" not in thesis + beyond
+    assert "| FGSM L2 0.30 | no |" in beyond
+    assert "n/a" in end_to_end
+
+
+def test_the_terminal_shows_the_same_figures(results):
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(terminal(results))
+    text = console.export_text()
+    for figure in ("86.20 [83.92, 88.20] (86.27)", "Thesis protocol", "End to end", "FGSM L2 0.30", "n/a"):
+        assert figure in text
+
+
+def test_a_narrow_terminal_loses_no_figure(results, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    page = io.StringIO()
+    print_table(results, file=page)
+    assert "[83.92, 88.20] (86.27)" in page.getvalue()
+    assert max(map(len, page.getvalue().splitlines())) <= 100
