@@ -50,7 +50,9 @@ def attack(
     """
     if method not in ATTACKS:
         near = difflib.get_close_matches(method, ATTACKS, n=1)
-        raise CarsoError(f"no attack {method!r}{f'; did you mean {near[0]!r}?' if near else ''}; known: {', '.join(ATTACKS)}")
+        raise CarsoError(
+            f"no attack {method!r}{f'; did you mean {near[0]!r}?' if near else ''}; known: {', '.join(ATTACKS)}"
+        )
     if not eps > 0:
         raise CarsoError(f"--eps must be a positive number, not {eps:g}")
     test = data.load(data_name, "test")[:images]
@@ -58,12 +60,19 @@ def attack(
     generator = torch.Generator().manual_seed(seed)
     attacked = torch.cat(
         [
-            ATTACKS[method](target, test.images[rows], test.required_labels[rows], Budget(norm, eps), generator=generator)
-            for rows in track([slice(i, i + CHUNK) for i in range(0, len(test), CHUNK)], f"{method} on the {directed_at}")
+            ATTACKS[method](
+                target, test.images[rows], test.required_labels[rows], Budget(norm, eps), generator=generator
+            )
+            for rows in track(
+                [slice(i, i + CHUNK) for i in range(0, len(test), CHUNK)], f"{method} on the {directed_at}"
+            )
         ]
     )
     with torch.no_grad(), evaluating(defence.classifier):
-        answers = {"classifier": defence.classifier(attacked).argmax(1), "defence": defence.predict(attacked, generator)}
+        answers = {
+            "classifier": defence.classifier(attacked).argmax(1),
+            "defence": defence.predict(attacked, generator),
+        }
     correct = {name: int((answer == test.labels).sum()) for name, answer in answers.items()}
     print(f"{method} {Budget(norm, eps)} directed at the {directed_at}, n = {len(test)}, seed {seed}")
     for name, right in correct.items():

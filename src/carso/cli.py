@@ -32,8 +32,12 @@ Defence = Annotated[str, typer.Argument(help="A shipped defence (mnist, mnist-th
 Out = Annotated[Path | None, typer.Option(help="Folder for everything that the run makes. [default: out/NAME]")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Root of all randomness. [default: the recipe's]")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Data = Annotated[str, typer.Option(help="mnist, fashion-mnist, or a folder of IDX files, CIFAR-10 batches or pictures.")]
-Stop = Annotated[Literal["never", "exact", "confident"], typer.Option(help="When the vote may stop before all samples.")]
+Data = Annotated[
+    str, typer.Option(help="mnist, fashion-mnist, or a folder of IDX files, CIFAR-10 batches or pictures.")
+]
+Stop = Annotated[
+    Literal["never", "exact", "confident"], typer.Option(help="When the vote may stop before all samples.")
+]
 
 
 @app.command()
@@ -96,7 +100,9 @@ def attack(
     method: Annotated[str, typer.Option("--attack", help="fgsm, pgd, deepfool, ...")] = "pgd",
     eps: Annotated[float, typer.Option(help="Radius of the ball, for pixels in [0, 1].")] = 0.3,
     norm: Annotated[Literal["Linf", "L2"], typer.Option(help="Norm of the ball.")] = "Linf",
-    directed_at: Annotated[Literal["classifier", "defence"], typer.Option(help="What the attacker sees.")] = "classifier",
+    directed_at: Annotated[
+        Literal["classifier", "defence"], typer.Option(help="What the attacker sees.")
+    ] = "classifier",
     data: Data = "mnist",
     images: Annotated[int, typer.Option(min=1, help="How many images of the test split, from the first.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the attack and the latents.")] = 0,

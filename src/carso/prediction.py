@@ -25,9 +25,7 @@ class Prediction:
     samples: int
 
 
-def predict(
-    defence: CARSO, paths: Sequence[Path], *, seed: int = 0, stop: Stop = "confident"
-) -> list[Prediction]:
+def predict(defence: CARSO, paths: Sequence[Path], *, seed: int = 0, stop: Stop = "confident") -> list[Prediction]:
     """Classify pictures of any size.
 
     Raises:

@@ -89,7 +89,8 @@ class Purifier(nn.Module):
         self, shape: Sequence[int], neurons: int, latent: int = 36, widths: Widths | Sizing = "published"
     ) -> None:
         super().__init__()
-        self.shape = tuple(shape)
+        channels, height, width = shape
+        self.shape = (channels, height, width)
         self.neurons = neurons
         self.latent = latent
         pixels = math.prod(shape)

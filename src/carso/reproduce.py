@@ -10,7 +10,8 @@ from torch import nn
 
 from carso import data, weights
 from carso.defence import CARSO
-from carso.evaluation.evaluate import Settings, evaluate as evaluate_columns
+from carso.evaluation.evaluate import Settings
+from carso.evaluation.evaluate import evaluate as evaluate_columns
 from carso.evaluation.records import Records
 from carso.experiment import Experiment
 from carso.files import write_text
@@ -46,7 +47,9 @@ def reproduce(
     columns = columns_of(experiment.defence(), weights.load_undefended(experiment.out))
     settings = Settings(n=test_images, seed=recipe.seed, samples=recipe.samples, stop=stop)
     test = data.load(recipe.data, "test")
-    return _publish(evaluate_columns(columns, test, settings=settings, recipe=recipe.name, directory=experiment.out), experiment.out)
+    return _publish(
+        evaluate_columns(columns, test, settings=settings, recipe=recipe.name, directory=experiment.out), experiment.out
+    )
 
 
 def evaluate(
@@ -63,7 +66,9 @@ def evaluate(
     columns = columns_of(weights.load(source), weights.load_undefended(source))
     settings = Settings(n=images, seed=seed, stop=stop)
     name = f"{source} ({split})" if split != "test" else source
-    return _publish(evaluate_columns(columns, data.load(data_name, split), settings=settings, recipe=name, directory=out), out)
+    return _publish(
+        evaluate_columns(columns, data.load(data_name, split), settings=settings, recipe=name, directory=out), out
+    )
 
 
 def columns_of(defence: CARSO, undefended: nn.Module | None) -> dict[str, nn.Module]:

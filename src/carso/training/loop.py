@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ SHARE_OF_TIME_FOR_CHECKPOINTS = 0.05
 Metrics = Mapping[str, Tensor]
 
 
+@runtime_checkable
 class Stage(Protocol):
     """One network in training."""
 
@@ -103,7 +104,8 @@ def fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None = Non
             entry = {"epoch": float(epoch + 1), "rate": optimisation.rate}
             entry["loss"] = _epoch(stage, optimisation, steps, batches)
         optimisation.plateau.observe(entry["loss"])
-        history.append(entry | stage.validate())
+        with seeded(seed, stage.name, epoch, "validation"):
+            history.append(entry | stage.validate())
         if checkpoint is not None and (started := time.monotonic()) >= due:
             save_checkpoint(checkpoint, stage.module, optimisation, mark, history)
             due = time.monotonic() + (time.monotonic() - started) / SHARE_OF_TIME_FOR_CHECKPOINTS

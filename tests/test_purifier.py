@@ -1,0 +1,65 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.distributions import Normal
+from torch.distributions import kl_divergence as oracle
+
+from carso.purifier import Purifier, Widths, kl_divergence, reconstruction_loss
+
+
+def sizes(module: torch.nn.Module) -> list[int]:
+    linear = [m for m in module.modules() if isinstance(m, torch.nn.Linear)]
+    return [linear[0].in_features, *(m.out_features for m in linear)]
+
+
+def test_published_sizes() -> None:
+    purifier = Purifier((1, 28, 28), 290)
+    assert sizes(purifier.image_encoder) == [784, 490, 196]
+    assert sizes(purifier.representation_encoder) == [290, 174, 58]
+    assert sizes(purifier.encoder) == [254, 199, 145]
+    assert sizes(purifier.mean) == sizes(purifier.log_variance) == [145, 36]
+    assert sizes(purifier.decoder) == [94, 1244, 1014, 784]
+
+
+def test_interpolated_sizes_are_evenly_spaced() -> None:
+    widths = Widths.interpolated(784, 290, 36)
+    assert widths.image == (588, 392, 196)
+    assert widths.decoder == (324, 554)
+
+
+def test_the_decoder_has_no_batch_norm_before_its_last_layer() -> None:
+    kinds = [type(m).__name__ for m in Purifier((1, 28, 28), 290).decoder]
+    assert kinds == ["Linear", "LeakyReLU", "BatchNorm1d", "Linear", "LeakyReLU", "Linear", "Sigmoid"]
+
+
+@given(st.integers(1, 5), st.floats(-3, 3), st.floats(-4, 4))
+def test_kl_is_that_of_torch_distributions(latent: int, mean: float, log_variance: float) -> None:
+    m, v = torch.full((2, latent), mean), torch.full((2, latent), log_variance)
+    expected = oracle(Normal(m, (v / 2).exp()), Normal(torch.zeros_like(m), torch.ones_like(m))).sum(1)
+    torch.testing.assert_close(kl_divergence(m, v), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_reconstruction_is_summed_over_pixels() -> None:
+    guess, clean = torch.rand(3, 2, 4, 4), torch.rand(3, 2, 4, 4)
+    each = torch.stack([F.binary_cross_entropy(g, c, reduction="sum") for g, c in zip(guess, clean, strict=True)])
+    torch.testing.assert_close(reconstruction_loss(guess, clean), each)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 8, 10)])
+def test_shapes_and_ranges(shape: tuple[int, int, int]) -> None:
+    purifier = Purifier(shape, neurons=50, latent=4)
+    images = torch.rand(6, *shape)
+    reconstructions, mean, log_variance = purifier(images, torch.randn(6, 50))
+    assert reconstructions.shape == images.shape
+    assert mean.shape == log_variance.shape == (6, 4)
+    assert 0 < reconstructions.min() <= reconstructions.max() < 1
+
+
+def test_a_generator_decides_the_reconstruction() -> None:
+    purifier = Purifier((1, 4, 4), neurons=10, latent=4).eval()
+    images, r = torch.rand(2, 1, 4, 4), torch.randn(2, 10)
+    a, b, c = (purifier(images, r, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)

@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from carso.nn import MLP
+from carso.purifier import Purifier
+from carso.recall import ROWS, classify, draw, poll, recall, rounds
+from carso.vote import Stop, count
+
+
+@pytest.fixture
+def purifier() -> Purifier:
+    torch.manual_seed(0)
+    return Purifier((1, 6, 6), neurons=20, latent=5).eval()
+
+
+def test_recall_is_the_decoder_on_every_pair(purifier: Purifier) -> None:
+    latents, codes = torch.randn(4, 5), torch.rand(3, purifier.code)
+    pairs = torch.stack([purifier.decode(z.expand(3, -1), codes) for z in latents], dim=1)
+    torch.testing.assert_close(recall(purifier, latents, codes), pairs)
+
+
+@pytest.mark.parametrize("stop", ["never", "exact", "confident"])
+@pytest.mark.parametrize("samples", [1, 19, 20, 21, 1500, ROWS + 1])
+def test_rounds_cover_the_samples_once(samples: int, stop: Stop) -> None:
+    covered = [k for start, end in rounds(samples, stop) for k in range(start, end)]
+    assert covered == list(range(samples))
+
+
+def test_the_full_poll_counts_every_candidate(purifier: Purifier) -> None:
+    classifier = MLP((1, 6, 6), (8,)).eval()
+    latents, codes = torch.randn(30, 5), torch.rand(7, purifier.code)
+    with torch.no_grad():
+        expected = count(classify(classifier, recall(purifier, latents, codes)))
+        tally = poll(classifier, purifier, latents, codes, "never", 1e-4)
+    assert torch.equal(tally.counts, expected)
+    assert (tally.samples == 30).all()
+
+
+@pytest.mark.parametrize("stop", ["exact", "confident"])
+def test_an_early_stop_counts_a_prefix(purifier: Purifier, stop: Stop) -> None:
+    classifier = MLP((1, 6, 6), (8,)).eval()
+    latents, codes = torch.randn(200, 5), torch.rand(7, purifier.code)
+    with torch.no_grad():
+        tally = poll(classifier, purifier, latents, codes, stop, 1e-4)
+        for i, used in enumerate(tally.samples.tolist()):
+            prefix = count(classify(classifier, recall(purifier, latents[:used], codes[i : i + 1])))
+            assert torch.equal(tally.counts[i], prefix[0])
+            assert tally.counts[i].sum() == used
+
+
+def test_latents_follow_the_generator(purifier: Purifier) -> None:
+    a, b = (draw(9, purifier, torch.Generator().manual_seed(3), torch.device("cpu")) for _ in range(2))
+    assert torch.equal(a, b)
+    assert a.shape == (9, 5)

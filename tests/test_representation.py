@@ -1,0 +1,133 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from carso.errors import ModelError
+from carso.nn import MLP
+from carso.representation import Representation, check_classifier, default_layers
+
+
+class Convolutional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 3, 3)
+        self.relu = nn.ReLU(inplace=True)
+        self.head = nn.Linear(3 * 26 * 26, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.relu(self.convolution(images)).flatten(1))
+
+
+def test_the_thesis_classifier_has_290_neurons() -> None:
+    assert Representation(MLP()).sizes(torch.zeros(1, 1, 28, 28)) == {"mish1": 200, "mish2": 80, "output": 10}
+
+
+def test_activations_are_those_of_the_layers_in_the_order_given() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).eval()
+    images = torch.rand(5, 1, 2, 2)
+    logits, representations = Representation(model, ["output", "2", "1"])(images)
+    linear = model[1](images.flatten(1))
+    expected = torch.cat([model[3](linear.tanh()), linear.tanh(), linear], dim=1)
+    torch.testing.assert_close(representations, expected)
+    torch.testing.assert_close(logits, model(images))
+
+
+def test_convolutional_outputs_are_flattened_as_they_were_before_an_in_place_operation() -> None:
+    model = Convolutional()
+    images = torch.rand(2, 1, 28, 28)
+    _, representations = Representation(model, ["convolution", "relu"])(images)
+    before = model.convolution(images)
+    torch.testing.assert_close(representations, torch.cat([before.flatten(1), before.relu().flatten(1)], dim=1))
+
+
+def test_a_layer_that_runs_twice_counts_twice() -> None:
+    relu = nn.ReLU()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), relu, nn.Linear(3, 3), relu, nn.Linear(3, 2))
+    assert Representation(model, ["2"]).sizes(torch.rand(1, 1, 2, 2)) == {"2": 6}
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = MLP().train()
+    model.dropout1.eval()
+    model.linear1.weight.requires_grad_(False)
+    before = [(m.training, len(m._forward_hooks)) for m in model.modules()]
+    statistics = model.norm1.running_mean.clone()
+    Representation(model)(torch.rand(4, 1, 28, 28))
+    with pytest.raises(RuntimeError):
+        Representation(model)(torch.rand(4, 1, 5, 5))
+    assert [(m.training, len(m._forward_hooks)) for m in model.modules()] == before
+    assert not model.linear1.weight.requires_grad
+    assert model.linear2.weight.requires_grad
+    assert torch.equal(statistics, model.norm1.running_mean)
+
+
+def test_gradients_reach_the_images() -> None:
+    images = torch.rand(2, 1, 28, 28, requires_grad=True)
+    Representation(MLP())(images)[1].sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+
+
+def test_threads_get_their_own_activations() -> None:
+    model = MLP()
+    batches = [torch.rand(3, 1, 28, 28) for _ in range(16)]
+    expected = [Representation(model)(batch)[1] for batch in batches]
+    shared = Representation(model.train())
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda batch: shared(batch)[1].detach(), batches))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    assert all(m.training for m in model.modules())
+
+
+def test_default_layers_without_activation_modules_are_the_affine_ones() -> None:
+    assert default_layers(nn.Sequential(nn.Flatten(), nn.Linear(4, 2))) == ("1", "output")
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [(["mish3"], "mish1"), ([], "at least one"), (["mish1", "mish1"], "twice"), (["Mish2"], "mish2")],
+)
+def test_bad_layers_are_named(layers: list[str], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        Representation(MLP(), layers)
+
+
+def test_a_layer_that_does_not_run_is_named() -> None:
+    model = Convolutional()
+    model.unused = nn.ReLU()
+    with pytest.raises(ModelError, match="unused"):
+        Representation(model)(torch.rand(1, 1, 28, 28))
+
+
+class Returns(nn.Module):
+    def __init__(self, output: object) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, images: Tensor) -> object:
+        return self.output(images) if callable(self.output) else self.output
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (lambda x: x.flatten(1)[:, :10].softmax(1), "probabilities"),
+        (lambda x: x, r"\(batch, classes\)"),
+        (lambda x: x.flatten(1)[:1], r"\(batch, classes\)"),
+        (lambda x: x.flatten(1)[:, :10] * float("nan"), "NaN"),
+        (lambda x: [x], "list"),
+        (lambda x: x.flatten(1)[:, : len(x)], r"\(batch, classes\)"),
+        (lambda x: x.flatten(1)[:, :7], "7 classes, 10"),
+    ],
+)
+def test_classifiers_that_break_the_contract_are_refused(output: object, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        check_classifier(Returns(output), (1, 28, 28), classes=10)
+
+
+def test_the_contract_gives_the_number_of_classes() -> None:
+    assert check_classifier(MLP(classes=7), (1, 28, 28)) == 7
+    assert check_classifier(MLP(output="mish-log-softmax"), (1, 28, 28)) == 10

@@ -1,0 +1,143 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from carso.data import Dataset
+from carso.errors import RunError
+from carso.nn import MLP
+from carso.purifier import Purifier
+from carso.representation import Representation
+from carso.training.classifier import ClassifierStage
+from carso.training.loop import Stage, fit, seed_of, seeded
+from carso.training.purifier import PurifierStage
+from carso.training.recipe import AttackSpec, ClassifierTraining, PurifierTraining
+
+CPU = torch.device("cpu")
+ATTACKS = (AttackSpec(attack="fgsm", eps=0.1), AttackSpec(attack="pgd", eps=0.1, steps=2))
+
+
+def digits(n: int = 96, labelled: bool = True) -> Dataset:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(3, (n,), generator=generator)
+    images = torch.rand(n, 1, 4, 4, generator=generator) * 0.3
+    images[torch.arange(n), 0, labels] += 0.6
+    return Dataset("bars", images, labels if labelled else None, ("a", "b", "c") if labelled else ())
+
+
+def classifier_stage(epochs: int = 6, shape: str = "cosine") -> ClassifierStage:
+    with seeded(1, "start"):
+        model = MLP((1, 4, 4), (8,), 3)
+    schedule = ClassifierTraining(
+        epochs=epochs, batch=16, rate=0.05, average=0.9, attacks=ATTACKS, shape=shape, patience=1
+    )
+    return ClassifierStage("n", model, schedule, digits(), digits(), CPU)
+
+
+def purifier_stage(
+    epochs: int = 4, labelled: bool = True, model: nn.Module | None = None, **options: object
+) -> PurifierStage:
+    with seeded(1, "start"):
+        classifier = (model or MLP((1, 4, 4), (8,), 3)).eval()
+        representation = Representation(classifier)
+        purifier = Purifier((1, 4, 4), 11, latent=2)
+    schedule = PurifierTraining(
+        **{"epochs": epochs, "batch": 16, "rate": 0.01, "average": 0.9, "attacks": ATTACKS, **options}
+    )
+    data = digits(labelled=labelled)
+    return PurifierStage("p", representation, purifier, schedule, data, data, 1, CPU)
+
+
+class Interrupted:
+    """A stage whose user presses Ctrl-C when an epoch begins."""
+
+    def __init__(self, stage: Stage, at: int) -> None:
+        self.stage, self.at = stage, at
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.stage, name)
+
+    def begin(self, epoch: int) -> None:
+        if epoch == self.at:
+            raise KeyboardInterrupt
+        self.stage.begin(epoch)
+
+
+@pytest.fixture(autouse=True)
+def always_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carso.training.loop.SHARE_OF_TIME_FOR_CHECKPOINTS", float("inf"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        classifier_stage,
+        lambda: classifier_stage(shape="plateau"),
+        lambda: purifier_stage(feed="fresh", kl_warmup=0.5),
+        lambda: purifier_stage(feed="cached", mixing="parts", consistency=1.0),
+    ],
+    ids=["cosine", "plateau", "fresh", "cached"],
+)
+def test_a_resumed_run_equals_an_unbroken_one(make, tmp_path: Path) -> None:
+    unbroken, first, second = make(), make(), make()
+    history = fit(unbroken, 3, "f")
+    with pytest.raises(KeyboardInterrupt):
+        fit(Interrupted(first, 2), 3, "f", tmp_path / "c")
+    assert fit(second, 3, "f", tmp_path / "c") == history
+    for name, value in unbroken.module.state_dict().items():
+        assert torch.equal(value, second.module.state_dict()[name]), name
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit(Interrupted(classifier_stage(), 2), 3, "f", tmp_path / "c")
+    with pytest.raises(RunError, match="another recipe or seed"):
+        fit(classifier_stage(), 3, "g", tmp_path / "c")
+
+
+def test_the_classifier_learns_under_attack() -> None:
+    stage = classifier_stage(epochs=25)
+    history = fit(stage, 0, "f")
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert history[-1]["validation_accuracy"] > 95
+    assert not stage.module.training
+
+
+@pytest.mark.parametrize("mixing", ["parts", "steps"])
+def test_the_purifier_learns_without_labels(mixing: str) -> None:
+    stage = purifier_stage(epochs=30, labelled=False, mixing=mixing, rate=0.03)
+    history = fit(stage, 0, "f")
+    assert history[-1]["validation_loss"] < 0.9 * history[0]["validation_loss"]
+
+
+def test_the_frozen_classifier_stays_frozen() -> None:
+    stage = purifier_stage(feed="fresh", consistency=1.0)
+    before = {name: value.clone() for name, value in stage.classifier.state_dict().items()}
+    fit(stage, 0, "f")
+    for name, value in stage.classifier.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_pairs_stand_in_for_attacks() -> None:
+    data = digits()
+    attacked = (data.images + 0.1).clamp(0, 1)
+    schedule = PurifierTraining(epochs=2, batch=16, rate=0.01, feed="pairs", pairs="x.npz")
+    representation = Representation(MLP((1, 4, 4), (8,), 3).eval())
+    stage = PurifierStage("p", representation, Purifier((1, 4, 4), 11, 2), schedule, data, data, 0, CPU, attacked)
+    versions = stage._versions(torch.arange(4), data.images[:4], data.required_labels[:4], 1)
+    torch.testing.assert_close(versions, attacked[:4])
+    assert len(fit(stage, 0, "f")) == 2
+
+
+def test_seeds_depend_on_every_name() -> None:
+    assert len({seed_of(0), seed_of(1), seed_of(0, "a"), seed_of(0, "a", 1), seed_of(0, "a", 2)}) == 5
+
+
+def test_seeding_leaves_no_trace() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    with seeded(5, "x"):
+        torch.rand(2)
+    assert torch.equal(torch.rand(3), expected)

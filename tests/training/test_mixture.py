@@ -1,0 +1,41 @@
+import torch
+
+from carso.nn import MLP
+from carso.training.mixture import Mixture
+from carso.training.recipe import AttackSpec
+
+ATTACKS = [
+    AttackSpec(attack="pgd", eps=0.2, steps=3, alpha=0.1),
+    AttackSpec(attack="fgsm", eps=0.1),
+    AttackSpec(attack="pgd", eps=0.3, steps=3),
+    AttackSpec(attack="fgsm", eps=0.05),
+]
+
+
+def test_every_part_has_its_radius() -> None:
+    model, images = MLP((1, 4, 4), (8,)).eval(), torch.rand(10, 1, 4, 4) * 0.2 + 0.4
+    mixture = Mixture(ATTACKS)
+    moved = (mixture.mix(model, images, torch.arange(10) % 10) - images).abs().flatten(1).amax(1)
+    radii = [0.0, *(spec.eps for spec in mixture.attacks)]
+    assert sorted(radii) == [0.0, 0.05, 0.1, 0.2, 0.3]
+    for part, eps in enumerate(radii):
+        of_part = moved[2 * part : 2 * part + 2]
+        assert (of_part <= eps + 1e-6).all()
+        assert (of_part > 0.5 * eps).all() or eps == 0
+
+
+def test_attacks_on_the_defence_see_the_defence() -> None:
+    seen = []
+
+    def defence(images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return images.flatten(1)[:, :10]
+
+    spec = AttackSpec(attack="pgd", eps=0.1, steps=4, directed_at="defence")
+    Mixture([spec]).mix(MLP((1, 4, 4)).eval(), torch.rand(6, 1, 4, 4), torch.zeros(6, dtype=torch.long), defence)
+    assert seen == [3] * 4
+
+
+def test_without_attacks_the_batch_is_clean() -> None:
+    images = torch.rand(5, 1, 4, 4)
+    assert torch.equal(Mixture([]).mix(MLP((1, 4, 4)), images, torch.zeros(5, dtype=torch.long)), images)

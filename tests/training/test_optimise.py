@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from carso.training.optimise import Optimisation, Plateau
+from carso.training.recipe import Schedule
+
+
+def test_cosine_rises_to_the_peak_and_falls_to_nothing() -> None:
+    module = torch.nn.Linear(2, 1)
+    optimisation = Optimisation(module, Schedule(epochs=10, rate=0.5, warmup=0.1), steps_per_epoch=100)
+    rates = []
+    for _ in range(1000):
+        rates.append(optimisation.rate)
+        optimisation.prepare()
+    assert max(rates) == pytest.approx(0.5, rel=0.01)
+    assert rates.index(max(rates)) == pytest.approx(100, abs=2)
+    assert rates[0] < 0.005
+    assert rates[-1] < 1e-4
+
+
+def test_plateau_waits_and_reduces() -> None:
+    plateau = Plateau(factor=0.5, patience=3)
+    for loss in (3.0, 2.0, 2.0, 2.5):
+        plateau.observe(loss)
+    assert plateau.scale == 1
+    plateau.observe(2.1)
+    assert plateau.scale == 0.5
+    plateau.observe(2.0)
+    assert plateau.scale == 0.5
+
+
+def test_a_step_is_that_of_radam_and_the_average_follows() -> None:
+    torch.manual_seed(0)
+    module, twin = torch.nn.Linear(3, 1), torch.nn.Linear(3, 1)
+    twin.load_state_dict(module.state_dict())
+    schedule = Schedule(epochs=1, rate=0.1, shape="plateau", average=0.5)
+    optimisation = Optimisation(module, schedule, steps_per_epoch=8)
+    oracle = torch.optim.RAdam(twin.parameters(), lr=0.1)
+    average = {k: v.clone() for k, v in module.state_dict().items()}
+    inputs = torch.randn(16, 3)
+    for step in range(8):
+        optimisation.prepare()
+        optimisation.step(module(inputs).square().mean())
+        oracle.zero_grad()
+        twin(inputs).square().mean().backward()
+        oracle.step()
+        keep = min(0.5, (1 + step) / (10 + step))
+        average = {k: keep * average[k] + (1 - keep) * v for k, v in twin.state_dict().items()}
+    torch.testing.assert_close(dict(module.state_dict()), dict(twin.state_dict()))
+    optimisation.finish()
+    torch.testing.assert_close(dict(module.state_dict()), average)

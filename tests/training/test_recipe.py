@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+
+from carso.errors import RecipeError
+from carso.training.recipe import parse_recipe, read_recipe, shipped
+
+LEAST = "name: x\npurification: {epochs: 1, rate: 0.1}\n"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_recipes_survive_being_resolved(name: str) -> None:
+    recipe = read_recipe(name)
+    assert recipe.name == name
+    assert parse_recipe(recipe.to_yaml(), "resolved") == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LEAST + "sead: 3\n", r"r.yaml, line 3: unknown field 'sead'; did you mean 'seed'"),
+        ("name: x\npurification:\n  epochs: 1\n  rate: high\n", r"line 4: purification.rate: .*'high'"),
+        ("name: x\npurification:\n  rate: 0.1\n", r"line 2: purification.epochs: Field required"),
+        ("name: x\npurification:\n  epochs: 1\n  rate: 1\n  attacks:\n  - {attack: pgd, eps: -1}\n", r"line 6: .*eps"),
+        (LEAST.replace("0.1", "0.1, feed: pairs"), "go together"),
+        ("name: [x\n", "not valid YAML"),
+        ("- 1\n", "must be a mapping"),
+    ],
+)
+def test_mistakes_are_named_with_their_line(text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe(text, "r.yaml")
+
+
+def test_unknown_recipes_get_a_near_one() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'thesis'"):
+        read_recipe("thesys")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"nothing\.yaml"):
+        read_recipe(tmp_path / "nothing.yaml")
+
+
+def test_the_fingerprint_sees_every_field() -> None:
+    a, b = parse_recipe(LEAST, "a"), parse_recipe(LEAST + "samples: 7\n", "b")
+    assert a.fingerprint == parse_recipe(LEAST, "again").fingerprint
+    assert a.fingerprint != b.fingerprint
