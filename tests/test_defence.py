@@ -17,12 +17,13 @@ def seeded(seed: int = 0) -> torch.Generator:
 def defence() -> carso.CARSO:
     torch.manual_seed(0)
     classifier = MLP((1, 8, 8), (12, 7))
-    for _ in range(3):
+    for _ in range(30):
         classifier(torch.rand(32, 1, 8, 8))
     with torch.no_grad():
-        classifier.logits.weight.mul_(30)
+        classifier.logits.weight.mul_(3)
     purifier = Purifier((1, 8, 8), 29, latent=6)
     with torch.no_grad():
+        purifier.representation_encoder[-2].weight.mul_(20)
         purifier.decoder[0].weight.mul_(10)
         purifier.decoder[-2].weight.mul_(15)
     return carso.CARSO(classifier, purifier, samples=120)

@@ -29,6 +29,11 @@ def test_the_smooth_rules_with_one_sample() -> None:
     torch.testing.assert_close(exponential(logits), logits[:, 0].exp().softmax(1))
 
 
+def test_the_exponential_rule_survives_huge_logits() -> None:
+    logits = torch.tensor([[[900.0, 0.0, -900.0], [100.0, 99.0, 0.0]]])
+    assert exponential(logits).tolist() == [[1.0, 0.0, 0.0]]
+
+
 @pytest.mark.parametrize(("leader", "rival"), [(5, 3), (20, 0), (30, 12), (7, 7), (0, 4)])
 def test_evidence_is_the_integral_it_claims_to_be(leader: int, rival: int) -> None:
     p = torch.linspace(0.5, 1, 100_001, dtype=torch.float64)

@@ -74,8 +74,11 @@ def mean_probability(logits: CandidateLogits) -> Logits:
 
 
 def exponential(logits: CandidateLogits) -> Logits:
-    """softmax over k of sum_i exp(l_ik): probabilities (B, classes) that weigh confident candidates most."""
-    return logits.exp().sum(1).softmax(1)
+    """softmax over k of sum_i exp(l_ik): probabilities (B, classes) that weigh confident candidates most.
+
+    Computed in float64 with logits cut at 690, so that the double exponential stays finite.
+    """
+    return logits.double().clamp(max=690).exp().sum(1).softmax(1).to(logits.dtype)
 
 
 def settled(counts: Counts, drawn: int, samples: int, stop: Stop, error: float = 1e-4) -> Bool[Tensor, " batch"]:
