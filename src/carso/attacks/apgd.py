@@ -19,17 +19,16 @@ attacks", ICML 2020, algorithm 1.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Generator, Tensor
 
-from carso.attacks.budget import bounded, confine, reach
-from carso.attacks.gradient import project, uniform, unit
+from carso.attacks.budget import bounded, reach
+from carso.attacks.gradient import project, unit
 from carso.attacks.losses import Loss, loss_of
-from carso.errors import ModelError
+from carso.attacks.objective import Objective, is_random, repeat
 from carso.types import Budget, Classifier, Images, Labels, Norm
 
 MOMENTUM = 0.25
@@ -50,10 +49,12 @@ def apgd(
     loss: str | Loss = "cross_entropy",
     start: Images | None = None,
     eot: int = 1,
-    stop: bool | None = None,
     generator: Generator | None = None,
 ) -> Images:
-    """Auto-PGD from a random start, or from given points.
+    """Auto-PGD, for deterministic and random models.
+
+    A model that answers the same images twice alike is deterministic: its images rest at their first success. A run
+    against a random model ends at its point of highest loss, and is judged by most of ten calls.
 
     Args:
         model: images to logits; its randomness, if any, is its own.
@@ -61,13 +62,11 @@ def apgd(
         labels: true classes, or the classes to reach if `targeted`.
         budget: norm and radius.
         steps: number of gradient steps T of each run.
-        restarts: number of runs; each goes to the images that are not misclassified yet.
+        restarts: number of runs; each goes to the images that do not fool the model yet.
         targeted: descend the loss of `labels` instead of climbing it.
         loss: "cross_entropy", "margin", "dlr" or a callable (logits, labels) -> (B,).
         start: where the first run starts, (B, C, H, W); by default a random point of the ball.
-        eot: calls of the model behind each gradient and each loss, which are averaged over them.
-        stop: let an image rest at its first success; by default unless `eot` > 1, whose success is an accident of one
-            call. A run that is not stopped returns the point of highest loss.
+        eot: calls of the model behind each gradient and loss, which are averaged over them.
         generator: source of the random starts.
 
     Returns:
@@ -79,56 +78,12 @@ def apgd(
     """
     if min(steps, restarts, eot) < 1:
         raise ValueError(f"steps, restarts and eot must be positive, not {steps}, {restarts} and {eot}")
-    rest = eot == 1 if stop is None else stop
-    objective = Objective(model, loss_of(loss), targeted, eot)
-    best, reached = images.clone(), images.new_full((len(images),), -math.inf)
-    left = torch.arange(len(images), device=images.device)
-    for restart in range(restarts):
-        given = start is not None and restart == 0
-        begin = start[left] if given and start is not None else uniform(images[left], budget, generator)
-        found, losses, fooled = _run(objective, images[left], labels[left], budget, begin, steps, rest)
-        better = fooled | (losses > reached[left])
-        best[left[better]], reached[left[better]] = found[better], losses[better]
-        left = left[~fooled]
-        if not len(left):
-            break
-    return best
+    objective = Objective(model, loss_of(loss), targeted, eot, is_random(model, images))
 
+    def run(images: Images, labels: Labels, begin: Images) -> Images:
+        return _climb(objective, images, labels, begin, budget, steps)
 
-@dataclass(frozen=True)
-class Objective:
-    """What is climbed: the loss of a model's logits, and when it has succeeded.
-
-    Args:
-        model: images to logits.
-        loss: (logits, labels) -> (B,).
-        targeted: climb minus the loss.
-        calls: evaluations of the model that are averaged.
-    """
-
-    model: Classifier
-    loss: Loss
-    targeted: bool = False
-    calls: int = 1
-
-    def __call__(self, images: Images, labels: Labels) -> tuple[Tensor, Images, Tensor]:
-        """The loss (B,), its gradient (B, C, H, W), and whether most calls were fooled (B,)."""
-        total, gradient = images.new_zeros(len(images)), torch.zeros_like(images)
-        fooled = torch.zeros_like(labels)
-        for _ in range(self.calls):
-            value, slope, hit = self._once(images, labels)
-            total, gradient, fooled = total + value, gradient + slope, fooled + hit
-        return total / self.calls, gradient / self.calls, 2 * fooled > self.calls
-
-    def _once(self, images: Images, labels: Labels) -> tuple[Tensor, Images, Tensor]:
-        x = images.detach().requires_grad_()
-        logits = self.model(x)
-        if not logits.requires_grad:
-            raise ModelError("the model has no gradient: its output does not depend on the images differentiably")
-        value = self.loss(logits, labels)
-        value = -value if self.targeted else value
-        (gradient,) = torch.autograd.grad(value.sum(), x)
-        return value.detach(), gradient, (logits.argmax(1) == labels) == self.targeted
+    return repeat(run, objective, images, labels, budget, restarts=restarts, start=start, generator=generator)
 
 
 @dataclass
@@ -204,24 +159,15 @@ class _Ascent:
         self.loss_before, self.rises = self.best_loss, torch.zeros_like(self.rises)
 
 
-def _run(
-    objective: Objective, images: Images, labels: Labels, budget: Budget, start: Images, steps: int, rest: bool
-) -> tuple[Images, Tensor, Tensor]:
-    """The best points of one run, their losses, and which of them are successes."""
-    eps = reach(images, budget)
-    found, losses = torch.empty_like(images), images.new_empty(len(images))
-    fooled = torch.zeros_like(labels, dtype=torch.bool)
-    ascent = _Ascent.begin(objective, images, labels, confine(start, images, budget), eps)
+def _climb(objective: Objective, images: Images, labels: Labels, start: Images, budget: Budget, steps: int) -> Images:
+    """One run from `start`: the point of highest loss, or the first success against a deterministic model."""
+    eps, rest, found = reach(images, budget), not objective.random, torch.empty_like(images)
+    ascent = _Ascent.begin(objective, images, labels, start, eps)
     lengths = checkpoints(steps)
     length = left = next(lengths)
-
-    def settle(done: Tensor) -> None:
-        at = ascent.index[done]
-        found[at], losses[at], fooled[at] = ascent.best[done], ascent.best_loss[done], ascent.best_fooled[done]
-
     for t in range(steps):
         if rest and ascent.best_fooled.any():
-            settle(ascent.best_fooled)
+            found[ascent.index] = ascent.best
             ascent.keep(~ascent.best_fooled)
         if not len(ascent.index):
             break
@@ -231,8 +177,8 @@ def _run(
         if not left:
             ascent.checkpoint(length)
             length = left = next(lengths)
-    settle(torch.ones_like(ascent.best_fooled))
-    return found, losses, fooled
+    found[ascent.index] = ascent.best
+    return found
 
 
 def checkpoints(steps: int) -> Iterator[int]:

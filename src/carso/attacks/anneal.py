@@ -1,0 +1,101 @@
+"""PGD whose step shrinks from a leap across the ball to almost nothing.
+
+    x_{t+1} = P(x_t + eta_t s(g_t)),    eta_t = eps (c + (2 - c) (1 + cos(pi t / T)) / 2),    c = 1/50
+
+    P, s    projection and unit step, as for PGD
+    g_t     gradient of the loss at x_t, of fresh randomness if the model has any
+    T       number of steps
+
+The early leaps visit many basins, the late steps settle in one. Nothing adapts to the losses met on the way, so noise
+in them cannot mislead it as it does the step-size control of Auto-PGD: one call of a random model per step is enough,
+and the last point, unlike that of the highest measured loss, is not chosen for lucky draws. docs/audit.md compares the
+two.
+
+The schedule is that of I. Loshchilov and F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator
+
+from carso.attacks.budget import bounded, reach
+from carso.attacks.gradient import project, unit
+from carso.attacks.losses import Loss, loss_of
+from carso.attacks.objective import Objective, is_random, repeat
+from carso.types import Budget, Classifier, Images, Labels
+
+LONGEST, SHORTEST = 2.0, 0.02
+"""First and last step, in units of eps."""
+
+
+@bounded
+def annealed(
+    model: Classifier,
+    images: Images,
+    labels: Labels,
+    budget: Budget,
+    *,
+    steps: int = 200,
+    restarts: int = 1,
+    targeted: bool = False,
+    loss: str | Loss = "cross_entropy",
+    start: Images | None = None,
+    eot: int = 1,
+    generator: Generator | None = None,
+) -> Images:
+    """PGD with an annealed step, for deterministic and random models.
+
+    A model that answers the same images twice alike is deterministic: its images rest at their first success. A random
+    model is judged after each run, by most of ten calls.
+
+    Args:
+        model: images to logits; its randomness, if any, is its own.
+        images: (B, C, H, W) in [0, 1].
+        labels: true classes, or the classes to reach if `targeted`.
+        budget: norm and radius.
+        steps: number of gradient steps T of each run.
+        restarts: number of runs; each goes to the images that do not fool the model yet.
+        targeted: descend the loss of `labels` instead of climbing it.
+        loss: "cross_entropy", "margin", "dlr" or a callable (logits, labels) -> (B,).
+        start: where the first run starts, (B, C, H, W); by default a random point of the ball.
+        eot: calls of the model behind each gradient, which is averaged over them.
+        generator: source of the random starts.
+
+    Returns:
+        (B, C, H, W), within the budget and [0, 1].
+
+    Raises:
+        ValueError: if steps, restarts or eot is not positive.
+        ModelError: if the model has no gradient.
+    """
+    if min(steps, restarts, eot) < 1:
+        raise ValueError(f"steps, restarts and eot must be positive, not {steps}, {restarts} and {eot}")
+    objective = Objective(model, loss_of(loss), targeted, eot, is_random(model, images))
+
+    def run(images: Images, labels: Labels, begin: Images) -> Images:
+        return anneal(objective, images, labels, begin, budget, steps)
+
+    return repeat(run, objective, images, labels, budget, restarts=restarts, start=start, generator=generator)
+
+
+def anneal(objective: Objective, images: Images, labels: Labels, start: Images, budget: Budget, steps: int) -> Images:
+    """One run from `start`: the last point, or the first success against a deterministic model."""
+    eps, x = reach(images, budget), start.clone()
+    left = torch.arange(len(images), device=images.device)
+    for t in range(steps):
+        _, gradient, fooled = objective(x[left], labels[left])
+        if not objective.random and fooled.any():
+            left, gradient = left[~fooled], gradient[~fooled]
+        if not len(left):
+            break
+        step = eps * length(t / steps)
+        x[left] = project(x[left] + step * unit(gradient, budget.norm), images[left], eps, budget.norm)
+    return x
+
+
+def length(share: float) -> float:
+    """The step, in units of eps, after that share of the run."""
+    return SHORTEST + (LONGEST - SHORTEST) * (1 + math.cos(math.pi * share)) / 2

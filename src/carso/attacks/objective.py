@@ -1,0 +1,124 @@
+"""What an attack climbs, for models that may answer at random.
+
+    L(x) = 1/E sum_e loss(f_e(x), y)        f_e: the e-th of E calls of the model, each with its own randomness
+
+The gradient of L is the expectation over transformation: an attack that ignores the randomness follows one draw of it.
+
+Source: A. Athalye, L. Engstrom, A. Ilyas and K. Kwok, "Synthesizing robust adversarial examples", ICML 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from carso.attacks.budget import confine
+from carso.attacks.gradient import uniform
+from carso.attacks.losses import Loss
+from carso.errors import ModelError
+from carso.types import Budget, Classifier, Images, Labels
+
+CONFIRMATIONS = 10
+"""Calls of a random model by which an image is judged."""
+
+Run = Callable[[Images, Labels, Images], Images]
+"""(images, labels, start) -> the images that one run of an attack ends with."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a model's logits, its gradient, and whether the model is fooled.
+
+    Args:
+        model: images to logits.
+        loss: (logits, labels) -> (B,).
+        targeted: climb minus the loss; the labels are classes to reach.
+        calls: E, the calls that are averaged.
+        random: whether the model may answer the same images differently.
+    """
+
+    model: Classifier
+    loss: Loss
+    targeted: bool = False
+    calls: int = 1
+    random: bool = False
+
+    def __call__(self, images: Images, labels: Labels) -> tuple[Tensor, Images, Tensor]:
+        """The loss (B,), its gradient (B, C, H, W), and whether most calls were fooled (B,)."""
+        x = images.detach().requires_grad_()
+        loss, gradient, fooled = images.new_zeros(len(images)), torch.zeros_like(images), torch.zeros_like(labels)
+        for _ in range(self.calls):
+            value, hit = self._once(x, labels)
+            if not value.requires_grad:
+                raise ModelError(
+                    "the model has no gradient: its output does not depend differentiably on the images; "
+                    "attack it with 'square' or 'spsa'"
+                )
+            gradient += torch.autograd.grad(value.sum(), x)[0]
+            loss, fooled = loss + value.detach(), fooled + hit
+        return loss / self.calls, gradient / self.calls, 2 * fooled > self.calls
+
+    def value(self, images: Images, labels: Labels) -> tuple[Tensor, Tensor]:
+        """The loss (B,) and whether most calls were fooled (B,), without gradient."""
+        return self._mean(images, labels, self.calls)
+
+    def judge(self, images: Images, labels: Labels) -> tuple[Tensor, Tensor]:
+        """The same by one call of a deterministic model, or by ten of a random one."""
+        return self._mean(images, labels, max(self.calls, CONFIRMATIONS) if self.random else 1)
+
+    def _once(self, images: Images, labels: Labels) -> tuple[Tensor, Tensor]:
+        logits = self.model(images)
+        value = self.loss(logits, labels)
+        return -value if self.targeted else value, (logits.argmax(1) == labels) == self.targeted
+
+    def _mean(self, images: Images, labels: Labels, calls: int) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            values, hits = zip(*(self._once(images, labels) for _ in range(calls)), strict=True)
+        return torch.stack(values).mean(0), 2 * torch.stack(hits).sum(0) > calls
+
+
+def is_random(model: Classifier, images: Images) -> bool:
+    """Whether two calls of the model on the first few images differ."""
+    with torch.no_grad():
+        return not torch.equal(model(images[:8]), model(images[:8]))
+
+
+def repeat(
+    run: Run,
+    objective: Objective,
+    images: Images,
+    labels: Labels,
+    budget: Budget,
+    *,
+    restarts: int,
+    start: Images | None,
+    generator: Generator | None,
+) -> Images:
+    """The best of several runs per image: the first that fools the model, else the one of highest loss.
+
+    Args:
+        run: one run from given points.
+        objective: judges what a run ends with.
+        images: centres of the balls.
+        labels: as the objective takes them.
+        budget: of the attack.
+        restarts: runs; each goes to the images that do not fool the model yet.
+        start: where the first run starts; the others, or all if None, start uniformly in the ball.
+        generator: source of the random starts.
+    """
+    best, reached = images.clone(), images.new_full((len(images),), -torch.inf)
+    left = torch.arange(len(images), device=images.device)
+    for restart in range(restarts):
+        begin = start[left] if start is not None and restart == 0 else uniform(images[left], budget, generator)
+        begin = confine(begin, images[left], budget)
+        found = confine(run(images[left], labels[left], begin), images[left], budget)
+        loss, fooled = objective.judge(found, labels[left])
+        better = fooled | (loss > reached[left])
+        best[left[better]], reached[left[better]] = found[better], loss[better]
+        left = left[~fooled]
+        if not len(left):
+            break
+    return best

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from carso.attacks import fgsm
+from carso.attacks.anneal import annealed
+from carso.attacks.apgd import apgd, checkpoints
+from carso.errors import ModelError
+from carso.types import Budget
+
+Batch = tuple[Tensor, Tensor]
+ATTACKS: list[Any] = [apgd, annealed]
+
+
+def survivors(model: Any, images: Tensor, labels: Tensor) -> int:
+    with torch.no_grad():
+        return int((model(images).argmax(1) == labels).sum())
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def linear() -> tuple[nn.Sequential, Tensor]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    return model, (model[1].weight[1] - model[1].weight[0]).detach().view(1, 3, 4)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+class TestBoth:
+    def test_linf_optimum_of_a_linear_model(self, attack: Any) -> None:
+        model, w = linear()
+        images, labels = 0.4 + 0.2 * torch.rand(6, 1, 3, 4), torch.zeros(6, dtype=torch.long)
+        labels = model(images).argmax(1)
+        away = torch.where(labels.view(-1, 1, 1, 1) == 0, w, -w)
+        found = attack(model, images, labels, Budget("Linf", 0.01), loss="margin", steps=50)
+        assert torch.allclose(found, images + 0.01 * away.sign(), atol=1e-6)
+
+    def test_l2_optimum_of_a_linear_model(self, attack: Any) -> None:
+        model, w = linear()
+        images = 0.4 + 0.2 * torch.rand(6, 1, 3, 4)
+        labels = model(images).argmax(1)
+        away = torch.where(labels.view(-1, 1, 1, 1) == 0, w, -w) / w.norm()
+        found = attack(model, images, labels, Budget("L2", 0.01), steps=100)
+        assert torch.allclose(found, images + 0.01 * away, atol=5e-4)
+
+    @pytest.mark.parametrize("norm", ["Linf", "L2"])
+    def test_budget_box_and_seed(self, attack: Any, norm: Any, network: nn.Module, batch: Batch) -> None:
+        budget = Budget(norm, 0.1 if norm == "Linf" else 0.5)
+        found = attack(network, *batch, budget, steps=10, generator=seeded())
+        delta = (found - batch[0]).double().flatten(1)
+        assert (delta.norm(p=torch.inf if norm == "Linf" else 2, dim=1) <= budget.eps).all()
+        assert found.min() >= 0
+        assert found.max() <= 1
+        assert torch.equal(found, attack(network, *batch, budget, steps=10, generator=seeded()))
+        assert not torch.equal(found, attack(network, *batch, budget, steps=10, generator=seeded(1)))
+
+    def test_misclassified_images_need_no_attack(self, attack: Any, network: nn.Module, batch: Batch) -> None:
+        images, labels = batch
+        wrong = network(images).argmax(1) != labels
+        found = attack(network, images, labels, Budget("Linf", 0.05), steps=5, start=images)
+        assert wrong.any()
+        assert torch.equal(found[wrong], images[wrong])
+
+    def test_restarts_never_hurt(self, attack: Any, network: nn.Module, batch: Batch) -> None:
+        budget = Budget("Linf", 0.1)
+        once = survivors(network, attack(network, *batch, budget, steps=5, generator=seeded()), batch[1])
+        thrice = survivors(network, attack(network, *batch, budget, steps=5, restarts=3, generator=seeded()), batch[1])
+        assert 0 < thrice <= once
+
+    def test_targets_are_reached(self, attack: Any, network: nn.Module, batch: Batch) -> None:
+        targets = (batch[1] + 3) % 10
+        found = attack(network, batch[0], targets, Budget("Linf", 0.5), targeted=True, loss="margin")
+        assert survivors(network, found, targets) > 0.95 * len(targets)
+
+    def test_a_random_model_is_fooled_through_its_noise(self, attack: Any, network: nn.Module, batch: Batch) -> None:
+        def noisy(images: Tensor) -> Tensor:
+            logits: Tensor = network(images + 0.05 * torch.randn_like(images))
+            return logits
+
+        torch.manual_seed(0)
+        before = survivors(noisy, *batch)
+        found = attack(noisy, *batch, Budget("Linf", 0.15), steps=40, eot=2, generator=seeded())
+        assert survivors(noisy, found, batch[1]) < before / 3
+
+    def test_a_model_without_gradient_says_so(self, attack: Any, network: nn.Module, batch: Batch) -> None:
+        with pytest.raises(ModelError, match="no gradient"):
+            attack(lambda images: network(images).detach(), *batch, Budget("Linf", 0.1))
+
+    @pytest.mark.parametrize("options", [{"steps": 0}, {"restarts": 0}, {"eot": 0}, {"loss": "hinge"}])
+    def test_nonsense_is_refused(self, attack: Any, options: Any, network: nn.Module, batch: Batch) -> None:
+        with pytest.raises(ValueError):
+            attack(network, *batch, Budget("Linf", 0.1), **options)
+
+
+def test_checkpoints_are_those_of_the_paper() -> None:
+    ends = torch.tensor([0, *islice(checkpoints(100), 9)]).cumsum(0)
+    assert ends.tolist() == [0, 22, 41, 57, 70, 80, 87, 93, 99, 105]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_no_fewer_successes_than_torchattacks(attack: Any, norm: Any, network: nn.Module, batch: Batch) -> None:
+    torchattacks = pytest.importorskip("torchattacks")
+    eps, steps = (0.07, 50) if norm == "Linf" else (0.5, 50)
+    rival = torchattacks.APGD(network, norm=norm, eps=eps, steps=steps, n_restarts=1, seed=0, loss="ce")
+    theirs = survivors(network, rival(*batch), batch[1])
+    ours = survivors(network, attack(network, *batch, Budget(norm, eps), steps=steps, generator=seeded()), batch[1])
+    one_step = survivors(network, fgsm(network, *batch, Budget(norm, eps)), batch[1])
+    assert ours <= theirs < one_step
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_fewer_successes_than_foolbox(attack: Any, network: nn.Module, batch: Batch) -> None:
+    foolbox = pytest.importorskip("foolbox")
+    torch.manual_seed(0)
+    rival = foolbox.attacks.LinfPGD(steps=50, rel_stepsize=0.05)
+    _, found, _ = rival(foolbox.PyTorchModel(network, bounds=(0, 1)), *batch, epsilons=0.07)
+    ours = attack(network, *batch, Budget("Linf", 0.07), steps=50, generator=seeded())
+    assert survivors(network, ours, batch[1]) <= survivors(network, found, batch[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_random_starts_of_many_seeds_beat_torchattacks_on_average(
+    attack: Any, network: nn.Module, batch: Batch
+) -> None:
+    torchattacks = pytest.importorskip("torchattacks")
+    ours = theirs = 0
+    for seed in range(10):
+        rival = torchattacks.APGD(network, norm="Linf", eps=0.09, steps=20, n_restarts=1, seed=seed, loss="ce")
+        theirs += survivors(network, rival(*batch), batch[1])
+        found = attack(network, *batch, Budget("Linf", 0.09), steps=20, generator=seeded(seed))
+        ours += survivors(network, found, batch[1])
+    assert ours <= theirs
