@@ -4,11 +4,25 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from carso.attacks.anneal import annealed
+from carso.attacks.apgd import apgd
 from carso.attacks.budget import Attack, confine
 from carso.attacks.deepfool import deepfool
+from carso.attacks.estimate import spsa
 from carso.attacks.gradient import fgsm, pgd
+from carso.attacks.noise import noise
+from carso.attacks.square import square
 
-ATTACKS: dict[str, Callable[..., Tensor]] = {"fgsm": fgsm, "pgd": pgd, "deepfool": deepfool}
+ATTACKS: dict[str, Callable[..., Tensor]] = {
+    "fgsm": fgsm,
+    "pgd": pgd,
+    "deepfool": deepfool,
+    "apgd": apgd,
+    "pgd-eot": annealed,
+    "square": square,
+    "spsa": spsa,
+    "noise": noise,
+}
 """Every attack by its name; beyond the arguments of `Attack`, each takes options of its own."""
 
-__all__ = ["ATTACKS", "Attack", "confine", "deepfool", "fgsm", "pgd"]
+__all__ = ["ATTACKS", "Attack", "annealed", "apgd", "confine", "deepfool", "fgsm", "noise", "pgd", "spsa", "square"]

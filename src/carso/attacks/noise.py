@@ -1,0 +1,64 @@
+"""Random noise of an attack's budget: what chance alone does, the least that an attack must beat.
+
+    x' = x + eps u
+
+    Linf    every component of u is -1 or 1
+    L2      u is uniform on the unit sphere
+
+The loudest noise of the ball: the corners of the box and the surface of the sphere, before [0, 1] cuts them off.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator
+
+from carso.attacks.budget import bounded, reach
+from carso.attacks.gradient import unit
+from carso.attacks.losses import margin
+from carso.attacks.objective import Objective, Run, is_random, repeat
+from carso.types import Budget, Classifier, Images, Labels
+
+
+@bounded
+def noise(
+    model: Classifier,
+    images: Images,
+    labels: Labels,
+    budget: Budget,
+    *,
+    draws: int = 1,
+    generator: Generator | None = None,
+) -> Images:
+    """Noise on the surface of the ball.
+
+    Args:
+        model: images to logits; needed only to choose among several draws.
+        images: (B, C, H, W) in [0, 1].
+        labels: true classes.
+        budget: norm and radius.
+        draws: tries; the first that fools the model is kept, else that of the largest margin.
+        generator: source of the noise.
+
+    Returns:
+        (B, C, H, W), within the budget and [0, 1].
+
+    Raises:
+        ValueError: if draws is not positive.
+    """
+    if draws < 1:
+        raise ValueError(f"draws must be positive, not {draws}")
+    run = _draw(budget, generator)
+    if draws == 1:
+        return run(images, labels, images)
+    objective = Objective(model, margin, random=is_random(model, images))
+    return repeat(run, objective, images, labels, budget, restarts=draws, start=None, generator=generator)
+
+
+def _draw(budget: Budget, generator: Generator | None) -> Run:
+    def run(images: Images, labels: Labels, start: Images) -> Images:
+        device = images.device if generator is None else generator.device
+        u = unit(torch.randn(images.shape, generator=generator, device=device).to(images.device), budget.norm)
+        return (images + reach(images, budget) * u).clamp(0, 1)
+
+    return run
