@@ -81,5 +81,8 @@ def test_the_fingerprint_follows_the_weights(columns):
         model.logits.bias[0] += 1e-3
     assert fingerprint(model) != before
     assert fingerprint(MLP()) != fingerprint(MLP(output="mish-log-softmax"))
+    before = fingerprint(columns["carso"])
+    columns["carso"].stop = "exact"
+    assert fingerprint(columns["carso"]) != before
     function = torch.sin
     assert fingerprint(function) != fingerprint(function)

@@ -59,6 +59,8 @@ def test_results_are_the_records_in_figures(records, dataset):
         for name, rate in row.rates().items():
             assert rate.correct == int((record.outcomes[name].predicted == dataset.labels).sum())
             assert rate.total == 50
+    assert results.settings["n"] == 50
+    assert (results.settings["samples"], results.settings["stop"]) == (60, "confident")
     assert results.rows[1].thesis == dict(FGSM.thesis)
     assert results.rows[5].directed_at == "defence"
     assert results.rows[5].options["eot"] == 2

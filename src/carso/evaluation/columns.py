@@ -110,11 +110,18 @@ def device_of(column: Answering) -> torch.device:
     return next((parameter.device for parameter in parameters), torch.device("cpu"))
 
 
+def voting(column: Answering) -> dict[str, Any]:
+    """How a defence votes by itself: its samples, rule, stop and error, as far as it has them."""
+    names = ("samples", "rule", "stop", "error") if isinstance(column, Defence) else ()
+    return {name: getattr(column, name) for name in names if hasattr(column, name)}
+
+
 def fingerprint(column: Answering) -> str:
     """A hash of architecture and weights; never twice the same for a plain function, which cannot be looked into."""
     if not isinstance(column, nn.Module):
         return uuid.uuid4().hex
-    digest = hashlib.sha256(repr(column).encode())
+    layers = getattr(getattr(column, "representation", None), "layers", None)
+    digest = hashlib.sha256(repr((column, layers, voting(column))).encode())
     for name, tensor in sorted(column.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,17 @@ import carso
 from carso.data.dataset import Dataset
 from carso.errors import DataError, RunError
 from carso.evaluation import gallery, sweep
-from carso.evaluation.columns import Answering, Columns, Defence, Outcome, answer, device_of, exposed, fingerprint
+from carso.evaluation.columns import (
+    Answering,
+    Columns,
+    Defence,
+    Outcome,
+    answer,
+    device_of,
+    exposed,
+    fingerprint,
+    voting,
+)
 from carso.evaluation.crafting import Crafting
 from carso.evaluation.environment import environment
 from carso.evaluation.protocol import SWEEP, TABLE, Row, curve
@@ -123,7 +134,7 @@ class _Run:
             dataset=dataset.name,
             classes=[str(name) for name in dataset.classes],
             environment=environment(),
-            settings=asdict(settings),
+            settings=self._settings(),
             labels=self.labels.int(),
         )
         self._go_on()
@@ -200,6 +211,15 @@ class _Run:
         seed = self.settings.seed
         predicted = sweep.elected(defence, attacked, samples, lambda k: stream(seed, row.key, "sweep", k))
         return Sweep(row=row, column=name, samples=torch.tensor(samples), predicted=predicted)
+
+    def _settings(self) -> dict[str, Any]:
+        """The settings, with what they leave to the data and the defence filled in."""
+        ours = voting(self.columns[gallery.subject(self.columns)])
+        return (
+            ours
+            | {name: value for name, value in asdict(self.settings).items() if value is not None}
+            | {"n": len(self.images)}
+        )
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(json.dumps(asdict(self.settings)).encode() + carso.__version__.encode())

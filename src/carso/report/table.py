@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from carso.evaluation.results import Rate, ResultRow, Results
+from carso.evaluation.results import ResultRow, Results
 from carso.report import wording
 
 WIDE = 132
@@ -26,19 +26,18 @@ def print_table(results: Results, file: IO[str] | None = None) -> None:
 
 
 def terminal(results: Results, narrow: bool = False) -> Table:
-    """The table for a rich console; where it is narrow, intervals stand below the accuracies."""
-    columns = results.columns()
+    """The table for a rich console; where it is narrow, a row takes two lines."""
+    columns, gap = results.columns(), "\n" if narrow else " "
     table = Table(title=title(results), caption=caption(results), title_style="bold", caption_style="dim")
-    table.add_column("attack", no_wrap=True)
-    table.add_column("foreseen")
+    table.add_column("attack", min_width=17)
     for column in columns:
         table.add_column(wording.heading(column), justify="right", no_wrap=True)
     for name, rows in wording.groups(results.rows).items():
         table.add_section()
         table.add_row(Text(wording.GROUPS[name][0], style="italic dim"))
         for row in rows:
-            cells = [_cell(row, column, "\n" if narrow else " ") for column in columns]
-            table.add_row(wording.attack(row), "yes" if row.foreseen else "no", *cells)
+            attack = Text(wording.attack(row)) + Text(gap + _foreseen(row), style="dim")
+            table.add_row(attack, *(_cell(row, column, gap) for column in columns))
     return table
 
 
@@ -73,17 +72,23 @@ def caption(results: Results) -> str:
     )
 
 
+def _foreseen(row: ResultRow) -> str:
+    return "" if row.norm is None else "foreseen" if row.foreseen else "unforeseen"
+
+
 def _cell(row: ResultRow, column: str, gap: str) -> Text:
     rate = row.rates().get(column)
     if rate is None:
         return Text("n/a", style="dim")
     accuracy = Text(wording.percent(rate), style="bold" if wording.best(row) == column else "")
-    return accuracy + Text(gap + _beside(row, column, rate), style="dim")
+    dim = f"{gap}{wording.interval(rate)}"
+    published = _published(row, column)
+    return accuracy + Text(f"{published}{dim}" if gap == "\n" else f"{dim}{published}", style="dim")
 
 
-def _beside(row: ResultRow, column: str, rate: Rate) -> str:
-    published = (row.thesis or {}).get(column)
-    return wording.interval(rate) + ("" if published is None else f" ({published:.2f})")
+def _published(row: ResultRow, column: str) -> str:
+    figure = (row.thesis or {}).get(column)
+    return "" if figure is None else f" ({figure:.2f})"
 
 
 def _markdown_row(row: ResultRow, columns: list[str]) -> str:
@@ -92,7 +97,9 @@ def _markdown_row(row: ResultRow, columns: list[str]) -> str:
     for column in columns:
         rate = rates.get(column)
         star = "**" if wording.best(row) == column else ""
-        cells.append(f"{star}{wording.percent(rate)}{star} {_beside(row, column, rate)}" if rate else "n/a")
+        cells.append(
+            f"{star}{wording.percent(rate)}{star} {wording.interval(rate)}{_published(row, column)}" if rate else "n/a"
+        )
     return _line(wording.attack(row), "yes" if row.foreseen else "no", *cells)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from carso.evaluation.protocol import Row
 from carso.evaluation.results import Rate, ResultRow
+from carso.types import Norm
 
 HEADINGS = {"undefended": "Undefended", "adversarially_trained": "Adversarial training", "carso": "CARSO"}
 ATTACKS = {"none": "No attack", "fgsm": "FGSM", "pgd": "PGD", "deepfool": "DeepFool", "apgd": "Auto-PGD"}
@@ -19,9 +21,23 @@ def attack_name(row: ResultRow) -> str:
     return ATTACKS.get(row.attack, row.attack)
 
 
+def budget(norm: Norm, eps: float) -> str:
+    """A budget, such as "L∞ 0.30"."""
+    return f"{NORMS[norm]} {eps:.2f}" if eps == round(eps, 2) else f"{NORMS[norm]} {eps:.4g}"
+
+
 def attack(row: ResultRow) -> str:
     """The attack with its budget, such as "PGD L∞ 0.30"."""
-    return attack_name(row) if row.norm is None else f"{attack_name(row)} {NORMS[row.norm]} {row.eps:.2f}"
+    return attack_name(row) if row.norm is None else f"{attack_name(row)} {budget(row.norm, row.eps)}"
+
+
+def named(row: Row) -> str:
+    """The attack of a row of the protocol with its budget, and its aim where that is the whole defence."""
+    name = ATTACKS.get(row.attack, row.attack)
+    if row.budget is None:
+        return name
+    aim = ", end to end" if row.directed_at == "defence" else ""
+    return f"{name} {budget(row.budget.norm, row.eps)}{aim}"
 
 
 def best(row: ResultRow) -> str | None:

@@ -1,0 +1,103 @@
+"""What may lie beside the results in a run's folder: the training history, an audit, the recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from carso.errors import RunError
+from carso.evaluation.results import Rate
+from carso.types import Norm
+
+T = TypeVar("T")
+
+HISTORY, AUDIT, RECIPE = "history.json", "audit.json", "recipe.yaml"
+
+
+class AuditAttack(BaseModel):
+    """One attack of an audit, and the accuracy that it leaves."""
+
+    name: str
+    result: Rate
+    seconds: float | None = None
+
+
+class AuditBudget(BaseModel):
+    """All attacks within one budget; `worst_case` counts an image as right only if no attack fools it."""
+
+    norm: Norm
+    eps: Annotated[float, Field(gt=0)]
+    clean: Rate
+    worst_case: Rate
+    attacks: list[AuditAttack] = []
+
+
+class AuditCheck(BaseModel):
+    """A sign that robustness may be an illusion; `raised` if it was seen."""
+
+    name: str
+    raised: bool
+    value: float | str | bool | None = None
+    meaning: str = ""
+
+
+class Audit(BaseModel):
+    """`audit.json`."""
+
+    target: str
+    n: int
+    seed: int
+    budgets: list[AuditBudget]
+    checks: list[AuditCheck]
+
+
+class Epoch(BaseModel, extra="allow"):
+    """One epoch of `history.json`; every further number is a metric."""
+
+    stage: str
+    epoch: int
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers beside stage and epoch."""
+        found = self.__pydantic_extra__ or {}
+        return {k: float(v) for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def read_audit(directory: Path) -> Audit | None:
+    """The audit of a run, if it has one.
+
+    Raises:
+        RunError: if it is not what an audit writes; names file and field.
+    """
+    return _read(directory / AUDIT, Audit.model_validate)
+
+
+def read_history(directory: Path) -> Sequence[Epoch]:
+    """The training history of a run, empty if there is none.
+
+    Raises:
+        RunError: if it is not what training writes; names file and field.
+    """
+    return _read(directory / HISTORY, TypeAdapter(list[Epoch]).validate_python) or []
+
+
+def read_recipe_text(directory: Path) -> str | None:
+    """The resolved recipe beside the results, as it stands."""
+    path = directory / RECIPE
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _read(path: Path, validate: Callable[[Any], T]) -> T | None:
+    if not path.is_file():
+        return None
+    try:
+        return validate(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RunError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except ValueError as error:
+        raise RunError(f"{path}: is not JSON ({error})") from error

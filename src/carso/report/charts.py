@@ -1,0 +1,208 @@
+"""Charts as inline SVG, drawn in a box of 440 x 280 that scales with the page.
+
+Colours, weights and dashes are classes of the page's style sheet, so a chart follows the colour scheme of its reader.
+Every chart has a title in words for those who cannot see it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from markupsafe import Markup, escape
+
+Number: TypeAlias = int | float
+
+WIDTH, HEIGHT = 440.0, 280.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 14.0, 12.0, 44.0
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A scale from `low` to `high`, in logarithms if `log`, with ticks at given values."""
+
+    title: str
+    low: Number
+    high: Number
+    ticks: Sequence[Number]
+    log: bool = False
+
+    def share(self, value: Number) -> float:
+        """How far along the axis a value lies, from 0 to 1."""
+        low, high, at = (math.log(v) if self.log else v for v in (self.low, self.high, value))
+        return min(1.0, max(0.0, (at - low) / (high - low or 1.0)))
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value at x, and its interval."""
+
+    x: Number
+    y: Number
+    low: Number
+    high: Number
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points from left to right; `style` is a class of the style sheet."""
+
+    name: str
+    style: str
+    points: Sequence[Point]
+
+
+PERCENT = Axis("accuracy (%)", 0, 100, (0, 25, 50, 75, 100))
+
+
+def lines(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> Markup:
+    """A line per series, its interval as a band, and its points with their figures on hover."""
+    drawn = [_series(x, y, one) for one in series]
+    return _svg(title, HEIGHT, _frame(x, y), *drawn)
+
+
+def strips(title: str, x: Axis, rows: Sequence[tuple[str, Number, Number, Number, Number]]) -> Markup:
+    """A strip per row: (label, low, middle, high, most) as bar, mark and whisker."""
+    pitch, left = 22.0, 120.0
+    height = TOP + pitch * len(rows) + BOTTOM
+
+    def across(value: Number) -> float:
+        return left + x.share(value) * (WIDTH - left - RIGHT)
+
+    parts = []
+    for tick in x.ticks:
+        at = across(tick)
+        parts.append(_line(at, TOP, at, height - BOTTOM, "grid"))
+        parts.append(_text(at, height - BOTTOM + 16, f"{tick:g}", "middle"))
+    parts.append(_text((left + WIDTH - RIGHT) / 2, height - 8, x.title, "middle", "axis"))
+    for i, (label, low, middle, high, most) in enumerate(rows):
+        y = TOP + pitch * (i + 0.5)
+        figures = f"{label}: 10 % {low:g}, median {middle:g}, 90 % {high:g}, most {most:g}"
+        parts.append(_text(left - 8, y + 4, label, "end"))
+        parts.append(_line(across(low), y, across(most), y, "whisker"))
+        width = max(across(high) - across(low), 2)
+        bar = Markup('<rect class="strip" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="10" rx="3">{}</rect>')
+        parts.append(bar.format(across(low), y - 5, width, _hover(figures)))
+        parts.append(_line(across(middle), y - 7, across(middle), y + 7, "median"))
+    return _svg(title, height, *parts)
+
+
+def heatmap(title: str, counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup:
+    """Counts by true class (rows) and answer (columns); shade is the share of the row."""
+    left, top, size = 30.0, 26.0, 300.0
+    cell = size / len(classes)
+    names = [_short(name) for name in classes]
+    parts = [_text(left + size / 2, 10, "answer", "middle", "axis"), _sideways(8, top + size / 2, "true class")]
+    for i, row in enumerate(counts):
+        total = sum(row) or 1
+        parts.append(_text(left - 4, top + cell * (i + 0.5) + 4, names[i], "end"))
+        parts.append(_text(left + cell * (i + 0.5), top - 4, names[i], "middle"))
+        for j, count in enumerate(row):
+            parts.append(_cell(left + cell * j, top + cell * i, cell, count, count / total, i == j))
+    return _svg(title, top + size + 4, *parts, width=left + size + 4)
+
+
+def votes(title: str, shares: Sequence[Number], classes: Sequence[str], elected: int, true: int) -> Markup:
+    """A column per class, as high as its share of the votes."""
+    width, height, floor = 280.0, 78.0, 60.0
+    pitch = width / len(shares)
+    parts = [_line(0, floor, width, floor, "grid")]
+    for i, share in enumerate(shares):
+        tall = share * 56
+        style = "elected" if i == elected else "loser"
+        bar = Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">{}</rect>')
+        figures = _hover(f"{classes[i]}: {share:.0%}")
+        parts.append(bar.format(style, i * pitch + pitch * 0.15, floor - tall, pitch * 0.7, tall, figures))
+        label = "true" if i == true else "class"
+        parts.append(_text(pitch * (i + 0.5), floor + 13, _short(classes[i]), "middle", label))
+    return _svg(title, height, *parts, width=width)
+
+
+def ticks(low: Number, high: Number, about: int = 5) -> list[float]:
+    """Round values from `low` or below to `high` or above, about so many."""
+    if not high > low:
+        high = low + (abs(low) or 1.0)
+    raw = (high - low) / about
+    magnitude = 10.0 ** math.floor(math.log10(raw))
+    step = min((m * magnitude for m in (1, 2, 2.5, 5, 10)), key=lambda s: abs(s - raw))
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def _svg(title: str, height: Number, *parts: Markup, width: Number = WIDTH) -> Markup:
+    opening = Markup('<svg class="chart" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">')
+    return opening.format(width, height, title) + Markup("").join(parts) + Markup("</svg>")
+
+
+def _frame(x: Axis, y: Axis) -> Markup:
+    parts = []
+    for tick in y.ticks:
+        at = _down(y, tick)
+        parts += [_line(LEFT, at, WIDTH - RIGHT, at, "grid"), _text(LEFT - 8, at + 4, f"{tick:g}", "end")]
+    parts += [_text(_across(x, tick), HEIGHT - BOTTOM + 17, f"{tick:g}", "middle") for tick in x.ticks]
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x.title, "middle", "axis"))
+    parts.append(_sideways(11, (TOP + HEIGHT - BOTTOM) / 2, y.title))
+    return Markup("").join(parts)
+
+
+def _series(x: Axis, y: Axis, series: Series) -> Markup:
+    upper = [(_across(x, p.x), _down(y, p.high)) for p in series.points]
+    lower = [(_across(x, p.x), _down(y, p.low)) for p in reversed(series.points)]
+    curve = [(_across(x, p.x), _down(y, p.y)) for p in series.points]
+    parts = [Markup('<polygon class="band" points="{}"/>').format(_points(upper + lower))]
+    parts.append(Markup('<polyline class="line" points="{}"/>').format(_points(curve)))
+    dot = Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.6"><title>{}</title></circle>')
+    for point, (across, down) in zip(series.points, curve, strict=True):
+        figures = f"{series.name} at {point.x:g}: {point.y:.4g}"
+        if point.high > point.low:
+            figures += f" [{point.low:.4g}, {point.high:.4g}]"
+        parts.append(dot.format(across, down, figures))
+    return Markup('<g class="series {}">').format(series.style) + Markup("").join(parts) + Markup("</g>")
+
+
+def _cell(x: Number, y: Number, size: Number, count: int, share: Number, right: bool) -> Markup:
+    square = Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill-opacity="{:.3f}"/>')
+    shade = square.format("right" if right else "wrong", x, y, size - 1, size - 1, share**0.5 if count else 0)
+    if not count:
+        return shade
+    style = "dark" if right and share > 0.62 else "count"
+    return shade + _text(x + size / 2 - 0.5, y + size / 2 + 3.5, str(count), "middle", style)
+
+
+def _hover(figures: str) -> Markup:
+    return Markup("<title>{}</title>").format(figures)
+
+
+def _across(x: Axis, value: Number) -> float:
+    return LEFT + x.share(value) * (WIDTH - LEFT - RIGHT)
+
+
+def _down(y: Axis, value: Number) -> float:
+    return HEIGHT - BOTTOM - y.share(value) * (HEIGHT - TOP - BOTTOM)
+
+
+def _points(points: Sequence[tuple[Number, Number]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+def _line(x1: Number, y1: Number, x2: Number, y2: Number, style: str) -> Markup:
+    return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(style, x1, y1, x2, y2)
+
+
+def _text(x: Number, y: Number, text: str, anchor: str, style: str = "tick") -> Markup:
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
+        style, x, y, anchor, escape(text)
+    )
+
+
+def _sideways(x: Number, y: Number, text: str) -> Markup:
+    turned = Markup(
+        '<text class="axis" text-anchor="middle" transform="translate({:.1f} {:.1f}) rotate(-90)">{}</text>'
+    )
+    return turned.format(x, y, text)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 3 else name[:3]

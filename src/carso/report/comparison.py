@@ -1,0 +1,118 @@
+"""Several runs side by side: `comparison.html`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from carso.errors import RunError
+from carso.evaluation.records import FILE, Records, read_records
+from carso.evaluation.results import Rate, ResultRow, Results, read_results
+from carso.files import write_text
+from carso.report import figures, wording
+from carso.report.page import render
+from carso.report.verdict import hardest, short, subject
+
+PAGE = "comparison.html"
+
+Key: TypeAlias = tuple[str, str | None, float, str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, by the name that tells it from the others."""
+
+    name: str
+    results: Results
+    records: Records | None
+
+    def row(self, key: Key) -> ResultRow | None:
+        """The run's row of this key, if it has one."""
+        return next((row for row in self.results.rows if key_of(row) == key), None)
+
+    def rate(self, key: Key, column: str) -> Rate | None:
+        """The accuracy of a column in that row."""
+        row = self.row(key)
+        return None if row is None else row.rates().get(column)
+
+
+def key_of(row: ResultRow) -> Key:
+    """What makes rows of two runs comparable: attack, budget, aim and options."""
+    return row.attack, row.norm, row.eps, row.directed_at, json.dumps(row.options, sort_keys=True)
+
+
+def compare(directories: Sequence[Path], page: Path | None = None) -> Path:
+    """Write a page that sets several runs side by side.
+
+    Args:
+        directories: the runs' folders, at least two.
+        page: where to write; by default `comparison.html` beside the first folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        RunError: if there are fewer than two runs, or the results of one are missing or damaged.
+    """
+    if len(directories) < 2:
+        raise RunError(f"a comparison needs at least two runs, not {len(directories)}")
+    runs = [_run(directory, name) for directory, name in zip(directories, _names(directories), strict=True)]
+    path = page or directories[0].resolve().parent / PAGE
+    write_text(path, render("comparison.html", _context(runs)))
+    return path
+
+
+def _run(directory: Path, name: str) -> Run:
+    return Run(name, read_results(directory), read_records(directory) if (directory / FILE).exists() else None)
+
+
+def _names(directories: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many parents as it takes to tell them apart."""
+    parts = [directory.resolve().parts for directory in directories]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise RunError(f"the same run is given twice: {', '.join(map(str, directories))}")
+
+
+def _context(runs: list[Run]) -> dict[str, Any]:
+    rows = {key_of(row): row for run in runs for row in run.results.rows}
+    columns = dict.fromkeys(column for run in runs for column in run.results.columns())
+    return {
+        "runs": runs,
+        "headline": _headline(runs),
+        "cautions": _cautions(runs),
+        "columns": sorted(columns, key=lambda column: column != "carso"),
+        "groups": wording.groups(list(rows.values())),
+        "key_of": key_of,
+        "best": _best,
+        "curves": figures.compared({run.name: run.records for run in runs if run.records is not None}),
+    }
+
+
+def _headline(runs: list[Run]) -> str:
+    column = subject(runs[0].results)
+    row = hardest(runs[0].results.rows, column)
+    rates = [(run.name, rate) for run in runs if (rate := run.rate(key_of(row), column))]
+    where = "Without attack" if row.norm is None else f"Under {wording.attack(row)}, crafted on the classifier alone"
+    listed = "; ".join(f"{name}: {short(rate)}" for name, rate in rates)
+    return f"{where}, {wording.heading(column)} is right on these shares of the images: {listed}."
+
+
+def _cautions(runs: list[Run]) -> list[str]:
+    found = []
+    if len({run.results.n for run in runs}) > 1:
+        found.append("The runs differ in their number of images.")
+    if len({run.results.dataset for run in runs}) > 1:
+        found.append("The runs were evaluated on different data sets; their figures are not comparable.")
+    return found
+
+
+def _best(runs: list[Run], key: Key, column: str) -> str | None:
+    """The run with the highest accuracy in a cell's row, if it leads alone."""
+    rates = sorted(((rate.accuracy, run.name) for run in runs if (rate := run.rate(key, column))), reverse=True)
+    return rates[0][1] if len(rates) > 1 and rates[0][0] > rates[1][0] else None

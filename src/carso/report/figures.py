@@ -1,0 +1,173 @@
+"""From records to charts: curves over eps and over K, confusion, votes needed, training."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from markupsafe import Markup
+
+from carso.evaluation.records import Records, RowRecord
+from carso.evaluation.results import Rate, Results
+from carso.report import charts, wording
+from carso.report.beside import Epoch
+from carso.report.charts import Axis, Point, Series
+from carso.report.verdict import hardest, subject
+
+SHADES = ("carso", "adversarially_trained", "undefended", "fourth", "fifth", "sixth")
+"""Classes of the style sheet for lines that are no column of the table, from most to least prominent."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with its heading, legend of (style, name), and the figures it shows as a table."""
+
+    heading: str
+    chart: Markup
+    legend: tuple[tuple[str, str], ...] = ()
+    header: tuple[str, ...] = ()
+    body: tuple[tuple[str, ...], ...] = ()
+
+
+def against_eps(records: Records) -> list[Figure]:
+    """Accuracy against the budget, one figure per aim and norm."""
+    found = []
+    by_aim: dict[str, list[RowRecord]] = defaultdict(list)
+    for record in records.curve.values():
+        by_aim[record.row.directed_at].append(record)
+    for aim, rows in by_aim.items():
+        ordered = sorted(rows, key=lambda record: record.row.eps)
+        attacked = next((r.row for r in ordered if r.row.norm), None)
+        if attacked is None:
+            continue
+        name = wording.ATTACKS.get(attacked.attack, attacked.attack)
+        aimed = "the bare classifier" if aim == "classifier" else "the whole defence"
+        series = [_curve(records, ordered, column, _style(column, i)) for i, column in enumerate(ordered[0].outcomes)]
+        heading = f"{name} {wording.NORMS[attacked.norm or 'Linf']} aimed at {aimed}"
+        found.append(_figure(heading, _eps_axis(ordered), series, "eps"))
+    return found
+
+
+def compared(runs: Mapping[str, Records]) -> list[Figure]:
+    """Accuracy against the budget of the bare classifier's attack: one figure per column, one line per run."""
+    curves = {name: _aimed_at_classifier(records) for name, records in runs.items()}
+    columns = dict.fromkeys(column for rows in curves.values() for record in rows for column in record.outcomes)
+    found = []
+    for column in columns:
+        lines = [(n, rows) for n, rows in curves.items() if rows and all(column in r.outcomes for r in rows)]
+        series = [
+            replace(_curve(runs[name], rows, column, SHADES[i % len(SHADES)]), name=name)
+            for i, (name, rows) in enumerate(lines)
+        ]
+        if series and len({tuple(p.x for p in one.points) for one in series}) == 1:
+            found.append(_figure(wording.heading(column), _eps_axis(lines[0][1]), series, "eps"))
+    return found
+
+
+def _aimed_at_classifier(records: Records) -> list[RowRecord]:
+    rows = [record for record in records.curve.values() if record.row.directed_at == "classifier"]
+    return sorted(rows, key=lambda record: record.row.eps)
+
+
+def against_votes(records: Records) -> Figure | None:
+    """Accuracy against K, one line per row."""
+    if not records.sweeps:
+        return None
+    series = []
+    for shade, swept in zip(SHADES, records.sweeps.values(), strict=False):
+        rates = [records.rate_of(predicted) for predicted in swept.predicted]
+        points = [_point(k, rate) for k, rate in zip(swept.samples.tolist(), rates, strict=True)]
+        series.append(Series(wording.named(swept.row), shade, points))
+    most = max(point.x for one in series for point in one.points)
+    axis = Axis("votes K", 1, most, [k for k in (1, 10, 100, 1000) if k <= most], log=True)
+    images = next(iter(records.sweeps.values())).predicted.shape[1]
+    return _figure(f"Accuracy when the first K votes decide, {images:,} images per line", axis, series, "K")
+
+
+def votes_needed(records: Records) -> Figure | None:
+    """How many votes the images of each row took."""
+    rows, most = [], 1.0
+    for record in records.rows.values():
+        used = [u for outcome in record.outcomes.values() if (u := records.samples_used(outcome))]
+        if used:
+            rows.append((wording.named(record.row), used[-1]))
+            most = max(most, used[-1].max)
+    if not rows:
+        return None
+    axis = Axis("votes until decided", 10, max(most, 20), [k for k in (10, 30, 100, 300, 1000) if k <= most], log=True)
+    heading = "Votes until decided"
+    chart = charts.strips(heading, axis, [(label, u.low, u.median, u.high, u.max) for label, u in rows])
+    body = tuple((label, *(f"{v:g}" for v in (u.mean, u.low, u.median, u.high, u.max))) for label, u in rows)
+    return Figure(heading, chart, (), ("row", "mean", "10 %", "median", "90 %", "most"), body)
+
+
+def confusion(records: Records, results: Results) -> list[tuple[str, list[Figure]]]:
+    """Confusion of every column, without attack and under the hardest row of the verdict."""
+    shown = {"none", hardest(results.rows, subject(results)).attack}
+    worst = hardest(results.rows, subject(results))
+    found = []
+    for record in records.rows.values():
+        row = record.row
+        same = (row.attack, row.norm, row.eps, row.directed_at) == (worst.attack, worst.norm, worst.eps, "classifier")
+        if row.attack in shown and (row.budget is None or same):
+            found.append((wording.named(row), [_confusion(records, record, column) for column in record.outcomes]))
+    return found
+
+
+def training(history: Sequence[Epoch]) -> list[tuple[str, list[Figure]]]:
+    """A small chart per stage and metric."""
+    stages = groupby(sorted(history, key=lambda e: e.stage), key=lambda e: e.stage)
+    by_stage = {stage: sorted(epochs, key=lambda e: e.epoch) for stage, epochs in stages}
+    order = dict.fromkeys(epoch.stage for epoch in history)
+    return [(stage, _metrics(by_stage[stage])) for stage in order]
+
+
+def _metrics(epochs: Sequence[Epoch]) -> list[Figure]:
+    names = dict.fromkeys(name for epoch in epochs for name in epoch.metrics())
+    return [_metric(name, epochs) for name in names]
+
+
+def _metric(name: str, epochs: Sequence[Epoch]) -> Figure:
+    known = [(epoch.epoch, epoch.metrics()[name]) for epoch in epochs if name in epoch.metrics()]
+    across = charts.ticks(known[0][0], known[-1][0], 4)
+    up = charts.ticks(min(v for _, v in known), max(v for _, v in known), 4)
+    x = Axis("epoch", known[0][0], max(known[-1][0], known[0][0] + 1), [t for t in across if t <= known[-1][0]])
+    words = name.replace("_", " ")
+    points = [Point(epoch, value, value, value) for epoch, value in known]
+    chart = charts.lines(words, x, Axis(words, up[0], up[-1], up), [Series(words, "carso", points)])
+    return Figure(words, chart)
+
+
+def _figure(heading: str, axis: Axis, series: list[Series], symbol: str) -> Figure:
+    legend = tuple((one.style, one.name) for one in series)
+    header = (symbol, *(one.name for one in series))
+    columns = [[f"{p.y:.2f} [{p.low:.2f}, {p.high:.2f}]" for p in one.points] for one in series]
+    body = tuple((f"{p.x:g}", *cells) for p, *cells in zip(series[0].points, *columns, strict=True))
+    return Figure(heading, charts.lines(heading, axis, charts.PERCENT, series), legend, header, body)
+
+
+def _curve(records: Records, rows: list[RowRecord], column: str, style: str) -> Series:
+    points = [_point(record.row.eps, records.rate(record.outcomes[column])) for record in rows]
+    return Series(wording.heading(column), style, points)
+
+
+def _eps_axis(rows: list[RowRecord]) -> Axis:
+    most = rows[-1].row.eps
+    return Axis("eps", 0, most, [t for t in charts.ticks(0, most) if t <= most])
+
+
+def _style(column: str, index: int) -> str:
+    return column if column in wording.HEADINGS else SHADES[min(index, len(SHADES) - 1)]
+
+
+def _point(x: charts.Number, rate: Rate) -> Point:
+    return Point(x, rate.accuracy, *rate.ci95)
+
+
+def _confusion(records: Records, record: RowRecord, column: str) -> Figure:
+    outcome = record.outcomes[column]
+    heading = f"{wording.heading(column)}: {records.rate(outcome).accuracy:.2f} %"
+    title = f"Confusion of {wording.heading(column)}, {wording.named(record.row)}"
+    return Figure(heading, charts.heatmap(title, records.confusion(outcome).tolist(), records.classes))

@@ -1,0 +1,95 @@
+"""The page: `report.html`, one file that needs no network, from `results.json` and the saved records alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from carso.evaluation.records import FILE, Records, read_records
+from carso.evaluation.results import Results, read_results
+from carso.files import write_text
+from carso.report import figures, wording
+from carso.report.beside import Audit, read_audit, read_history, read_recipe_text
+from carso.report.exhibits import walls
+from carso.report.verdict import hardest, subject, verdict
+
+PAGE = "report.html"
+
+RULES = {
+    "random": "Drawn by the seed, whatever became of them.",
+    "narrow win": "Right, by the least margin of the vote.",
+    "failure": "Wrong; drawn by the seed.",
+    "only defence right": "Right where the bare classifier errs on the same image; drawn by the seed.",
+    "only classifier right": "Wrong where the bare classifier is right on the same image; drawn by the seed.",
+}
+
+
+def write_report(directory: Path) -> Path:
+    """Write the report of a run into its folder.
+
+    Besides `results.json` and `records.safetensors`, the page shows `history.json`, `audit.json` and `recipe.yaml`
+    where the folder has them.
+
+    Args:
+        directory: the run's folder.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        RunError: if results are missing or damaged, naming the file; WeightsError if the records are.
+    """
+    results, audit = read_results(directory), read_audit(directory)
+    records = read_records(directory) if (directory / FILE).exists() else None
+    context = _about(results, audit) | (_seen(records, results) if records else {})
+    history = figures.training(read_history(directory))
+    page = render("report.html", context | {"history": history, "recipe_text": read_recipe_text(directory)})
+    path = directory / PAGE
+    write_text(path, page)
+    return path
+
+
+def render(template: str, context: dict[str, Any]) -> str:
+    """A page from one of the templates."""
+    environment = Environment(
+        loader=PackageLoader("carso.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template(template).render(context, wording=wording)
+
+
+def _about(results: Results, audit: Audit | None) -> dict[str, Any]:
+    return {
+        "results": results,
+        "subject": subject(results),
+        "columns": results.columns(),
+        "groups": wording.groups(results.rows),
+        "verdict": verdict(results, audit),
+        "audit": audit,
+        "embedded": json.loads(results.model_dump_json()),
+        "curves": [],
+        "sweep": None,
+        "needed": None,
+        "confusion": [],
+        "walls": [],
+        "rules": RULES,
+        "opened": wording.attack(hardest(results.rows, subject(results))),
+        "fingerprint": None,
+    }
+
+
+def _seen(records: Records, results: Results) -> dict[str, Any]:
+    return {
+        "curves": figures.against_eps(records),
+        "sweep": figures.against_votes(records),
+        "needed": figures.votes_needed(records),
+        "confusion": figures.confusion(records, results),
+        "walls": walls(records),
+        "fingerprint": records.fingerprint,
+    }

@@ -1,0 +1,88 @@
+"""The verdict: what a run says in one sentence, and what it does not say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from carso.evaluation.results import Rate, ResultRow, Results
+from carso.report import wording
+from carso.report.beside import Audit
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A headline, and sentences that qualify it."""
+
+    headline: str
+    notes: tuple[str, ...]
+
+
+def verdict(results: Results, audit: Audit | None = None) -> Verdict:
+    """The verdict of a run on its main column, with an audit's bound where there is one."""
+    ours = subject(results)
+    row = hardest(results.rows, ours)
+    theirs = "adversarially_trained" if ours != "adversarially_trained" else None
+    headline = _transfer(row, ours, theirs) + _end_to_end(results.rows, row, ours, audit) + "."
+    tally = _tally(results.rows, ours, theirs) if theirs else None
+    return Verdict(headline, tuple(note for note in (_clean(results.rows, ours, theirs), tally) if note))
+
+
+def subject(results: Results) -> str:
+    """The column that the report is about: CARSO, or else the last."""
+    columns = results.columns()
+    return "carso" if "carso" in columns else columns[-1]
+
+
+def hardest(rows: list[ResultRow], column: str) -> ResultRow:
+    """The attack on the classifier, foreseen if any was, that costs the column most; else the first row."""
+    attacked = [r for r in rows if r.norm and r.directed_at == "classifier" and column in r.rates()]
+    candidates = [r for r in attacked if r.foreseen] or attacked or rows[:1]
+    return min(candidates, key=lambda r: r.rates()[column].accuracy if column in r.rates() else 100.0)
+
+
+def _transfer(row: ResultRow, ours: str, theirs: str | None) -> str:
+    rates = row.rates()
+    where = "Without attack" if row.norm is None else f"Under {wording.attack(row)}, crafted on the classifier alone"
+    if ours not in rates:
+        return f"{where}, {wording.heading(ours)} was not evaluated"
+    said = f"{where}, {wording.heading(ours)} is right on {short(rates[ours])} of the images"
+    return f"{said} and adversarial training on {short(rates[theirs])}" if theirs in rates else said
+
+
+def _end_to_end(rows: list[ResultRow], row: ResultRow, ours: str, audit: Audit | None) -> str:
+    aimed = [
+        (r.norm, r.eps, r.rates()[ours]) for r in rows if r.directed_at == "defence" and ours in r.rates() and r.norm
+    ]
+    aimed += [(b.norm, b.eps, b.worst_case) for b in (audit.budgets if audit else [])]
+    if not aimed:
+        return "; no attack of this run was aimed at the whole defence"
+    same = [bound for bound in aimed if bound[:2] == (row.norm, row.eps)]
+    norm, eps, worst = min(same or aimed, key=lambda bound: bound[2].accuracy)
+    at = "" if same else f" at {wording.budget(norm, eps)}"
+    return f"; attacked as a whole{at}, it keeps {short(worst)}"
+
+
+def _clean(rows: list[ResultRow], ours: str, theirs: str | None) -> str | None:
+    clean = next((row.rates() for row in rows if row.norm is None and ours in row.rates()), None)
+    if clean is None:
+        return None
+    beside = f", adversarial training on {short(clean[theirs])}" if theirs in clean else ""
+    return f"Without attack, {wording.heading(ours)} is right on {short(clean[ours])}{beside}."
+
+
+def _tally(rows: list[ResultRow], ours: str, theirs: str) -> str | None:
+    attacks = [r.rates() for r in rows if r.norm and r.directed_at == "classifier"]
+    pairs = [(rates[ours], rates[theirs]) for rates in attacks if {ours, theirs} <= set(rates)]
+    if not pairs:
+        return None
+    ahead = sum(a.ci95[0] > b.ci95[1] for a, b in pairs)
+    behind = sum(a.ci95[1] < b.ci95[0] for a, b in pairs)
+    return (
+        f"Of {len(pairs)} attacks on the classifier, {wording.heading(ours)} is ahead of adversarial training in "
+        f"{ahead} and behind in {behind}; in {len(pairs) - ahead - behind} the 95 % intervals overlap."
+    )
+
+
+def short(rate: Rate) -> str:
+    """An accuracy with one decimal, for prose."""
+    return f"{rate.accuracy:.1f} %"

@@ -1,0 +1,62 @@
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carso.report import charts
+from carso.report.charts import Axis, Point, Series
+
+
+def test_an_axis_places_by_share_or_by_logarithm():
+    assert Axis("x", 0, 50, ()).share(20) == pytest.approx(0.4)
+    assert Axis("x", 1, 1000, (), log=True).share(10) == pytest.approx(1 / 3)
+    assert Axis("x", 1, 1000, (), log=True).share(5000) == 1
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_are_even_and_cover_the_range(low, span):
+    found = charts.ticks(low, low + span)
+    gaps = [b - a for a, b in pairwise(found)]
+    assert 3 <= len(found) <= 12
+    assert found[0] <= low + 1e-9 * (abs(low) + span)
+    assert found[-1] >= low + span - 1e-9 * (abs(low) + span)
+    assert max(gaps) == pytest.approx(min(gaps), rel=1e-3)
+
+
+def test_a_line_runs_through_its_points(read):
+    x = Axis("eps", 0, 1, (0, 1))
+    drawn = charts.lines(
+        "title", x, charts.PERCENT, [Series("s", "carso", [Point(0, 100, 90, 100), Point(1, 0, 0, 5)])]
+    )
+    (svg,) = read(drawn).all("svg")
+    left, right = charts.LEFT, charts.WIDTH - charts.RIGHT
+    top, bottom = charts.TOP, charts.HEIGHT - charts.BOTTOM
+    assert svg.all("polyline")[0].attributes["points"] == f"{left:.1f},{top:.1f} {right:.1f},{bottom:.1f}"
+    assert len(svg.all("polygon")[0].attributes["points"].split()) == 4
+    assert svg.all("title")[0].text == "s at 0: 100 [90, 100]"
+
+
+def test_a_heatmap_shows_every_count_and_shades_by_row(read):
+    (svg,) = read(charts.heatmap("title", [[9, 1], [0, 0]], ["a", "b"])).all("svg")
+    right, wrong, *empty = svg.all("rect")
+    assert float(right.attributes["fill-opacity"]) == pytest.approx(math.sqrt(0.9), abs=1e-3)
+    assert float(wrong.attributes["fill-opacity"]) == pytest.approx(math.sqrt(0.1), abs=1e-3)
+    assert {float(cell.attributes["fill-opacity"]) for cell in empty} == {0}
+    assert {"9", "1"} <= {text.text for text in svg.all("text")}
+
+
+def test_votes_stand_as_high_as_their_shares(read):
+    (svg,) = read(charts.votes("title", [0.75, 0.25, 0], ["a", "b", "c"], elected=0, true=1)).all("svg")
+    heights = [float(bar.attributes["height"]) for bar in svg.all("rect")]
+    assert heights[0] == pytest.approx(3 * heights[1])
+    assert heights[2] == 0
+    assert "elected" in svg.all("rect")[0].classes
+    assert [text.text for text in svg.all("text", "true")] == ["b"]
+
+
+def test_words_are_escaped():
+    drawn = charts.lines("<b>", Axis("<i>", 0, 1, ()), charts.PERCENT, [])
+    assert "<b>" not in drawn
+    assert "<i>" not in drawn

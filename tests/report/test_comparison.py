@@ -1,0 +1,50 @@
+import json
+
+import pytest
+
+from carso.errors import RunError
+from carso.report.comparison import compare
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, build):
+    parent = tmp_path_factory.mktemp("runs")
+    return [build(parent / "first", seed=0), build(parent / "second", seed=1)]
+
+
+def test_every_run_keeps_its_own_figures(runs, read):
+    path = compare(runs)
+    assert path == runs[0].parent / "comparison.html"
+    page = read(path.read_text())
+    for run in runs:
+        rows = json.loads((run / "results.json").read_text())["rows"]
+        expected = sorted(
+            f"{row[c]['accuracy']:.2f}" for row in rows for c in ("undefended", "adversarially_trained", "carso")
+        )
+        cells = [cell for cell in page.all("td", "run") if cell.attributes["data-label"] == run.name]
+        assert sorted(cell.all("span", "figure")[0].text for cell in cells) == expected
+    assert len(page.get("curves").all("svg")) == 3
+
+
+def test_a_row_that_one_run_lacks_is_said_to_be_missing(runs, bare_run, tmp_path, read):
+    page = read(compare([runs[0], bare_run], tmp_path / "page.html").read_text())
+    missing = [cell for cell in page.all("td", "run") if cell.text == "not run"]
+    assert {cell.attributes["data-label"] for cell in missing} == {bare_run.name}
+    assert len(missing) == 3 * 3
+
+
+def test_folders_of_one_name_are_told_apart(runs, tmp_path):
+    for parent in ("a", "b"):
+        (tmp_path / parent / "run").mkdir(parents=True)
+        for name in ("results.json", "records.safetensors"):
+            (tmp_path / parent / "run" / name).write_bytes((runs[0] / name).read_bytes())
+    page = compare([tmp_path / "a" / "run", tmp_path / "b" / "run"]).read_text()
+    assert 'data-label="a/run"' in page
+    assert 'data-label="b/run"' in page
+
+
+def test_one_run_or_the_same_twice_is_refused(runs):
+    with pytest.raises(RunError, match="at least two"):
+        compare(runs[:1])
+    with pytest.raises(RunError, match="given twice"):
+        compare([runs[0], runs[0]])

@@ -1,0 +1,236 @@
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from carso.errors import RunError, WeightsError
+from carso.evaluation import read_records, read_results
+from carso.evaluation.protocol import TABLE
+from carso.evaluation.records import Gallery, RowRecord
+from carso.report.page import write_report
+
+
+@pytest.fixture(scope="module")
+def text(finished) -> str:
+    return write_report(finished).read_text()
+
+
+@pytest.fixture(scope="module")
+def page(text, read):
+    return read(text)
+
+
+def rows_of(element):
+    return [row for row in element.all("tr") if "data-attack" in row.attributes]
+
+
+def test_every_figure_of_results_json_is_on_the_page_and_no_other(page, finished):
+    fields = json.loads((finished / "results.json").read_text())
+    expected = {}
+    for row in fields["rows"]:
+        key = (row["attack"], row["norm"] or "", row["eps"], row["directed_at"])
+        for name, heading in (
+            ("undefended", "Undefended"),
+            ("adversarially_trained", "Adversarial training"),
+            ("carso", "CARSO"),
+        ):
+            low, high = row[name]["ci95"]
+            thesis = (row["thesis"] or {}).get(name)
+            published = "" if thesis is None else f" · thesis {thesis:.2f}"
+            expected[*key, heading] = (f"{row[name]['accuracy']:.2f}", f"[{low:.2f}, {high:.2f}]{published}")
+    shown = {}
+    for row in rows_of(page):
+        at = row.attributes
+        for cell in row.all("td"):
+            key = (
+                at["data-attack"],
+                at["data-norm"],
+                float(at["data-eps"]),
+                at["data-aim"],
+                cell.attributes["data-label"],
+            )
+            shown[key] = (cell.all("span", "figure")[0].text, cell.all("span", "beside")[0].text)
+    assert shown == expected
+    assert len(shown) == 6 * 3
+
+
+def test_the_bars_are_the_intervals(page, finished):
+    rates = [row.carso for row in read_results(finished).rows]
+    drawn = {
+        (match[1], match[2])
+        for cell in page.all("td", "carso")
+        for match in [re.match(r"--low:([\d.]+);--high:([\d.]+)", cell.all("span", "track")[0].attributes["style"])]
+    }
+    assert drawn == {(f"{rate.ci95[0]:.2f}", f"{rate.ci95[1]:.2f}") for rate in rates}
+
+
+def test_the_embedded_results_equal_the_file(page, finished):
+    embedded = json.loads("".join(page.get("results").pieces))
+    assert embedded == json.loads((finished / "results.json").read_text())
+
+
+def test_aims_stand_apart(page):
+    assert {row.attributes["data-aim"] for row in rows_of(page.get("table"))} == {"classifier"}
+    assert {row.attributes["data-aim"] for row in rows_of(page.get("end-to-end"))} == {"defence"}
+    assert "thesis 9" not in page.get("end-to-end").text
+
+
+def test_foreseen_and_unforeseen_are_marked(page):
+    marks = {
+        (row.attributes["data-attack"], row.attributes["data-eps"]): row.all("span", "chip")[0].text
+        for row in rows_of(page.get("table"))
+    }
+    assert marks[("none", "0.0")] == "clean"
+    assert marks[("pgd", "0.3")] == "foreseen in training"
+    assert marks[("fgsm", "0.5")] == "unforeseen"
+
+
+def test_the_page_stands_alone(text):
+    references = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)|url\(([^)]*)\)|@import""", text)
+    assert references
+    assert all((source or url).startswith(("data:", "#")) for source, url in references)
+    assert "http://" not in text
+    assert "https://" not in text
+
+
+def test_every_picture_and_chart_is_said_in_words(page):
+    assert all(picture.attributes.get("alt") for picture in page.all("img"))
+    assert all(chart.attributes.get("aria-label") for chart in page.all("svg"))
+    identifiers = [element.attributes["id"] for element in page.all() if "id" in element.attributes]
+    assert len(identifiers) == len(set(identifiers))
+    targets = [link.attributes["href"][1:] for link in page.all("a")]
+    assert set(targets) <= set(identifiers)
+
+
+def test_the_gallery_shows_what_the_rules_picked(page, finished):
+    records = read_records(finished)
+    walls = page.get("gallery").all("details", "wall")
+    assert len(walls) == len(records.rows)
+    for wall, record in zip(walls, records.rows.values(), strict=True):
+        exhibits = wall.all("article")
+        assert [exhibit.all("span", "chip")[0].text for exhibit in exhibits] == record.gallery.rules
+        for exhibit, index in zip(exhibits, record.gallery.index.tolist(), strict=True):
+            said = "abcd"[record.outcomes["carso"].predicted[index]]
+            right = "right" if record.outcomes["carso"].predicted[index] == records.labels[index] else "wrong"
+            assert exhibit.all("li")[-1].text == f"CARSOsays {said}, {right}"
+
+
+def test_votes_history_audit_and_recipe_are_shown(page):
+    assert "No attack" in page.get("votes").text
+    assert [heading.text for heading in page.get("training").all("h3")] == [
+        "N", "loss", "seconds", "Purifier", "loss", "seconds",
+    ]  # fmt: skip
+    audit = page.get("end-to-end")
+    assert audit.all("span", "raised")[0].text == "raised"
+    assert "The loss is flat." in audit.text
+    assert "25.00" in audit.text
+    again = page.get("again").text
+    assert "carso evaluate tiny" in again
+    assert "name: tiny # <b>not bold</b>" in again
+
+
+def test_a_bare_run_says_what_it_lacks(bare_run, read):
+    page = read(write_report(bare_run).read_text())
+    assert "No attack of this run was aimed at the whole defence" in page.get("end-to-end").text
+    assert "no attack of this run was aimed at the whole defence" in page.all("h1")[0].text
+    assert not [element for element in page.all("section") if element.attributes.get("id") == "training"]
+
+
+def test_results_without_records_still_make_a_page(bare_run, tmp_path, read):
+    shutil.copy(bare_run / "results.json", tmp_path)
+    page = read(write_report(tmp_path).read_text())
+    assert len(rows_of(page)) == 3
+    assert not page.all("img")
+
+
+def test_names_from_outside_are_escaped(bare_run, tmp_path):
+    fields = json.loads((bare_run / "results.json").read_text())
+    fields["recipe"] = "</script><script>alert(1)</script>"
+    (tmp_path / "results.json").write_text(json.dumps(fields))
+    assert "<script>alert" not in write_report(tmp_path).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("audit.json", '{"target": "x"}', "audit.json: n: Field required"),
+        ("audit.json", "{", "audit.json: is not JSON"),
+        ("history.json", '[{"stage": "n"}]', "history.json: 0.epoch: Field required"),
+        ("results.json", "{}", "results.json: recipe: Field required"),
+    ],
+)
+def test_a_damaged_file_is_named(bare_run, tmp_path, name, content, message):
+    shutil.copy(bare_run / "results.json", tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(RunError, match=re.escape(message)):
+        write_report(tmp_path)
+    (tmp_path / name).unlink()
+
+
+def test_damaged_records_are_named(bare_run, tmp_path):
+    shutil.copy(bare_run / "results.json", tmp_path)
+    (tmp_path / "records.safetensors").write_bytes((bare_run / "records.safetensors").read_bytes()[:500])
+    with pytest.raises(WeightsError, match=r"records\.safetensors is truncated"):
+        write_report(tmp_path)
+
+
+def test_a_full_run_of_the_worst_pictures_stays_small(bare_run, tmp_path):
+    """Thirteen rows of twelve images of noise, which no PNG can pack."""
+    records = read_records(bare_run)
+    template = next(iter(records.rows.values()))
+    g, generator = 12, torch.Generator().manual_seed(0)
+    noise = torch.rand(g, 1, 28, 28, generator=generator)
+    gallery = Gallery(
+        column="carso",
+        classifier="adversarially_trained",
+        rules=["random"] * g,
+        index=torch.arange(g),
+        clean=noise,
+        attacked=noise.flip(0),
+        linf=torch.ones(g),
+        l2=torch.ones(g),
+        recalled=(255 * torch.rand(g, 5, 1, 28, 28, generator=generator)).byte(),
+        mean=(255 * noise).byte(),
+        averaged=100,
+    )
+    records.rows = {
+        row.key: RowRecord(row=row, outcomes=template.outcomes, seconds=1, gallery=gallery) for row in TABLE
+    }
+    records.write(tmp_path)
+    shutil.copy(bare_run / "results.json", tmp_path)
+    assert write_report(tmp_path).stat().st_size < 4e6
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_has_aa_contrast_in_both_schemes(text):
+    blocks = re.findall(r"\{([^{}]*--paper: #\w{6}[^{}]*)\}", text)
+    schemes = [dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in blocks]
+    assert len(schemes) >= 3
+    for scheme in schemes:
+        for ink in ("ink", "soft", "accent", "warn"):
+            for ground in ("paper", "wash"):
+                bright, dark = sorted((luminance(scheme[ink]), luminance(scheme[ground])), reverse=True)
+                assert (bright + 0.05) / (dark + 0.05) >= 4.5, (ink, ground, scheme)
+
+
+@pytest.mark.slow
+def test_a_browser_has_nothing_to_complain_of(finished, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("there is no Chromium")
+    page = write_report(finished)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr", "--dump-dom"]
+    offline = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command = [browser, *flags, *offline, f"--user-data-dir={tmp_path}", Path(page).as_uri()]
+    seen = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert ">Dark</button>" in seen.stdout or ">Light</button>" in seen.stdout
+    assert "CONSOLE" not in seen.stderr
