@@ -143,6 +143,17 @@ def evaluate(
     _say(f"report: {page}")
 
 
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders with results.json; several are compared in the first.")],
+) -> None:
+    """Write report.html from what a run saved, or compare several runs on one page."""
+    from carso.report.comparison import compare
+    from carso.report.page import write_report
+
+    _say(f"report: {write_report(runs[0]) if len(runs) == 1 else compare(runs)}")
+
+
 def _experiment(recipe: str, out: Path | None, seed: int | None, device: str) -> Experiment:
     from carso.experiment import Experiment
     from carso.training.device import choose_device
