@@ -31,8 +31,8 @@ def test_a_line_runs_through_its_points(read):
         "title", x, charts.PERCENT, [Series("s", "carso", [Point(0, 100, 90, 100), Point(1, 0, 0, 5)])]
     )
     (svg,) = read(drawn).all("svg")
-    left, right = charts.LEFT, charts.WIDTH - charts.RIGHT
-    top, bottom = charts.TOP, charts.HEIGHT - charts.BOTTOM
+    left, right = charts.LEFT, charts.LARGE.width - charts.RIGHT
+    top, bottom = charts.TOP, charts.LARGE.height - charts.BOTTOM
     assert svg.all("polyline")[0].attributes["points"] == f"{left:.1f},{top:.1f} {right:.1f},{bottom:.1f}"
     assert len(svg.all("polygon")[0].attributes["points"].split()) == 4
     assert svg.all("title")[0].text == "s at 0: 100 [90, 100]"

@@ -1,4 +1,4 @@
-"""Charts as inline SVG, drawn in a box of 440 x 280 that scales with the page.
+"""Charts as inline SVG, drawn in a box that scales with the page.
 
 Colours, weights and dashes are classes of the page's style sheet, so a chart follows the colour scheme of its reader.
 Every chart has a title in words for those who cannot see it.
@@ -15,7 +15,6 @@ from markupsafe import Markup, escape
 
 Number: TypeAlias = int | float
 
-WIDTH, HEIGHT = 440.0, 280.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 14.0, 12.0, 44.0
 
 
@@ -54,13 +53,33 @@ class Series:
     points: Sequence[Point]
 
 
+@dataclass(frozen=True)
+class Box:
+    """The size of a chart with axes, and where values lie in it."""
+
+    width: Number
+    height: Number
+
+    def across(self, x: Axis, value: Number) -> float:
+        """Distance from the left edge."""
+        return LEFT + x.share(value) * (self.width - LEFT - RIGHT)
+
+    def down(self, y: Axis, value: Number) -> float:
+        """Distance from the top edge."""
+        return self.height - BOTTOM - y.share(value) * (self.height - TOP - BOTTOM)
+
+
+LARGE, SMALL = Box(440.0, 280.0), Box(320.0, 200.0)
+DOTS = 15
+"""Lines of more points than this show no dots."""
+
 PERCENT = Axis("accuracy (%)", 0, 100, (0, 25, 50, 75, 100))
 
 
-def lines(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> Markup:
+def lines(title: str, x: Axis, y: Axis, series: Sequence[Series], box: Box = LARGE) -> Markup:
     """A line per series, its interval as a band, and its points with their figures on hover."""
-    drawn = [_series(x, y, one) for one in series]
-    return _svg(title, HEIGHT, _frame(x, y), *drawn)
+    drawn = [_series(box, x, y, one) for one in series]
+    return _svg(title, box.width, box.height, _frame(box, x, y), *drawn)
 
 
 def strips(title: str, x: Axis, rows: Sequence[tuple[str, Number, Number, Number, Number]]) -> Markup:
@@ -69,14 +88,14 @@ def strips(title: str, x: Axis, rows: Sequence[tuple[str, Number, Number, Number
     height = TOP + pitch * len(rows) + BOTTOM
 
     def across(value: Number) -> float:
-        return left + x.share(value) * (WIDTH - left - RIGHT)
+        return left + x.share(value) * (LARGE.width - left - RIGHT)
 
     parts = []
     for tick in x.ticks:
         at = across(tick)
         parts.append(_line(at, TOP, at, height - BOTTOM, "grid"))
         parts.append(_text(at, height - BOTTOM + 16, f"{tick:g}", "middle"))
-    parts.append(_text((left + WIDTH - RIGHT) / 2, height - 8, x.title, "middle", "axis"))
+    parts.append(_text((left + LARGE.width - RIGHT) / 2, height - 8, x.title, "middle", "axis"))
     for i, (label, low, middle, high, most) in enumerate(rows):
         y = TOP + pitch * (i + 0.5)
         figures = f"{label}: 10 % {low:g}, median {middle:g}, 90 % {high:g}, most {most:g}"
@@ -86,7 +105,7 @@ def strips(title: str, x: Axis, rows: Sequence[tuple[str, Number, Number, Number
         bar = Markup('<rect class="strip" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="10" rx="3">{}</rect>')
         parts.append(bar.format(across(low), y - 5, width, _hover(figures)))
         parts.append(_line(across(middle), y - 7, across(middle), y + 7, "median"))
-    return _svg(title, height, *parts)
+    return _svg(title, LARGE.width, height, *parts)
 
 
 def heatmap(title: str, counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup:
@@ -101,7 +120,7 @@ def heatmap(title: str, counts: Sequence[Sequence[int]], classes: Sequence[str])
         parts.append(_text(left + cell * (i + 0.5), top - 4, names[i], "middle"))
         for j, count in enumerate(row):
             parts.append(_cell(left + cell * j, top + cell * i, cell, count, count / total, i == j))
-    return _svg(title, top + size + 4, *parts, width=left + size + 4)
+    return _svg(title, left + size + 4, top + size + 4, *parts)
 
 
 def votes(title: str, shares: Sequence[Number], classes: Sequence[str], elected: int, true: int) -> Markup:
@@ -117,7 +136,7 @@ def votes(title: str, shares: Sequence[Number], classes: Sequence[str], elected:
         parts.append(bar.format(style, i * pitch + pitch * 0.15, floor - tall, pitch * 0.7, tall, figures))
         label = "true" if i == true else "class"
         parts.append(_text(pitch * (i + 0.5), floor + 13, _short(classes[i]), "middle", label))
-    return _svg(title, height, *parts, width=width)
+    return _svg(title, width, height, *parts)
 
 
 def ticks(low: Number, high: Number, about: int = 5) -> list[float]:
@@ -131,35 +150,38 @@ def ticks(low: Number, high: Number, about: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-def _svg(title: str, height: Number, *parts: Markup, width: Number = WIDTH) -> Markup:
+def _svg(title: str, width: Number, height: Number, *parts: Markup) -> Markup:
     opening = Markup('<svg class="chart" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">')
     return opening.format(width, height, title) + Markup("").join(parts) + Markup("</svg>")
 
 
-def _frame(x: Axis, y: Axis) -> Markup:
-    parts = []
+def _frame(box: Box, x: Axis, y: Axis) -> Markup:
+    floor = box.height - BOTTOM
+    parts = [_text((LEFT + box.width - RIGHT) / 2, box.height - 6, x.title, "middle", "axis")]
     for tick in y.ticks:
-        at = _down(y, tick)
-        parts += [_line(LEFT, at, WIDTH - RIGHT, at, "grid"), _text(LEFT - 8, at + 4, f"{tick:g}", "end")]
-    parts += [_text(_across(x, tick), HEIGHT - BOTTOM + 17, f"{tick:g}", "middle") for tick in x.ticks]
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x.title, "middle", "axis"))
-    parts.append(_sideways(11, (TOP + HEIGHT - BOTTOM) / 2, y.title))
-    return Markup("").join(parts)
+        at = box.down(y, tick)
+        parts += [_line(LEFT, at, box.width - RIGHT, at, "grid"), _text(LEFT - 8, at + 4, f"{tick:g}", "end")]
+    parts += [_text(box.across(x, tick), floor + 17, f"{tick:g}", "middle") for tick in x.ticks]
+    return Markup("").join([*parts, _sideways(11, (TOP + floor) / 2, y.title)])
 
 
-def _series(x: Axis, y: Axis, series: Series) -> Markup:
-    upper = [(_across(x, p.x), _down(y, p.high)) for p in series.points]
-    lower = [(_across(x, p.x), _down(y, p.low)) for p in reversed(series.points)]
-    curve = [(_across(x, p.x), _down(y, p.y)) for p in series.points]
+def _series(box: Box, x: Axis, y: Axis, series: Series) -> Markup:
+    upper = [(box.across(x, p.x), box.down(y, p.high)) for p in series.points]
+    lower = [(box.across(x, p.x), box.down(y, p.low)) for p in reversed(series.points)]
+    curve = [(box.across(x, p.x), box.down(y, p.y)) for p in series.points]
     parts = [Markup('<polygon class="band" points="{}"/>').format(_points(upper + lower))]
     parts.append(Markup('<polyline class="line" points="{}"/>').format(_points(curve)))
-    dot = Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.6"><title>{}</title></circle>')
-    for point, (across, down) in zip(series.points, curve, strict=True):
-        figures = f"{series.name} at {point.x:g}: {point.y:.4g}"
-        if point.high > point.low:
-            figures += f" [{point.low:.4g}, {point.high:.4g}]"
-        parts.append(dot.format(across, down, figures))
+    if len(curve) <= DOTS:
+        parts += [_dot(series.name, *pair) for pair in zip(series.points, curve, strict=True)]
     return Markup('<g class="series {}">').format(series.style) + Markup("").join(parts) + Markup("</g>")
+
+
+def _dot(name: str, point: Point, place: tuple[Number, Number]) -> Markup:
+    figures = f"{name} at {point.x:g}: {point.y:.4g}"
+    if point.high > point.low:
+        figures += f" [{point.low:.4g}, {point.high:.4g}]"
+    dot = Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.6">{}</circle>')
+    return dot.format(*place, _hover(figures))
 
 
 def _cell(x: Number, y: Number, size: Number, count: int, share: Number, right: bool) -> Markup:
@@ -173,14 +195,6 @@ def _cell(x: Number, y: Number, size: Number, count: int, share: Number, right: 
 
 def _hover(figures: str) -> Markup:
     return Markup("<title>{}</title>").format(figures)
-
-
-def _across(x: Axis, value: Number) -> float:
-    return LEFT + x.share(value) * (WIDTH - LEFT - RIGHT)
-
-
-def _down(y: Axis, value: Number) -> float:
-    return HEIGHT - BOTTOM - y.share(value) * (HEIGHT - TOP - BOTTOM)
 
 
 def _points(points: Sequence[tuple[Number, Number]]) -> str:

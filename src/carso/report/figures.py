@@ -45,7 +45,8 @@ def against_eps(records: Records) -> list[Figure]:
         name = wording.ATTACKS.get(attacked.attack, attacked.attack)
         aimed = "the bare classifier" if aim == "classifier" else "the whole defence"
         series = [_curve(records, ordered, column, _style(column, i)) for i, column in enumerate(ordered[0].outcomes)]
-        heading = f"{name} {wording.NORMS[attacked.norm or 'Linf']} aimed at {aimed}"
+        n = len(next(iter(ordered[0].outcomes.values())).predicted)
+        heading = f"{name} {wording.NORMS[attacked.norm or 'Linf']} aimed at {aimed}, n = {n:,}"
         found.append(_figure(heading, _eps_axis(ordered), series, "eps"))
     return found
 
@@ -83,7 +84,7 @@ def against_votes(records: Records) -> Figure | None:
     most = max(point.x for one in series for point in one.points)
     axis = Axis("votes K", 1, most, [k for k in (1, 10, 100, 1000) if k <= most], log=True)
     images = next(iter(records.sweeps.values())).predicted.shape[1]
-    return _figure(f"Accuracy when the first K votes decide, {images:,} images per line", axis, series, "K")
+    return _figure(f"Accuracy of the first K votes, n = {images:,}", axis, series, "K")
 
 
 def votes_needed(records: Records) -> Figure | None:
@@ -131,12 +132,12 @@ def _metrics(epochs: Sequence[Epoch]) -> list[Figure]:
 
 def _metric(name: str, epochs: Sequence[Epoch]) -> Figure:
     known = [(epoch.epoch, epoch.metrics()[name]) for epoch in epochs if name in epoch.metrics()]
-    across = charts.ticks(known[0][0], known[-1][0], 4)
+    across = [t for t in charts.ticks(known[0][0], known[-1][0], 4) if t == int(t) and t <= known[-1][0]]
     up = charts.ticks(min(v for _, v in known), max(v for _, v in known), 4)
-    x = Axis("epoch", known[0][0], max(known[-1][0], known[0][0] + 1), [t for t in across if t <= known[-1][0]])
+    x = Axis("epoch", known[0][0], max(known[-1][0], known[0][0] + 1), across)
     words = name.replace("_", " ")
     points = [Point(epoch, value, value, value) for epoch, value in known]
-    chart = charts.lines(words, x, Axis(words, up[0], up[-1], up), [Series(words, "carso", points)])
+    chart = charts.lines(words, x, Axis("", up[0], up[-1], up), [Series(words, "carso", points)], charts.SMALL)
     return Figure(words, chart)
 
 
