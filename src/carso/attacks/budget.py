@@ -6,8 +6,9 @@
     x'   what an attack proposes
     eps  radius of the ball, in units of the [0, 1] pixel
 
-Linf: x' is clamped between l and u, the outermost float32 values with x - eps <= l and u <= x + eps in exact
-arithmetic. Rounding is monotone, so u - x <= eps also holds when the difference is evaluated in float32 or float64.
+Linf: x' is clamped between x - eps and x + eps; where rounding put such a bound outside of the ball, the next float32
+towards x takes its place. So |x' - x| <= eps holds in exact arithmetic and, since rounding is monotone, in float32 and
+float64 too.
 
 L2: x' is clamped to the box, then drawn towards x to a norm of eps less a margin for the rounding of whoever
 evaluates the norm in float32; each pixel is rounded towards x.
@@ -66,18 +67,12 @@ def confine(adversarial: Images, images: Images, budget: Budget) -> Images:
         float32 images; those that were already inside (in L2, by the margin) are unchanged.
     """
     proposed = torch.where(adversarial.isnan(), images, adversarial)
-    if budget.norm == "Linf":
-        low, high = bounds(images, budget.eps)
-        return torch.clamp(proposed, low, high)
-    return _shrink(proposed.clamp(0, 1), images, budget.eps)
-
-
-def bounds(images: Images, eps: float) -> tuple[Images, Images]:
-    """The outermost float32 images l and u with x - eps <= l <= u <= x + eps, within [0, 1]."""
-    radius = _largest_float32(min(eps, 1.0))
-    exact = images.double()
-    low, high = (exact - radius).clamp_(min=0), (exact + radius).clamp_(max=1)
-    return _towards(images, low), _towards(images, high)
+    if budget.norm == "L2":
+        return _shrink(proposed.clamp(0, 1), images, budget.eps)
+    eps = _largest_float32(min(budget.eps, 1.0))
+    nearest = torch.clamp(proposed, images - eps, images + eps).clamp_(0, 1)
+    outside = (nearest.double() - images).abs_() > eps
+    return torch.where(outside, torch.nextafter(nearest, images), nearest)
 
 
 def reach(images: Images, budget: Budget) -> float:

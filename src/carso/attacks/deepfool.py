@@ -24,13 +24,17 @@ networks", CVPR 2016.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Generator, Tensor
 
+from carso.attacks.ball import length, unit
 from carso.attacks.budget import bounded, confine
 from carso.attacks.contract import checked
-from carso.attacks.gradient import unit
+from carso.attacks.folded import folded_if
+from carso.nn.backpropagation import Backpropagation
+from carso.nn.folded import Folded
 from carso.types import Budget, Classifier, Images, Labels, Norm
 
 
@@ -45,6 +49,7 @@ def deepfool(
     overshoot: float = 0.02,
     candidates: int = 10,
     generator: Generator | None = None,
+    fast: bool | None = None,
 ) -> Images:
     """The minimal perturbation that DeepFool finds, bounded by a budget.
 
@@ -57,6 +62,7 @@ def deepfool(
         overshoot: share of the perturbation added to cross the boundary.
         candidates: classes considered, the label among them: the most probable ones of the clean image.
         generator: unused; DeepFool is deterministic.
+        fast: take gradients by hand on the folded model, in float32; None where it folds and images are on the CPU.
 
     Returns:
         (B, C, H, W), within the budget and [0, 1].
@@ -64,7 +70,7 @@ def deepfool(
     Raises:
         ValueError: if steps < 1, candidates < 2 or overshoot < 0.
     """
-    return confine(_nearest(model, images, labels, budget.norm, steps, overshoot, candidates), images, budget)
+    return confine(_nearest(model, images, labels, budget.norm, steps, overshoot, candidates, fast), images, budget)
 
 
 @checked
@@ -77,13 +83,14 @@ def minimal_perturbation(
     steps: int = 50,
     overshoot: float = 0.02,
     candidates: int = 10,
+    fast: bool | None = None,
 ) -> Images:
     """DeepFool's perturbation, overshoot included, bounded by the [0, 1] box alone: one run serves every eps.
 
     Returns:
         (B, C, H, W), such that `perturb(images, perturbation, budget)` is what `deepfool` returns, to rounding.
     """
-    return _nearest(model, images, labels, norm, steps, overshoot, candidates) - images
+    return _nearest(model, images, labels, norm, steps, overshoot, candidates, fast) - images
 
 
 def perturb(images: Images, perturbation: Images, budget: Budget) -> Images:
@@ -92,7 +99,14 @@ def perturb(images: Images, perturbation: Images, budget: Budget) -> Images:
 
 
 def _nearest(
-    model: Classifier, images: Images, labels: Labels, norm: Norm, steps: int, overshoot: float, candidates: int
+    model: Classifier,
+    images: Images,
+    labels: Labels,
+    norm: Norm,
+    steps: int,
+    overshoot: float,
+    candidates: int,
+    fast: bool | None,
 ) -> Images:
     """Adversarial images in [0, 1], unbounded."""
     if steps < 1 or candidates < 2 or overshoot < 0:
@@ -100,14 +114,14 @@ def _nearest(
             f"DeepFool needs steps >= 1, candidates >= 2 and overshoot >= 0, not {steps}, {candidates} and {overshoot}"
         )
     x, left = images.clone(), torch.arange(len(images), device=images.device)
-    rivals = _rivals(model, images, labels, candidates)
+    chain, rivals = folded_if(model, images, fast), _rivals(model, images, labels, candidates)
     for _ in range(steps):
         with torch.no_grad():
             left = left[model(x[left]).argmax(dim=1) == labels[left]]
         if not len(left):
             break
-        f, w = _differences(model, x[left], labels[left], rivals[left])
-        x[left] = (x[left] + (1 + overshoot) * _step(f, _movable(w, x[left]), norm)).clamp(0, 1)
+        step = _step(_differences(model, chain, x[left], labels[left], rivals[left]), x[left], norm)
+        x[left] = (x[left] + (1 + overshoot) * step).clamp(0, 1)
     return x
 
 
@@ -118,24 +132,34 @@ def _rivals(model: Classifier, images: Images, labels: Labels, candidates: int) 
     return others.topk(min(candidates, others.shape[1]) - 1, dim=1).indices
 
 
-def _differences(model: Classifier, images: Images, labels: Labels, rivals: Tensor) -> tuple[Tensor, Tensor]:
-    """f (B, rivals) and w (rivals, B, C, H, W), rival's logit less label's."""
-    x = images.detach().requires_grad_()
-    logits = model(x)
+def _differences(
+    model: Classifier, chain: Folded | None, images: Images, labels: Labels, rivals: Tensor
+) -> Iterator[tuple[Tensor, Images]]:
+    """For each rival, f (B,) and its gradient w (B, C, H, W); the next one may overwrite w."""
+    chained = None if chain is None else Backpropagation(chain, images)
+    leaf = (
+        (images if chained is None else chained.logits(torch.zeros_like(images.flatten(1)))).detach().requires_grad_()
+    )
+    logits = model(leaf) if chain is None else chain.tail(leaf.clone())
     f = logits.gather(1, rivals) - logits.gather(1, labels[:, None])
-    w = [torch.autograd.grad(column, x, retain_graph=True)[0] for column in f.sum(dim=0)]
-    return f.detach(), torch.stack(w)
+    for k in range(rivals.shape[1]):
+        (w,) = torch.autograd.grad(f[:, k].sum(), leaf, retain_graph=True)
+        yield f[:, k].detach(), w if chained is None else chained.gradient(w).view_as(images)
 
 
-def _movable(w: Tensor, x: Images) -> Tensor:
-    """The directions w without the pixels that would leave the box."""
-    return torch.where(((x <= 0) & (w < 0)) | ((x >= 1) & (w > 0)), 0, w)
+def _step(differences: Iterable[tuple[Tensor, Images]], x: Images, norm: Norm) -> Images:
+    """The shortest step to a linearised boundary, at most across the box; pixels at its walls only move inwards."""
+    lowest, highest = torch.where(x > 0, -math.inf, 0.0), torch.where(x < 1, math.inf, 0.0)
+    nearest, direction = torch.full_like(x[:, :1, :1, :1], math.inf), torch.zeros_like(x)
+    for f, w in differences:
+        movable = torch.clamp(w, lowest, highest)
+        distance = f.abs().view(-1, 1, 1, 1) / _dual(movable, norm).clamp_min(torch.finfo(x.dtype).tiny)
+        direction = torch.where(distance < nearest, movable, direction)
+        nearest = torch.minimum(distance, nearest)
+    across = 1 if norm == "Linf" else math.sqrt(x[0].numel())
+    return nearest.clamp(1e-5, across) * unit(direction, norm)
 
 
-def _step(f: Tensor, w: Tensor, norm: Norm) -> Images:
-    """The shortest step to a linearised boundary, at most across the unit box."""
-    dual: Tensor = torch.linalg.vector_norm(w.flatten(2), ord=1 if norm == "Linf" else 2, dim=2)
-    distance, nearest = (f.T.abs() / dual.clamp_min(torch.finfo(w.dtype).tiny)).min(dim=0)
-    direction = unit(w[nearest, torch.arange(w.shape[1], device=w.device)], norm)
-    across = 1 if norm == "Linf" else math.sqrt(w[0, 0].numel())
-    return distance.clamp(1e-5, across).view(-1, 1, 1, 1) * direction
+def _dual(w: Images, norm: Norm) -> Tensor:
+    """The dual norm per image, (B, 1, 1, 1)."""
+    return w.abs().sum(dim=(1, 2, 3), keepdim=True) if norm == "Linf" else length(w)

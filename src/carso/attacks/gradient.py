@@ -14,12 +14,19 @@ et al., "Towards deep learning models resistant to adversarial attacks", ICLR 20
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import torch
 from torch import Generator, Tensor
 
+from carso.attacks import folded
+from carso.attacks.ball import length, project, uniform, unit
 from carso.attacks.budget import bounded, confine, reach
 from carso.attacks.losses import Loss, loss_of
 from carso.types import Budget, Classifier, Images, Labels, Norm
+
+__all__ = ["ascend", "fgsm", "input_gradient", "length", "outcome", "pgd", "project", "uniform", "unit"]
 
 
 @bounded
@@ -32,6 +39,7 @@ def fgsm(
     targeted: bool = False,
     loss: str | Loss = "cross_entropy",
     generator: Generator | None = None,
+    fast: bool | None = None,
 ) -> Images:
     """One step of length eps along the gradient.
 
@@ -43,12 +51,15 @@ def fgsm(
         targeted: descend the loss of `labels` instead of climbing it.
         loss: "cross_entropy", "margin", "dlr" or a callable (logits, labels) -> (B,).
         generator: unused; FGSM is deterministic.
+        fast: see `ascend`.
 
     Returns:
         (B, C, H, W), within the budget and [0, 1].
     """
-    gradient = input_gradient(model, images, labels, loss_of(loss), targeted)
-    return images + reach(images, budget) * unit(gradient, budget.norm)
+    climbed, eps = loss_of(loss), reach(images, budget)
+    return ascend(
+        model, images, labels, images, eps, eps, steps=1, norm=budget.norm, loss=climbed, targeted=targeted, fast=fast
+    )
 
 
 @bounded
@@ -65,6 +76,7 @@ def pgd(
     targeted: bool = False,
     loss: str | Loss = "cross_entropy",
     generator: Generator | None = None,
+    fast: bool | None = None,
 ) -> Images:
     """Projected gradient ascent from a random start.
 
@@ -84,6 +96,7 @@ def pgd(
         targeted: descend the loss of `labels` instead of climbing it.
         loss: "cross_entropy", "margin", "dlr" or a callable (logits, labels) -> (B,).
         generator: source of the random starts.
+        fast: see `ascend`.
 
     Returns:
         (B, C, H, W), within the budget and [0, 1].
@@ -91,17 +104,17 @@ def pgd(
     Raises:
         ValueError: if steps or restarts is not positive, or alpha is not a positive number.
     """
-    climbed, eps = loss_of(loss), reach(images, budget)
+    eps = reach(images, budget)
     alpha = 2.5 * eps / max(steps, 1) if alpha is None else alpha
-    if steps < 1 or restarts < 1 or not alpha > 0:
+    if steps < 1 or restarts < 1 or not 0 < alpha < math.inf:
         raise ValueError(f"steps, restarts and alpha must be positive, not {steps}, {restarts} and {alpha}")
+    climbed = loss_of(loss)
+    climb = partial(ascend, steps=steps, norm=budget.norm, loss=climbed, targeted=targeted, fast=fast)
 
     def run(images: Tensor, labels: Tensor) -> Tensor:
         start = uniform(images, budget, generator) if random_start else images
-        ascended = ascend(
-            model, images, labels, start, eps, alpha, steps=steps, norm=budget.norm, loss=climbed, targeted=targeted
-        )
-        return confine(ascended, images, budget)
+        found = climb(model, images, labels, start, eps, alpha)
+        return confine(found, images, budget) if restarts > 1 else found
 
     best = run(images, labels)
     for _ in range(restarts - 1):
@@ -128,6 +141,7 @@ def ascend(
     norm: Norm = "Linf",
     loss: Loss,
     targeted: bool = False,
+    fast: bool | None = None,
 ) -> Images:
     """The inner loop of PGD: `steps` projected steps from `start`, without a wait for the device.
 
@@ -144,7 +158,14 @@ def ascend(
         norm: of the ball and of the step.
         loss: (logits, labels) -> (B,), climbed, or descended if `targeted`.
         targeted: see `loss`.
+        fast: take the gradient by hand on the folded model (`carso.attacks.folded`), which needs a chain of known
+            layers: None where that applies and the images are on the CPU, True or else fail, False never.
     """
+    chain = folded.folded_if(model, images, fast)
+    if chain is not None:
+        return folded.ascend(
+            chain, images, labels, start, eps, alpha, steps=steps, norm=norm, loss=loss, targeted=targeted
+        )
     x = start
     for _ in range(steps):
         gradient = input_gradient(model, x, labels, loss, targeted)
@@ -158,41 +179,6 @@ def input_gradient(model: Classifier, images: Images, labels: Labels, loss: Loss
     total = loss(model(x), labels).sum()
     (gradient,) = torch.autograd.grad(-total if targeted else total, x)
     return gradient
-
-
-def unit(gradient: Images, norm: Norm) -> Images:
-    """The step of length one that follows the gradient furthest; zero where the gradient is."""
-    if norm == "Linf":
-        return gradient.sign()
-    largest = gradient.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny).view(-1, 1, 1, 1)
-    scaled = gradient / largest
-    return scaled / length(scaled).clamp_min(1)
-
-
-def project(x: Images, images: Images, eps: float | Tensor, norm: Norm) -> Images:
-    """Project into the box and the ball, to rounding."""
-    if norm == "Linf":
-        return torch.clamp(x, (images - eps).clamp_min(0), (images + eps).clamp_max(1))
-    delta = x.clamp(0, 1) - images
-    return images + delta * (eps / length(delta).clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1)
-
-
-def length(delta: Images) -> Tensor:
-    """L2 norm per image, (B, 1, 1, 1)."""
-    norms: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
-    return norms.view(-1, 1, 1, 1)
-
-
-def uniform(images: Images, budget: Budget, generator: Generator | None = None) -> Images:
-    """A point drawn uniformly from the ball around each image, then clamped to [0, 1]."""
-    device = generator.device if generator is not None else images.device
-    if budget.norm == "Linf":
-        offset = torch.rand(images.shape, generator=generator, device=device).mul_(2).sub_(1)
-    else:
-        direction = unit(torch.randn(images.shape, generator=generator, device=device), "L2")
-        radius = torch.rand(len(images), 1, 1, 1, generator=generator, device=device)
-        offset = direction * radius ** (1 / images[0].numel())
-    return (images + reach(images, budget) * offset.to(images.device)).clamp(0, 1)
 
 
 def outcome(model: Classifier, images: Images, labels: Labels, loss: Loss, targeted: bool) -> tuple[Tensor, Tensor]:

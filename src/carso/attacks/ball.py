@@ -1,0 +1,48 @@
+"""The ball of an attack: its unit steps, its projection, a point drawn from it.
+
+s(g)    the step of unit length that follows a gradient g furthest: sign(g) in Linf, g / ||g||_2 in L2
+P(x)    projection into B_p(x_0, eps) and into [0, 1], to rounding (`carso.attacks.budget.confine` is exact)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from carso.attacks.budget import reach
+from carso.types import Budget, Images, Norm
+
+
+def unit(gradient: Images, norm: Norm) -> Images:
+    """The step of length one that follows the gradient furthest; zero where the gradient is."""
+    if norm == "Linf":
+        return gradient.sign()
+    largest = gradient.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny).view(-1, 1, 1, 1)
+    scaled = gradient / largest
+    return scaled / length(scaled).clamp_min(1)
+
+
+def project(x: Images, images: Images, eps: float | Tensor, norm: Norm) -> Images:
+    """Project into the box and the ball, to rounding."""
+    if norm == "Linf":
+        return torch.clamp(x, (images - eps).clamp_min(0), (images + eps).clamp_max(1))
+    delta = x.clamp(0, 1) - images
+    return images + delta * (eps / length(delta).clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1)
+
+
+def length(delta: Images) -> Tensor:
+    """L2 norm per image, (B, 1, 1, 1)."""
+    norms: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+    return norms.view(-1, 1, 1, 1)
+
+
+def uniform(images: Images, budget: Budget, generator: Generator | None = None) -> Images:
+    """A point drawn uniformly from the ball around each image, then clamped to [0, 1]."""
+    device = generator.device if generator is not None else images.device
+    if budget.norm == "Linf":
+        offset = torch.rand(images.shape, generator=generator, device=device).mul_(2).sub_(1)
+    else:
+        direction = unit(torch.randn(images.shape, generator=generator, device=device), "L2")
+        radius = torch.rand(len(images), 1, 1, 1, generator=generator, device=device)
+        offset = direction * radius ** (1 / images[0].numel())
+    return (images + reach(images, budget) * offset.to(images.device)).clamp(0, 1)
