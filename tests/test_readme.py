@@ -1,0 +1,59 @@
+"""The README's commands and code, run."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from carso.training.recipe import parse_recipe
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+LONG = ("carso reproduce quick",)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+COMMANDS = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines() if line.strip()]
+
+
+def test_make_targets_exist_and_the_default_commands_come_first() -> None:
+    made = [command.split()[1] for command in COMMANDS if command.startswith("make ")]
+    assert made == ["run", "test"]
+    rules = (ROOT / "Makefile").read_text()
+    assert all(re.search(rf"^{target}:", rules, re.MULTILINE) for target in made)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("carso ") and not c.startswith(LONG)])
+def test_commands_run(command: str, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "carso.cli", *shlex.split(command)[1:]]
+    answer = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip()
+
+
+def test_code_runs_and_its_comments_tell_the_shapes() -> None:
+    (code,) = blocks("python")
+    names: dict[str, object] = {}
+    exec(code, names)
+    for expression, shape in re.findall(r"^(defence\..*?)\s+# \(([\d, ]+)\)", code, re.MULTILINE):
+        found = eval(expression, names)
+        assert isinstance(found, torch.Tensor)
+        assert list(found.shape) == [int(size) for size in shape.split(",") if size.strip()]
+
+
+def test_the_recipe_is_one() -> None:
+    (text,) = blocks("yaml")
+    assert parse_recipe(text, "README").name == yaml.safe_load(text)["name"]
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
