@@ -87,11 +87,16 @@ def _context(runs: list[Run]) -> dict[str, Any]:
         "headline": _headline(runs),
         "cautions": _cautions(runs),
         "columns": sorted(columns, key=lambda column: column != "carso"),
-        "groups": wording.groups(list(rows.values())),
+        "groups": {column: _groups(runs, list(rows.values()), column) for column in columns},
         "key_of": key_of,
         "best": _best,
         "curves": figures.compared({run.name: run.records for run in runs if run.records is not None}),
     }
+
+
+def _groups(runs: list[Run], rows: list[ResultRow], column: str) -> dict[str, list[ResultRow]]:
+    """The rows that some run has of a column, by what they may be compared with."""
+    return wording.groups([row for row in rows if any(run.rate(key_of(row), column) for run in runs)])
 
 
 def _headline(runs: list[Run]) -> str:
