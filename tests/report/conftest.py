@@ -46,11 +46,19 @@ HISTORY = [
 ]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Networks this small only lose by sharing the work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def evaluated(directory: Path, seed: int = 0, rows: tuple[Row, ...] = ROWS) -> Path:
     """Evaluate tiny random networks on noise."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        torch.set_num_threads(1)
         bare, n = (MLP(SHAPE, hidden=(12, 8), classes=4).eval() for _ in range(2))
         columns = {
             "undefended": bare,
