@@ -38,11 +38,11 @@ def length(delta: Images) -> Tensor:
 
 def uniform(images: Images, budget: Budget, generator: Generator | None = None) -> Images:
     """A point drawn uniformly from the ball around each image, then clamped to [0, 1]."""
-    device = generator.device if generator is not None else images.device
+    offset = torch.empty(images.shape, device=images.device if generator is None else generator.device)
     if budget.norm == "Linf":
-        offset = torch.rand(images.shape, generator=generator, device=device).mul_(2).sub_(1)
+        offset.uniform_(-1, 1, generator=generator)
     else:
-        direction = unit(torch.randn(images.shape, generator=generator, device=device), "L2")
-        radius = torch.rand(len(images), 1, 1, 1, generator=generator, device=device)
-        offset = direction * radius ** (1 / images[0].numel())
-    return (images + reach(images, budget) * offset.to(images.device)).clamp(0, 1)
+        offset = unit(offset.normal_(generator=generator), "L2")
+        radius = torch.rand(len(images), 1, 1, 1, generator=generator, device=offset.device)
+        offset.mul_(radius ** (1 / images[0].numel()))
+    return offset.to(images.device).mul_(reach(images, budget)).add_(images).clamp_(0, 1)

@@ -42,50 +42,56 @@ class Backpropagation:
 
     def __init__(self, folded: Folded, images: Tensor, dtype: torch.dtype = torch.float32) -> None:
         *hidden, last = folded.stages
-        first = folded.stages[0]
-        clean = F.linear(images.flatten(1), first.weight, first.bias)
-        offsets = [clean, *(stage.bias for stage in folded.stages[1:])]
-        self.hidden = [
-            _Hidden(stage, offset, len(images), dtype) for stage, offset in zip(hidden, offsets[:-1], strict=True)
-        ]
-        self.weight, self.offset = last.weight, offsets[-1]
-        self.result = torch.empty_like(images.flatten(1))
+        pixels = images.flatten(1)
+        clean = F.linear(pixels, folded.stages[0].weight, folded.stages[0].bias)
+        *offsets, self.offset = clean, *(stage.bias for stage in folded.stages[1:])
+        self.weight = last.weight
+        self.hidden: list[_Hidden] = []
+        entry = torch.empty_like(pixels)
+        for stage, offset in zip(hidden, offsets, strict=True):
+            self.hidden.append(_Hidden(stage, offset, entry, dtype))
+            entry = self.hidden[-1].product
 
     def logits(self, delta: Tensor) -> Tensor:
         """The last affine map at x_0 + delta (B, pixels): (B, classes), column by column in memory."""
         a = delta
         for stage in self.hidden:
             a = stage.forward(a)
-        return torch.mm(self.weight, a.T).T + self.offset
+        return torch.mm(self.weight, a.float().T).T + self.offset
 
     def gradient(self, slope: Tensor) -> Tensor:
-        """dL/ddelta from dL/dz (B, classes), at the delta of the last `logits`; the next call overwrites it."""
+        """dL/ddelta from dL/dz (B, classes), at the delta of the last `logits`.
+
+        It is in the dtype of the products, and the next call overwrites it.
+        """
         d = torch.mm(slope, self.weight)
         for stage in reversed(self.hidden):
             d = stage.backward(d)
-        return self.result.copy_(d)
+        return d
 
 
 class _Hidden:
-    """An affine map and its non-linearity, forwards and backwards in its own buffers."""
+    """An affine map and its non-linearity, forwards and backwards in its own buffers.
 
-    def __init__(self, stage: Stage, offset: Tensor, batch: int, dtype: torch.dtype) -> None:
+    `entry` holds what comes in, and then the gradient with respect to it; it may be the `product` of the stage below.
+    """
+
+    def __init__(self, stage: Stage, offset: Tensor, entry: Tensor, dtype: torch.dtype) -> None:
         self.weight = stage.weight if stage.weight.numel() < SMALL else stage.weight.to(dtype)
         self.offset, self.activate = offset, _activate(stage.activation)
-        neurons, inputs = self.weight.shape
-        self.entry, self.product = self.weight.new_empty(batch, inputs), self.weight.new_empty(batch, neurons)
-        self.value, self.slope, *self.work = (offset.new_empty(batch, neurons) for _ in range(4))
+        self.entry = entry.to(self.weight.dtype)
+        self.product = self.entry.new_empty(len(entry), len(self.weight))
+        self.h, self.slope, *self.work = (torch.empty_like(self.product, dtype=offset.dtype) for _ in range(4))
 
     def forward(self, a: Tensor) -> Tensor:
-        """phi(W a + b) in float32."""
+        """phi(W a + b)."""
         torch.mm(self.entry.copy_(a), self.weight.T, out=self.product)
-        torch.add(self.product, self.offset, out=self.value)
-        self.activate(self.value, self.slope, *self.work)
-        return self.value
+        self.activate(torch.add(self.product, self.offset, out=self.h), self.slope, *self.work)
+        return self.product.copy_(self.h)
 
     def backward(self, d: Tensor) -> Tensor:
-        """dL/da from dL/dphi(h), in the dtype of the products."""
-        self.product.copy_(self.value.copy_(d).mul_(self.slope))
+        """dL/da from dL/dphi(h)."""
+        self.product.copy_(self.h.copy_(d).mul_(self.slope))
         return torch.mm(self.product, self.weight, out=self.entry)
 
 
