@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("carso", deadline=None)
+settings.load_profile("carso")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
