@@ -1,0 +1,179 @@
+"""An audit: the strongest accuracy bound that we can find for a defence, and whether to believe it.
+
+    for each budget: measure, attack round by round, pass fresh verdicts on each image's worst case; then doubt it all
+
+The headline of a budget is the worst case per image over all attacks. With a folder, the books are kept after each
+round; the same call goes on from them and ends as an unbroken run would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+import carso
+from carso.audit import checks
+from carso.audit.chance import chance
+from carso.audit.effort import SIZES, Effort, Sizes
+from carso.audit.findings import Audit, BudgetFound
+from carso.audit.ledger import Ledger
+from carso.audit.siege import Siege
+from carso.audit.target import Target, target_of
+from carso.audit.verdict import VOTES, Judge
+from carso.data import Dataset
+from carso.errors import CarsoError, DataError, ModelError
+from carso.evaluation.environment import environment
+from carso.nn import evaluating
+from carso.types import Budget, Classifier, Images, Labels, Norm
+
+
+def audit(
+    subject: Any,
+    dataset: Dataset,
+    *,
+    effort: Effort = "standard",
+    eps: Sequence[float] = (0.15, 0.3),
+    norm: Norm = "Linf",
+    n: int | None = None,
+    seed: int = 0,
+    votes: int = VOTES,
+    eot: int | None = None,
+    transfer: Mapping[str, Classifier] | None = None,
+    name: str | None = None,
+    out: Path | None = None,
+) -> Audit:
+    """Attack a defence as a whole, and say what is left and whether to believe it.
+
+    Args:
+        subject: a CARSO defence, any module or callable from images (B, C, H, W) in [0, 1] to scores (B, classes), or
+            either with an attribute `surrogate`, which is then what gradients are taken of; see `carso.audit.target`.
+        dataset: labelled images.
+        effort: how hard to try; see `carso.audit.effort`.
+        eps: radii, in (0, 1] for Linf, up to the box's diagonal for L2.
+        norm: of all budgets.
+        n: how many images, from the first; by default the effort's.
+        seed: of all chance.
+        votes: k, the fresh verdicts by which an image of a random target is judged.
+        eot: candidates per gradient against a random target; by default the pilot chooses. 1 stands for an attack that
+            does not average over randomness.
+        transfer: other classifiers, by name, whose adversarial images are tried.
+        name: what the report calls the target.
+        out: folder for the books and `audit.json`.
+
+    Returns:
+        What was found; also written to `out`.
+
+    Raises:
+        CarsoError: for an eps, n or votes that makes no sense.
+        DataError: if the images have no labels.
+        ModelError: if the target breaks the contract, or is right on no image.
+        RunError: if `out` holds another audit, or cannot be written.
+    """
+    budgets = _budgets(eps, norm, dataset)
+    _check_counts(n=n, votes=votes, eot=eot)
+    sizes = SIZES[effort]
+    images, labels = _first(dataset, n or sizes.n)
+    with evaluating(subject):
+        target = target_of(subject, images, name)
+        judge, transfer = Judge(target, votes), dict(transfer or {})
+        if target.classifier is not None:
+            transfer = {"classifier": target.classifier} | transfer
+        clean = _clean(judge, images, labels, seed)
+        identity = _identity(target, images, labels, sizes, votes, eot, seed, transfer)
+        found: list[BudgetFound] = []
+        for budget in budgets:
+            ledger = _ledger(judge, budget, clean, images, out, identity)
+            books = (out, identity) if out else None
+            siege = Siege(judge, images, labels, ledger, sizes=sizes, seed=seed, transfer=transfer, eot=eot, out=books)
+            found.append(siege.run())
+    return _conclude(target, found, dataset.name, effort, seed, judge, eot, len(images), out)
+
+
+def _conclude(
+    target: Target,
+    found: list[BudgetFound],
+    dataset: str,
+    effort: Effort,
+    seed: int,
+    judge: Judge,
+    eot: int | None,
+    n: int,
+    out: Path | None,
+) -> Audit:
+    evidence = checks.Evidence(found, target.random, averaged=eot != 1)
+    result = Audit(
+        target=target.name,
+        n=n,
+        seed=seed,
+        budgets=found,
+        checks=checks.make(evidence),
+        dataset=dataset,
+        effort=effort,
+        votes=judge.k,
+        random=target.random,
+        environment=environment(),
+    )
+    if out is not None:
+        result.write(out)
+    return result
+
+
+def _budgets(eps: Sequence[float], norm: Norm, dataset: Dataset) -> list[Budget]:
+    most = 1.0 if norm == "Linf" else math.sqrt(math.prod(dataset.shape))
+    if not eps:
+        raise CarsoError("an audit needs at least one eps")
+    for radius in eps:
+        if not 0 < radius <= most:
+            raise CarsoError(f"eps must lie in (0, {most:g}] for {norm}, not {radius:g}: images are in [0, 1]")
+    return [Budget(norm, radius) for radius in sorted(set(eps))]
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise CarsoError(f"{name} must be at least 1, not {value}")
+
+
+def _first(dataset: Dataset, n: int) -> tuple[Images, Labels]:
+    if dataset.labels is None:
+        raise DataError(f"{dataset.name}: an audit needs labels")
+    return dataset.images[:n], dataset.labels[:n]
+
+
+def _clean(judge: Judge, images: Images, labels: Labels, seed: int) -> Tensor:
+    with chance(judge.target.device, seed, "clean"):
+        right = judge.right(images, labels)
+    if judge.broken(right).all():
+        raise ModelError(
+            f"{judge.target.name} answers none of the {len(images)} clean images rightly; "
+            "check the order of its classes and that normalisation is inside the model"
+        )
+    return right
+
+
+def _ledger(judge: Judge, budget: Budget, clean: Tensor, images: Images, out: Path | None, identity: str) -> Ledger:
+    kept = Ledger.read(out, budget, identity) if out else None
+    return kept or Ledger.open(budget, judge.k, clean, images)
+
+
+def _identity(
+    target: Target,
+    images: Images,
+    labels: Labels,
+    sizes: Sizes,
+    votes: int,
+    eot: int | None,
+    seed: int,
+    transfer: Mapping[str, Classifier],
+) -> str:
+    """A digest of all that decides the figures, as far as it can be seen."""
+    settings = (target.name, target.identity, asdict(sizes), votes, eot, seed, sorted(transfer), carso.__version__)
+    digest = hashlib.sha256(repr(settings).encode())
+    digest.update(images.numpy().tobytes() + labels.numpy().tobytes())
+    return digest.hexdigest()

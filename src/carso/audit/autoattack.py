@@ -1,0 +1,73 @@
+"""AutoAttack, by its published code, where the extra `audit` is installed.
+
+Its own verdict is a single noisy evaluation per image, the luckiest of many for a random model. Here it only crafts
+images; whether they count is decided by fresh verdicts.
+
+Source: F. Croce and M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+attacks", ICML 2020; package pyautoattack 0.2.0.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from carso.attacks.budget import bounded
+from carso.errors import ModelError
+from carso.types import Budget, Classifier, Images, Labels
+
+
+def is_installed() -> bool:
+    """Whether pyautoattack can be imported."""
+    return importlib.util.find_spec("pyautoattack") is not None
+
+
+@bounded
+def autoattack(
+    model: Classifier,
+    images: Images,
+    labels: Labels,
+    budget: Budget,
+    *,
+    version: Literal["standard", "rand"] = "standard",
+    generator: Generator | None = None,
+) -> Images:
+    """Images crafted by AutoAttack, confined to the budget.
+
+    Args:
+        model: images to logits; its gradient is followed.
+        images: (B, C, H, W) in [0, 1].
+        labels: true classes.
+        budget: norm and radius.
+        version: "standard" for deterministic models, "rand" for random ones.
+        generator: decides AutoAttack's seed.
+
+    Raises:
+        ModelError: if pyautoattack is not installed.
+    """
+    if not is_installed():
+        raise ModelError("AutoAttack needs the extra: pip install 'carso[audit]'")
+    logging.getLogger("auto-attack").setLevel(logging.ERROR)
+    seed = int(torch.randint(2**31, (), generator=generator))
+    attack = importlib.import_module("pyautoattack").AutoAttack(
+        _Module(model), norm=budget.norm, eps=budget.eps, version=version, device=images.device, seed=seed
+    )
+    found: Tensor
+    found, _ = attack.run_standard_evaluation(images, labels, batch_size=len(images))
+    return found
+
+
+class _Module(nn.Module):
+    """A callable in the shape that AutoAttack expects."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)

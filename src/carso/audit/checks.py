@@ -1,0 +1,228 @@
+"""Reasons to doubt an audit's figures, each a small function of what was found.
+
+A check is raised when its value exceeds its threshold. The values of several budgets are reduced to the largest. The
+thresholds leave room for chance on a few hundred images; docs/audit.md explains each check, and what to do about it.
+
+Sources: A. Athalye, N. Carlini and D. Wagner, "Obfuscated gradients give a false sense of security", ICML 2018;
+N. Carlini et al., "On evaluating adversarial robustness", 2019; F. Tramer et al., "On adaptive attacks to adversarial
+example defenses", NeurIPS 2020; the flags of AutoAttack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from carso.audit.findings import BudgetFound, Check
+
+K = TypeVar("K", int, str)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the checks look at.
+
+    Args:
+        budgets: what was found.
+        random: whether the target answers at random.
+        averaged: whether the attacks averaged over its randomness.
+    """
+
+    budgets: Sequence[BudgetFound]
+    random: bool
+    averaged: bool
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A check to be made.
+
+    Args:
+        name: of the check.
+        threshold: above which it is raised.
+        meaning: in a sentence.
+        measure: its value at one budget.
+    """
+
+    name: str
+    threshold: float
+    meaning: str
+    measure: Callable[[BudgetFound, Evidence], float]
+
+    def check(self, evidence: Evidence) -> Check:
+        """The check at the budget where its value is largest."""
+        value, budget = max((self.measure(found, evidence), found.title) for found in evidence.budgets)
+        raised = value > self.threshold
+        return Check(
+            name=self.name,
+            raised=raised,
+            value=round(value, 4),
+            meaning=self.meaning,
+            threshold=self.threshold,
+            budget=budget,
+        )
+
+
+def rise_with_eps(found: BudgetFound, evidence: Evidence) -> float:
+    """Points by which the accuracy is higher at this eps than at a smaller one; on the pilot too, by one attack."""
+    smaller = [b for b in evidence.budgets if b.norm == found.norm and b.eps < found.eps]
+    rises = [found.worst_case.accuracy - other.worst_case.accuracy for other in smaller]
+    left = [accuracy for _, accuracy in sorted(found.probe.by_eps.items(), key=lambda item: float(item[0]))]
+    rises += [later - earlier for i, later in enumerate(left) for earlier in left[:i]]
+    return max([0.0, *rises])
+
+
+def steps_lose_to_one(found: BudgetFound, evidence: Evidence) -> float:
+    """Points by which the best iterative attack leaves more than FGSM."""
+    one, many = _left(found, "fgsm"), _left(found, "pgd", "pgd-annealed", "apgd-ce")
+    return 0.0 if one is None or many is None else many - one
+
+
+def blind_wins(found: BudgetFound, evidence: Evidence) -> float:
+    """Points by which attacks without the defence's gradient lower what those with it leave."""
+    left = found.clean if found.white_box is None else found.white_box
+    return left.accuracy - found.worst_case.accuracy
+
+
+def survives_everything(found: BudgetFound, evidence: Evidence) -> float:
+    """Accuracy (%) on the pilot when the attacker may draw any image at all."""
+    return found.probe.unbounded
+
+
+def zero_gradients(found: BudgetFound, evidence: Evidence) -> float:
+    """Share (%) of the pilot whose cross-entropy has no gradient."""
+    return found.probe.zero_gradients
+
+
+def saturation(found: BudgetFound, evidence: Evidence) -> float:
+    """Share (%) of the pilot whose outputs are probabilities, overflow a softmax, or are clipped from below."""
+    return found.probe.saturated
+
+
+def chance_ignored(found: BudgetFound, evidence: Evidence) -> float:
+    """Spread of the true class's probability over calls, if the attacks did not average over it."""
+    return 0.0 if evidence.averaged or not evidence.random else found.probe.spread
+
+
+def more_candidates_help(found: BudgetFound, evidence: Evidence) -> float:
+    """Points that the most candidates per gradient gain over the next fewer."""
+    return _last_gain(found.probe.by_eot)
+
+
+def more_steps_help(found: BudgetFound, evidence: Evidence) -> float:
+    """Points that the most steps gain over the next fewer."""
+    return _last_gain(found.probe.by_steps)
+
+
+def more_restarts_help(found: BudgetFound, evidence: Evidence) -> float:
+    """Points that the last restart of annealed PGD gained."""
+    attack = found.find("pgd-annealed")
+    gains = attack.gains if attack else []
+    return gains[-1] if len(gains) > 1 else 0.0
+
+
+def surrogate_disagrees(found: BudgetFound, evidence: Evidence) -> float:
+    """Share (%) of clean and attacked images to which the surrogate and the vote give different classes."""
+    return found.probe.disagreement
+
+
+def noise_harms(found: BudgetFound, evidence: Evidence) -> float:
+    """Noise's share (%) of the harm that the white-box attacks do, where they leave something standing."""
+    white = [a.result.accuracy for a in found.attacks if a.kind == "white-box"]
+    noise = _left(found, "noise")
+    if not white or noise is None or min(white) < 5 or found.clean.accuracy - noise < 5:
+        return 0.0
+    return 100 * (found.clean.accuracy - noise) / max(found.clean.accuracy - min(white), 1e-9)
+
+
+def wrong_gradients(found: BudgetFound, evidence: Evidence) -> float:
+    """Share (%) of the pilot whose gradient is not the one that finite differences measure."""
+    return found.probe.finite_differences
+
+
+DOUBTS: tuple[Doubt, ...] = (
+    Doubt(
+        "accuracy-rises-with-eps",
+        5.0,
+        "a larger budget contains the smaller one: the attack fails, not the budget",
+        rise_with_eps,
+    ),
+    Doubt(
+        "one-step-beats-iterative",
+        2.0,
+        "the loss surface misleads iterative attacks: gradients are masked",
+        steps_lose_to_one,
+    ),
+    Doubt(
+        "blind-beats-white-box",
+        2.0,
+        "attacks without the defence's gradient succeed where it fails: gradients are masked",
+        blind_wins,
+    ),
+    Doubt(
+        "survives-unbounded-attack",
+        5.0,
+        "free to draw any image, the attack should reach 0: it does not work here",
+        survives_everything,
+    ),
+    Doubt(
+        "zero-gradients",
+        5.0,
+        "the cross-entropy has no gradient in float32: gradient attacks on it stand still",
+        zero_gradients,
+    ),
+    Doubt(
+        "saturated-outputs",
+        50.0,
+        "outputs are probabilities, overflow the softmax or are clipped: the loss hides the logits",
+        saturation,
+    ),
+    Doubt(
+        "randomised-without-eot",
+        0.0,
+        "the target answers at random, but the attack followed single draws: average over them",
+        chance_ignored,
+    ),
+    Doubt(
+        "not-converged-in-eot",
+        5.0,
+        "more candidates per gradient still lower the accuracy: the figures are upper bounds",
+        more_candidates_help,
+    ),
+    Doubt(
+        "not-converged-in-steps",
+        5.0,
+        "more steps still lower the accuracy: the figures are upper bounds",
+        more_steps_help,
+    ),
+    Doubt(
+        "not-converged-in-restarts",
+        3.0,
+        "the last restart still broke images: the figures are upper bounds",
+        more_restarts_help,
+    ),
+    Doubt("surrogate-disagrees", 10.0, "the attacked surrogate is not the defence that answers", surrogate_disagrees),
+    Doubt(
+        "noise-harms-like-attacks",
+        80.0,
+        "random noise does as much harm as the attack: the attack finds no direction",
+        noise_harms,
+    ),
+    Doubt("wrong-gradients", 20.0, "the gradient is not the slope of what the target computes", wrong_gradients),
+)
+
+
+def make(evidence: Evidence) -> list[Check]:
+    """Every check."""
+    return [doubt.check(evidence) for doubt in DOUBTS]
+
+
+def _left(found: BudgetFound, *names: str) -> float | None:
+    """The least accuracy that one of the attacks leaves, or None if none of them was run."""
+    return min((a.result.accuracy for a in found.attacks if a.name in names), default=None)
+
+
+def _last_gain(accuracies: Mapping[K, float]) -> float:
+    left = [accuracy for _, accuracy in sorted(accuracies.items())]
+    return left[-2] - left[-1] if len(left) > 1 else 0.0

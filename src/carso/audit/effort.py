@@ -1,0 +1,107 @@
+"""How hard an audit tries, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Effort: TypeAlias = Literal["quick", "standard", "full"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of every attack.
+
+    Args:
+        n: images, unless the caller says otherwise.
+        pilot: images on which numbers of steps and candidates are chosen, and the checks are measured.
+        eot: candidates per gradient to choose from, for a random target.
+        steps: steps of annealed PGD to choose from.
+        restarts: runs of annealed PGD.
+        long: steps and runs of its long variant; 0 runs for none.
+        margin: runs of annealed PGD on the margin loss, and on each further aggregate of a random target.
+        rivals: classes that the targeted attack goes for in turn, by falling score.
+        plain: steps of plain PGD, Auto-PGD, BPDA and the transfers.
+        deepfool: linearisations; 0 for no DeepFool.
+        queries: of the Square attack.
+        spsa: steps and directions.
+        spsa_images: images at most for SPSA and for the attack on votes, whose queries cost most.
+        votes_queries: of the Square attack on shares of the vote.
+        draws: of noise.
+        autoattack: whether AutoAttack runs, if it is installed.
+    """
+
+    n: int
+    pilot: int
+    eot: tuple[int, ...]
+    steps: tuple[int, ...]
+    restarts: int
+    long: tuple[int, int]
+    margin: int
+    rivals: int
+    plain: int
+    deepfool: int
+    queries: int
+    spsa: tuple[int, int]
+    spsa_images: int
+    votes_queries: int
+    draws: int
+    autoattack: bool
+
+
+SIZES: dict[Effort, Sizes] = {
+    "quick": Sizes(
+        n=500,
+        pilot=60,
+        eot=(1, 4),
+        steps=(50, 100),
+        restarts=4,
+        long=(0, 0),
+        margin=1,
+        rivals=2,
+        plain=40,
+        deepfool=0,
+        queries=150,
+        spsa=(12, 16),
+        spsa_images=20,
+        votes_queries=0,
+        draws=5,
+        autoattack=False,
+    ),
+    "standard": Sizes(
+        n=500,
+        pilot=100,
+        eot=(1, 4, 16),
+        steps=(50, 100, 200, 400),
+        restarts=12,
+        long=(1000, 3),
+        margin=2,
+        rivals=9,
+        plain=100,
+        deepfool=30,
+        queries=1000,
+        spsa=(30, 32),
+        spsa_images=60,
+        votes_queries=200,
+        draws=20,
+        autoattack=False,
+    ),
+    "full": Sizes(
+        n=1000,
+        pilot=200,
+        eot=(1, 4, 16),
+        steps=(50, 100, 200, 400, 800),
+        restarts=40,
+        long=(2000, 6),
+        margin=6,
+        rivals=9,
+        plain=200,
+        deepfool=50,
+        queries=5000,
+        spsa=(60, 64),
+        spsa_images=200,
+        votes_queries=1000,
+        draws=50,
+        autoattack=True,
+    ),
+}

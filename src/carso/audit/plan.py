@@ -1,0 +1,192 @@
+"""The attacks of an audit, in order: what is cheap and tells much first, then the strongest on what still stands.
+
+Every attack is a list of rounds. An attack on `all` images begins with every image that is answered rightly when clean;
+one on the `survivors` with those that no attack before it has broken. Between rounds the images that fresh verdicts
+call broken drop out, so restarts and targets cost only what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Generator, Tensor
+
+from carso.attacks import annealed, apgd, deepfool, fgsm, noise, pgd, spsa, square
+from carso.attacks.bpda import straight_through
+from carso.attacks.eot import Expectation, exponential, log_mean_probability
+from carso.audit.autoattack import autoattack, is_installed
+from carso.audit.effort import Sizes
+from carso.audit.target import Target, reduced
+from carso.types import Budget, Classifier, Images, Labels
+
+Kind: TypeAlias = Literal["noise", "one-step", "white-box", "transfer", "cross-check", "black-box"]
+On: TypeAlias = Literal["all", "survivors"]
+Craft: TypeAlias = Callable[[Images, Labels, Generator], Images]
+Rounds: TypeAlias = tuple[Craft, ...]
+Call: TypeAlias = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What the pilot chose: candidates per gradient, steps per run, and the loss."""
+
+    eot: int = 1
+    steps: int = 200
+    loss: str = "cross_entropy"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attack of the plan.
+
+    Args:
+        name: in reports.
+        kind: what the attacker knows and does.
+        on: which images it begins with.
+        rounds: each crafts images for the rows it is given.
+        most: images at most, the first ones.
+        known: the surrogate that the attack was made for, if its randomness is fixed.
+        claims: the classes that the attack itself met on its images, if they are to be compared with fresh verdicts.
+        options: what `audit.json` says of it.
+    """
+
+    name: str
+    kind: Kind
+    on: On
+    rounds: Rounds
+    most: int | None = None
+    known: Classifier | None = None
+    claims: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plan(
+    target: Target, budget: Budget, sizes: Sizes, tuning: Tuning, transfer: Mapping[str, Classifier], blind: bool
+) -> Iterator[Attempt]:
+    """The attacks on a target.
+
+    Args:
+        target: what is attacked.
+        budget: of every attack.
+        sizes: of the attacks.
+        tuning: of the strongest one.
+        transfer: other models whose adversarial images are tried, by name.
+        blind: whether there is no gradient worth following, so that those attacks are left out.
+    """
+    craft = partial(_craft, budget=budget)
+    rounds: Rounds
+    yield Attempt("noise", "noise", "all", (craft(noise, target.scores, draws=sizes.draws),))
+    if target.candidates is not None and not blind:
+        yield from _white_box(target, target.candidates, budget, sizes, tuning)
+    for name, model in transfer.items():
+        rounds = tuple(craft(pgd, model, steps=sizes.plain, loss=loss) for loss in ("cross_entropy", "margin"))
+        yield Attempt(f"transfer-{name}", "transfer", "all", rounds, options={"steps": sizes.plain})
+    if target.purify is not None and target.classifier is not None:
+        rounds = (craft(annealed, straight_through(target.purify, target.classifier), steps=sizes.plain),)
+        yield Attempt("bpda", "cross-check", "all", rounds, options={"steps": sizes.plain})
+    yield from _black_box(target, budget, sizes, None if blind else sizes.spsa_images)
+    if sizes.autoattack and target.candidates is not None and is_installed():
+        version = "rand" if target.random_surrogate else "standard"
+        rounds = (craft(autoattack, Expectation(target.candidates), version=version),)
+        yield Attempt("autoattack", "white-box", "all", rounds, claims=True, options={"version": version})
+
+
+def _craft(attack: Call, model: Classifier, *, budget: Budget, **options: Any) -> Craft:
+    def craft(images: Images, labels: Labels, generator: Generator) -> Images:
+        return attack(model, images, labels, budget, generator=generator, **options)
+
+    return craft
+
+
+def _white_box(
+    target: Target, candidates: Callable[[Tensor, int], Tensor], budget: Budget, sizes: Sizes, tuning: Tuning
+) -> Iterator[Attempt]:
+    craft = partial(_craft, budget=budget)
+    mean = Expectation(candidates, tuning.eot)
+    steady = Expectation(candidates, max(tuning.eot, 4)) if target.random_surrogate else mean
+    eot: dict[str, Any] = {"eot": tuning.eot} if target.random_surrogate else {}
+    plain, steps = sizes.plain, tuning.steps
+
+    def attempt(name: str, on: On, rounds: Rounds, **options: Any) -> Attempt:
+        return Attempt(name, "white-box", on, rounds, options=eot | options)
+
+    rounds: Rounds
+    yield Attempt("fgsm", "one-step", "all", (craft(fgsm, steady),), options=eot)
+    yield attempt("pgd", "all", (craft(pgd, mean, steps=plain),), steps=plain)
+    yield attempt(
+        "pgd-annealed",
+        "all",
+        (craft(annealed, mean, steps=steps, loss=tuning.loss),) * sizes.restarts,
+        steps=steps,
+        loss=tuning.loss,
+    )
+    yield attempt("apgd-ce", "all", (craft(apgd, steady, steps=plain),), steps=plain)
+    yield attempt("apgd-dlr", "survivors", (craft(apgd, steady, steps=plain, loss="dlr"),), steps=plain)
+    if sizes.deepfool and target.known is not None:
+        rounds = (craft(deepfool, target.known(0, 1), steps=sizes.deepfool),)
+        yield attempt("deepfool", "all", rounds, steps=sizes.deepfool)
+    other = "cross_entropy" if tuning.loss == "margin" else "margin"
+    rounds = (craft(annealed, mean, steps=steps, loss=other),) * sizes.margin
+    yield attempt("pgd-annealed-other-loss", "survivors", rounds, steps=steps, loss=other)
+    if target.random_surrogate:
+        yield from _of_randomness(target, candidates, budget, sizes, tuning)
+    rounds = tuple(craft(_at_rival, mean, rank=rank, steps=steps) for rank in range(sizes.rivals))
+    yield attempt("pgd-annealed-targeted", "survivors", rounds, steps=steps, rivals=sizes.rivals)
+    long, runs = sizes.long
+    if runs:
+        yield attempt(
+            "pgd-annealed-long", "survivors", (craft(annealed, mean, steps=long, loss=tuning.loss),) * runs, steps=long
+        )
+
+
+def _of_randomness(
+    target: Target, candidates: Callable[[Tensor, int], Tensor], budget: Budget, sizes: Sizes, tuning: Tuning
+) -> Iterator[Attempt]:
+    """Other aggregates of the candidates, and the attack that knows them."""
+    rounds: Rounds
+    for name, aggregate in (("log-mean-probability", log_mean_probability), ("exponential", exponential)):
+        samples = max(4, tuning.eot)
+        model = Expectation(candidates, samples, aggregate)
+        loss = "margin" if aggregate is exponential else "cross_entropy"
+        rounds = (_craft(annealed, model, budget=budget, steps=tuning.steps, loss=loss),) * sizes.margin
+        yield Attempt(f"pgd-{name}", "white-box", "survivors", rounds, options={"eot": samples, "steps": tuning.steps})
+    if target.known is not None:
+        known = reduced(target.known(1, 4))
+        rounds = (_craft(annealed, known, budget=budget, steps=sizes.plain),) * 2
+        yield Attempt("pgd-fixed-latents", "white-box", "all", rounds, known=known, options={"steps": sizes.plain})
+
+
+def _black_box(target: Target, budget: Budget, sizes: Sizes, most: int | None) -> Iterator[Attempt]:
+    craft = partial(_craft, budget=budget)
+
+    def attempt(name: str, attack: Craft, most: int | None, **options: Any) -> Attempt:
+        return Attempt(name, "black-box", "survivors", (attack,), most, options=options)
+
+    queries, votes = sizes.queries, sizes.votes_queries
+    yield attempt("square", craft(square, target.scores, queries=queries), None, queries=queries)
+    if target.votes is not None and votes:
+        yield attempt("square-votes", craft(square, target.votes, queries=votes), most, queries=votes)
+    size: dict[str, Any] = dict(zip(("steps", "directions"), sizes.spsa, strict=True))
+    delta = min(0.05, budget.eps / 4)
+    yield attempt("spsa", craft(spsa, target.scores, delta=delta, **size), most, delta=delta, **size)
+
+
+def _at_rival(
+    model: Classifier,
+    images: Images,
+    labels: Labels,
+    budget: Budget,
+    *,
+    rank: int,
+    steps: int,
+    generator: Generator | None = None,
+) -> Images:
+    """Annealed PGD towards each image's best class but `rank` others, the true one apart."""
+    with torch.no_grad():
+        scores = model(images).scatter(1, labels[:, None], -torch.inf)
+    rivals = scores.argsort(1, descending=True)[:, rank % (scores.shape[1] - 1)]
+    return annealed(model, images, rivals, budget, steps=steps, targeted=True, loss="margin", generator=generator)

@@ -1,0 +1,246 @@
+"""What is audited, seen through one window: how it answers, and what an attacker can make of it.
+
+    answer      images -> classes, one verdict with fresh randomness; the only thing that counts
+    scores      images -> scores, what an attacker without gradients sees
+    candidates  images, K -> logits (B, K, classes), what an attacker with gradients differentiates
+
+A target is a CARSO defence, any `nn.Module` or callable from images to scores, or either of these with an attribute
+`surrogate` (images -> logits, differentiable). One with the attributes `purify` (images -> images) and `classifier`
+can also be attacked as if its purifier were the identity.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from carso.attacks.eot import Candidates, Expectation, calls, fixed, mean_log_probability
+from carso.attacks.folded import product_dtype
+from carso.attacks.objective import is_random
+from carso.defence import CARSO
+from carso.errors import ModelError
+from carso.evaluation.columns import device_of, fingerprint
+from carso.nn import evaluating
+from carso.types import Classifier, Images, Labels
+
+VOTES_SEEN = 20
+"""Candidates behind the shares of the vote that an attacker without gradients sees."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A defence as the audit sees it.
+
+    Args:
+        name: what reports call it.
+        answer: one verdict (B,) per call.
+        scores: differences matter: logits, log-probabilities or shares.
+        candidates: differentiable logits (B, K, classes); None if there is no gradient at all.
+        known: seed, K -> the surrogate on K candidates of fixed randomness, (B, classes).
+        random: whether its answers' scores vary between calls.
+        random_surrogate: whether the candidates vary between calls.
+        probabilities: whether its raw scores are probabilities; then `scores` and `candidates` are their logarithms.
+        device: where images go.
+        identity: of architecture and weights, as far as they can be seen.
+        votes: shares of a small vote, for the attack on votes.
+        purify: the purifier by itself.
+        classifier: the classifier behind the purifier.
+    """
+
+    name: str
+    answer: Callable[[Tensor], Tensor]
+    scores: Classifier
+    candidates: Candidates | None
+    known: Callable[[int, int], Classifier] | None
+    random: bool
+    random_surrogate: bool
+    probabilities: bool
+    device: torch.device
+    identity: str
+    votes: Classifier | None = None
+    purify: Callable[[Tensor], Tensor] | None = None
+    classifier: Classifier | None = None
+
+
+def target_of(subject: Any, images: Images, name: str | None = None) -> Target:
+    """The window on a subject, tried on a few images.
+
+    Args:
+        subject: a CARSO defence, a module or a callable.
+        images: a few of those that it will see, (B, C, H, W).
+        name: what reports call it; by default its class or function.
+
+    Raises:
+        ModelError: if it cannot run, or returns anything but finite scores (B, classes).
+    """
+    if not callable(subject):
+        raise ModelError(f"an audit needs a callable from images to scores, not {type(subject).__name__}")
+    name = str(name or getattr(subject, "__qualname__", type(subject).__qualname__))
+    device = device_of(subject)
+    try:
+        images = images[:16].to(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"{name} lives on {device}, which images cannot be moved to here: {error}") from error
+    with evaluating(subject):
+        return _carso(subject, images, name) if isinstance(subject, CARSO) else _callable(subject, images, name)
+
+
+def load_subject(source: str) -> Any:
+    """A shipped defence, a folder of weights, or what the function `package.module:factory` returns.
+
+    Raises:
+        WeightsError: if there is no such defence.
+        ModelError: if the module or its function cannot be found, or returns nothing callable.
+    """
+    if ":" not in source or Path(source).exists():
+        from carso.weights import load
+
+        return load(source)
+    module, _, factory = source.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        make = getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(f"{source!r} cannot be imported: {error}; write package.module:factory") from error
+    try:
+        subject = make()
+    except Exception as error:
+        raise ModelError(f"{source!r} failed: {type(error).__name__}: {error}") from error
+    if not callable(subject):
+        raise ModelError(
+            f"{source!r} returned {type(subject).__name__}; it must return a callable from images to scores"
+        )
+    return subject
+
+
+def _carso(defence: CARSO, images: Images, name: str) -> Target:
+    def candidates(images: Tensor, samples: int) -> Tensor:
+        return reduced(partial(defence.logits, samples=samples))(images)
+
+    def surrogate(images: Tensor) -> Tensor:
+        return mean_log_probability(candidates(images, 4))
+
+    def known(seed: int, samples: int) -> Classifier:
+        latents = defence.latents(samples, torch.Generator().manual_seed(seed))
+        return lambda images: mean_log_probability(defence.logits(images, latents=latents))
+
+    _checked(defence, images, name)
+    return Target(
+        name=name,
+        answer=defence.predict,
+        scores=surrogate,
+        candidates=candidates,
+        known=known,
+        random=True,
+        random_surrogate=True,
+        probabilities=False,
+        device=images.device,
+        identity=fingerprint(defence),
+        votes=lambda images: defence.poll(images, VOTES_SEEN, "never").shares,
+        purify=lambda images: defence.recall(images, 1).squeeze(1),
+        classifier=defence.classifier,
+    )
+
+
+def _callable(subject: Any, images: Images, name: str) -> Target:
+    raw = _checked(subject, images, name)
+    smooth: Classifier = getattr(subject, "surrogate", subject)
+    probabilities = are_probabilities(raw if smooth is subject else _checked(smooth, images, f"{name}.surrogate"))
+    surrogate = partial(_logarithm, smooth) if probabilities else smooth
+    scores = partial(_logarithm, subject) if are_probabilities(raw) else subject
+    differentiable = _has_gradient(surrogate, images)
+    return Target(
+        name=name,
+        answer=partial(_answer, subject, name),
+        scores=scores,
+        candidates=calls(surrogate) if differentiable else None,
+        known=partial(_fixed, surrogate) if differentiable else None,
+        random=is_random(subject, images),
+        random_surrogate=is_random(surrogate, images),
+        probabilities=probabilities,
+        device=images.device,
+        identity=fingerprint(subject) if isinstance(subject, nn.Module) else name,
+        purify=getattr(subject, "purify", None),
+        classifier=getattr(subject, "classifier", None) if hasattr(subject, "purify") else None,
+    )
+
+
+def reduced(model: Classifier) -> Classifier:
+    """The model with its matrix products in bfloat16, where the processor has units for them."""
+
+    def fast(images: Tensor) -> Tensor:
+        kind = images.device.type
+        dtype = torch.bfloat16 if kind == "cuda" else product_dtype(images.device)
+        with torch.autocast(kind, torch.bfloat16, enabled=dtype is torch.bfloat16):
+            logits = model(images)
+        return logits.float()
+
+    return fast
+
+
+def are_probabilities(scores: Tensor) -> bool:
+    """Whether every row is a distribution over the classes."""
+    return bool((scores >= 0).all()) and torch.allclose(scores.sum(1), scores.new_ones(len(scores)), atol=1e-4)
+
+
+def _fixed(surrogate: Classifier, seed: int, samples: int) -> Classifier:
+    return fixed(Expectation(calls(surrogate), samples), seed)
+
+
+def _answer(subject: Classifier, name: str, images: Tensor) -> Tensor:
+    scores = subject(images)
+    check_scores(scores, len(images), name)
+    return scores.argmax(1)
+
+
+def _logarithm(model: Classifier, images: Tensor) -> Tensor:
+    probabilities = model(images)
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+
+
+def _has_gradient(model: Classifier, images: Images) -> bool:
+    with torch.enable_grad():
+        return bool(model(images.clone().requires_grad_()).requires_grad)
+
+
+def _checked(subject: Classifier, images: Images, name: str) -> Tensor:
+    """The scores of a first call.
+
+    Raises:
+        ModelError: as in `target_of`.
+    """
+    try:
+        with torch.no_grad():
+            scores = subject(images)
+            check_scores(scores, len(images), name)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        shape = tuple(images.shape)
+        raise ModelError(f"{name} cannot run on images {shape} on {images.device}: {error}") from error
+    return scores
+
+
+def check_scores(scores: Any, batch: int, name: str) -> None:
+    """Raise a ModelError unless `scores` is a finite floating-point tensor (batch, classes >= 2)."""
+    if not isinstance(scores, Tensor):
+        raise ModelError(f"{name} must return a tensor of scores ({batch}, classes), not {type(scores).__name__}")
+    if scores.ndim != 2 or len(scores) != batch or scores.shape[1] < 2:
+        raise ModelError(f"{name} must return scores of shape ({batch}, classes >= 2), not {tuple(scores.shape)}")
+    if not scores.is_floating_point():
+        raise ModelError(f"{name} must return floating-point scores, not {scores.dtype}")
+    if not scores.isfinite().all():
+        raise ModelError(f"{name} returned NaN or infinity; an audit of it would mean nothing")
+
+
+def classes_of(target: Target, images: Images) -> Labels:
+    """One verdict (B,) on the CPU, with fresh randomness."""
+    with torch.no_grad():
+        return target.answer(images.to(target.device)).cpu()

@@ -1,0 +1,185 @@
+"""Honest classifiers raise nothing; bad input is refused; a broken run goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from carso.audit import Audit, audit, read_audit
+from carso.data import Dataset
+from carso.errors import CarsoError, DataError, ModelError, RunError
+
+EPS = 0.15
+
+pytestmark = pytest.mark.usefixtures("small")
+
+
+def run(subject: Any, dataset: Dataset, **options: Any) -> Audit:
+    return audit(subject, dataset, **({"effort": "quick", "eps": (EPS,)} | options))
+
+
+def raised(result: Audit) -> set[str]:
+    return {check.name for check in result.checks if check.raised}
+
+
+class TestHonest:
+    def test_a_plain_classifier_raises_nothing_and_falls(self, plain: nn.Module, dataset: Dataset) -> None:
+        result = run(plain, dataset, eps=(EPS / 3, EPS))
+        assert raised(result) == set()
+        assert result.exit_code == 0
+        assert [budget.eps for budget in result.budgets] == [EPS / 3, EPS]
+        low, high = result.budgets
+        assert low.clean.accuracy > 95
+        assert high.worst_case.accuracy < low.worst_case.accuracy
+        assert high.worst_case.accuracy < 5
+
+    def test_an_adversarially_trained_classifier_raises_nothing_and_stands(
+        self, robust: nn.Module, plain: nn.Module, dataset: Dataset
+    ) -> None:
+        result = run(robust, dataset, transfer={"plain": plain})
+        assert raised(result) == set()
+        (found,) = result.budgets
+        assert found.worst_case.accuracy > 40
+        assert all(found.worst_case.correct <= attack.result.correct for attack in found.attacks)
+        assert {"pgd-annealed", "apgd-ce", "square", "transfer-plain"} <= {attack.name for attack in found.attacks}
+        assert found.worst_of_k == found.worst_case
+        assert found.mean == pytest.approx(found.worst_case.accuracy)
+
+    def test_l2(self, robust: nn.Module, dataset: Dataset) -> None:
+        result = run(robust, dataset, norm="L2", eps=(0.5, 1.5))
+        assert raised(result) == set()
+        assert result.budgets[1].worst_case.correct < result.budgets[0].worst_case.correct
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("eps", [(), (0.0,), (-0.1,), (1.5,), (0.1, float("nan"))])
+    def test_eps(self, eps: tuple[float, ...], plain: nn.Module, dataset: Dataset) -> None:
+        with pytest.raises(CarsoError, match="eps"):
+            run(plain, dataset, eps=eps)
+
+    def test_no_labels(self, plain: nn.Module, dataset: Dataset) -> None:
+        with pytest.raises(DataError, match="labels"):
+            run(plain, Dataset("bare", dataset.images))
+
+    def test_no_image_is_answered_rightly(self, plain: nn.Module, dataset: Dataset) -> None:
+        with pytest.raises(ModelError, match="none of the 60"):
+            run(lambda images: -plain(images), dataset)
+
+    @pytest.mark.parametrize(
+        ("broken", "message"),
+        [
+            (lambda logits: logits * float("nan"), "NaN"),
+            (lambda logits: logits[0], "shape"),
+            (lambda logits: logits.argmax(1), "shape"),
+            (lambda logits: logits.long(), "floating"),
+            (lambda logits: [logits], "tensor"),
+            (lambda logits: logits.view(3, 7, 11), "cannot run"),
+        ],
+    )
+    def test_broken_targets(self, broken: Any, message: str, plain: nn.Module, dataset: Dataset) -> None:
+        with pytest.raises(ModelError, match=message):
+            run(lambda images: broken(plain(images)), dataset)
+
+    def test_another_device(self, dataset: Dataset) -> None:
+        if torch.cuda.is_available():
+            pytest.skip("there is another device")
+        with torch.device("meta"):
+            elsewhere = nn.Sequential(nn.Flatten(), nn.Linear(144, 10))
+        with pytest.raises(ModelError):
+            run(elsewhere, dataset)
+
+    def test_no_callable(self, dataset: Dataset) -> None:
+        with pytest.raises(ModelError, match="callable"):
+            run(3, dataset)
+
+
+class Interrupted(nn.Module):
+    """A classifier that stops answering after so many calls."""
+
+    def __init__(self, model: nn.Module, calls: float, error: BaseException) -> None:
+        super().__init__()
+        self.model, self.calls, self.error = model, calls, error
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls -= 1
+        if self.calls < 0:
+            raise self.error
+        logits: Tensor = self.model(images)
+        return logits
+
+    def __repr__(self) -> str:
+        return "Interrupted"
+
+
+class Noisy(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images + 0.05 * torch.randn_like(images))
+        return logits
+
+
+class TestResuming:
+    @pytest.mark.parametrize(("random", "stops"), [(False, (400, 100, 150)), (True, (1300, 250, 300))])
+    def test_a_broken_run_ends_as_an_unbroken_one(
+        self, random: bool, stops: tuple[int, ...], robust: nn.Module, dataset: Dataset, tmp_path: Path
+    ) -> None:
+        subject = Interrupted(Noisy(robust) if random else robust, float("inf"), KeyboardInterrupt())
+        whole = run(subject, dataset, out=tmp_path / "whole", n=40)
+        for stop in stops:
+            subject.calls = stop
+            with pytest.raises(KeyboardInterrupt):
+                run(subject, dataset, out=tmp_path / "parts", n=40)
+        assert not (tmp_path / "parts" / "audit.json").exists()
+        assert list((tmp_path / "parts" / "ledgers").iterdir())
+        subject.calls = float("inf")
+        resumed = run(subject, dataset, out=tmp_path / "parts", n=40)
+        assert timeless(resumed) == timeless(whole)
+        assert timeless(read_audit(tmp_path / "parts")) == timeless(whole)
+
+    def test_a_finished_audit_is_not_repeated(self, plain: nn.Module, dataset: Dataset, tmp_path: Path) -> None:
+        subject = Interrupted(plain, float("inf"), RuntimeError("asked again"))
+        first = run(subject, dataset, out=tmp_path, n=30)
+        subject.calls = 10
+        assert run(subject, dataset, out=tmp_path, n=30) == first
+
+    def test_further_budgets_join(self, plain: nn.Module, dataset: Dataset, tmp_path: Path) -> None:
+        run(plain, dataset, out=tmp_path, n=30)
+        both = run(plain, dataset, out=tmp_path, n=30, eps=(EPS / 2, EPS))
+        assert [budget.eps for budget in both.budgets] == [EPS / 2, EPS]
+
+    def test_another_audit_is_not_mixed_in(
+        self, plain: nn.Module, robust: nn.Module, dataset: Dataset, tmp_path: Path
+    ) -> None:
+        run(plain, dataset, out=tmp_path, n=30)
+        with pytest.raises(RunError, match="another"):
+            run(robust, dataset, out=tmp_path, n=30)
+        with pytest.raises(RunError, match="another"):
+            run(plain, dataset, out=tmp_path, n=30, seed=1)
+
+    def test_damaged_books_are_named(self, plain: nn.Module, dataset: Dataset, tmp_path: Path) -> None:
+        run(plain, dataset, out=tmp_path, n=30)
+        (book,) = (tmp_path / "ledgers").iterdir()
+        book.write_bytes(book.read_bytes()[:50])
+        with pytest.raises(RunError, match=book.name):
+            run(plain, dataset, out=tmp_path, n=30)
+
+
+def timeless(result: Audit) -> dict[str, Any]:
+    """The audit without its seconds."""
+    tree = result.model_dump()
+    for budget in tree["budgets"]:
+        for attack in budget["attacks"]:
+            attack.pop("seconds")
+    return tree
+
+
+def test_the_seed_decides(robust: nn.Module, dataset: Dataset) -> None:
+    first, again = (timeless(run(robust, dataset, n=40)) for _ in range(2))
+    assert first == again

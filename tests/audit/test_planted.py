@@ -1,0 +1,179 @@
+"""Defences whose robustness is an illusion: flagged by the right check, and broken by the right attack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carso.audit import Audit, audit
+from carso.data import Dataset
+
+EPS = 0.15
+
+pytestmark = pytest.mark.usefixtures("small")
+
+
+def run(subject: Any, dataset: Dataset, **options: Any) -> Audit:
+    return audit(subject, dataset, **({"effort": "quick", "eps": (EPS,)} | options))
+
+
+def raised(result: Audit) -> set[str]:
+    return {check.name for check in result.checks if check.raised}
+
+
+class Scaled(nn.Module):
+    """Logits times 10,000: the softmax overflows and the cross-entropy loses its gradient."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 1e4 * self.model(images)
+
+
+class HardVote:
+    """A purifier that blurs at random, and the votes of its candidates; nothing to differentiate."""
+
+    def __init__(self, model: nn.Module, samples: int = 15) -> None:
+        self.model, self.samples = model, samples
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        votes = [self.model(images + 0.05 * torch.randn_like(images)).argmax(1) for _ in range(self.samples)]
+        return F.one_hot(torch.stack(votes), 10).float().mean(0)
+
+
+class RandomNoise(nn.Module):
+    """Noise on the input of the classifier, new in every call."""
+
+    def __init__(self, model: nn.Module, scale: float = 0.1) -> None:
+        super().__init__()
+        self.model, self.scale = model, scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images + self.scale * torch.randn_like(images))
+        return logits
+
+
+class RandomResize(nn.Module):
+    """The image shrunk and put back at random, per call."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        whole = images.shape[2]
+        side = int(torch.randint(whole - 2, whole + 1, ()))
+        free = whole - side
+        top, left = int(torch.randint(free + 1, ())), int(torch.randint(free + 1, ()))
+        resized = F.interpolate(images, size=(side, side), mode="bilinear")
+        logits: Tensor = self.model(F.pad(resized, (left, free - left, top, free - top)))
+        return logits
+
+
+class Quantised(nn.Module):
+    """Four grey levels before the classifier: the gradient is zero everywhere."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model((images * 3).round() / 3)
+        return logits
+
+
+class QuantisedPurifier(Quantised):
+    """The same, whose parts are known."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.classifier = model
+
+    def purify(self, images: Tensor) -> Tensor:
+        return (images * 3).round() / 3
+
+
+def test_mish_output(mish: nn.Module, dataset: Dataset) -> None:
+    result = run(mish, dataset)
+    assert "saturated-outputs" in raised(result)
+    assert result.budgets[0].worst_case.accuracy < 5
+
+
+def test_scaled_logits(plain: nn.Module, dataset: Dataset) -> None:
+    result = run(Scaled(plain), dataset)
+    assert {"saturated-outputs", "zero-gradients"} <= raised(result)
+    (found,) = result.budgets
+    pgd, annealed = found.find("pgd"), found.find("pgd-annealed")
+    assert pgd is not None
+    assert annealed is not None
+    assert annealed.options["loss"] == "margin"
+    assert annealed.result.accuracy < 10 < 50 < pgd.result.accuracy
+
+
+def test_probabilities(plain: nn.Module, dataset: Dataset) -> None:
+    result = run(lambda images: plain(images).softmax(1), dataset, name="softmax")
+    assert raised(result) == {"saturated-outputs"}
+    assert result.budgets[0].worst_case.accuracy < 5
+
+
+def test_hard_vote_without_surrogate(plain: nn.Module, other: nn.Module, dataset: Dataset) -> None:
+    result = run(HardVote(plain), dataset, transfer={"other": other}, eps=(0.25,))
+    assert {"zero-gradients", "survives-unbounded-attack", "blind-beats-white-box"} <= raised(result)
+    (found,) = result.budgets
+    assert result.random
+    assert result.votes == 10
+    assert found.white_box is None
+    transfer = found.find("transfer-other")
+    assert transfer is not None
+    assert transfer.result.accuracy < 30
+    assert all(attack.kind in ("noise", "transfer", "black-box") for attack in found.attacks)
+
+
+@pytest.mark.parametrize("plant", [RandomNoise, RandomResize])
+def test_randomness_without_eot(plant: Any, plain: nn.Module, dataset: Dataset) -> None:
+    ignored, averaged = run(plant(plain), dataset, eot=1), run(plant(plain), dataset)
+    assert "randomised-without-eot" in raised(ignored)
+    assert "randomised-without-eot" not in raised(averaged)
+    assert averaged.budgets[0].worst_case.accuracy < 20
+    assert averaged.budgets[0].probe.spread > 0
+
+
+def test_quantised_front_end(plain: nn.Module, dataset: Dataset) -> None:
+    result = run(Quantised(plain), dataset, eps=(0.3,))
+    assert {"zero-gradients", "survives-unbounded-attack", "blind-beats-white-box"} <= raised(result)
+    assert result.budgets[0].worst_case.accuracy < 20
+
+
+def test_bpda_breaks_a_front_end_whose_parts_are_known(plain: nn.Module, dataset: Dataset) -> None:
+    found = run(QuantisedPurifier(plain), dataset, eps=(0.3,)).budgets[0]
+    bpda = found.find("bpda")
+    assert bpda is not None
+    assert bpda.result.accuracy < 5
+
+
+def test_a_surrogate_of_something_else(plain: nn.Module, robust: nn.Module, dataset: Dataset) -> None:
+    class Decoy:
+        surrogate = staticmethod(lambda images: robust(1 - images))
+
+        def __call__(self, images: Tensor) -> Tensor:
+            scores: Tensor = plain(images)
+            return scores
+
+    assert {"surrogate-disagrees", "blind-beats-white-box"} <= raised(run(Decoy(), dataset))
+
+
+def test_a_gradient_that_is_not_the_slope(plain: nn.Module, dataset: Dataset) -> None:
+    class Misleading:
+        def __call__(self, images: Tensor) -> Tensor:
+            detour = images.flip(3)
+            logits: Tensor = plain(detour + (images - detour).detach())
+            return logits
+
+    assert "wrong-gradients" in raised(run(Misleading(), dataset))
