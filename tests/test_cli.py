@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-VERBS = ["reproduce", "train", "predict", "attack", "evaluate", "report"]
+from carso.cli import spread
+
+VERBS = ["reproduce", "train", "predict", "attack", "evaluate", "audit", "report"]
 
 
 def carso(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -28,6 +30,8 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["predict", "nothing.png"], "nothing.png"),
         (["attack", "mnist", "--attack", "pdg"], "did you mean 'pgd'"),
         (["attack", "mnist", "--eps", "-1"], "--eps must be"),
+        (["audit", "mnist", "--eps", "2"], "eps"),
+        (["audit", "nothing.here:factory"], "nothing.here:factory"),
         (["attack", "mnist", "--data", "minst"], "did you mean mnist"),
     ],
 )
@@ -37,6 +41,12 @@ def test_bad_input_is_one_line_and_status_2(arguments: list[str], message: str, 
     assert message in answer.stderr
     assert "Traceback" not in answer.stderr
     assert "Traceback" in carso(*arguments, "--debug", cwd=tmp_path).stderr
+
+
+def test_an_option_takes_a_list() -> None:
+    assert spread("audit mnist --eps 0.15 0.3 --seed 1".split()) == "audit mnist --eps 0.15 --eps 0.3 --seed 1".split()
+    assert spread("audit --eps 1 --eps 2".split()) == "audit --eps 1 --eps 2".split()
+    assert spread("attack --images 3 --eps 0.5".split()) == "attack --images 3 --eps 0.5".split()
 
 
 def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:

@@ -144,6 +144,39 @@ def evaluate(
 
 
 @app.command()
+def audit(
+    target: Annotated[str, typer.Argument(help="A defence, a folder of weights, or package.module:factory.")] = "mnist",
+    effort: Annotated[Literal["quick", "standard", "full"], typer.Option(help="How hard to try.")] = "standard",
+    eps: Annotated[list[float], typer.Option(help="Radii: --eps 0.15 0.3.")] = [0.15, 0.3],  # noqa: B006
+    norm: Annotated[Literal["Linf", "L2"], typer.Option(help="Norm of the balls.")] = "Linf",
+    data: Data = "mnist",
+    images: Annotated[int | None, typer.Option(min=1, help="How many. [default: the effort's]")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all chance.")] = 0,
+    eot: Annotated[int | None, typer.Option(min=1, help="Candidates per gradient. [default: found by trial]")] = None,
+    transfer: Annotated[list[str] | None, typer.Option(help="Further classifiers, package.module:factory.")] = None,
+    out: Out = None,
+) -> None:
+    """Attack a whole defence as hard as we can; exit status 3 if a check doubts the figures."""
+    from carso.audit.command import run
+
+    folder = out or Path("out") / f"audit-{target.replace('/', '-').replace(':', '-')}"
+    with _resumable(folder):
+        status = run(
+            target,
+            data=data,
+            effort=effort,
+            eps=eps,
+            norm=norm,
+            images=images,
+            seed=seed,
+            eot=eot,
+            transfer=transfer or (),
+            out=folder,
+        )
+    raise typer.Exit(status)
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders with results.json; several are compared in the first.")],
 ) -> None:
@@ -191,10 +224,23 @@ def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def spread(arguments: list[str], option: str = "--eps") -> list[str]:
+    """Repeat `option` before each of the numbers that follow it: `--eps 1 2` becomes `--eps 1 --eps 2`."""
+    spread_out: list[str] = []
+    open_ = False
+    for argument in arguments:
+        number = argument.replace(".", "", 1).isdigit()
+        if open_ and number and spread_out[-1] != option:
+            spread_out.append(option)
+        open_ = argument == option or (open_ and number)
+        spread_out.append(argument)
+    return spread_out
+
+
 def main() -> None:
     """Entry point: errors that a user can mend become one line, unless --debug asks for the traceback."""
     debug = "--debug" in sys.argv
-    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    sys.argv = spread([argument for argument in sys.argv if argument != "--debug"])
     from carso.errors import CarsoError
 
     try:

@@ -2,6 +2,6 @@
 
 from carso.audit.audit import audit
 from carso.audit.findings import Audit, read_audit
-from carso.audit.target import load_subject
+from carso.audit.subject import load_subject
 
 __all__ = ["Audit", "audit", "load_subject", "read_audit"]

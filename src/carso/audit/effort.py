@@ -65,7 +65,7 @@ SIZES: dict[Effort, Sizes] = {
         spsa=(12, 16),
         spsa_images=20,
         votes_queries=0,
-        draws=5,
+        draws=2,
         autoattack=False,
     ),
     "standard": Sizes(
@@ -83,7 +83,7 @@ SIZES: dict[Effort, Sizes] = {
         spsa=(30, 32),
         spsa_images=60,
         votes_queries=200,
-        draws=20,
+        draws=5,
         autoattack=False,
     ),
     "full": Sizes(

@@ -11,12 +11,9 @@ can also be attacked as if its purifier were the identity.
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -91,35 +88,6 @@ def target_of(subject: Any, images: Images, name: str | None = None) -> Target:
         raise ModelError(f"{name} lives on {device}, which images cannot be moved to here: {error}") from error
     with evaluating(subject):
         return _carso(subject, images, name) if isinstance(subject, CARSO) else _callable(subject, images, name)
-
-
-def load_subject(source: str) -> Any:
-    """A shipped defence, a folder of weights, or what the function `package.module:factory` returns.
-
-    Raises:
-        WeightsError: if there is no such defence.
-        ModelError: if the module or its function cannot be found, or returns nothing callable.
-    """
-    if ":" not in source or Path(source).exists():
-        from carso.weights import load
-
-        return load(source)
-    module, _, factory = source.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        make = getattr(importlib.import_module(module), factory)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(f"{source!r} cannot be imported: {error}; write package.module:factory") from error
-    try:
-        subject = make()
-    except Exception as error:
-        raise ModelError(f"{source!r} failed: {type(error).__name__}: {error}") from error
-    if not callable(subject):
-        raise ModelError(
-            f"{source!r} returned {type(subject).__name__}; it must return a callable from images to scores"
-        )
-    return subject
 
 
 def _carso(defence: CARSO, images: Images, name: str) -> Target:

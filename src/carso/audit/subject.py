@@ -1,0 +1,76 @@
+"""Finding what is to be audited, by name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from carso.errors import ModelError
+from carso.types import Classifier
+
+PARTS = ("classifier", "undefended")
+
+
+def load_subject(source: str) -> Any:
+    """What a name stands for.
+
+    Args:
+        source: a shipped defence or a folder of weights; with "/classifier" or "/undefended" behind it, that classifier
+            of it alone; or `package.module:factory`, a function without arguments whose answer is audited.
+
+    Raises:
+        WeightsError: if there is no such defence.
+        ModelError: if the function cannot be found, fails, or returns nothing callable.
+    """
+    from carso import weights
+
+    if ":" in source and not Path(source).exists():
+        return _made(source)
+    whole, _, part = source.rpartition("/")
+    if part not in PARTS or Path(source).is_dir():
+        return weights.load(source)
+    file = weights.CLASSIFIER if part == "classifier" else weights.UNDEFENDED
+    return weights.load_classifier(weights.find(whole) / file)
+
+
+def load_transfers(source: str, data: str, factories: Sequence[str]) -> dict[str, Classifier]:
+    """Classifiers whose adversarial images are tried on the target, by name.
+
+    Args:
+        source: the target; its own undefended classifier is one, or that of the shipped defence of `data`.
+        data: the data set's name.
+        factories: further ones, as for `load_subject`.
+    """
+    from carso import weights
+    from carso.errors import WeightsError
+
+    found: dict[str, Classifier] = {}
+    for place in (source, data):
+        try:
+            undefended = weights.load_undefended(place)
+        except WeightsError:
+            continue
+        if undefended is not None:
+            found["undefended"] = undefended
+            break
+    return found | {factory.replace(":", "."): load_subject(factory) for factory in factories}
+
+
+def _made(source: str) -> Any:
+    module, _, factory = source.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        make = getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(f"{source!r} cannot be imported: {error}; write package.module:factory") from error
+    try:
+        subject = make()
+    except Exception as error:
+        raise ModelError(f"{source!r} failed: {type(error).__name__}: {error}") from error
+    if not callable(subject):
+        raise ModelError(f"{source!r} returned {type(subject).__name__}, not a callable from images to scores")
+    return subject
