@@ -5,7 +5,8 @@ python benchmarks/write_results.py
 
 from pathlib import Path
 
-from carso.evaluation.results import read_results
+from carso.audit import read_audit
+from carso.evaluation.results import Rate, read_results
 from carso.report.table import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -23,9 +24,35 @@ PGD from a prototype of the bfloat16 fast path, so that training again gives clo
 """
 
 
+def audited(folder: Path) -> str:
+    """The worst cases that an audit found for each subject of a folder, budget by budget."""
+    found = [audit for place in sorted(folder.iterdir()) if (audit := read_audit(place)) is not None]
+    lines = [
+        f"## {folder.name}",
+        "",
+        f"The worst case per image over every attack of `carso audit --effort {found[0].effort}`, each directed at the "
+        f"whole of its target and judged again with fresh latents; n = {found[0].n}, seed {found[0].seed}.",
+        "",
+        "| target | budget | clean | worst case | strongest single attack | checks raised |",
+        "| --- | --- | ---: | ---: | --- | --- |",
+    ]
+    for audit in found:
+        for budget in audit.budgets:
+            raised = ", ".join(check.name for check in audit.raised) or "none"
+            cells = (audit.target, budget.title, rate(budget.clean), rate(budget.worst_case), budget.strongest, raised)
+            lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def rate(found: Rate) -> str:
+    low, high = found.ci95
+    return f"{found.accuracy:.1f} [{low:.1f}, {high:.1f}]"
+
+
 def main() -> None:
     runs = sorted(path.parent for path in (ROOT / "benchmarks" / "results").glob("*/results.json"))
     parts = [f"## {run.name}\n\n{markdown(read_results(run))}" for run in runs]
+    parts += [audited(folder) for folder in sorted((ROOT / "benchmarks" / "results").glob("*-audit"))]
     (ROOT / "docs" / "results.md").write_text(HEAD + "\n".join(parts), encoding="utf-8")
 
 

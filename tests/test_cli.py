@@ -44,9 +44,18 @@ def test_bad_input_is_one_line_and_status_2(arguments: list[str], message: str, 
 
 
 def test_an_option_takes_a_list() -> None:
-    assert spread("audit mnist --eps 0.15 0.3 --seed 1".split()) == "audit mnist --eps 0.15 --eps 0.3 --seed 1".split()
-    assert spread("audit --eps 1 --eps 2".split()) == "audit --eps 1 --eps 2".split()
-    assert spread("attack --images 3 --eps 0.5".split()) == "attack --images 3 --eps 0.5".split()
+    assert spread(["audit", "mnist", "--eps", "0.15", "0.3", "--seed", "1"]) == [
+        "audit",
+        "mnist",
+        "--eps",
+        "0.15",
+        "--eps",
+        "0.3",
+        "--seed",
+        "1",
+    ]
+    assert spread(["audit", "--eps", "1", "--eps", "2"]) == ["audit", "--eps", "1", "--eps", "2"]
+    assert spread(["attack", "--images", "3", "--eps", "0.5"]) == ["attack", "--images", "3", "--eps", "0.5"]
 
 
 def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
