@@ -198,7 +198,7 @@ DOUBTS: tuple[Doubt, ...] = (
     ),
     Doubt(
         "not-converged-in-restarts",
-        5.0,
+        3.0,
         "the last restart still broke images: the figures are upper bounds",
         more_restarts_help,
     ),
