@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from carso import data, weights
+from carso import data, factory, weights
 from carso.data import Dataset
 from carso.defence import CARSO
-from carso.errors import DataError, RecipeError, RunError
+from carso.errors import DataError, ModelError, RecipeError, RunError
 from carso.files import write_text
 from carso.nn.mlp import MLP
 from carso.purifier import Purifier
@@ -162,7 +160,8 @@ class Experiment:
         return {"stage": stage, "recipe": self.recipe.model_dump(mode="json"), "seed": self.recipe.seed}
 
     def _trained_classifier(self) -> nn.Module:
-        return self._foreign() or weights.load_classifier(self.out / weights.CLASSIFIER)
+        foreign = self._foreign()
+        return weights.load_classifier(self.out / weights.CLASSIFIER) if foreign is None else foreign
 
     def _foreign(self) -> nn.Module | None:
         if self.classifier is None and self.recipe.classifier.factory is not None:
@@ -170,15 +169,13 @@ class Experiment:
         return self.classifier
 
     @staticmethod
-    def _from_factory(factory: str) -> nn.Module:
-        module, function = factory.split(":")
+    def _from_factory(source: str) -> nn.Module:
         try:
-            make: Callable[[], Any] = getattr(import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise RecipeError(f"classifier.factory {factory!r} cannot be imported: {error}") from error
-        made = make()
+            made = factory.call(source)
+        except ModelError as error:
+            raise RecipeError(f"classifier.factory {error}") from error
         if not isinstance(made, nn.Module):
-            raise RecipeError(f"classifier.factory {factory!r} returned {type(made).__name__}, not an nn.Module")
+            raise RecipeError(f"classifier.factory {source!r} returned {type(made).__name__}, not an nn.Module")
         return made.eval()
 
     def _pairs(self) -> tuple[Dataset, torch.Tensor | None]:

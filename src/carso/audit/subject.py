@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from carso import factory
 from carso.errors import ModelError
 from carso.types import Classifier
 
@@ -56,21 +55,11 @@ def load_transfers(source: str, data: str, factories: Sequence[str]) -> dict[str
         if undefended is not None:
             found["undefended"] = undefended
             break
-    return found | {factory.replace(":", "."): load_subject(factory) for factory in factories}
+    return found | {name.replace(":", "."): load_subject(name) for name in factories}
 
 
 def _made(source: str) -> Any:
-    module, _, factory = source.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        make = getattr(importlib.import_module(module), factory)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(f"{source!r} cannot be imported: {error}; write package.module:factory") from error
-    try:
-        subject = make()
-    except Exception as error:
-        raise ModelError(f"{source!r} failed: {type(error).__name__}: {error}") from error
+    subject = factory.call(source)
     if not callable(subject):
         raise ModelError(f"{source!r} returned {type(subject).__name__}, not a callable from images to scores")
     return subject

@@ -1,0 +1,29 @@
+"""Calling a function of the user's by name: `package.module:function`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from carso.errors import ModelError
+
+
+def call(source: str) -> Any:
+    """What the function `package.module:function`, without arguments, returns; the working folder is searched too.
+
+    Raises:
+        ModelError: if it cannot be imported, or fails.
+    """
+    module, _, function = source.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(f"{source!r} cannot be imported: {error}; write package.module:factory") from error
+    try:
+        return make()
+    except Exception as error:
+        raise ModelError(f"{source!r} failed: {type(error).__name__}: {error}") from error
