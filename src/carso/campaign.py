@@ -12,10 +12,13 @@ from carso import data
 from carso.attacks import ATTACKS
 from carso.defence import CARSO
 from carso.errors import CarsoError
+from carso.evaluation.columns import answer, exposed
+from carso.evaluation.crafting import Crafting
 from carso.evaluation.interval import wilson
-from carso.nn.modes import evaluating
+from carso.evaluation.protocol import Row
+from carso.evaluation.streams import stream
 from carso.progress import track
-from carso.types import Budget, Classifier, Norm
+from carso.types import Budget, Norm
 
 CHUNK = 500
 
@@ -56,24 +59,18 @@ def attack(
     if not eps > 0:
         raise CarsoError(f"--eps must be a positive number, not {eps:g}")
     test = data.load(data_name, "test")[:images]
-    target: Classifier = defence.classifier if directed_at == "classifier" else defence.surrogate
-    generator = torch.Generator().manual_seed(seed)
+    row = Row(method, Budget(norm, eps), directed_at=directed_at)
+    target, crafting = exposed(defence, directed_at), Crafting(seed)
+    spans = [slice(start, start + CHUNK) for start in range(0, len(test), CHUNK)]
     attacked = torch.cat(
         [
-            ATTACKS[method](
-                target, test.images[rows], test.required_labels[rows], Budget(norm, eps), generator=generator
-            )
-            for rows in track(
-                [slice(i, i + CHUNK) for i in range(0, len(test), CHUNK)], f"{method} on the {directed_at}"
-            )
+            crafting(row, target, test.images[span], test.required_labels[span], span.start)
+            for span in track(spans, f"{method} on the {directed_at}")
         ]
     )
-    with torch.no_grad(), evaluating(defence.classifier):
-        answers = {
-            "classifier": defence.classifier(attacked).argmax(1),
-            "defence": defence.predict(attacked, generator),
-        }
-    correct = {name: int((answer == test.labels).sum()) for name, answer in answers.items()}
+    columns = {"classifier": defence.classifier, "defence": defence}
+    answers = {name: answer(column, attacked, stream(seed, "vote")).predicted for name, column in columns.items()}
+    correct = {name: int(found.eq(test.required_labels).sum()) for name, found in answers.items()}
     print(f"{method} {Budget(norm, eps)} directed at the {directed_at}, n = {len(test)}, seed {seed}")
     for name, right in correct.items():
         low, high = wilson(right, len(test))
