@@ -40,8 +40,9 @@ def predict(defence: CARSO, paths: Sequence[Path], *, seed: int = 0, stop: Stop 
 def render(predictions: Sequence[Prediction], console: Console | None = None) -> None:
     """Print predictions as a table: the answer, then every class that got a vote."""
     table = Table(box=None)
-    for name in ("image", "answer", "share", "votes for others", "samples"):
-        table.add_column(name, justify="left" if name in {"image", "votes for others"} else "right")
+    table.add_column("image", overflow="fold")
+    for name in ("answer", "share", "votes for others", "samples"):
+        table.add_column(name, justify="left" if name == "votes for others" else "right")
     for p in predictions:
         ranked = sorted(range(len(p.shares)), key=lambda k: -p.shares[k])
         others = ", ".join(f"{k} {100 * p.shares[k]:.1f} %" for k in ranked if k != p.label and p.shares[k] > 0)
