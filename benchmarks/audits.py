@@ -27,5 +27,6 @@ def main(name: str, effort: Effort, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    assert sys.argv[2] in get_args(Effort)
+    if sys.argv[2] not in get_args(Effort):
+        sys.exit(f"the effort must be one of {', '.join(get_args(Effort))}, not {sys.argv[2]!r}")
     main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

@@ -6,6 +6,7 @@ Exit status: 0 done, 2 something in the input is wrong (one line says what), 3 a
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -55,7 +56,7 @@ def reproduce(
 
     experiment = _experiment(recipe, out, seed, device)
     with _resumable(experiment.out):
-        page = reproduce(experiment, test_images=test_images, pretrained=pretrained, stop=stop)
+        page = reproduce(experiment, test_images=test_images, pretrained=pretrained, stop=stop, command=_command())
     _say(f"report: {page}")
 
 
@@ -139,7 +140,9 @@ def evaluate(
 
     folder = out or Path("out") / f"evaluate-{Path(defence).name}"
     with _resumable(folder):
-        page = evaluate(defence, folder, data_name=data, split=split, images=images, seed=seed, stop=stop)
+        page = evaluate(
+            defence, folder, data_name=data, split=split, images=images, seed=seed, stop=stop, command=_command()
+        )
     _say(f"report: {page}")
 
 
@@ -216,8 +219,12 @@ class _resumable:  # noqa: N801
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is KeyboardInterrupt:
             _say(f"\nstopped; what was done is kept in {self.folder}. To go on, run the same command again:")
-            _say(f"    {' '.join(['carso', *sys.argv[1:]])}")
+            _say(f"    {_command()}")
             sys.exit(130)
+
+
+def _command() -> str:
+    return shlex.join(["carso", *sys.argv[1:]])
 
 
 def _say(text: str) -> None:

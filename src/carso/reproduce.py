@@ -21,7 +21,12 @@ from carso.vote import Stop
 
 
 def reproduce(
-    experiment: Experiment, *, test_images: int = 10_000, pretrained: bool = False, stop: Stop = "confident"
+    experiment: Experiment,
+    *,
+    test_images: int = 10_000,
+    pretrained: bool = False,
+    stop: Stop = "confident",
+    command: str = "",
 ) -> Path:
     """Carry out a recipe in its folder and return the report's path.
 
@@ -30,6 +35,7 @@ def reproduce(
         test_images: how many images of the test split, from the first.
         pretrained: take the shipped weights of the recipe instead of training.
         stop: when the vote may stop early.
+        command: what the report says to type to run it again.
 
     Raises:
         WeightsError: if weights are asked for that do not ship.
@@ -46,10 +52,9 @@ def reproduce(
     experiment.train_purifier()
     columns = columns_of(experiment.defence(), weights.load_undefended(experiment.out))
     settings = Settings(n=test_images, seed=recipe.seed, samples=recipe.samples, stop=stop)
-    test = data.load(recipe.data, "test")
-    return _publish(
-        evaluate_columns(columns, test, settings=settings, recipe=recipe.name, directory=experiment.out), experiment.out
-    )
+    test, out = data.load(recipe.data, "test"), experiment.out
+    records = evaluate_columns(columns, test, settings=settings, recipe=recipe.name, command=command, directory=out)
+    return _publish(records, out)
 
 
 def evaluate(
@@ -61,14 +66,15 @@ def evaluate(
     images: int = 1000,
     seed: int = 0,
     stop: Stop = "confident",
+    command: str = "",
 ) -> Path:
     """The table of a saved defence, written to `out`; returns the report's path."""
     columns = columns_of(weights.load(source), weights.load_undefended(source))
     settings = Settings(n=images, seed=seed, stop=stop)
     name = f"{source} ({split})" if split != "test" else source
-    return _publish(
-        evaluate_columns(columns, data.load(data_name, split), settings=settings, recipe=name, directory=out), out
-    )
+    dataset = data.load(data_name, split)
+    records = evaluate_columns(columns, dataset, settings=settings, recipe=name, command=command, directory=out)
+    return _publish(records, out)
 
 
 def columns_of(defence: CARSO, undefended: nn.Module | None) -> dict[str, nn.Module]:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from carso.attacks import fgsm, pgd
-from carso.attacks.gradient import ascend, input_gradient, uniform, unit
+from carso.attacks.ball import uniform, unit
+from carso.attacks.gradient import ascend, input_gradient
 from carso.attacks.losses import cross_entropy, margin
 from carso.types import Budget
 

@@ -8,8 +8,7 @@
 
 The early leaps visit many basins, the late steps settle in one. Nothing adapts to the losses met on the way, so noise
 in them cannot mislead it as it does the step-size control of Auto-PGD: one call of a random model per step is enough,
-and the last point, unlike that of the highest measured loss, is not chosen for lucky draws. docs/audit.md compares the
-two.
+and the last point, unlike that of the highest measured loss, is not chosen for lucky draws.
 
 The schedule is that of I. Loshchilov and F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017.
 """
@@ -21,8 +20,8 @@ import math
 import torch
 from torch import Generator
 
+from carso.attacks.ball import project, unit
 from carso.attacks.budget import bounded, reach
-from carso.attacks.gradient import project, unit
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random, repeat
 from carso.types import Budget, Classifier, Images, Labels

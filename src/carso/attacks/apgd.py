@@ -25,8 +25,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Generator, Tensor
 
+from carso.attacks.ball import project, unit
 from carso.attacks.budget import bounded, reach
-from carso.attacks.gradient import project, unit
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random, repeat
 from carso.types import Budget, Classifier, Images, Labels, Norm

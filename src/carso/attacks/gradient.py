@@ -21,12 +21,10 @@ import torch
 from torch import Generator, Tensor
 
 from carso.attacks import folded
-from carso.attacks.ball import length, project, uniform, unit
+from carso.attacks.ball import project, uniform, unit
 from carso.attacks.budget import bounded, confine, reach
 from carso.attacks.losses import Loss, loss_of
 from carso.types import Budget, Classifier, Images, Labels, Norm
-
-__all__ = ["ascend", "fgsm", "input_gradient", "length", "outcome", "pgd", "project", "uniform", "unit"]
 
 
 @bounded

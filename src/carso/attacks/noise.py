@@ -13,8 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Generator
 
+from carso.attacks.ball import unit
 from carso.attacks.budget import bounded, reach
-from carso.attacks.gradient import unit
 from carso.attacks.losses import margin
 from carso.attacks.objective import Objective, Run, is_random, repeat
 from carso.types import Budget, Classifier, Images, Labels

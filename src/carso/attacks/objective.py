@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from carso.attacks.ball import uniform
 from carso.attacks.budget import confine
-from carso.attacks.gradient import uniform
 from carso.attacks.losses import Loss
 from carso.errors import ModelError
 from carso.types import Budget, Classifier, Images, Labels

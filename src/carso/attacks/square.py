@@ -21,8 +21,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from carso.attacks.ball import length, project
 from carso.attacks.budget import bounded, reach
-from carso.attacks.gradient import length, project
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random
 from carso.types import Budget, Classifier, Images, Labels

@@ -25,7 +25,7 @@ def run(
     seed: int = 0,
     eot: int | None = None,
     transfer: Sequence[str] = (),
-    out: Path | None = None,
+    out: Path,
 ) -> int:
     """Audit a target by name, print the verdict, and return the exit status: 0, or 3 if a check is raised.
 
@@ -39,9 +39,8 @@ def run(
         seed: of all chance.
         eot: candidates per gradient against a random target; by default the pilot chooses.
         transfer: further classifiers whose adversarial images are tried, as `package.module:factory`.
-        out: folder for the books and `audit.json`; by default "out/audit-" and the target's name.
+        out: folder for the books and `audit.json`.
     """
-    folder = out or Path("out") / f"audit-{target.replace('/', '-').replace(':', '-')}"
     result = audit(
         load_subject(target),
         datasets.load(data, "test"),
@@ -53,8 +52,8 @@ def run(
         eot=eot,
         transfer=load_transfers(target, data, transfer),
         name=target,
-        out=folder,
+        out=out,
     )
     print_audit(result)
-    print(f"\n{folder / FILE}")
+    print(f"\n{out / FILE}")
     return result.exit_code
