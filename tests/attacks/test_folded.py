@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from carso.attacks import fgsm, folded, gradient, pgd
+from carso.attacks.ball import Pace, annealing, steady
 from carso.attacks.losses import LOSSES, cross_entropy
 from carso.errors import ModelError
 from carso.nn import MLP
@@ -25,12 +26,13 @@ def fooled(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 @pytest.mark.parametrize(("norm", "eps"), BALLS)
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("pace", [steady, annealing])
 def test_float32_takes_the_same_steps(
-    network: nn.Module, batch: Batch, norm: Any, eps: float, loss: str, targeted: bool
+    network: nn.Module, batch: Batch, norm: Any, eps: float, loss: str, targeted: bool, pace: Pace
 ) -> None:
     images, labels = batch
     start = gradient.uniform(images, Budget(norm, eps), torch.Generator().manual_seed(0))
-    options: dict[str, Any] = {"steps": 3, "norm": norm, "loss": LOSSES[loss], "targeted": targeted}
+    options: dict[str, Any] = {"steps": 3, "norm": norm, "loss": LOSSES[loss], "targeted": targeted, "pace": pace}
     plain = gradient.ascend(network, images, labels, start, eps, eps / 5, fast=False, **options)
     ours = folded.ascend(
         fold(network),

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from carso.nn import MLP
@@ -9,15 +10,17 @@ ATTACKS = [
     AttackSpec(attack="fgsm", eps=0.1),
     AttackSpec(attack="pgd", eps=0.3, steps=3),
     AttackSpec(attack="fgsm", eps=0.05),
+    AttackSpec(attack="annealed", eps=0.15, steps=3, loss="margin"),
 ]
 
 
-def test_every_part_has_its_radius() -> None:
-    model, images = MLP((1, 4, 4), (8,)).eval(), torch.rand(10, 1, 4, 4) * 0.2 + 0.4
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_every_part_has_its_radius(scale: float) -> None:
+    model, images = MLP((1, 4, 4), (8,)).eval(), torch.rand(12, 1, 4, 4) * 0.2 + 0.4
     mixture = Mixture(ATTACKS)
-    moved = (mixture.mix(model, images, torch.arange(10) % 10) - images).abs().flatten(1).amax(1)
-    radii = [0.0, *(spec.eps for spec in mixture.attacks)]
-    assert sorted(radii) == [0.0, 0.05, 0.1, 0.2, 0.3]
+    moved = (mixture.mix(model, images, torch.arange(12) % 10, scale=scale) - images).abs().flatten(1).amax(1)
+    radii = [0.0, *(scale * spec.eps for spec in mixture.attacks)]
+    assert sorted(radii) == [scale * eps for eps in (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)]
     for part, eps in enumerate(radii):
         of_part = moved[2 * part : 2 * part + 2]
         assert (of_part <= eps + 1e-6).all()

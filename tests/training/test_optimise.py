@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from carso.training.optimise import Optimisation, Plateau
+from carso.training.optimise import Optimisation, Plateau, risen
 from carso.training.recipe import Schedule
 
 
@@ -16,6 +16,11 @@ def test_cosine_rises_to_the_peak_and_falls_to_nothing() -> None:
     assert rates.index(max(rates)) == pytest.approx(100, abs=2)
     assert rates[0] < 0.005
     assert rates[-1] < 1e-4
+
+
+def test_a_ramp_rises_evenly_and_stays() -> None:
+    assert [risen(epoch, 0.3, 10) for epoch in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+    assert risen(0, 0.0, 10) == 1
 
 
 def test_plateau_waits_and_reduces() -> None:

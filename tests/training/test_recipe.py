@@ -23,6 +23,8 @@ def test_shipped_recipes_survive_being_resolved(name: str) -> None:
         ("name: x\npurification:\n  rate: 0.1\n", r"line 2: purification.epochs: Field required"),
         ("name: x\npurification:\n  epochs: 1\n  rate: 1\n  attacks:\n  - {attack: pgd, eps: -1}\n", r"line 6: .*eps"),
         (LEAST.replace("0.1", "0.1, feed: pairs"), "go together"),
+        (LEAST.replace("0.1", "0.1, ramp: 0.5"), "ramp needs attacks made anew"),
+        (LEAST.replace("0.1", "0.1, attacks: [{attack: annealed, eps: 0.3, alpha: 0.1}]"), "alpha is the step of pgd"),
         ("name: [x\n", "not valid YAML"),
         ("- 1\n", "must be a mapping"),
     ],

@@ -15,19 +15,14 @@ The schedule is that of I. Loshchilov and F. Hutter, "SGDR: stochastic gradient 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Generator
 
-from carso.attacks.ball import project, unit
+from carso.attacks.ball import annealing, project, unit
 from carso.attacks.budget import bounded, reach
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random, repeat
 from carso.types import Budget, Classifier, Images, Labels
-
-LONGEST, SHORTEST = 2.0, 0.02
-"""First and last step, in units of eps."""
 
 
 @bounded
@@ -90,11 +85,6 @@ def anneal(objective: Objective, images: Images, labels: Labels, start: Images, 
             left, gradient = left[~fooled], gradient[~fooled]
         if not len(left):
             break
-        step = eps * length(t / steps)
+        step = eps * annealing(t / steps)
         x[left] = project(x[left] + step * unit(gradient, budget.norm), images[left], eps, budget.norm)
     return x
-
-
-def length(share: float) -> float:
-    """The step, in units of eps, after that share of the run."""
-    return SHORTEST + (LONGEST - SHORTEST) * (1 + math.cos(math.pi * share)) / 2

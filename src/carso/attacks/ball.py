@@ -1,16 +1,37 @@
 """The ball of an attack: its unit steps, its projection, a point drawn from it.
 
 s(g)    the step of unit length that follows a gradient g furthest: sign(g) in Linf, g / ||g||_2 in L2
+e(t/T)  pace: how the step's length changes over a run of T steps
 P(x)    projection into B_p(x_0, eps) and into [0, 1], to rounding (`carso.attacks.budget.confine` is exact)
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Generator, Tensor
 
 from carso.attacks.budget import reach
 from carso.types import Budget, Images, Norm
+
+Pace: TypeAlias = Callable[[float], float]
+"""Share of the run, in [0, 1) -> the step's length, in units of the attack's own."""
+
+LONGEST, SHORTEST = 2.0, 0.02
+"""First and last step of an annealed run, in units of eps."""
+
+
+def steady(_: float) -> float:
+    """Every step as long as the first."""
+    return 1.0
+
+
+def annealing(share: float) -> float:
+    """From a leap across the ball to almost nothing along half a cosine; in units of eps."""
+    return SHORTEST + (LONGEST - SHORTEST) * (1 + math.cos(math.pi * share)) / 2
 
 
 def unit(gradient: Images, norm: Norm) -> Images:

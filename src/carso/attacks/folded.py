@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carso.attacks.ball import length, unit
+from carso.attacks.ball import Pace, length, steady, unit
 from carso.attacks.losses import Loss, cross_entropy
 from carso.errors import ModelError
 from carso.nn.backpropagation import Backpropagation
@@ -66,6 +66,7 @@ def ascend(
     norm: Norm,
     loss: Loss,
     targeted: bool,
+    pace: Pace = steady,
     dtype: torch.dtype | None = None,
 ) -> Images:
     """As `carso.attacks.gradient.ascend`, for a folded model; `dtype` is that of the matrix products."""
@@ -75,9 +76,9 @@ def ascend(
     for x, y, x_0, radius, step in zip(*(value.tensor_split(_chunks(images)) for value in whole), strict=True):
         backpropagation, slope = Backpropagation(folded, x, dtype), logit_slope(folded, y, loss, targeted)
         delta, ball = x_0 - x, _Ball(x, radius, norm)
-        for _ in range(steps):
+        for t in range(steps):
             gradient = backpropagation.gradient(slope(backpropagation.logits(delta.flatten(1))))
-            ball.step_(delta, gradient.view_as(delta).float(), step)
+            ball.step_(delta, gradient.view_as(delta).float(), step * pace(t / steps))
         reached.append((x + delta).clamp_(0, 1))
     return torch.cat(reached)
 

@@ -21,7 +21,7 @@ import torch
 from torch import Generator, Tensor
 
 from carso.attacks import folded
-from carso.attacks.ball import project, uniform, unit
+from carso.attacks.ball import Pace, project, steady, uniform, unit
 from carso.attacks.budget import bounded, confine, reach
 from carso.attacks.losses import Loss, loss_of
 from carso.types import Budget, Classifier, Images, Labels, Norm
@@ -140,6 +140,7 @@ def ascend(
     loss: Loss,
     targeted: bool = False,
     fast: bool | None = None,
+    pace: Pace = steady,
 ) -> Images:
     """The inner loop of PGD: `steps` projected steps from `start`, without a wait for the device.
 
@@ -158,16 +159,17 @@ def ascend(
         targeted: see `loss`.
         fast: take the gradient by hand on the folded model (`carso.attacks.folded`), which needs a chain of known
             layers: None where that applies and the images are on the CPU, True or else fail, False never.
+        pace: share of the run -> what the step is multiplied by.
     """
     chain = folded.folded_if(model, images, fast)
     if chain is not None:
         return folded.ascend(
-            chain, images, labels, start, eps, alpha, steps=steps, norm=norm, loss=loss, targeted=targeted
+            chain, images, labels, start, eps, alpha, steps=steps, norm=norm, loss=loss, targeted=targeted, pace=pace
         )
     x = start
-    for _ in range(steps):
+    for t in range(steps):
         gradient = input_gradient(model, x, labels, loss, targeted)
-        x = project(x + alpha * unit(gradient, norm), images, eps, norm)
+        x = project(x + alpha * pace(t / steps) * unit(gradient, norm), images, eps, norm)
     return x
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from carso.data import Dataset
 from carso.nn.modes import evaluating
 from carso.training.mixture import Mixture
+from carso.training.optimise import risen
 from carso.training.recipe import ClassifierTraining
 
 
@@ -47,6 +48,7 @@ class ClassifierStage:
         self.schedule = schedule
         self.device = device
         self.mixture = Mixture(schedule.attacks)
+        self.scale = torch.ones((), device=device)
         self.images, self.labels = train.images.to(device), train.required_labels.to(device)
         self.held_out = validation.images.to(device), validation.required_labels.to(device)
 
@@ -65,13 +67,14 @@ class ClassifierStage:
         images, labels = self.images[indices], self.labels[indices]
         with evaluating(self.module):
             if self.schedule.mixing == "steps":
-                images = self.mixture.part(part, self.module, images, labels)
+                images = self.mixture.part(part, self.module, images, labels, scale=self.scale)
             else:
-                images = self.mixture.mix(self.module, images, labels)
+                images = self.mixture.mix(self.module, images, labels, scale=self.scale)
         return F.cross_entropy(self.module(images), labels)
 
     def begin(self, epoch: int) -> None:
-        """Nothing changes from epoch to epoch."""
+        """Set the scale of the attacks' radii, which grow linearly over the ramp."""
+        self.scale.fill_(risen(epoch, self.schedule.ramp, self.schedule.epochs))
 
     def validate(self) -> dict[str, float]:
         """Clean accuracy (%) on the held-out images."""

@@ -1,7 +1,7 @@
 """A mixture: clean images and several attacks on them, in equal parts of one batch or one after the other.
 
-Attacks of one kind (same method, norm and steps) run together with one radius per image, so that a batch of five parts
-costs two attack calls instead of four.
+Attacks of one kind (same method, norm, steps and loss) run together with one radius per image, so that a batch of five
+parts costs two attack calls instead of four.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from carso.attacks.ball import Pace, annealing, steady
 from carso.attacks.gradient import ascend
-from carso.attacks.losses import Loss, cross_entropy
+from carso.attacks.losses import loss_of
 from carso.training.recipe import AttackSpec
 from carso.types import Classifier, Images, Labels, Norm
 
@@ -33,7 +34,14 @@ class Mixture:
         """Clean images and each attack: how many parts a batch has."""
         return len(self.attacks) + 1
 
-    def mix(self, classifier: Classifier, images: Images, labels: Labels, defence: Classifier | None = None) -> Images:
+    def mix(
+        self,
+        classifier: Classifier,
+        images: Images,
+        labels: Labels,
+        defence: Classifier | None = None,
+        scale: float | Tensor = 1.0,
+    ) -> Images:
         """The batch with its first part clean and the others attacked.
 
         Args:
@@ -41,6 +49,7 @@ class Mixture:
             images: (B, C, H, W), in random order.
             labels: (B,) to move away from.
             defence: a differentiable stand-in of the whole defence, for the attacks directed at it.
+            scale: what every radius is multiplied by.
         """
         cuts = [round(i * len(images) / self.parts) for i in range(self.parts + 1)]
         mixed, end = [images[: cuts[1]]], 1
@@ -49,21 +58,27 @@ class Mixture:
             start, end = end, end + len(kin)
             sizes = [cuts[i + 1] - cuts[i] for i in range(start, end)]
             rows = slice(cuts[start], cuts[end])
-            mixed.append(perturb(_target(kin[0], classifier, defence), images[rows], labels[rows], kin, sizes))
+            mixed.append(perturb(_target(kin[0], classifier, defence), images[rows], labels[rows], kin, sizes, scale))
         return torch.cat(mixed)
 
     def part(
-        self, index: int, classifier: Classifier, images: Images, labels: Labels, defence: Classifier | None = None
+        self,
+        index: int,
+        classifier: Classifier,
+        images: Images,
+        labels: Labels,
+        defence: Classifier | None = None,
+        scale: float | Tensor = 1.0,
     ) -> Images:
         """The whole batch as part `index` of the mixture: clean at 0, else under attack `index - 1`."""
         if index == 0:
             return images
         spec = self.attacks[index - 1]
-        return perturb(_target(spec, classifier, defence), images, labels, [spec], [len(images)])
+        return perturb(_target(spec, classifier, defence), images, labels, [spec], [len(images)], scale)
 
 
-def _kind(spec: AttackSpec) -> tuple[str, str, Norm, int]:
-    return spec.directed_at, spec.attack, spec.norm, spec.steps
+def _kind(spec: AttackSpec) -> tuple[str, str, Norm, int, str]:
+    return spec.directed_at, spec.attack, spec.norm, spec.steps, spec.loss
 
 
 def _target(spec: AttackSpec, classifier: Classifier, defence: Classifier | None) -> Classifier:
@@ -80,17 +95,21 @@ def perturb(
     labels: Labels,
     kin: Sequence[AttackSpec],
     sizes: Sequence[int],
-    loss: Loss = cross_entropy,
+    scale: float | Tensor = 1.0,
 ) -> Images:
-    """Attack consecutive runs of images, each with the radius of its own spec; no wait for the device."""
+    """Attack consecutive runs of images, each with `scale` times the radius of its own spec; no wait for the device."""
     spec = kin[0]
-    eps = per_image([k.eps for k in kin], sizes, images)
+    loss = loss_of(spec.loss)
+    eps = scale * per_image([k.eps for k in kin], sizes, images)
     if spec.attack == "fgsm":
         return ascend(model, images, labels, images, eps, eps, steps=1, norm=spec.norm, loss=loss).detach()
-    alpha = per_image([k.alpha or 2.5 * k.eps / k.steps for k in kin], sizes, images)
-    start = images + eps * within_ball(images, spec.norm)
+    start = (images + eps * within_ball(images, spec.norm)).clamp(0, 1)
+    annealed = spec.attack == "annealed"
+    steps = [k.alpha or 2.5 * k.eps / k.steps for k in kin]
+    alpha = eps if annealed else scale * per_image(steps, sizes, images)
+    pace: Pace = annealing if annealed else steady
     return ascend(
-        model, images, labels, start.clamp(0, 1), eps, alpha, steps=spec.steps, norm=spec.norm, loss=loss
+        model, images, labels, start, eps, alpha, steps=spec.steps, norm=spec.norm, loss=loss, pace=pace
     ).detach()
 
 

@@ -51,6 +51,11 @@ class Plateau:
         self.best, self.waited, self.scale = state["best"], int(state["waited"]), state["scale"]
 
 
+def risen(epoch: int, share: float, epochs: int) -> float:
+    """What rises linearly to 1 over that share of the epochs, at `epoch`, the first being 0."""
+    return min(1.0, (epoch + 1) / (share * epochs + 1))
+
+
 class Optimisation:
     """RAdam on a module's trainable parameters, with its schedule and average.
 

@@ -22,6 +22,7 @@ from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
 from carso.training.loop import seeded
 from carso.training.mixture import Mixture
+from carso.training.optimise import risen
 from carso.training.recipe import PurifierTraining
 from carso.types import Images, Labels, Logits
 
@@ -66,7 +67,7 @@ class PurifierStage:
         self.labels = self._labels(train)
         self.held_out = validation.images.to(device)
         self.kept = self._kept(seed, pairs)
-        self.beta = torch.ones((), device=device)
+        self.beta, self.scale = torch.ones((), device=device), torch.ones((), device=device)
 
     @property
     def size(self) -> int:
@@ -97,9 +98,10 @@ class PurifierStage:
         return elbo.mean() + self.schedule.consistency * recalled
 
     def begin(self, epoch: int) -> None:
-        """Set beta, the weight of the KL term, which rises linearly over the warm-up."""
-        ramp = self.schedule.kl_warmup * self.schedule.epochs
-        self.beta.fill_(self.schedule.kl_weight * min(1.0, (epoch + 1) / (ramp + 1)))
+        """Set beta, the weight of the KL term, and the scale of the attacks' radii, which rise linearly."""
+        schedule = self.schedule
+        self.beta.fill_(schedule.kl_weight * risen(epoch, schedule.kl_warmup, schedule.epochs))
+        self.scale.fill_(risen(epoch, schedule.ramp, schedule.epochs))
 
     def validate(self) -> dict[str, float]:
         """Negative ELBO (nats) on the held-out clean images."""
@@ -128,8 +130,8 @@ class PurifierStage:
         if self.kept is None:
             with evaluating(self.classifier):
                 if steps:
-                    return self.mixture.part(part, self.classifier, clean, labels, self.stand_in)
-                return self.mixture.mix(self.classifier, clean, labels, self.stand_in)
+                    return self.mixture.part(part, self.classifier, clean, labels, self.stand_in, self.scale)
+                return self.mixture.mix(self.classifier, clean, labels, self.stand_in, self.scale)
         if steps:
             return clean if part == 0 else self.kept[part - 1, indices].to(clean.dtype)
         which = torch.arange(len(indices), device=self.device) * self.parts // len(indices)

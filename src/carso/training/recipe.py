@@ -27,14 +27,24 @@ class _Strict(BaseModel):
 
 
 class AttackSpec(_Strict):
-    """One attack of a training mixture."""
+    """One attack of a training mixture.
 
-    attack: Literal["fgsm", "pgd"]
+    "annealed" is PGD whose step shrinks from 2 eps to almost nothing (`carso.attacks.annealed`); `alpha` is PGD's own.
+    """
+
+    attack: Literal["fgsm", "pgd", "annealed"]
     eps: Annotated[float, Field(gt=0, le=10)]
     norm: Norm = "Linf"
     steps: Positive = 40
     alpha: Annotated[float, Field(gt=0)] | None = None
+    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"
     directed_at: Literal["classifier", "defence"] = "classifier"
+
+    @model_validator(mode="after")
+    def _coherent(self) -> AttackSpec:
+        if self.alpha is not None and self.attack != "pgd":
+            raise ValueError(f"alpha is the step of pgd; {self.attack} has none to choose")
+        return self
 
     @property
     def budget(self) -> Budget:
@@ -75,10 +85,12 @@ class ClassifierTraining(Schedule):
 
     `mixing`: "parts" splits each batch evenly over clean images and the attacks; "steps" takes one optimiser step for
     the clean batch and one for each attack on the whole of it, as the published code does.
+    `ramp`: share of the epochs over which the attacks' radii grow to what they are.
     """
 
     attacks: tuple[AttackSpec, ...] = ()
     mixing: Literal["parts", "steps"] = "parts"
+    ramp: Fraction = 0.0
 
 
 class PurifierSpec(_Strict):
@@ -95,6 +107,7 @@ class PurifierTraining(Schedule):
     `feed`: "fresh" attacks every batch anew, "cached" attacks the training images once (N is frozen, so that loses only
     the random starts), "pairs" reads ready-made (attacked, clean) images from the file `pairs`.
     `labels`: what the attacks attack, N's own prediction on the clean image or the "true" label.
+    `ramp`: share of the epochs over which the attacks' radii grow to what they are; needs attacks made anew.
     `consistency`: weight of the cross-entropy of N on a recalled sample, against the same labels.
     """
 
@@ -105,6 +118,7 @@ class PurifierTraining(Schedule):
     labels: Literal["predicted", "true"] = "predicted"
     kl_weight: Annotated[float, Field(ge=0)] = 1.0
     kl_warmup: Fraction = 0.0
+    ramp: Fraction = 0.0
     consistency: Annotated[float, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
@@ -113,6 +127,8 @@ class PurifierTraining(Schedule):
             raise ValueError("feed: pairs and the file `pairs` go together")
         if self.feed == "cached" and any(a.directed_at == "defence" for a in self.attacks):
             raise ValueError("attacks on the defence change as the purifier learns: use feed: fresh")
+        if self.feed != "fresh" and self.ramp:
+            raise ValueError("ramp needs attacks made anew: use feed: fresh")
         return self
 
 
