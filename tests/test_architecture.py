@@ -15,7 +15,7 @@ FORBIDDEN = {
     "method": {"training", "evaluation", "audit", "report", "demo", "cli"},
     "report": {"attacks", "training", "method", "demo", "cli"},
 }
-METHOD = {"representation", "purifier", "recall", "vote", "defence"}
+METHOD = {"representation", "purifier", "recall", "vote", "defence", "standin"}
 
 
 def imports(path: Path) -> set[str]:

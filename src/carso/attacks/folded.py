@@ -22,6 +22,7 @@ from carso.attacks.losses import Loss, cross_entropy
 from carso.errors import ModelError
 from carso.nn.backpropagation import Backpropagation
 from carso.nn.folded import Folded, fold
+from carso.nn.products import product_dtype
 from carso.types import Classifier, Images, Labels, Norm
 
 PIXELS_PER_CORE = 400_000
@@ -43,14 +44,6 @@ def folded_if(model: Classifier, images: Images, fast: bool | None) -> Folded | 
             "in eval mode and without hooks; leave fast=None for any other model"
         )
     return folded
-
-
-def product_dtype(device: torch.device) -> torch.dtype:
-    """Bfloat16 on a CPU with units for it (AMX, AVX512-BF16), else float32."""
-    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
-        return torch.float32
-    capabilities = torch.cpu.get_capabilities()
-    return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else torch.float32
 
 
 @torch.no_grad()

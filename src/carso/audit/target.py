@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from carso.attacks.eot import Candidates, Expectation, calls, fixed, mean_log_probability
-from carso.attacks.folded import product_dtype
 from carso.attacks.objective import is_random
 from carso.defence import CARSO
 from carso.errors import ModelError
 from carso.evaluation.columns import device_of, fingerprint
 from carso.nn import evaluating
+from carso.nn.products import product_dtype
+from carso.standin import stand_in
 from carso.types import Classifier, Images, Labels
 
 VOTES_SEEN = 20
@@ -91,7 +92,11 @@ def target_of(subject: Any, images: Images, name: str | None = None) -> Target:
 
 
 def _carso(defence: CARSO, images: Images, name: str) -> Target:
+    folded = stand_in(defence.classifier, defence.purifier, defence.representation.layers)
+
     def candidates(images: Tensor, samples: int) -> Tensor:
+        if folded is not None:
+            return folded(images, defence.latents(samples))
         return reduced(partial(defence.logits, samples=samples))(images)
 
     def surrogate(images: Tensor) -> Tensor:

@@ -23,9 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carso.nn.folded import Folded, Stage
-
-SMALL = 4096
-"""Weights with fewer entries are multiplied in float32: their products are not worth a conversion."""
+from carso.nn.products import SMALL
 
 Activate: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 """(h, slope, two buffers): overwrite h with phi(h), slope with phi'(h), and the buffers with anything."""

@@ -71,6 +71,18 @@ def fold(model: object) -> Folded | None:
     return None if stages is None else Folded(tuple(stages), nn.Sequential(*layers[end:]))
 
 
+def chain(module: nn.Sequential) -> list[Stage] | None:
+    """The stages of a chain of Linear, BatchNorm1d, Dropout and element-wise layers in eval mode, or None if it is not.
+
+    It must begin with a Linear and not end with a batch norm, which would have nothing to be folded into.
+    """
+    layers = [layer for layer in _layers(module) if not _identity(layer)]
+    if not layers or type(layers[0]) is not nn.Linear or not all(_plain(layer) for layer in layers):
+        return None
+    known = {type(layer) for layer in layers} <= CHAIN and type(layers[-1]) is not nn.BatchNorm1d
+    return _stages(layers) if known else None
+
+
 def _layers(module: object) -> Iterator[nn.Module]:
     """The layers in order, nested chains opened; a module of another kind is one layer."""
     if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and not _hooked(module):

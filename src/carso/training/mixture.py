@@ -34,6 +34,11 @@ class Mixture:
         """Clean images and each attack: how many parts a batch has."""
         return len(self.attacks) + 1
 
+    @property
+    def needs_defence(self) -> bool:
+        """Whether some attack is directed at the whole defence."""
+        return any(spec.directed_at == "defence" for spec in self.attacks)
+
     def mix(
         self,
         classifier: Classifier,

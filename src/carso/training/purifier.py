@@ -20,11 +20,12 @@ from carso.nn.modes import evaluating
 from carso.progress import track
 from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
+from carso.standin import stand_in
 from carso.training.loop import seeded
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import PurifierTraining
-from carso.types import Images, Labels, Logits
+from carso.types import Classifier, Images, Labels, Latents, Logits
 
 CHUNK = 5000
 
@@ -112,26 +113,36 @@ class PurifierStage:
                 losses.append(reconstruction_loss(reconstructions, clean) + kl_divergence(mean, log_variance))
         return {"validation_loss": torch.cat(losses).mean().item()}
 
-    def stand_in(self, images: Images) -> Logits:
+    def attackable(self) -> Classifier:
         """The defence as attacks in training see it: N's logits on one recalled sample per image, fresh latents."""
+        on_gpu = self.device.type == "cuda"
+        folded = None if on_gpu else stand_in(self.classifier, self.module, self.representation.layers)
+        if folded is None:
+            return self._plain
+        return lambda images: folded(images, self._latents(len(images)).unsqueeze(1)).squeeze(1)
+
+    def _plain(self, images: Images) -> Logits:
         _, representations = self.representation(images)
         with evaluating(self.module):
             return self._recalled(representations)
 
+    def _latents(self, n: int) -> Latents:
+        return torch.randn(n, self.module.latent, device=self.device)
+
     def _recalled(self, representations: Tensor) -> Logits:
         codes = self.module.compress(representations)
-        latents = torch.randn(len(codes), self.module.latent, device=codes.device)
         with evaluating(self.classifier):
-            logits: Tensor = self.classifier(self.module.decode(latents, codes))
+            logits: Tensor = self.classifier(self.module.decode(self._latents(len(codes)), codes))
         return logits
 
     def _versions(self, indices: Tensor, clean: Images, labels: Labels, part: int) -> Images:
         steps = self.schedule.mixing == "steps"
         if self.kept is None:
+            defence = self.attackable() if self.mixture.needs_defence else None
             with evaluating(self.classifier):
                 if steps:
-                    return self.mixture.part(part, self.classifier, clean, labels, self.stand_in, self.scale)
-                return self.mixture.mix(self.classifier, clean, labels, self.stand_in, self.scale)
+                    return self.mixture.part(part, self.classifier, clean, labels, defence, self.scale)
+                return self.mixture.mix(self.classifier, clean, labels, defence, self.scale)
         if steps:
             return clean if part == 0 else self.kept[part - 1, indices].to(clean.dtype)
         which = torch.arange(len(indices), device=self.device) * self.parts // len(indices)

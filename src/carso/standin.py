@@ -1,0 +1,149 @@
+"""The stand-in: a defence of plain layers as one chain of affine maps, which attacks can afford to differentiate.
+
+    r = [taps of N(x)],    c = R(r),    h_1 = W_c c + b + W_z z,    x_z = D_2..n(h_1),    l_z = N(x_z)
+
+    W_z, W_c    the columns of D's first weight that meet z and c: c's product serves all latents
+
+Standardisation and batch norm are folded into the weights, which get no gradient, and large matrix products run in
+bfloat16 where the processor has units for them. In float32 the logits are those of the defence to rounding. It is the
+attacker's tool and the trainer's; a verdict on an image is always the defence's own.
+
+Source: the chain is that of `carso.defence`; the folding that of `carso.nn.folded`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carso.nn.folded import Stage, chain, fold
+from carso.nn.modes import evaluating
+from carso.nn.products import Affine, product_dtype
+from carso.purifier import Purifier
+from carso.representation import OUTPUT
+from carso.types import CandidateLogits, Codes, Images
+
+Step = tuple[Affine, nn.Module | None]
+
+
+class StandIn:
+    """A classifier and its purifier, folded; the weights are those of the moment it is made.
+
+    Args:
+        classifier: steps of N up to its last affine map.
+        tail: what N applies to its last affine map.
+        taps: places in N, counted over the outputs of all its steps and then of its tail, that make r.
+        encoder: steps of R.
+        latents: W_z (hidden, latent).
+        codes: the first map of D, of c alone, and its non-linearity.
+        decoder: the other steps of D.
+    """
+
+    def __init__(
+        self,
+        classifier: list[Step],
+        tail: nn.Sequential,
+        taps: list[int],
+        encoder: list[Step],
+        latents: Tensor,
+        codes: Step,
+        decoder: list[Step],
+    ) -> None:
+        self.classifier, self.tail, self.taps = classifier, tail, taps
+        self.encoder, self.latents, self.first, self.decoder = encoder, latents, codes, decoder
+
+    def __call__(self, images: Images, latents: Tensor) -> CandidateLogits:
+        """Logits (B, K, classes) of candidates, differentiable in the images.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            latents: z, shared by the images (K, latent) or each image's own (B, K, latent).
+        """
+        affine, activation = self.first
+        hidden = affine(self.codes(images)).unsqueeze(1) + F.linear(latents, self.latents)
+        samples = hidden.shape[1]
+        rows = _run(self.decoder, _activated(activation, hidden.flatten(0, 1)))
+        return self._outputs(rows)[-1].view(len(images), samples, -1)
+
+    def codes(self, images: Images) -> Codes:
+        """c (B, code), differentiable in the images."""
+        outputs = self._outputs(images.flatten(1))
+        return _run(self.encoder, torch.cat([outputs[tap] for tap in self.taps], dim=1))
+
+    def _outputs(self, rows: Tensor) -> list[Tensor]:
+        outputs = []
+        for affine, activation in self.classifier:
+            rows = _activated(activation, affine(rows))
+            outputs.append(rows)
+        for layer in self.tail:
+            rows = layer(rows)
+            outputs.append(rows)
+        return outputs
+
+
+def stand_in(
+    classifier: nn.Module, purifier: Purifier, layers: Sequence[str], dtype: torch.dtype | None = None
+) -> StandIn | None:
+    """The stand-in of a defence, or None where its classifier is no chain of known layers or a layer is folded away.
+
+    Args:
+        classifier: N; taken in eval mode.
+        purifier: likewise.
+        layers: whose activations make r, in order.
+        dtype: of the large products; by default bfloat16 where the processor has units for it.
+    """
+    with torch.no_grad(), evaluating(classifier), evaluating(purifier):
+        folded = fold(classifier)
+        encoder, decoder = chain(purifier.representation_encoder), chain(purifier.decoder)
+        if folded is None or encoder is None or decoder is None:
+            return None
+        taps = _taps(classifier, folded.stages, folded.tail, layers)
+        if taps is None:
+            return None
+        dtype = product_dtype(folded.stages[0].weight.device) if dtype is None else dtype
+        first, *rest = decoder
+        split = purifier.latent
+        return StandIn(
+            _steps(folded.stages, dtype),
+            folded.tail,
+            taps,
+            _steps(encoder, dtype),
+            first.weight[:, :split].clone(),
+            (Affine(first.weight[:, split:].contiguous(), first.bias.clone(), dtype), first.activation),
+            _steps(rest, dtype),
+        )
+
+
+def _taps(
+    classifier: nn.Module, stages: Sequence[Stage], tail: nn.Sequential, layers: Sequence[str]
+) -> list[int] | None:
+    """Where each layer's output appears among those of the folded chain; None if one does not."""
+    named = dict(classifier.named_modules())
+    linears = [m for m in named.values() if isinstance(m, nn.Linear)]
+    shown = [*((s.activation or linear) for s, linear in zip(stages, linears, strict=False)), *tail]
+    places = [
+        len(shown) - 1 if layer == OUTPUT and layer not in named else _index(shown, named.get(layer))
+        for layer in layers
+    ]
+    return None if None in places or len(linears) != len(stages) else [p for p in places if p is not None]
+
+
+def _index(modules: Sequence[nn.Module], module: nn.Module | None) -> int | None:
+    return next((i for i, each in enumerate(modules) if each is module), None)
+
+
+def _steps(stages: Sequence[Stage], dtype: torch.dtype) -> list[Step]:
+    return [(Affine(stage.weight.clone(), stage.bias.clone(), dtype), stage.activation) for stage in stages]
+
+
+def _run(steps: Sequence[Step], rows: Tensor) -> Tensor:
+    for affine, activation in steps:
+        rows = _activated(activation, affine(rows))
+    return rows
+
+
+def _activated(activation: nn.Module | None, rows: Tensor) -> Tensor:
+    return rows if activation is None else activation(rows)
