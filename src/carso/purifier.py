@@ -111,17 +111,21 @@ class Purifier(nn.Module):
     def compress(self, representations: Representations) -> Codes:
         """R: representations (B, neurons) to codes (B, code) in (0, 1)."""
         codes: Tensor = self.representation_encoder(representations)
-        return codes
+        return codes.to(representations.dtype)
 
     def encode(self, images: Images, codes: Codes) -> tuple[Moments, Moments]:
         """Mean and log-variance, each (B, latent), of q(z | x, c) for images (B, C, H, W), clean or attacked."""
         hidden = self.encoder(torch.cat([self.image_encoder(images.flatten(1)), codes], dim=1))
-        return self.mean(hidden), self.log_variance(hidden)
+        return self.mean(hidden).to(codes.dtype), self.log_variance(hidden).to(codes.dtype)
 
     def decode(self, latents: Moments, codes: Codes) -> Images:
         """D: one latent (B, latent) per code (B, code) to images (B, C, H, W) in (0, 1)."""
-        pixels: Tensor = self.decoder(torch.cat([latents, codes], dim=1))
-        return pixels.view(-1, *self.shape)
+        *hidden, sigmoid = self.decoder
+        pixels = torch.cat([latents, codes], dim=1)
+        for layer in hidden:
+            pixels = layer(pixels)
+        images: Tensor = sigmoid(pixels.to(latents.dtype))
+        return images.view(-1, *self.shape)
 
     def forward(
         self, images: Images, representations: Representations, generator: torch.Generator | None = None

@@ -119,6 +119,19 @@ def test_the_frozen_classifier_stays_frozen() -> None:
         assert torch.equal(value, before[name])
 
 
+def test_low_precision_descends_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    slopes = []
+    for dtype in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr("carso.nn.products.product_dtype", lambda device, dtype=dtype: dtype)
+        stage = purifier_stage(feed="fresh", consistency=1.0, attacks=())
+        with seeded(0, "loss"):
+            stage.loss(torch.arange(64), 0).backward()
+        slopes.append(torch.cat([p.grad.flatten() for p in stage.module.parameters()]))
+    exact, rounded = slopes
+    assert torch.cosine_similarity(exact, rounded, 0) > 0.99
+    assert not torch.equal(exact, rounded)
+
+
 def test_pairs_stand_in_for_attacks() -> None:
     data = digits()
     attacked = (data.images + 0.1).clamp(0, 1)

@@ -25,6 +25,11 @@ def product_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else torch.float32
 
 
+def low_precision(device: torch.device) -> torch.autocast:
+    """A context in which matrix products run in `product_dtype`; weights and their gradients stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=product_dtype(device) is torch.bfloat16)
+
+
 class Affine:
     """W a + b of rows a (B, inputs), differentiable in them only.
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from carso.data import Dataset
 from carso.nn.modes import evaluating
+from carso.nn.products import low_precision
 from carso.progress import track
 from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
@@ -91,12 +92,14 @@ class PurifierStage:
         seen = self._versions(indices, clean, labels, part)
         with torch.no_grad():
             _, representations = self.representation(seen)
-        reconstructions, mean, log_variance = self.module(seen, representations)
+        with low_precision(self.device):
+            reconstructions, mean, log_variance = self.module(seen, representations)
         elbo = reconstruction_loss(reconstructions, clean) + self.beta * kl_divergence(mean, log_variance)
         if not self.schedule.consistency:
             return elbo.mean()
-        recalled = F.cross_entropy(self._recalled(representations), labels)
-        return elbo.mean() + self.schedule.consistency * recalled
+        with low_precision(self.device):
+            logits = self._recalled(representations)
+        return elbo.mean() + self.schedule.consistency * F.cross_entropy(logits.float(), labels)
 
     def begin(self, epoch: int) -> None:
         """Set beta, the weight of the KL term, and the scale of the attacks' radii, which rise linearly."""
