@@ -190,6 +190,24 @@ def report(
     _say(f"report: {write_report(runs[0]) if len(runs) == 1 else compare(runs)}")
 
 
+@app.command()
+def export(
+    defence: Defence = "mnist",
+    out: Annotated[Path | None, typer.Option(help="The ONNX file. [default: out/NAME.onnx]")] = None,
+    data: Data = "mnist",
+    seed: Annotated[int, typer.Option(min=0, help="Of the latents inside the file.")] = 0,
+    classifier: Annotated[bool, typer.Option("--classifier", help="Only the classifier, images to logits.")] = False,
+) -> None:
+    """Write a defence as one ONNX file (images to votes), proven against torch on 32 images."""
+    from carso.data import load as load_data
+    from carso.export import export
+
+    path = out or Path("out") / f"{Path(defence).name}.onnx"
+    trial = load_data(data, "test").images[:32]
+    export(_load(defence), path, trial, seed=seed, name=defence, classifier_only=classifier)
+    _say(f"exported: {path}, which answers as the defence does on {len(trial)} images")
+
+
 def _experiment(recipe: str, out: Path | None, seed: int | None, device: str) -> Experiment:
     from carso.experiment import Experiment
     from carso.training.device import choose_device

@@ -38,7 +38,7 @@ def recall(purifier: Purifier, latents: Latents, codes: Codes) -> Candidates:
     from_codes = F.linear(codes, first.weight[:, purifier.latent :], first.bias)
     hidden = (from_codes.unsqueeze(1) + from_latents).flatten(0, 1)
     pixels: Tensor = purifier.decoder[1:](hidden)
-    return pixels.view(len(codes), len(latents), *purifier.shape)
+    return pixels.view(-1, len(latents), *purifier.shape)
 
 
 def classify(classifier: Classifier, candidates: Candidates) -> Tensor:
