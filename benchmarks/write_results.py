@@ -3,10 +3,12 @@
 python benchmarks/write_results.py
 """
 
+import json
 from pathlib import Path
 
 from carso.audit import read_audit
 from carso.evaluation.results import Rate, read_results
+from carso.report import wording
 from carso.report.table import markdown
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +46,25 @@ def audited(folder: Path) -> str:
     return "\n".join([*lines, ""])
 
 
+def seeded(folder: Path) -> str:
+    """Means and spreads over the seeds of one recipe."""
+    found = json.loads((folder / "seeds.json").read_text(encoding="utf-8"))
+    columns = [name for name in ("undefended", "adversarially_trained", "carso") if name in found["rows"][0]]
+    lines = [
+        f"## {folder.name}",
+        "",
+        f"Recipe `{found['recipe']}` trained from nothing with seeds {', '.join(map(str, found['seeds']))}; thesis "
+        f"protocol, n = {found['n']:,}; mean of the accuracies (%) ± their sample standard deviation.",
+        "",
+        "| attack | " + " | ".join(wording.heading(column) for column in columns) + " |",
+        "| --- |" + " ---: |" * len(columns),
+    ]
+    for row in found["rows"]:
+        cells = (f"{row[column]['mean']:.2f} ± {row[column]['sd']:.2f}" for column in columns)
+        lines.append(f"| {row['title']} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
 def rate(found: Rate) -> str:
     low, high = found.ci95
     return f"{found.accuracy:.1f} [{low:.1f}, {high:.1f}]"
@@ -53,6 +74,7 @@ def main() -> None:
     runs = sorted(path.parent for path in (ROOT / "benchmarks" / "results").glob("*/results.json"))
     parts = [f"## {run.name}\n\n{markdown(read_results(run))}" for run in runs]
     parts += [audited(folder) for folder in sorted((ROOT / "benchmarks" / "results").glob("*-audit"))]
+    parts += [seeded(path.parent) for path in sorted((ROOT / "benchmarks" / "results").glob("*/seeds.json"))]
     (ROOT / "docs" / "results.md").write_text(HEAD + "\n".join(parts), encoding="utf-8")
 
 
