@@ -208,6 +208,21 @@ def export(
     _say(f"exported: {path}, which answers as the defence does on {len(trial)} images")
 
 
+@app.command()
+def bench(
+    defence: Defence = "mnist",
+    images: Annotated[int, typer.Option(min=10, help="How many images are attacked.")] = 1000,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each contestant runs.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
+) -> None:
+    """Time attacks, votes and training beside the peers' and the machine's limit, in one run."""
+    from carso.bench.bench import bench
+
+    bench(_load(defence), out, images=images, rounds=rounds)
+    if out is not None:
+        _say(f"figures: {out}")
+
+
 def _experiment(recipe: str, out: Path | None, seed: int | None, device: str) -> Experiment:
     from carso.experiment import Experiment
     from carso.training.device import choose_device

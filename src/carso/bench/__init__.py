@@ -1,0 +1,1 @@
+"""Speed, measured side by side: ours, the published loop, the peers, and the limit of the machine."""
