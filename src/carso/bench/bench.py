@@ -109,15 +109,8 @@ def _print(found: Report) -> None:
             spread = "1" if times is None else f"{times['median']:.2f} [{times['least']:.2f}, {times['largest']:.2f}]"
             figure = f"{entry['check']['figures'][name]:.1f}" if "check" in entry else ""
             limits = ", ".join(f"{dtype} {share:.2f}" for dtype, share in entry.get("limits", {}).items())
-            ours = times is None
-            table.add_row(
-                entry["work"] if i == 0 else "",
-                name,
-                f"{seconds['median']:.3f}",
-                spread,
-                figure,
-                limits if ours else "",
-            )
+            work, share = entry["work"] if i == 0 else "", limits if times is None else ""
+            table.add_row(work, name, f"{seconds['median']:.3f}", spread, figure, share)
     Console().print(table)
     for peer, which in found["peers"].items():
         if which.startswith("not installed"):

@@ -205,6 +205,6 @@ def _success(classifier: nn.Module, labels: Labels) -> Callable[[object], float]
     def rate(adversarial: object) -> float:
         assert isinstance(adversarial, Tensor)
         with torch.no_grad():
-            return 100 * (classifier(adversarial).argmax(1) != labels).float().mean().item()
+            return 100 * float((classifier(adversarial).argmax(1) != labels).float().mean())
 
     return rate

@@ -1,0 +1,32 @@
+import time
+
+import pytest
+import torch
+
+from carso.bench.machine import bandwidth, product_rate, product_seconds
+from carso.bench.race import Spread, race, ratio
+
+
+def test_contestants_run_in_turns_after_a_round_that_does_not_count() -> None:
+    order: list[str] = []
+    seconds = race("letters", {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3)
+    assert order == ["a", "b"] * 4
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3}
+
+
+def test_seconds_are_those_of_the_work() -> None:
+    (slept,) = race("sleep", {"sleeper": lambda: time.sleep(0.02)}, rounds=1)["sleeper"]
+    assert slept >= 0.02
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    seconds = {"a": [1.0, 2.0, 4.0], "b": [2.0, 8.0, 4.0]}
+    assert ratio(seconds, "b", "a") == Spread(2.0, 1.0, 4.0)
+
+
+def test_the_machine_has_limits() -> None:
+    assert product_rate(torch.float32, size=64, budget=0.0) > 0
+    assert bandwidth(megabytes=1, budget=0.0) > 0
+    few, many = (product_seconds([(64, 64, 64)] * n, torch.float32, budget=0.0) for n in (1, 50))
+    assert many > few
+    assert product_seconds([], torch.float32) == pytest.approx(0)
