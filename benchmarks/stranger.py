@@ -109,7 +109,6 @@ def main(path: Path, out: Path, images: int, epochs: int) -> None:
                     "mixing": "parts",
                     "feed": "pairs",
                     "pairs": str(out / "pairs.npz"),
-                    "consistency": 20.0,
                 },
             }
         ),

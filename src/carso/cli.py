@@ -209,6 +209,20 @@ def export(
 
 
 @app.command()
+def demo(
+    defence: Defence = "mnist",
+    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback let others in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
+    data: Data = "mnist",
+    show: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+) -> None:
+    """Draw or pick an image, attack it, and watch the defence recall and vote, in the browser."""
+    from carso.demo.command import run
+
+    run(defence, data, host, port, show)
+
+
+@app.command()
 def bench(
     defence: Defence = "mnist",
     images: Annotated[int, typer.Option(min=10, help="How many images are attacked.")] = 1000,

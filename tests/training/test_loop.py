@@ -138,7 +138,7 @@ def test_pairs_stand_in_for_attacks() -> None:
     schedule = PurifierTraining(epochs=2, batch=16, rate=0.01, feed="pairs", pairs="x.npz")
     representation = Representation(MLP((1, 4, 4), (8,), 3).eval())
     stage = PurifierStage("p", representation, Purifier((1, 4, 4), 11, 2), schedule, data, data, 0, CPU, attacked)
-    versions = stage._versions(torch.arange(4), data.images[:4], data.required_labels[:4], 1)
+    versions, _ = stage._seen(torch.arange(4), data.images[:4], data.required_labels[:4], 1)
     torch.testing.assert_close(versions, attacked[:4])
     assert len(fit(stage, 0, "f")) == 2
 
@@ -154,3 +154,16 @@ def test_seeding_leaves_no_trace() -> None:
     with seeded(5, "x"):
         torch.rand(2)
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("mixing", ["parts", "steps"])
+def test_kept_representations_are_those_of_what_is_seen(mixing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    indices, seen = torch.randperm(96)[:32], []
+    for most in (2**30, 0):
+        monkeypatch.setattr("carso.training.purifier.REPRESENTATIONS_KEPT", most)
+        stage = purifier_stage(mixing=mixing)
+        assert (stage.represented is None) == (most == 0)
+        seen.append([stage._seen(indices, stage.images[indices], stage.labels[indices], part) for part in range(3)])
+    for (images, kept), (same, fresh) in zip(*seen, strict=True):
+        assert torch.equal(images, same)
+        torch.testing.assert_close(kept, fresh, atol=1e-5, rtol=1e-5)

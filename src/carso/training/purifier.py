@@ -26,9 +26,12 @@ from carso.training.loop import seeded
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import PurifierTraining
-from carso.types import Classifier, Images, Labels, Latents, Logits
+from carso.types import Classifier, Images, Labels, Latents, Logits, Representations
 
 CHUNK = 5000
+
+REPRESENTATIONS_KEPT = 2**30
+"""Bytes of representations kept rather than computed anew in every epoch, at most."""
 
 
 class PurifierStage:
@@ -69,6 +72,7 @@ class PurifierStage:
         self.labels = self._labels(train)
         self.held_out = validation.images.to(device)
         self.kept = self._kept(seed, pairs)
+        self.represented = self._represented()
         self.beta, self.scale = torch.ones((), device=device), torch.ones((), device=device)
 
     @property
@@ -89,9 +93,7 @@ class PurifierStage:
     def loss(self, indices: Tensor, part: int) -> Tensor:
         """Negative ELBO of the batch, clean and attacked, with the consistency term if the recipe has one."""
         clean, labels = self.images[indices], self.labels[indices]
-        seen = self._versions(indices, clean, labels, part)
-        with torch.no_grad():
-            _, representations = self.representation(seen)
+        seen, representations = self._seen(indices, clean, labels, part)
         with low_precision(self.device):
             reconstructions, mean, log_variance = self.module(seen, representations)
         elbo = reconstruction_loss(reconstructions, clean) + self.beta * kl_divergence(mean, log_variance)
@@ -138,19 +140,47 @@ class PurifierStage:
             logits: Tensor = self.classifier(self.module.decode(self._latents(len(codes)), codes))
         return logits
 
-    def _versions(self, indices: Tensor, clean: Images, labels: Labels, part: int) -> Images:
-        steps = self.schedule.mixing == "steps"
+    def _seen(self, indices: Tensor, clean: Images, labels: Labels, part: int) -> tuple[Images, Representations]:
+        """The batch's versions of its images, and what N makes of them."""
         if self.kept is None:
-            defence = self.attackable() if self.mixture.needs_defence else None
-            with evaluating(self.classifier):
-                if steps:
-                    return self.mixture.part(part, self.classifier, clean, labels, defence, self.scale)
-                return self.mixture.mix(self.classifier, clean, labels, defence, self.scale)
-        if steps:
-            return clean if part == 0 else self.kept[part - 1, indices].to(clean.dtype)
+            return self._with_representations(self._attacked(clean, labels, part))
         which = torch.arange(len(indices), device=self.device) * self.parts // len(indices)
+        which = torch.full_like(which, part) if self.schedule.mixing == "steps" else which
+        seen = self._version(which, indices)
+        return (
+            self._with_representations(seen) if self.represented is None else (seen, self.represented[which, indices])
+        )
+
+    def _attacked(self, clean: Images, labels: Labels, part: int) -> Images:
+        defence = self.attackable() if self.mixture.needs_defence else None
+        with evaluating(self.classifier):
+            if self.schedule.mixing == "steps":
+                return self.mixture.part(part, self.classifier, clean, labels, defence, self.scale)
+            return self.mixture.mix(self.classifier, clean, labels, defence, self.scale)
+
+    def _version(self, which: Tensor, indices: Tensor) -> Images:
+        """Image i as it is where `which` is 0, else attacked by kept attack `which` - 1."""
+        assert self.kept is not None
+        clean = self.images[indices]
         attacked = self.kept[(which - 1).clamp(min=0), indices].to(clean.dtype)
         return torch.where((which == 0).view(-1, 1, 1, 1), clean, attacked)
+
+    def _with_representations(self, seen: Images) -> tuple[Images, Representations]:
+        with torch.no_grad():
+            return seen, self.representation(seen)[1]
+
+    def _represented(self) -> Tensor | None:
+        """r of every version of every image (parts, images, neurons), if N sees the same ones in every epoch."""
+        needed = 4 * self.parts * self.size * self.module.neurons
+        if self.kept is None or needed > REPRESENTATIONS_KEPT:
+            return None
+        represented = torch.empty(self.parts, self.size, self.module.neurons, device=self.device)
+        everything = torch.arange(self.size, device=self.device)
+        chunks = [(part, rows) for part in range(self.parts) for rows in everything.split(CHUNK)]
+        for part, rows in track(chunks, f"{self.name}, representations of the training images"):
+            seen = self._version(torch.full_like(rows, part), rows)
+            represented[part, rows] = self._with_representations(seen)[1]
+        return represented
 
     def _labels(self, train: Dataset) -> Labels:
         if self.schedule.labels == "true":

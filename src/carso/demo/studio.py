@@ -1,0 +1,157 @@
+"""What the demo can do with one image: attack it, ask every model, follow a vote, walk through the latents.
+
+    vote        counts_t = counts_{t-1} + sum of onehot(argmax N(D(z_k, c))) over round t, until it is settled
+    walk        D(z, c) with z = (a, b, 0, ..., 0): what the code keeps when two latents move
+
+Everything here is plain Python and tensors; `carso.demo.server` speaks HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from carso import attacks
+from carso.attacks import Attack
+from carso.data import Dataset
+from carso.defence import CARSO
+from carso.errors import DataError
+from carso.nn import evaluating
+from carso.recall import classify, recall, rounds
+from carso.types import Budget, Classifier, Images, Labels, Norm
+from carso.vote import count, settled
+
+Aim = Literal["classifier", "defence"]
+
+ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "none": ("No attack", {}),
+    "noise": ("Random noise", {}),
+    "fgsm": ("FGSM, one step", {}),
+    "pgd": ("PGD, 40 steps", {"steps": 40}),
+    "annealed": ("Annealed PGD, 40 steps", {"steps": 40}),
+}
+"""Key -> its title and the options of the attack of that name."""
+
+SHOWN = 24
+"""Candidates of each round that are shown."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One model's answer: its class and the share of each class in [0, 1]."""
+
+    model: str
+    label: int
+    shares: list[float]
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """The vote after a round: counts of all classes, candidates so far, whether it is decided, and some candidates."""
+
+    counts: list[int]
+    samples: int
+    decided: bool
+    candidates: Images
+
+
+class Studio:
+    """A defence and what stands beside it.
+
+    Args:
+        defence: in its own device; `defence.samples` bounds the vote.
+        undefended: a classifier without defence, if there is one.
+        dataset: labelled images of the same shape, to pick from.
+    """
+
+    def __init__(self, defence: CARSO, undefended: nn.Module | None = None, dataset: Dataset | None = None) -> None:
+        self.defence, self.undefended, self.dataset = defence, undefended, dataset
+        self.shape = defence.purifier.shape
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        if self.dataset is not None and self.dataset.classes:
+            return list(self.dataset.classes)
+        return [str(k) for k in range(self.defence.classes)]
+
+    def pick(self, index: int) -> tuple[Images, int]:
+        """Image (1, C, H, W) and class `index` of the data set, counted round and round.
+
+        Raises:
+            DataError: if there is no data set.
+        """
+        if self.dataset is None:
+            raise DataError("this demo has no images to pick from; draw or upload one")
+        at = index % len(self.dataset)
+        return self.dataset.images[at : at + 1], int(self.dataset.required_labels[at])
+
+    def attack(self, image: Images, name: str, norm: Norm, eps: float, aim: Aim, seed: int = 0) -> Images:
+        """The image (1, C, H, W) under attack; its label is what the bare classifier says of it.
+
+        Raises:
+            DataError: if there is no such attack.
+            ValueError: if the budget is not positive.
+        """
+        if name not in ATTACKS:
+            raise DataError(f"no attack {name!r}; there are {', '.join(ATTACKS)}")
+        if name == "none":
+            return image
+        function: Attack = attacks.annealed if name == "annealed" else attacks.ATTACKS[name]
+        target: Classifier = self.defence.surrogate if aim == "defence" else self.defence.classifier
+        generator, options = torch.Generator().manual_seed(seed), ATTACKS[name][1]
+        with torch.random.fork_rng(devices=[]), evaluating(self.defence):
+            torch.manual_seed(seed)
+            return function(target, image, self._label(image), Budget(norm, eps), generator=generator, **options)
+
+    def answers(self, image: Images) -> list[Answer]:
+        """What the plain classifiers say of an image (1, C, H, W)."""
+        models: Mapping[str, nn.Module | None] = {
+            "undefended": self.undefended,
+            "adversarially_trained": self.defence.classifier,
+        }
+        found = []
+        for name, model in models.items():
+            if model is not None:
+                with torch.no_grad(), evaluating(model):
+                    shares = model(image).softmax(1)[0]
+                found.append(Answer(name, int(shares.argmax()), shares.tolist()))
+        return found
+
+    def vote(self, image: Images, seed: int = 0) -> Iterator[Ballot]:
+        """CARSO's vote on an image (1, C, H, W), round by round, the first in parts of five, until it is decided."""
+        defence, total = self.defence, self.defence.samples
+        latents = defence.latents(generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            codes = defence.codes(image)
+        counts = torch.zeros(1, defence.classes, dtype=torch.long)
+        looks = {end for _, end in rounds(total, "confident")}
+        for start, end in pairwise([0, *sorted(looks | set(range(5, min(looks), 5)))]):
+            candidates = self._decode(latents[start:end], codes)
+            with torch.no_grad(), evaluating(defence.classifier):
+                counts = counts + count(classify(defence.classifier, candidates)).cpu()
+            decided = end in looks and bool(settled(counts, end, total, "confident", defence.error))
+            yield Ballot(counts[0].tolist(), end, decided, candidates[0, :SHOWN].cpu())
+            if decided:
+                return
+
+    def walk(self, image: Images, first: float, second: float) -> Images:
+        """The recalled image (1, C, H, W) at z = (first, second, 0, ..., 0)."""
+        latents = torch.zeros(1, self.defence.purifier.latent)
+        latents[0, : min(2, latents.shape[1])] = torch.tensor([first, second])[: latents.shape[1]]
+        with torch.no_grad():
+            return self._decode(latents, self.defence.codes(image))[:, 0]
+
+    def _decode(self, latents: Tensor, codes: Tensor) -> Tensor:
+        with torch.no_grad(), evaluating(self.defence.purifier):
+            return recall(self.defence.purifier, latents, codes)
+
+    def _label(self, image: Images) -> Labels:
+        with torch.no_grad(), evaluating(self.defence.classifier):
+            logits: Tensor = self.defence.classifier(image)
+        return logits.argmax(1)

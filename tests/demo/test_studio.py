@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from carso.defence import CARSO
+from carso.demo.studio import ATTACKS, Studio
+from carso.errors import DataError
+from carso.nn import MLP
+from carso.purifier import Purifier
+
+
+@pytest.mark.parametrize("aim", ["classifier", "defence"])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks_stay_within_their_ball_and_repeat(studio: Studio, name: str, norm: str, aim: str) -> None:
+    image, _ = studio.pick(3)
+    eps = 0.2 if norm == "Linf" else 1.5
+    first, again = (studio.attack(image, name, norm, eps, aim, seed=4) for _ in range(2))
+    moved = (first - image).flatten()
+    assert (moved.abs().max() if norm == "Linf" else moved.norm()) <= eps + 1e-6
+    assert torch.equal(first, again)
+    assert (name == "none") == torch.equal(first, image)
+
+
+def test_an_unknown_attack_is_named(studio: Studio) -> None:
+    with pytest.raises(DataError, match="no attack 'magic'"):
+        studio.attack(studio.pick(0)[0], "magic", "Linf", 0.1, "classifier")
+
+
+def test_the_vote_ends_as_the_defence_votes(studio: Studio) -> None:
+    image, _ = studio.pick(1)
+    ballots = list(studio.vote(image, seed=7))
+    tally = studio.defence.poll(image, stop="confident", generator=torch.Generator().manual_seed(7))
+    assert [ballot.decided for ballot in ballots] == [False] * (len(ballots) - 1) + [True]
+    assert ballots[-1].counts == tally.counts[0].tolist()
+    assert ballots[-1].samples == tally.samples.item()
+    assert all(sum(ballot.counts) == ballot.samples for ballot in ballots)
+
+
+def test_the_walk_is_the_decoder_at_two_latents(studio: Studio) -> None:
+    image, _ = studio.pick(2)
+    latents = torch.tensor([[1.5, -0.5, 0, 0]])
+    expected = studio.defence.recall(image, latents=latents)[:, 0]
+    torch.testing.assert_close(studio.walk(image, 1.5, -0.5), expected)
+
+
+def test_answers_are_those_of_the_classifiers(studio: Studio) -> None:
+    image, _ = studio.pick(5)
+    undefended, trained = studio.answers(image)
+    assert trained.label == studio.defence.classifier(image).argmax().item()
+    assert sum(undefended.shares) == pytest.approx(1, abs=1e-5)
+
+
+def test_other_shapes_need_neither_data_nor_an_undefended_model() -> None:
+    colour = Studio(CARSO(MLP((3, 8, 8), (6,), 4, mean=(0.5,) * 3, std=(0.2,) * 3).eval(), Purifier((3, 8, 8), 10, 1)))
+    image = torch.rand(1, 3, 8, 8)
+    assert colour.walk(image, 1.0, 1.0).shape == image.shape
+    assert [answer.model for answer in colour.answers(image)] == ["adversarially_trained"]
+    assert colour.classes == ["0", "1", "2", "3"]
+    with pytest.raises(DataError, match="draw or upload"):
+        colour.pick(0)
