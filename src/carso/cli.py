@@ -205,7 +205,7 @@ def export(
     path = out or Path("out") / f"{Path(defence).name}.onnx"
     trial = load_data(data, "test").images[:32]
     export(_load(defence), path, trial, seed=seed, name=defence, classifier_only=classifier)
-    _say(f"exported: {path}, which answers as the defence does on {len(trial)} images")
+    typer.echo(f"{path}: answers as the defence does on {len(trial)} images")
 
 
 @app.command()
