@@ -17,7 +17,7 @@ from torch import Tensor
 import carso
 from carso import attacks, data
 from carso.defence import CARSO
-from carso.standin import stand_in
+from carso.standin import stand_in_of
 from carso.types import Budget, Classifier
 
 LOG = Path(__file__).parent / "results" / "trials" / "trials.json"
@@ -31,7 +31,7 @@ BATTERY = {
 
 
 def attackable(defence: CARSO) -> Classifier:
-    folded = stand_in(defence.classifier, defence.purifier, defence.representation.layers)
+    folded = stand_in_of(defence)
     if folded is None:
         return defence.surrogate
     return lambda images: folded(images, torch.randn(len(images), 1, defence.purifier.latent)).squeeze(1)

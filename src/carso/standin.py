@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from carso.defence import CARSO
 from carso.nn.folded import Stage, chain, fold
 from carso.nn.modes import evaluating
 from carso.nn.products import Affine, product_dtype
@@ -82,6 +83,13 @@ class StandIn:
             rows = layer(rows)
             outputs.append(rows)
         return outputs
+
+
+def stand_in_of(defence: CARSO) -> StandIn | None:
+    """The stand-in of a whole defence; None where it has none, or lives on a GPU, which needs none."""
+    if next(defence.purifier.parameters()).is_cuda:
+        return None
+    return stand_in(defence.classifier, defence.purifier, defence.representation.layers)
 
 
 def stand_in(

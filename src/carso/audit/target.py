@@ -26,7 +26,7 @@ from carso.errors import ModelError
 from carso.evaluation.columns import device_of, fingerprint
 from carso.nn import evaluating
 from carso.nn.products import product_dtype
-from carso.standin import stand_in
+from carso.standin import stand_in_of
 from carso.types import Classifier, Images, Labels
 
 VOTES_SEEN = 20
@@ -92,7 +92,7 @@ def target_of(subject: Any, images: Images, name: str | None = None) -> Target:
 
 
 def _carso(defence: CARSO, images: Images, name: str) -> Target:
-    folded = stand_in(defence.classifier, defence.purifier, defence.representation.layers)
+    folded = stand_in_of(defence)
 
     def candidates(images: Tensor, samples: int) -> Tensor:
         if folded is not None:

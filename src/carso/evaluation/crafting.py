@@ -13,9 +13,12 @@ from torch import Tensor
 
 from carso.attacks import ATTACKS
 from carso.attacks.deepfool import minimal_perturbation, perturb
+from carso.attacks.eot import mean_log_probability
+from carso.defence import CARSO
 from carso.evaluation.columns import Answering, Defence
 from carso.evaluation.protocol import Row
 from carso.evaluation.streams import stream
+from carso.standin import stand_in_of
 from carso.types import Budget, Classifier, Images, Labels
 
 
@@ -51,7 +54,11 @@ class Crafting:
     def _surface(self, row: Row, model: Answering, start: int) -> Classifier:
         if not isinstance(model, Defence):
             return model
-        return partial(model.surrogate, samples=row.eot, generator=stream(self.seed, row.key, "latents", start))
+        generator = stream(self.seed, row.key, "latents", start)
+        folded = stand_in_of(model) if isinstance(model, CARSO) else None
+        if folded is None or not isinstance(model, CARSO):
+            return partial(model.surrogate, samples=row.eot, generator=generator)
+        return lambda images: mean_log_probability(folded(images, model.latents(row.eot, generator)))
 
     def _search(self, row: Row, budget: Budget, model: Answering, images: Images, labels: Labels, start: int) -> Tensor:
         key = (model, budget.norm, str(row.options), start, len(images))

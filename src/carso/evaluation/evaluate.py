@@ -38,7 +38,7 @@ from carso.evaluation.columns import (
 )
 from carso.evaluation.crafting import Crafting
 from carso.evaluation.environment import environment
-from carso.evaluation.protocol import SWEEP, TABLE, Row, curve
+from carso.evaluation.protocol import END_TO_END, SWEEP, TABLE, Row, curve
 from carso.evaluation.records import FILE, Gallery, Records, RowRecord, Sweep, read_records
 from carso.evaluation.results import write_results
 from carso.evaluation.streams import stream
@@ -57,6 +57,7 @@ class Settings:
         stop: when the vote may stop early; None for the defence's own.
         curve_images: images behind each point of the accuracy-against-eps curves; 0 for no curves.
         sweep_images: images behind the accuracy-against-K sweeps, each of which takes all K votes; 0 for no sweeps.
+        defence_images: images at most behind a row directed at the defence, whose attacks cost most.
         chunk: images attacked at a time, which bounds the memory.
     """
 
@@ -66,10 +67,18 @@ class Settings:
     stop: Stop | None = None
     curve_images: int = 1000
     sweep_images: int = 200
+    defence_images: int = 1000
     chunk: int = 1000
 
     def __post_init__(self) -> None:
-        for name, least in {"n": 1, "samples": 1, "curve_images": 0, "sweep_images": 0, "chunk": 1}.items():
+        for name, least in {
+            "n": 1,
+            "samples": 1,
+            "curve_images": 0,
+            "sweep_images": 0,
+            "defence_images": 1,
+            "chunk": 1,
+        }.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, not {value}")
@@ -78,7 +87,7 @@ class Settings:
 def evaluate(
     columns: Columns,
     dataset: Dataset,
-    rows: Sequence[Row] = TABLE,
+    rows: Sequence[Row] = TABLE + END_TO_END,
     settings: Settings | None = None,
     *,
     recipe: str = "",
@@ -110,7 +119,8 @@ def evaluate(
     settings = settings or Settings()
     run = _Run(columns, dataset, settings, directory)
     run.records.recipe, run.records.command = recipe, command
-    run.attack(rows, "rows", len(run.images))
+    for aim, n in (("classifier", len(run.images)), ("defence", min(settings.defence_images, len(run.images)))):
+        run.attack([row for row in rows if row.directed_at == aim], "rows", n)
     run.attack(curve() if curve_rows is None else curve_rows, "curve", min(settings.curve_images, len(run.images)))
     run.sweep(sweep_rows, min(settings.sweep_images, len(run.images)))
     run.records.rows = _ordered(run.records.rows, rows)

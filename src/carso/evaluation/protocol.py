@@ -96,6 +96,13 @@ FGSM_L2: tuple[Row, ...] = tuple(Row("fgsm", Budget("L2", eps)) for eps in (0.15
 
 TABLE: tuple[Row, ...] = THESIS + FGSM_L2
 
+END_TO_END: tuple[Row, ...] = tuple(
+    Row("pgd-eot", Budget("Linf", eps), directed_at="defence", options={"steps": 100, "loss": "margin"})
+    for eps in (0.15, 0.30)
+)
+"""An attacker who knows of the defence: annealed PGD on the whole of each column, fresh latents in every step. An audit
+tries far more (`carso.audit`); these rows stand in every table so that no reader mistakes the transfer for it."""
+
 CURVE_EPS = (0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 0.50)
 
 

@@ -7,7 +7,14 @@ from carso.evaluation.results import Rate, ResultRow
 from carso.types import Norm
 
 HEADINGS = {"undefended": "Undefended", "adversarially_trained": "Adversarial training", "carso": "CARSO"}
-ATTACKS = {"none": "No attack", "fgsm": "FGSM", "pgd": "PGD", "deepfool": "DeepFool", "apgd": "Auto-PGD"}
+ATTACKS = {
+    "none": "No attack",
+    "fgsm": "FGSM",
+    "pgd": "PGD",
+    "deepfool": "DeepFool",
+    "apgd": "Auto-PGD",
+    "pgd-eot": "Annealed PGD",
+}
 NORMS = {"Linf": "L∞", "L2": "L2"}
 
 
@@ -27,8 +34,11 @@ def budget(norm: Norm, eps: float) -> str:
 
 
 def attack(row: ResultRow) -> str:
-    """The attack with its budget, such as "PGD L∞ 0.30"."""
-    return attack_name(row) if row.norm is None else f"{attack_name(row)} {budget(row.norm, row.eps)}"
+    """The attack with its budget, such as "PGD L∞ 0.30", and the images behind it where it is directed at the defence."""
+    name = attack_name(row) if row.norm is None else f"{attack_name(row)} {budget(row.norm, row.eps)}"
+    if row.directed_at == "classifier":
+        return name
+    return f"{name}, n = {max(rate.total for rate in row.rates().values()):,}"
 
 
 def named(row: Row) -> str:
