@@ -34,7 +34,7 @@ def budget(norm: Norm, eps: float) -> str:
 
 
 def attack(row: ResultRow) -> str:
-    """The attack with its budget, such as "PGD L∞ 0.30", and the images behind it where it is directed at the defence."""
+    """The attack with its budget, such as "PGD L∞ 0.30", with the images behind it if aimed at the defence."""
     name = attack_name(row) if row.norm is None else f"{attack_name(row)} {budget(row.norm, row.eps)}"
     if row.directed_at == "classifier":
         return name
