@@ -181,9 +181,25 @@ def audit(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders with results.json; several are compared in the first.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders with results.json; several are compared in the first.")
+    ] = [],  # noqa: B006
+    architecture: Annotated[
+        str | None, typer.Option(help="Instead, draw the architecture of this defence (a name or a folder) as SVG.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The SVG file of --architecture.")] = Path("out/architecture.svg"),
 ) -> None:
-    """Write report.html from what a run saved, or compare several runs on one page."""
+    """Write report.html from what a run saved, compare several runs on one page, or draw a defence's architecture."""
+    if architecture is not None:
+        from carso.blueprint import blueprint
+        from carso.files import write_text
+        from carso.report.architecture import draw
+
+        write_text(out, draw(blueprint(_load(architecture))))
+        _say(f"architecture: {out}")
+        return
+    if not runs:
+        raise typer.BadParameter("give a folder with results.json, or --architecture DEFENCE")
     from carso.report.comparison import compare
     from carso.report.page import write_report
 

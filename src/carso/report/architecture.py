@@ -1,0 +1,172 @@
+"""The architecture figures: what runs at training time and at inference time, with the sizes of an actual defence.
+
+A network is drawn as a trapezium whose sides grow with the logarithm of its first and last layers; a vector is a pill.
+After the figures of the thesis's appendix, drawn anew from the modules themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+STYLE = """
+  .ink { fill: #15171c; } .soft { fill: #545b67; } .net { fill: #e8ebfc; stroke: #3145c4; } .frozen { fill: #f5f6f8; stroke: #4d5360; }
+  .pill { fill: #ffffff; stroke: #8d93a0; } .loss { fill: #fdeee6; stroke: #9a3412; } .wire { stroke: #545b67; fill: none; } .tip { fill: #545b67; }
+  .paper { fill: #ffffff; }
+  @media (prefers-color-scheme: dark) {
+    .ink { fill: #e9ebef; } .soft { fill: #a5acb9; } .net { fill: #242a49; stroke: #a3b0ff; } .frozen { fill: #1a1d23; stroke: #ced2da; }
+    .pill { fill: #121418; stroke: #7f8693; } .loss { fill: #3a2418; stroke: #f6ad82; } .wire { stroke: #a5acb9; } .tip { fill: #a5acb9; }
+    .paper { fill: #121418; }
+  }
+  text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; text-anchor: middle; }
+  .name { font-size: 15px; font-weight: 650; } .sizes { font-size: 11px; } .title { font-size: 17px; font-weight: 650; text-anchor: start; }
+"""  # noqa: E501
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """The sizes that the figures show.
+
+    Args:
+        image: (C, H, W).
+        classifier: neurons of the image, of each tapped layer of N, in order.
+        classes: of N.
+        image_encoder: layer sizes of I, the input first.
+        representation_encoder: of R.
+        encoder: of q, up to its last hidden layer.
+        latent: dimension of z.
+        decoder: of D.
+        samples: K.
+        parameters: of N and of the purifier.
+    """
+
+    image: tuple[int, int, int]
+    classifier: tuple[int, ...]
+    classes: int
+    image_encoder: tuple[int, ...]
+    representation_encoder: tuple[int, ...]
+    encoder: tuple[int, ...]
+    latent: int
+    decoder: tuple[int, ...]
+    samples: int
+    parameters: tuple[int, int]
+
+
+def draw(blueprint: Blueprint) -> str:
+    """Both figures, one above the other, as an SVG that follows the reader's light or dark."""
+    b = blueprint
+    n, purifier = (f"{count:,}" for count in b.parameters)
+    label = f"CARSO at training time and at inference time; N has {n} parameters, the purifier {purifier}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1160 640" role="img" aria-label="{label}">'
+        f"<style>{STYLE}</style>"
+        '<rect class="paper" width="1160" height="640" rx="12"/>'
+        f"{_text(30, 36, 'Training the purifier: N is frozen', 'title ink', start=True)}{_training(b)}"
+        f"{_text(30, 356, f'Inference: {b.samples:,} candidates, one vote', 'title ink', start=True)}{_inference(b)}"
+        f"{_text(1130, 622, f'{n} parameters in N, {purifier} in the purifier', 'sizes soft', end=True)}"
+        "</svg>\n"
+    )
+
+
+def _training(b: Blueprint) -> str:
+    return "".join(
+        [
+            _pill(80, 180, "x, or x'", "clean or attacked"),
+            _wire((130, 180), (160, 180), (160, 120), (190, 120)),
+            _wire((130, 180), (160, 180), (160, 250), (190, 250)),
+            _network(250, 120, "N", b.classifier, frozen=True),
+            _wire((310, 120), (330, 120)),
+            _pill(380, 120, "r", f"{sum(b.classifier[1:]):,} neurons"),
+            _wire((430, 120), (450, 120)),
+            _network(510, 120, "R", b.representation_encoder),
+            _wire((570, 120), (590, 120)),
+            _pill(640, 120, "c", f"code, {b.representation_encoder[-1]}"),
+            _network(250, 250, "I", b.image_encoder),
+            _wire((310, 250), (450, 250)),
+            _wire((640, 146), (640, 190), (430, 190), (430, 240), (450, 240)),
+            _network(510, 250, "q", b.encoder),
+            _wire((570, 250), (590, 250)),
+            _pill(640, 250, "z", f"latent, {b.latent}"),
+            _wire((690, 120), (780, 120), (780, 175), (805, 175)),
+            _wire((690, 250), (780, 250), (780, 195), (805, 195)),
+            _network(865, 185, "D", b.decoder),
+            _wire((925, 185), (950, 185)),
+            _pill(1000, 185, "x̂", "reconstruction"),
+            _loss(1000, 90, "BCE(x̂, x)"),
+            _wire((1000, 159), (1000, 112)),
+            _loss(820, 290, "KL(q ‖ N(0, I))"),
+            _wire((640, 276), (640, 290), (750, 290)),
+        ]
+    )
+
+
+def _inference(b: Blueprint) -> str:
+    k = f"{b.samples:,}"
+    return "".join(
+        [
+            _pill(80, 440, "x", "anything"),
+            _wire((130, 440), (160, 440)),
+            _network(220, 440, "N", b.classifier, frozen=True),
+            _wire((280, 440), (295, 440)),
+            _pill(345, 440, "r", f"{sum(b.classifier[1:]):,}"),
+            _wire((395, 440), (410, 440)),
+            _network(470, 440, "R", b.representation_encoder),
+            _wire((530, 440), (545, 440)),
+            _pill(595, 440, "c", f"code, {b.representation_encoder[-1]}"),
+            _pill(595, 550, "z₁ … zₖ", f"{k} from N(0, I)"),
+            _wire((645, 440), (665, 440), (665, 490), (685, 490)),
+            _wire((645, 550), (665, 550), (665, 510), (685, 510)),
+            _network(745, 500, "D", b.decoder),
+            _wire((805, 500), (810, 500)),
+            _pill(860, 500, "x₁ … xₖ", "recalled"),
+            _wire((910, 500), (915, 500)),
+            _network(975, 500, "N", b.classifier, frozen=True),
+            _wire((1035, 500), (1050, 500)),
+            _pill(1100, 500, "mode", f"of {k}"),
+        ]
+    )
+
+
+def _network(x: int, y: int, name: str, sizes: Sequence[int], frozen: bool = False) -> str:
+    left, right = (_half(size) for size in (sizes[0], sizes[-1]))
+    corners = f"{x - 60},{y - left} {x + 60},{y - right} {x + 60},{y + right} {x - 60},{y + left}"
+    kind = "frozen" if frozen else "net"
+    listed = "-".join(f"{size}" for size in sizes)
+    below = y + max(left, right) + 15
+    return (
+        f'<polygon class="{kind}" points="{corners}" stroke-width="1.5" stroke-linejoin="round"/>'
+        f"{_text(x, y + 5, name, 'name ink')}{_text(x, below, listed, 'sizes soft')}"
+    )
+
+
+def _half(size: int) -> int:
+    return round(8 + 3.6 * math.log2(max(size, 2)))
+
+
+def _pill(x: int, y: int, name: str, note: str) -> str:
+    return (
+        f'<rect class="pill" x="{x - 50}" y="{y - 26}" width="100" height="52" rx="14" stroke-width="1.5"/>'
+        f"{_text(x, y - 2, name, 'name ink')}{_text(x, y + 15, note, 'sizes soft')}"
+    )
+
+
+def _loss(x: int, y: int, name: str) -> str:
+    return (
+        f'<rect class="loss" x="{x - 70}" y="{y - 20}" width="140" height="40" rx="8" stroke-width="1.5"/>'
+        f"{_text(x, y + 5, name, 'name ink')}"
+    )
+
+
+def _wire(*points: tuple[int, int]) -> str:
+    (x_0, y_0), (x_1, y_1) = points[-2:]
+    angle = math.degrees(math.atan2(y_1 - y_0, x_1 - x_0))
+    path = " ".join(f"{x},{y}" for x, y in points)
+    tip = f'<path class="tip" d="M0,0 L-9,-4.5 L-9,4.5 Z" transform="translate({x_1},{y_1}) rotate({angle:.1f})"/>'
+    return f'<polyline class="wire" points="{path}" stroke-width="1.5"/>{tip}'
+
+
+def _text(x: int, y: int, text: str, kind: str, start: bool = False, end: bool = False) -> str:
+    anchor = ' style="text-anchor: start"' if start else ' style="text-anchor: end"' if end else ""
+    return f'<text class="{kind}" x="{x}" y="{y}"{anchor}>{escape(text)}</text>'

@@ -1,0 +1,33 @@
+from xml.etree import ElementTree
+
+from carso.blueprint import blueprint
+from carso.defence import CARSO
+from carso.nn import MLP
+from carso.purifier import Purifier, Widths
+from carso.report.architecture import draw
+
+
+def defence() -> CARSO:
+    widths = Widths(image=(20, 9), representation=(11, 7), encoder=(12, 10), decoder=(31, 33))
+    return CARSO(MLP((1, 5, 5), (13, 8), 4), Purifier((1, 5, 5), 25, latent=3, widths=widths), samples=1234)
+
+
+def test_the_blueprint_reads_the_modules() -> None:
+    found = blueprint(defence())
+    assert found.classifier == (25, 13, 8, 4)
+    assert found.image_encoder == (25, 20, 9)
+    assert found.representation_encoder == (25, 11, 7)
+    assert found.encoder == (16, 12, 10)
+    assert found.decoder == (10, 31, 33, 25)
+    assert (found.latent, found.samples, found.classes) == (3, 1234, 4)
+    n = sum(p.numel() for p in MLP((1, 5, 5), (13, 8), 4).parameters())
+    assert found.parameters[0] == n
+
+
+def test_the_figure_is_well_formed_and_shows_every_size() -> None:
+    figure = ElementTree.fromstring(draw(blueprint(defence())))
+    texts = [element.text for element in figure.iter() if element.tag.endswith("text")]
+    for sizes in ("25-13-8-4", "25-20-9", "25-11-7", "16-12-10", "10-31-33-25"):
+        assert sizes in texts
+    assert "of 1,234" in texts
+    assert sum(element.tag.endswith("polygon") for element in figure.iter()) == 9
