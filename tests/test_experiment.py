@@ -8,7 +8,8 @@ from carso import weights
 from carso.errors import ModelError, RecipeError, RunError
 from carso.experiment import Experiment
 from carso.factory import call
-from carso.training.recipe import Recipe, parse_recipe
+from carso.reproduce import reproduce
+from carso.training.recipe import Recipe, parse_recipe, read_recipe
 
 CPU = torch.device("cpu")
 TEXT = "name: x\nseed: {seed}\npurification: {{epochs: 1, rate: 0.1}}\n"
@@ -56,3 +57,9 @@ def test_a_factory_that_makes_no_module_is_named(factory: str, message: str, tmp
     text = TEXT.format(seed=0) + f'classifier: {{factory: "{factory}"}}\n'
     with pytest.raises(RecipeError, match=message):
         Experiment(recipe(text), tmp_path, CPU).train_classifier()
+
+
+def test_a_recipe_without_purification_is_for_a_classifier_alone(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="has no `purification`"):
+        reproduce(Experiment(read_recipe("control"), tmp_path / "out", torch.device("cpu")))
+    assert not (tmp_path / "out").exists()

@@ -29,7 +29,7 @@ from carso.representation import Representation, check_classifier
 from carso.training.classifier import ClassifierStage
 from carso.training.loop import Stage, fit, seeded
 from carso.training.purifier import PurifierStage
-from carso.training.recipe import ClassifierTraining, Recipe
+from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
 
 RECIPE, HISTORY = "recipe.yaml", "history.json"
 
@@ -49,6 +49,14 @@ class Experiment:
     out: Path
     device: torch.device
     classifier: nn.Module | None = None
+
+    def check(self) -> None:
+        """Refuse a recipe that has no purifier to train, before anything is trained.
+
+        Raises:
+            RecipeError: saying what the recipe is for.
+        """
+        self._purification()
 
     def open(self) -> None:
         """Claim the folder by writing the resolved recipe into it.
@@ -105,14 +113,14 @@ class Experiment:
         """Stage 2: the purifier of N."""
         if (self.out / weights.PURIFIER).exists():
             return
+        schedule, seed = self._purification(), self.recipe.seed
         classifier = self._trained_classifier()
-        train, pairs = self._pairs()
+        train, pairs = self._pairs(schedule)
         check_classifier(classifier, train.shape)
         with seeded(self.recipe.seed, "purifier"):
             representation = Representation(classifier, self.recipe.purifier.layers)
             neurons = sum(representation.sizes(train.images[:1]).values())
             purifier = Purifier(train.shape, neurons, self.recipe.purifier.latent, self.recipe.purifier.widths)
-        schedule, seed = self.recipe.purification, self.recipe.seed
         stage = PurifierStage(
             "purifier", representation, purifier, schedule, train, self.validation, seed, self.device, pairs
         )
@@ -178,10 +186,15 @@ class Experiment:
             raise RecipeError(f"classifier.factory {source!r} returned {type(made).__name__}, not an nn.Module")
         return made.eval()
 
-    def _pairs(self) -> tuple[Dataset, torch.Tensor | None]:
-        if self.recipe.purification.pairs is None:
+    def _purification(self) -> PurifierTraining:
+        if self.recipe.purification is None:
+            raise RecipeError(f"recipe {self.recipe.name} has no `purification`: it is for `carso train classifier`")
+        return self.recipe.purification
+
+    def _pairs(self, schedule: PurifierTraining) -> tuple[Dataset, torch.Tensor | None]:
+        if schedule.pairs is None:
             return self.train, None
-        pairs = data.load_pairs(self.recipe.purification.pairs)
+        pairs = data.load_pairs(schedule.pairs)
         return Dataset(pairs.name, pairs.clean), pairs.attacked
 
 

@@ -44,6 +44,7 @@ def reproduce(
     recipe = experiment.recipe
     if pretrained:
         weights.find(f"{recipe.data}-{recipe.name}")
+    experiment.check()
     experiment.open()
     if pretrained:
         experiment.adopt(f"{recipe.data}-{recipe.name}")

@@ -133,7 +133,7 @@ class PurifierTraining(Schedule):
 
 
 class Recipe(_Strict):
-    """Everything that decides the weights, but for the seed's default."""
+    """Everything that decides the weights, but for the seed's default; without `purification`, a classifier alone."""
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     data: str = "mnist"
@@ -143,7 +143,7 @@ class Recipe(_Strict):
     undefended: ClassifierTraining | None = None
     adversarial: ClassifierTraining | None = None
     purifier: PurifierSpec = PurifierSpec()
-    purification: PurifierTraining
+    purification: PurifierTraining | None = None
 
     @property
     def fingerprint(self) -> str:
