@@ -72,9 +72,9 @@ def timed(folder: Path) -> str:
         return ""
     took = json.loads(path.read_text(encoding="utf-8"))
     return (
-        "\nThe classifier is a robust convolutional network that others trained, used as it came. Its purifier, attacks\n"
-        f"on {took['attacked']:,} training images and {took['epochs']} epochs included, took {took['minutes']:.1f} "
-        f"minutes\n({took['cpu_minutes']:.1f} of processor time, {took['threads']} threads): "
+        "\nThe classifier is a robust convolutional network that others trained, used as it came. Its purifier,\n"
+        f"attacks on {took['attacked']:,} training images and {took['epochs']} epochs included, took "
+        f"{took['minutes']:.1f} minutes\n({took['cpu_minutes']:.1f} of processor time, {took['threads']} threads): "
         "`python benchmarks/stranger.py`.\n"
     )
 
