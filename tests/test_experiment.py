@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -5,9 +6,11 @@ import torch
 from torch import nn
 
 from carso import weights
+from carso.data import Dataset
 from carso.errors import ModelError, RecipeError, RunError
 from carso.experiment import Experiment
 from carso.factory import call
+from carso.nn import MLP
 from carso.reproduce import reproduce
 from carso.training.recipe import Recipe, parse_recipe, read_recipe
 
@@ -78,3 +81,33 @@ def test_a_recipe_without_purification_is_for_a_classifier_alone(tmp_path: Path)
     with pytest.raises(RecipeError, match="has no `purification`"):
         reproduce(Experiment(read_recipe("control"), tmp_path / "out", torch.device("cpu")))
     assert not (tmp_path / "out").exists()
+
+
+HARDENED = """name: x
+data: {data}
+purification: {{epochs: 2, batch: 16, rate: 0.01, attacks: [{{attack: fgsm, eps: 0.1}}]}}
+hardening:
+  {{epochs: 2, batch: 16, rate: 0.01, feed: fresh, consistency: 1.0,
+    attacks: [{{attack: annealed, eps: 0.1, steps: 2, directed_at: defence}}]}}
+"""
+
+
+def test_hardening_goes_on_from_the_purified_purifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = Dataset("few", torch.rand(32, 1, 5, 5), torch.arange(32) % 3, ("a", "b", "c"))
+    monkeypatch.setattr("carso.data.load", lambda name, split: few)
+    torch.manual_seed(0)
+    classifier = MLP((1, 5, 5), (6,), 3).eval()
+    whole = Experiment(recipe(HARDENED.format(data="few")), tmp_path / "whole", CPU, classifier)
+    whole.train_purifier()
+    files = [tmp_path / "whole" / name for name in (weights.UNHARDENED, weights.PURIFIER)]
+    assert files[0].read_bytes() != files[1].read_bytes()
+    resumed = Experiment(whole.recipe, tmp_path / "resumed", CPU, classifier)
+    resumed.out.mkdir()
+    shutil.copyfile(files[0], resumed.out / weights.UNHARDENED)
+    resumed.train_purifier()
+    assert (resumed.out / weights.PURIFIER).read_bytes() == files[1].read_bytes()
+
+
+def test_hardening_needs_a_purification() -> None:
+    with pytest.raises(RecipeError, match="goes on from a purification"):
+        recipe("name: x\nhardening: {epochs: 1, rate: 0.1}\n")

@@ -113,23 +113,35 @@ class Experiment:
         """Stage 2: the purifier of N."""
         if (self.out / weights.PURIFIER).exists():
             return
-        schedule, seed = self._purification(), self.recipe.seed
+        schedule, hardening = self._purification(), self.recipe.hardening
         classifier = self._trained_classifier()
+        with seeded(self.recipe.seed, "purifier"):
+            representation = Representation(classifier, self.recipe.purifier.layers)
+            shape = self._pairs(schedule)[0].shape
+            neurons = sum(representation.sizes(torch.zeros(1, *shape)).values())
+            purifier = Purifier(shape, neurons, self.recipe.purifier.latent, self.recipe.purifier.widths)
+        file = weights.PURIFIER if hardening is None else weights.UNHARDENED
+        self._purify("purifier", schedule, representation, purifier, file)
+        if hardening is not None:
+            self._purify("hardening", hardening, representation, purifier, weights.PURIFIER)
+
+    def _purify(
+        self, name: str, schedule: PurifierTraining, representation: Representation, purifier: Purifier, file: str
+    ) -> None:
+        if (self.out / file).exists():
+            weights.restore_purifier(purifier, self.out / file)
+            return
+        classifier, seed = representation.classifier, self.recipe.seed
         train, pairs = self._pairs(schedule)
         if (known := check_classifier(classifier, train.shape)) < len(train.classes):
             raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
-        with seeded(self.recipe.seed, "purifier"):
-            representation = Representation(classifier, self.recipe.purifier.layers)
-            neurons = sum(representation.sizes(train.images[:1]).values())
-            purifier = Purifier(train.shape, neurons, self.recipe.purifier.latent, self.recipe.purifier.widths)
         stage = PurifierStage(
-            "purifier", representation, purifier, schedule, train, self.validation, seed, self.device, pairs
+            name, representation, purifier, schedule, train, self.validation, seed, self.device, pairs
         )
         self._fit(stage)
-        purifier, classifier = purifier.cpu(), classifier.cpu()
-        defence = CARSO(classifier, purifier, representation.layers, self.recipe.samples)
-        weights.save_purifier(defence, self.out / weights.PURIFIER, self._origin("purifier"))
-        self._forget("purifier")
+        defence = CARSO(classifier.cpu(), purifier.cpu(), representation.layers, self.recipe.samples)
+        weights.save_purifier(defence, self.out / file, self._origin("purifier"))
+        self._forget(name)
 
     def defence(self) -> CARSO:
         """The trained defence."""

@@ -3,6 +3,7 @@
     classifier.safetensors    N                              (kind "classifier")
     purifier.safetensors      the purifier and its settings  (kind "purifier")
     undefended.safetensors    the classifier trained on clean images alone, if there is one
+    purifier-unhardened...    the purifier before its hardening, if the recipe has one
 
 The headers carry the architecture, the recipe, the seed and the figures, so that a file explains itself.
 """
@@ -27,6 +28,7 @@ from carso.purifier import Purifier, Widths
 from carso.tensors import read_tensors, write_tensors
 
 CLASSIFIER, PURIFIER, UNDEFENDED = "classifier.safetensors", "purifier.safetensors", "undefended.safetensors"
+UNHARDENED = "purifier-unhardened.safetensors"
 
 DEFAULTS = {"mnist": "mnist-thesis"}
 """The shipped defence that a data set's name stands for."""
@@ -73,6 +75,16 @@ def load_classifier(path: Path) -> nn.Module:
     classifier = MLP(**about["options"])
     _fill(classifier, tensors, path)
     return classifier.eval()
+
+
+def restore_purifier(purifier: Purifier, path: Path) -> None:
+    """Put the weights of a purifier file into a purifier of the same sizes.
+
+    Raises:
+        WeightsError: if the file is damaged or its purifier has other sizes.
+    """
+    tensors, _ = read_tensors(path, "purifier")
+    _fill(purifier, tensors, path)
 
 
 def load_undefended(source: str | Path) -> nn.Module | None:

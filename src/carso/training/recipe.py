@@ -133,7 +133,10 @@ class PurifierTraining(Schedule):
 
 
 class Recipe(_Strict):
-    """Everything that decides the weights, but for the seed's default; without `purification`, a classifier alone."""
+    """Everything that decides the weights, but for the seed's default; without `purification`, a classifier alone.
+
+    `hardening` goes on from the purifier of `purification`, with attacks and weights of its own.
+    """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     data: str = "mnist"
@@ -144,6 +147,13 @@ class Recipe(_Strict):
     adversarial: ClassifierTraining | None = None
     purifier: PurifierSpec = PurifierSpec()
     purification: PurifierTraining | None = None
+    hardening: PurifierTraining | None = None
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Recipe:
+        if self.hardening is not None and self.purification is None:
+            raise ValueError("hardening goes on from a purification, which is missing")
+        return self
 
     @property
     def fingerprint(self) -> str:
