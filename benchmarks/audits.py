@@ -1,6 +1,6 @@
 """Audit a defence and its bare classifier on the same images: the two end-to-end worst cases side by side.
 
-python benchmarks/audits.py mnist-thesis quick benchmarks/results/thesis-audit
+python benchmarks/audits.py mnist-thesis quick benchmarks/results/thesis-audit [carso | adversarially_trained]
 """
 
 import sys
@@ -13,10 +13,12 @@ from carso.audit.effort import Effort
 from carso.audit.subject import load_transfers
 
 
-def main(name: str, effort: Effort, out: Path) -> None:
+def main(name: str, effort: Effort, out: Path, only: list[str]) -> None:
     defence, test = weights.load(name), data.load("mnist", "test")
     transfer = load_transfers(name, "mnist", ())
     for label, subject in (("adversarially_trained", defence.classifier), ("carso", defence)):
+        if only and label not in only:
+            continue
         found = audit(
             subject, test, effort=effort, eps=(0.15, 0.3), norm="Linf", transfer=transfer, name=label, out=out / label
         )
@@ -29,4 +31,4 @@ def main(name: str, effort: Effort, out: Path) -> None:
 if __name__ == "__main__":
     if sys.argv[2] not in get_args(Effort):
         sys.exit(f"the effort must be one of {', '.join(get_args(Effort))}, not {sys.argv[2]!r}")
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4:])

@@ -20,8 +20,8 @@ columns) and handed over. With respect to CARSO that is a transfer: **it says no
 the defence.** Tables named "end-to-end" are about that attacker, who follows the gradient through the whole of each
 column.
 
-The shipped `mnist-thesis` weights follow the recipe `thesis`, seed 0; from about epoch 31 of 100 on, stage 1 took its
-PGD from a prototype of the bfloat16 fast path, so that training again gives close but not bit-equal weights.
+The shipped weights follow the recipes of their names, seed 0, on a processor with bfloat16 units; elsewhere training
+again gives close but not bit-equal weights.
 
 """
 
@@ -79,6 +79,30 @@ def timed(folder: Path) -> str:
     )
 
 
+def readme(results: Path) -> None:
+    """Put the audits' table between the README's two marks."""
+    path, marks = ROOT / "README.md", ("<!-- audits -->\n", "<!-- /audits -->\n")
+    places = {
+        "its adversarially trained classifier alone": results / "thesis-audit" / "adversarially_trained",
+        "`mnist-thesis`: CARSO as in the thesis": results / "thesis-audit" / "carso",
+        "`mnist-strong`: hardened, same classifier": results / "strong-audit" / "carso",
+    }
+    found = {name: audit for name, place in places.items() if (audit := read_audit(place)) is not None}
+    first = next(iter(found.values()))
+    lines = ["| attacked as a whole | clean | " + " | ".join(budget.title for budget in first.budgets) + " |"]
+    lines.append("| --- | ---: |" + " ---: |" * len(first.budgets))
+    for name, audit in found.items():
+        worst = " | ".join(rate(budget.worst_case) for budget in audit.budgets)
+        lines.append(f"| {name} | {rate(audit.budgets[0].clean)} | {worst} |")
+    lines.append(
+        f"\nAccuracy (%) of the worst case over every attack of `carso audit --effort {first.effort}`, with 95 %"
+    )
+    lines.append(f"intervals; {first.n} test images, seed {first.seed}.")
+    before, rest = path.read_text(encoding="utf-8").split(marks[0])
+    after = rest.split(marks[1])[1]
+    path.write_text(before + marks[0] + "\n".join(lines) + "\n" + marks[1] + after, encoding="utf-8")
+
+
 def rate(found: Rate) -> str:
     low, high = found.ci95
     return f"{found.accuracy:.1f} [{low:.1f}, {high:.1f}]"
@@ -89,6 +113,7 @@ def main() -> None:
     parts = [f"## {run.name}\n\n{markdown(read_results(run))}{timed(run)}" for run in runs]
     parts += [audited(folder) for folder in sorted((ROOT / "benchmarks" / "results").glob("*-audit"))]
     parts += [seeded(path.parent) for path in sorted((ROOT / "benchmarks" / "results").glob("*/seeds.json"))]
+    readme(ROOT / "benchmarks" / "results")
     (ROOT / "docs" / "results.md").write_text(HEAD + "\n".join(parts), encoding="utf-8")
 
 

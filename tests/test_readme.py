@@ -1,5 +1,6 @@
 """The README's commands and code, run."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -57,3 +58,15 @@ def test_the_recipe_is_one() -> None:
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
         assert (ROOT / target).exists(), target
+
+
+def test_the_audits_table_tells_the_committed_audits() -> None:
+    table = TEXT.split("<!-- audits -->")[1].split("<!-- /audits -->")[0]
+    told = [float(figure) for figure in re.findall(r"\| (\d+\.\d) \[", table)]
+    results = ROOT / "benchmarks" / "results"
+    places = ["thesis-audit/adversarially_trained", "thesis-audit/carso", "strong-audit/carso"]
+    found = []
+    for place in places:
+        budgets = json.loads((results / place / "audit.json").read_text())["budgets"]
+        found += [budgets[0]["clean"], *(budget["worst_case"] for budget in budgets)]
+    assert told == [round(figure["accuracy"], 1) for figure in found]
