@@ -65,6 +65,20 @@ def seeded(folder: Path) -> str:
     return "\n".join([*lines, ""])
 
 
+def timed(folder: Path) -> str:
+    """What a purifier cost, where the run says so."""
+    path = folder / "time.json"
+    if not path.exists():
+        return ""
+    took = json.loads(path.read_text(encoding="utf-8"))
+    return (
+        f"\nThe classifier is a robust convolutional network that others trained, used as it came. Its purifier, attacks\n"
+        f"on {took['attacked']:,} training images and {took['epochs']} epochs included, took {took['minutes']:.1f} "
+        f"minutes\n({took['cpu_minutes']:.1f} of processor time, {took['threads']} threads): "
+        "`python benchmarks/stranger.py`.\n"
+    )
+
+
 def rate(found: Rate) -> str:
     low, high = found.ci95
     return f"{found.accuracy:.1f} [{low:.1f}, {high:.1f}]"
@@ -72,7 +86,7 @@ def rate(found: Rate) -> str:
 
 def main() -> None:
     runs = sorted(path.parent for path in (ROOT / "benchmarks" / "results").glob("*/results.json"))
-    parts = [f"## {run.name}\n\n{markdown(read_results(run))}" for run in runs]
+    parts = [f"## {run.name}\n\n{markdown(read_results(run))}{timed(run)}" for run in runs]
     parts += [audited(folder) for folder in sorted((ROOT / "benchmarks" / "results").glob("*-audit"))]
     parts += [seeded(path.parent) for path in sorted((ROOT / "benchmarks" / "results").glob("*/seeds.json"))]
     (ROOT / "docs" / "results.md").write_text(HEAD + "\n".join(parts), encoding="utf-8")

@@ -5,6 +5,7 @@ import pytest
 import carso
 from carso.campaign import attack
 from carso.data import load_pairs
+from carso.errors import CarsoError
 
 
 @pytest.fixture(scope="module")
@@ -30,3 +31,17 @@ def test_what_it_prints_is_what_it_returns(defence: carso.CARSO, capsys: pytest.
     assert "n = 20, seed 0" in printed
     for name, right in correct.items():
         assert f"{name:<10} {100 * right / 20:6.2f} % right" in printed
+
+
+@pytest.mark.parametrize("eps", [0.0, float("inf"), float("nan")])
+def test_a_radius_is_positive_and_finite(defence: carso.CARSO, eps: float) -> None:
+    with pytest.raises(CarsoError, match="--eps must be a positive number"):
+        attack(defence, "fgsm", eps=eps)
+
+
+def test_a_file_that_cannot_be_written_is_said_before_the_attack(
+    defence: carso.CARSO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carso.campaign.data.load", lambda *_: pytest.fail("the attack began"))
+    with pytest.raises(CarsoError, match="it is a folder"):
+        attack(defence, "fgsm", eps=0.1, out=tmp_path)

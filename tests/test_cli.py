@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from carso import cli
 from carso.cli import spread
 
-VERBS = ["reproduce", "train", "predict", "attack", "evaluate", "audit", "report"]
+VERBS = ["reproduce", "train", "predict", "attack", "evaluate", "audit", "report", "export"]
 
 
 def carso(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -33,6 +34,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["audit", "mnist", "--eps", "2"], "eps"),
         (["audit", "nothing.here:factory"], "nothing.here:factory"),
         (["attack", "mnist", "--data", "minst"], "did you mean mnist"),
+        (["export", "mnits"], "did you mean 'mnist'"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -64,3 +66,19 @@ def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
     assert answer.returncode == 2
     assert "another recipe or seed" in answer.stderr
     assert (tmp_path / "recipe.yaml").read_text() == "name: other\n"
+
+
+def test_an_unforeseen_error_is_short_unless_debugged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["carso", "evaluate"])
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    assert "unforeseen ZeroDivisionError: by zero" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["carso", "evaluate", "--debug"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()

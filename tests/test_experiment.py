@@ -49,6 +49,21 @@ def test_a_function_in_the_working_folder_is_found(tmp_path: Path, monkeypatch: 
         call("mine_for_this_test:absent")
 
 
+@pytest.mark.parametrize("source", ["def build(:", "raise SystemExit(0)", "1 / 0"])
+def test_a_module_that_fails_is_named(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"mine_that_fails_{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    with pytest.raises(ModelError, match=f"'{name}:build' cannot be imported"):
+        call(f"{name}:build")
+
+
+def test_a_classifier_with_too_few_classes_is_refused(tmp_path: Path) -> None:
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(784, 7))
+    with pytest.raises(ModelError, match="knows 7 classes, mnist has 10"):
+        Experiment(recipe(), tmp_path, CPU, classifier).train_purifier()
+
+
 @pytest.mark.parametrize(
     ("factory", "message"), [("no.such:thing", "cannot be imported"), ("builtins:list", "returned list")]
 )

@@ -115,6 +115,7 @@ class Returns(nn.Module):
     ("output", "message"),
     [
         (lambda x: x.flatten(1)[:, :10].softmax(1), "probabilities"),
+        (lambda x: x.flatten(1)[:, :1], "a single class"),
         (lambda x: x, r"\(batch, classes\)"),
         (lambda x: x.flatten(1)[:1], r"\(batch, classes\)"),
         (lambda x: x.flatten(1)[:, :10] * float("nan"), "NaN"),

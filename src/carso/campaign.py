@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ import torch
 
 from carso import data
 from carso.attacks import ATTACKS
+from carso.checks import check_suits
 from carso.defence import CARSO
 from carso.errors import CarsoError
 from carso.evaluation.columns import answer, exposed
@@ -17,6 +19,7 @@ from carso.evaluation.crafting import Crafting
 from carso.evaluation.interval import wilson
 from carso.evaluation.protocol import Row
 from carso.evaluation.streams import stream
+from carso.files import check_writable
 from carso.progress import track
 from carso.types import Budget, Norm
 
@@ -56,9 +59,12 @@ def attack(
         raise CarsoError(
             f"no attack {method!r}{f'; did you mean {near[0]!r}?' if near else ''}; known: {', '.join(ATTACKS)}"
         )
-    if not eps > 0:
+    if not 0 < eps < math.inf:
         raise CarsoError(f"--eps must be a positive number, not {eps:g}")
+    if out is not None:
+        check_writable(out)
     test = data.load(data_name, "test")[:images]
+    check_suits(test, defence.purifier.shape, defence.classes)
     row = Row(method, Budget(norm, eps), directed_at=directed_at)
     target, crafting = exposed(defence, directed_at), Crafting(seed)
     spans = [slice(start, start + CHUNK) for start in range(0, len(test), CHUNK)]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from carso.data.dataset import Dataset
 from carso.errors import DataError
 
 
@@ -27,3 +28,16 @@ def check_images(images: Tensor, shape: Sequence[int] | None = None) -> None:
     low, high = torch.aminmax(images.detach())
     if not (low >= 0 and high <= 1):
         raise DataError(f"images must lie in [0, 1] without NaN; these span {low.item():g} to {high.item():g}")
+
+
+def check_suits(dataset: Dataset, shape: Sequence[int], classes: int) -> None:
+    """Hold a data set to what a defence was made for.
+
+    Raises:
+        DataError: if its images have another shape than (C, H, W), or a label is not one of the classes.
+    """
+    if dataset.shape != tuple(shape):
+        raise DataError(f"{dataset.name}: its images are {dataset.shape}, the defence takes {tuple(shape)}")
+    if dataset.labels is not None and int(dataset.labels.max()) >= classes:
+        highest = int(dataset.labels.max())
+        raise DataError(f"{dataset.name}: has the label {highest}, the defence knows the classes 0 to {classes - 1}")

@@ -1,6 +1,7 @@
 """The command line: verbs over the library, each of which imports what it needs when it runs.
 
-Exit status: 0 done, 2 something in the input is wrong (one line says what), 3 an audit raised a check, 130 interrupted.
+Exit status: 0 done, 1 an unforeseen error, 2 something in the input is wrong (one line says what), 3 an audit
+raised a check, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -28,10 +29,13 @@ app = typer.Typer(
 train = typer.Typer(help="Train one stage of a recipe.", no_args_is_help=True)
 app.add_typer(train, name="train")
 
+MOST = 2**63 - 1
+"""The largest seed that torch takes."""
+
 Recipe = Annotated[str, typer.Argument(help="A shipped recipe (quick, thesis, ...) or a YAML file.")]
 Defence = Annotated[str, typer.Argument(help="A shipped defence (mnist, mnist-thesis, ...) or a folder of weights.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for everything that the run makes. [default: out/NAME]")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Root of all randomness. [default: the recipe's]")]
+Seed = Annotated[int | None, typer.Option(min=0, max=MOST, help="Root of all randomness. [default: the recipe's]")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Data = Annotated[
     str, typer.Option(help="mnist, fashion-mnist, or a folder of IDX files, CIFAR-10 batches or pictures.")
@@ -86,7 +90,7 @@ def train_purifier(recipe: Recipe, out: Out = None, seed: Seed = None, device: D
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Pictures (PNG, JPEG) of any size.")],
     defence: Annotated[str, typer.Option(help="A shipped defence or a folder of weights.")] = "mnist",
-    seed: Annotated[int, typer.Option(min=0, help="Of the latents.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the latents.")] = 0,
     stop: Stop = "confident",
 ) -> None:
     """Classify pictures, with the share of the vote of each class."""
@@ -106,7 +110,7 @@ def attack(
     ] = "classifier",
     data: Data = "mnist",
     images: Annotated[int, typer.Option(min=1, help="How many images of the test split, from the first.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the attack and the latents.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the attack and the latents.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Keep the (attacked, clean) pairs in this .npz.")] = None,
 ) -> None:
     """Attack a defence's classifier, or the whole of it, and say what each still gets right."""
@@ -132,7 +136,7 @@ def evaluate(
     data: Data = "mnist",
     split: Annotated[Literal["validation", "test"], typer.Option(help="validation is for choices.")] = "test",
     images: Annotated[int, typer.Option(min=1, help="How many images, from the first.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the attacks and the latents.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the attacks and the latents.")] = 0,
     stop: Stop = "confident",
 ) -> None:
     """The thesis's table for any saved defence: results.json, records and report."""
@@ -154,7 +158,7 @@ def audit(
     norm: Annotated[Literal["Linf", "L2"], typer.Option(help="Norm of the balls.")] = "Linf",
     data: Data = "mnist",
     images: Annotated[int | None, typer.Option(min=1, help="How many. [default: the effort's]")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all chance.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of all chance.")] = 0,
     eot: Annotated[int | None, typer.Option(min=1, help="Candidates per gradient. [default: found by trial]")] = None,
     transfer: Annotated[list[str] | None, typer.Option(help="Further classifiers, package.module:factory.")] = None,
     out: Out = None,
@@ -211,7 +215,7 @@ def export(
     defence: Defence = "mnist",
     out: Annotated[Path | None, typer.Option(help="The ONNX file. [default: out/NAME.onnx]")] = None,
     data: Data = "mnist",
-    seed: Annotated[int, typer.Option(min=0, help="Of the latents inside the file.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the latents inside the file.")] = 0,
     classifier: Annotated[bool, typer.Option("--classifier", help="Only the classifier, images to logits.")] = False,
 ) -> None:
     """Write a defence as one ONNX file (images to votes), proven against torch on 32 images."""
@@ -221,7 +225,9 @@ def export(
     path = out or Path("out") / f"{Path(defence).name}.onnx"
     trial = load_data(data, "test").images[:32]
     export(_load(defence), path, trial, seed=seed, name=defence, classifier_only=classifier)
-    typer.echo(f"{path}: answers as the defence does on {len(trial)} images")
+    whole = "classifier" if classifier else "defence"
+    typer.echo(f"{path} answers in onnxruntime as the {whole} does in torch, on {len(trial)} images")
+
 
 
 @app.command()
@@ -323,6 +329,11 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        _say(f"carso: unforeseen {type(error).__name__}: {error}\nAdd --debug to see where; please report it.")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

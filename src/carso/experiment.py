@@ -107,7 +107,8 @@ class Experiment:
             return
         classifier = self._trained_classifier()
         train, pairs = self._pairs()
-        check_classifier(classifier, train.shape)
+        if (known := check_classifier(classifier, train.shape)) < len(train.classes):
+            raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
         with seeded(self.recipe.seed, "purifier"):
             representation = Representation(classifier, self.recipe.purifier.layers)
             neurons = sum(representation.sizes(train.images[:1]).values())

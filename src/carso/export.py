@@ -1,9 +1,11 @@
 """Export: a defence, or its classifier alone, as one ONNX file for serving.
 
     votes_i = sum_k onehot(argmax N(D(z_k, c_i)))        z_1..z_K drawn once from a stated seed, inside the file
+    winners_i = argmax votes_i                           a tie goes to the lowest class
 
-The file answers as `defence.votes` does with a generator of that seed; it is believed only after onnxruntime has given
-the same answers on images.
+The file answers as `defence.votes` and `defence.predict` do with a generator of that seed and no early stop; it is
+believed only after onnxruntime has given the same answers on images. Inside, an ONNX `Scan` takes the images one after
+the other, so that its memory is that of one image's K candidates whatever the batch.
 
 Source: thesis, section 3.2.4; the format is that of the Open Neural Network Exchange.
 """
@@ -19,12 +21,16 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
 
+import carso
+from carso.checks import check_images
 from carso.defence import CARSO
 from carso.errors import ModelError
-from carso.files import write_aside
+from carso.files import check_writable, write_aside
 from carso.recall import classify, recall
 from carso.types import Images
+from carso.vote import mode
 
 NEEDED = ("onnx", "onnxruntime", "onnxscript")
 TOLERANCE = 0.01
@@ -32,23 +38,37 @@ TOLERANCE = 0.01
 order, and a candidate between two classes may change sides."""
 
 
-class Election(nn.Module):
-    """The whole defence with its latents: images (B, C, H, W) to votes (B, classes), all K of them.
-
-    Memory grows with the batch: K candidates of each image are decoded at once.
-    """
+class Ballot(nn.Module):
+    """All K votes of one image: its code (code,) to votes (classes,)."""
 
     def __init__(self, defence: CARSO, seed: int) -> None:
         super().__init__()
         self.defence = defence
         self.register_buffer("latents", defence.latents(generator=torch.Generator().manual_seed(seed)))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Votes (B, classes), integers that sum to K."""
+    def forward(self, code: Tensor) -> Tensor:
+        """Integers that sum to K."""
+        candidates = recall(self.defence.purifier, self.get_buffer("latents"), code.unsqueeze(0))
+        answers = classify(self.defence.classifier, candidates).argmax(2)
+        return F.one_hot(answers, self.defence.classes).sum((0, 1))
+
+
+class Election(nn.Module):
+    """The whole defence with its latents: images (B, C, H, W) to votes (B, classes) of all K, and winners (B,)."""
+
+    def __init__(self, defence: CARSO, seed: int) -> None:
+        super().__init__()
+        self.defence = defence
+        code = torch.rand(defence.purifier.code)
+        self.ballot = torch.export.export(Ballot(defence, seed).eval(), (code,)).module(check_guards=False)
+        self.training = False
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Votes (B, classes), integers that sum to K, and the winners (B,)."""
         _, representations = self.defence.representation(images)
         codes = self.defence.purifier.compress(representations)
-        logits = classify(self.defence.classifier, recall(self.defence.purifier, self.get_buffer("latents"), codes))
-        return F.one_hot(logits.argmax(2), self.defence.classes).sum(1)
+        _, votes = scan(lambda done, code: (done + 1, self.ballot(code)), torch.zeros((), dtype=torch.long), codes)
+        return votes, mode(votes)
 
 
 def export(
@@ -59,24 +79,30 @@ def export(
     Args:
         defence: what to export, on the CPU.
         path: of the file, written only when it has been proven.
-        trial: images (B, C, H, W) on which torch and onnxruntime must agree.
+        trial: images (B, C, H, W), at least one, on which torch and onnxruntime must agree.
         seed: of the latents inside the file.
-        name: of the defence, kept in the file with seed, samples and classes.
+        name: of the defence, kept in the file with seed, samples, classes, shape and version.
         classifier_only: export N alone, images to logits.
 
     Raises:
-        ModelError: if the extra `export` is missing, the defence cannot be traced, or the answers differ.
+        ModelError: if the extra `export` is missing, the defence does not answer by the mode or cannot be traced, or
+            the answers differ.
+        DataError: if the trial images are not such as the defence takes.
+        RunError: if the file cannot be written.
     """
     _check_installed()
-    model = defence.classifier if classifier_only else Election(defence, seed)
-    output = "logits" if classifier_only else "votes"
-    facts = {"name": name, "answers": output, "classes": defence.classes}
-    facts |= {} if classifier_only else {"seed": seed, "samples": defence.samples}
+    if defence.rule != "mode" and not classifier_only:
+        raise ModelError(f"export knows the rule 'mode', and this defence answers by {defence.rule!r}")
+    check_images(trial, defence.purifier.shape)
+    check_writable(path)
+    outputs = ["logits"] if classifier_only else ["votes", "winners"]
+    facts = {"name": name, "answers": outputs, "classes": defence.classes, "shape": defence.purifier.shape}
+    facts |= {"carso": carso.__version__} | ({} if classifier_only else {"seed": seed, "samples": defence.samples})
 
     def write(draft: Path) -> None:
-        _trace(model.eval(), trial[:2], draft, output)
+        _trace(defence, None if classifier_only else seed, torch.cat([trial[:1]] * 2), draft, outputs)
         _describe(draft, facts)
-        _prove(model, draft, trial, output)
+        _prove(defence, draft, trial, None if classifier_only else seed)
 
     write_aside(path, write)
     return path
@@ -88,26 +114,27 @@ def _check_installed() -> None:
         raise ModelError(f"export needs {', '.join(missing)}: pip install 'carso[export]'")
 
 
-def _trace(model: nn.Module, images: Images, path: Path, output: str) -> None:
+def _trace(defence: CARSO, seed: int | None, images: Images, path: Path, outputs: list[str]) -> None:
     chatter = logging.getLogger("torch.onnx")
     level = chatter.level
     chatter.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                model,
+                defence.classifier.eval() if seed is None else Election(defence, seed),
                 (images,),
                 path,
                 input_names=["images"],
-                output_names=[output],
+                output_names=outputs,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 dynamo=True,
                 external_data=False,
                 verbose=False,
             )
     except Exception as error:  # the exporter wraps whatever the user's module raises
-        raise ModelError(f"the classifier cannot be exported to ONNX: {error}") from error
+        reason = str(error.__cause__ or error).strip().split("\n")[0]
+        raise ModelError(f"the classifier cannot be exported to ONNX: {reason}") from error
     finally:
         chatter.setLevel(level)
 
@@ -120,15 +147,24 @@ def _describe(path: Path, facts: dict[str, object]) -> None:
     onnx.save(model, path)
 
 
-def _prove(model: nn.Module, path: Path, images: Images, output: str) -> None:
+def _prove(defence: CARSO, path: Path, images: Images, seed: int | None) -> None:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     for some in images.split(8):
-        with torch.no_grad():
-            expected = model(some)
-        found = torch.from_numpy(session.run([output], {"images": some.numpy()})[0])
-        scale = expected.sum(1, keepdim=True) if output == "votes" else 1
-        close = ((found - expected).abs() <= TOLERANCE * scale).all()
-        if not close or not torch.equal(found.argmax(1), expected.argmax(1)):
+        found = [torch.from_numpy(answer) for answer in session.run(None, {"images": some.numpy()})]
+        expected = _expected(defence, some, seed)
+        near = TOLERANCE * (1 if seed is None else defence.samples)
+        same = torch.equal(found[0].argmax(1), expected[0].argmax(1)) if seed is None else found[1].equal(expected[1])
+        if not same or (found[0] - expected[0]).abs().max() > near:
             raise ModelError(f"the exported file answers otherwise than the defence; {path.name} was not kept")
+
+
+def _expected(defence: CARSO, images: Images, seed: int | None) -> list[Tensor]:
+    if seed is None:
+        with torch.no_grad():
+            return [defence.classifier(images)]
+    votes = defence.votes(images, torch.Generator().manual_seed(seed))
+    return [votes, mode(votes)]

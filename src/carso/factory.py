@@ -21,9 +21,9 @@ def call(source: str) -> Any:
         sys.path.insert(0, str(Path.cwd()))
     try:
         make = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # a module of the user's may fail in any way
         raise ModelError(f"{source!r} cannot be imported: {error}; write package.module:factory") from error
     try:
         return make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"{source!r} failed: {type(error).__name__}: {error}") from error

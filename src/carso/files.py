@@ -11,6 +11,22 @@ from pathlib import Path
 from carso.errors import RunError
 
 
+def check_writable(path: Path) -> None:
+    """Find out before the work, rather than after it, that `path` cannot become a file.
+
+    Raises:
+        RunError: if it is a folder, or its folder cannot be made or written.
+    """
+    if path.is_dir():
+        raise RunError(f"cannot write {path}: it is a folder; name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it into place.
 

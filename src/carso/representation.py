@@ -162,6 +162,8 @@ def check_classifier(classifier: nn.Module, shape: Sequence[int], classes: int |
             "the classifier must return (batch, classes); "
             f"3 images gave {tuple(logits.shape)}, 1 gave {tuple(alone.shape)}"
         )
+    if logits.shape[1] < 2:
+        raise ModelError("the classifier has a single class; a vote needs two or more")
     if not logits.isfinite().all():
         raise ModelError("the classifier returns NaN or infinity on random images")
     if (logits >= 0).all() and torch.allclose(logits.sum(1), logits.new_ones(3), atol=1e-4):

@@ -9,12 +9,14 @@ from typing import Literal
 from torch import nn
 
 from carso import data, weights
+from carso.checks import check_suits
 from carso.defence import CARSO
 from carso.evaluation.evaluate import Settings
 from carso.evaluation.evaluate import evaluate as evaluate_columns
 from carso.evaluation.records import Records
+from carso.evaluation.results import FILE
 from carso.experiment import Experiment
-from carso.files import write_text
+from carso.files import check_writable, write_text
 from carso.report.page import write_report
 from carso.report.table import markdown, print_table
 from carso.vote import Stop
@@ -69,10 +71,13 @@ def evaluate(
     command: str = "",
 ) -> Path:
     """The table of a saved defence, written to `out`; returns the report's path."""
-    columns = columns_of(weights.load(source), weights.load_undefended(source))
+    defence = weights.load(source)
+    columns = columns_of(defence, weights.load_undefended(source))
     settings = Settings(n=images, seed=seed, stop=stop)
     name = f"{source} ({split})" if split != "test" else source
     dataset = data.load(data_name, split)
+    check_suits(dataset, defence.purifier.shape, defence.classes)
+    check_writable(out / FILE)
     records = evaluate_columns(columns, dataset, settings=settings, recipe=name, command=command, directory=out)
     return _publish(records, out)
 

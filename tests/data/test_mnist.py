@@ -114,6 +114,16 @@ def test_names_the_missing_file(write_idx: Callable[..., Path], name: str) -> No
     assert len(data.load(folder, "test")) == 6
 
 
+def test_a_folder_without_any_labels_is_a_set_without_labels(write_idx: Callable[..., Path]) -> None:
+    folder = write_set(write_idx)
+    for _, labels in CANONICAL:
+        (folder / labels).unlink()
+    train = data.load(folder, "train")
+    assert train.labels is None
+    assert train.classes == ()
+    assert len(train) == 33
+
+
 def test_names_both_files_where_counts_differ(write_idx: Callable[..., Path]) -> None:
     folder = write_set(write_idx)
     write_idx("t10k-labels-idx1-ubyte", TEST[1][:4])

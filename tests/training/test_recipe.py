@@ -25,7 +25,12 @@ def test_shipped_recipes_survive_being_resolved(name: str) -> None:
         (LEAST.replace("0.1", "0.1, feed: pairs"), "go together"),
         (LEAST.replace("0.1", "0.1, ramp: 0.5"), "ramp needs attacks made anew"),
         (LEAST.replace("0.1", "0.1, attacks: [{attack: annealed, eps: 0.3, alpha: 0.1}]"), "alpha is the step of pgd"),
-        ("name: [x\n", "not valid YAML"),
+        (LEAST.replace("0.1", ".inf"), r"line 2: purification.rate: .*finite"),
+        (LEAST.replace("0.1", "0.1, batch: 1"), r"line 2: purification.batch: .*2"),
+        (LEAST + f"seed: {2**63}\n", r"line 3: seed"),
+        (LEAST + "name: y\n", r"line 3: field 'name' stands here twice"),
+        ("name: x\npurification:\n  rate: 1\n  rate: 2\n", r"line 4: field 'rate' stands here twice"),
+        ("name: [x\n", r"r.yaml, line 2: is not valid YAML: expected"),
         ("- 1\n", "must be a mapping"),
     ],
 )

@@ -85,14 +85,15 @@ def is_idx_folder(folder: Path) -> bool:
 def load_idx_folder(folder: Path, split: Split) -> Dataset:
     """Images and labels from IDX files with MNIST's names in `folder`, with or without `.gz`.
 
-    The classes are named by their numbers, 0 up to the largest label in the folder.
+    The classes are named by their numbers, 0 up to the largest label in the folder. A folder without any file of labels
+    is a data set without labels.
 
     Raises:
         DataError: if a file is missing, damaged or does not belong to its partner; names the file.
     """
     images, labels = _read_pair(folder, _part(split))
     found = (_find(folder, part, idx.LABELS) for part in ("train", "t10k"))
-    highest = max(int(idx.read(path, idx.LABELS).max(initial=0)) for path in found if path)
+    highest = max((int(idx.read(path, idx.LABELS).max(initial=0)) for path in found if path), default=-1)
     return _dataset(str(folder), images, labels, tuple(str(label) for label in range(highest + 1)), split)
 
 
@@ -124,7 +125,9 @@ def _require(folder: Path, part: str, kind: int) -> Path:
     return path
 
 
-def _read_pair(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _read_pair(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    if not any(_find(folder, any_part, idx.LABELS) for any_part in ("train", "t10k")):
+        return idx.read(_require(folder, part, idx.IMAGES), idx.IMAGES), None
     images_path, labels_path = (_require(folder, part, kind) for kind in (idx.IMAGES, idx.LABELS))
     images, labels = idx.read(images_path, idx.IMAGES), idx.read(labels_path, idx.LABELS)
     if len(images) != len(labels):
@@ -136,10 +139,11 @@ def _read_pair(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.u
 
 
 def _dataset(
-    name: str, images: NDArray[np.uint8], labels: NDArray[np.uint8], classes: tuple[str, ...], split: Split
+    name: str, images: NDArray[np.uint8], labels: NDArray[np.uint8] | None, classes: tuple[str, ...], split: Split
 ) -> Dataset:
     kept = _positions(split, len(images))
-    return Dataset(name, from_bytes(images[kept, None]), torch.from_numpy(labels[kept].astype(np.int64)), classes)
+    numbers = None if labels is None else torch.from_numpy(labels[kept].astype(np.int64))
+    return Dataset(name, from_bytes(images[kept, None]), numbers, classes)
 
 
 def _positions(split: Split, count: int) -> slice:

@@ -23,7 +23,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class AttackSpec(_Strict):
@@ -61,7 +61,7 @@ class Schedule(_Strict):
     """
 
     epochs: Positive
-    batch: Positive = 256
+    batch: Annotated[int, Field(ge=2)] = 256
     rate: Annotated[float, Field(gt=0)]
     shape: Literal["cosine", "plateau"] = "cosine"
     warmup: Fraction = 0.05
@@ -137,7 +137,7 @@ class Recipe(_Strict):
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     data: str = "mnist"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     samples: Positive = 1500
     classifier: ClassifierSpec = ClassifierSpec()
     undefended: ClassifierTraining | None = None
@@ -189,14 +189,27 @@ def parse_recipe(text: str, source: str) -> Recipe:
     """A recipe from YAML text; `source` names it in errors."""
     try:
         tree, values = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RecipeError(f"{source}, line {line}: is not valid YAML: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise RecipeError(f"{source} is not valid YAML: {error}") from error
+        raise RecipeError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{source} must be a mapping of fields, as in recipes/quick.yaml")
+    _check_repeated(tree, source)
     try:
         return Recipe.model_validate(values, strict=False)
     except ValidationError as error:
         raise RecipeError("\n".join(_explain(source, tree, e) for e in error.errors())) from error
+
+
+def _check_repeated(node: yaml.Node | None, source: str) -> None:
+    fields: set[str] = set()
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key.value in fields:
+            raise RecipeError(f"{source}, line {key.start_mark.line + 1}: field {key.value!r} stands here twice")
+        fields.add(key.value)
+        _check_repeated(value, source)
 
 
 def _explain(source: str, tree: yaml.Node | None, error: Any) -> str:
