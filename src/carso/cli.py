@@ -229,7 +229,6 @@ def export(
     typer.echo(f"{path} answers in onnxruntime as the {whole} does in torch, on {len(trial)} images")
 
 
-
 @app.command()
 def demo(
     defence: Defence = "mnist",
