@@ -72,8 +72,8 @@ def timed(folder: Path) -> str:
         return ""
     took = json.loads(path.read_text(encoding="utf-8"))
     return (
-        f"\nThe classifier is a robust convolutional network that others trained, used as it came. Its purifier, attacks\n"
-        f"on {took['attacked']:,} training images and {took['epochs']} epochs included, took {took['minutes']:.1f} "
+        f"\nThe classifier is a robust convolutional network that others trained, used as it came. Its purifier, "
+        f"attacks\non {took['attacked']:,} training images and {took['epochs']} epochs included, took {took['minutes']:.1f} "
         f"minutes\n({took['cpu_minutes']:.1f} of processor time, {took['threads']} threads): "
         "`python benchmarks/stranger.py`.\n"
     )
