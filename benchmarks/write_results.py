@@ -73,8 +73,8 @@ def timed(folder: Path) -> str:
     took = json.loads(path.read_text(encoding="utf-8"))
     return (
         f"\nThe classifier is a robust convolutional network that others trained, used as it came. Its purifier, "
-        f"attacks\non {took['attacked']:,} training images and {took['epochs']} epochs included, took {took['minutes']:.1f} "
-        f"minutes\n({took['cpu_minutes']:.1f} of processor time, {took['threads']} threads): "
+        f"attacks\non {took['attacked']:,} training images and {took['epochs']} epochs included, "
+        f"took {took['minutes']:.1f} minutes\n({took['cpu_minutes']:.1f} of processor time, {took['threads']} threads): "
         "`python benchmarks/stranger.py`.\n"
     )
 
