@@ -74,7 +74,8 @@ def timed(folder: Path) -> str:
     return (
         f"\nThe classifier is a robust convolutional network that others trained, used as it came. Its purifier, "
         f"attacks\non {took['attacked']:,} training images and {took['epochs']} epochs included, "
-        f"took {took['minutes']:.1f} minutes\n({took['cpu_minutes']:.1f} of processor time, {took['threads']} threads): "
+        f"took {took['minutes']:.1f} minutes\n"
+        f"({took['cpu_minutes']:.1f} of processor time, {took['threads']} threads): "
         "`python benchmarks/stranger.py`.\n"
     )
 
