@@ -115,11 +115,13 @@ class Experiment:
             return
         schedule, hardening = self._purification(), self.recipe.hardening
         classifier = self._trained_classifier()
+        train, _ = self._pairs(schedule)
+        if (known := check_classifier(classifier, train.shape)) < len(train.classes):
+            raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
         with seeded(self.recipe.seed, "purifier"):
             representation = Representation(classifier, self.recipe.purifier.layers)
-            shape = self._pairs(schedule)[0].shape
-            neurons = sum(representation.sizes(torch.zeros(1, *shape)).values())
-            purifier = Purifier(shape, neurons, self.recipe.purifier.latent, self.recipe.purifier.widths)
+            neurons = sum(representation.sizes(train.images[:1]).values())
+            purifier = Purifier(train.shape, neurons, self.recipe.purifier.latent, self.recipe.purifier.widths)
         file = weights.PURIFIER if hardening is None else weights.UNHARDENED
         self._purify("purifier", schedule, representation, purifier, file)
         if hardening is not None:
@@ -133,8 +135,6 @@ class Experiment:
             return
         classifier, seed = representation.classifier, self.recipe.seed
         train, pairs = self._pairs(schedule)
-        if (known := check_classifier(classifier, train.shape)) < len(train.classes):
-            raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
         stage = PurifierStage(
             name, representation, purifier, schedule, train, self.validation, seed, self.device, pairs
         )
