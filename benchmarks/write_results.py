@@ -89,11 +89,12 @@ def readme(results: Path) -> None:
     }
     found = {name: audit for name, place in places.items() if (audit := read_audit(place)) is not None}
     first = next(iter(found.values()))
-    lines = ["| attacked as a whole | clean | " + " | ".join(budget.title for budget in first.budgets) + " |"]
-    lines.append("| --- | ---: |" + " ---: |" * len(first.budgets))
+    lines = ["| attacked as a whole | clean | " + " | ".join(b.title for b in first.budgets) + " | checks raised |"]
+    lines.append("| --- | ---: |" + " ---: |" * len(first.budgets) + " --- |")
     for name, audit in found.items():
         worst = " | ".join(rate(budget.worst_case) for budget in audit.budgets)
-        lines.append(f"| {name} | {rate(audit.budgets[0].clean)} | {worst} |")
+        raised = ", ".join(check.name for check in audit.raised) or "none"
+        lines.append(f"| {name} | {rate(audit.budgets[0].clean)} | {worst} | {raised} |")
     lines.append(
         f"\nAccuracy (%) of the worst case over every attack of `carso audit --effort {first.effort}`, with 95 %"
     )
