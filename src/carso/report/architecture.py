@@ -60,12 +60,12 @@ def draw(blueprint: Blueprint) -> str:
     n, purifier = (f"{count:,}" for count in b.parameters)
     label = f"CARSO at training time and at inference time; N has {n} parameters, the purifier {purifier}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1160 640" role="img" aria-label="{label}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1180 640" role="img" aria-label="{label}">'
         f"<style>{STYLE}</style>"
-        '<rect class="paper" width="1160" height="640" rx="12"/>'
+        '<rect class="paper" width="1180" height="640" rx="12"/>'
         f"{_text(30, 36, 'Training the purifier: N is frozen', 'title ink', start=True)}{_training(b)}"
         f"{_text(30, 356, f'Inference: {b.samples:,} candidates, one vote', 'title ink', start=True)}{_inference(b)}"
-        f"{_text(1130, 622, f'{n} parameters in N, {purifier} in the purifier', 'sizes soft', end=True)}"
+        f"{_text(1150, 622, f'{n} parameters in N, {purifier} in the purifier', 'sizes soft', end=True)}"
         "</svg>\n"
     )
 

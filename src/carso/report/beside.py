@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
@@ -19,11 +19,13 @@ HISTORY, AUDIT, RECIPE = "history.json", "audit.json", "recipe.yaml"
 
 
 class AuditAttack(BaseModel):
-    """One attack of an audit, and the accuracy that it leaves."""
+    """One attack of an audit, and the accuracy that it leaves, with those before it if `on` is "survivors"."""
 
     name: str
     result: Rate
     seconds: float | None = None
+    on: Literal["all", "survivors"] = "all"
+    attacked: int | None = None
 
 
 class AuditBudget(BaseModel):
@@ -42,6 +44,8 @@ class AuditCheck(BaseModel):
     name: str
     raised: bool
     value: float | str | bool | None = None
+    threshold: float | None = None
+    budget: str | None = None
     meaning: str = ""
 
 

@@ -84,7 +84,7 @@ def lines(title: str, x: Axis, y: Axis, series: Sequence[Series], box: Box = LAR
 
 def strips(title: str, x: Axis, rows: Sequence[tuple[str, Number, Number, Number, Number]]) -> Markup:
     """A strip per row: (label, low, middle, high, most) as bar, mark and whisker."""
-    pitch, left = 22.0, 120.0
+    pitch, left = 22.0, 16 + 6.4 * max(len(row[0]) for row in rows)
     height = TOP + pitch * len(rows) + BOTTOM
 
     def across(value: Number) -> float:
