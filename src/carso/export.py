@@ -152,6 +152,7 @@ def _prove(defence: CARSO, path: Path, images: Images, seed: int | None) -> None
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     for some in images.split(8):
         found = [torch.from_numpy(answer) for answer in session.run(None, {"images": some.numpy()})]
