@@ -190,3 +190,9 @@ def test_bad_input_is_named(columns, dataset, tmp_path):
     (tmp_path / FILE).write_bytes(b"half")
     with pytest.raises(WeightsError, match="truncated"):
         read_records(tmp_path)
+
+
+def test_rows_directed_at_the_defence_may_have_fewer_images(columns, dataset):
+    settings = Settings(curve_images=0, sweep_images=0, defence_images=12)
+    results = evaluate(columns, dataset, [FGSM, END_TO_END], settings).results()
+    assert [row.carso.total for row in results.rows] == [50, 12]

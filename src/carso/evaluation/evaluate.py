@@ -212,7 +212,7 @@ class _Run:
         name, rival = gallery.subject(self.columns), gallery.rival(self.columns)
         draws = stream(self.settings.seed, record.row.key, "gallery")
         theirs = record.outcomes[rival] if rival else None
-        chosen = gallery.choose(self.records.labels, record.outcomes[name], theirs, draws)
+        chosen = gallery.choose(self.records.labels[: len(attacked)], record.outcomes[name], theirs, draws)
         return gallery.hang(self.columns, chosen, self.images, attacked, self.settings.seed)
 
     def _sweep(self, row: Row, name: str, defence: Defence, n: int) -> Sweep:
