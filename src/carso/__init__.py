@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from carso.types import Budget
     from carso.weights import load
 
-__all__ = ["CARSO", "Budget", "CarsoError", "Purifier", "Recollections", "Representation", "attacks", "data", "load", "show"]
+__all__ = [
+    "CARSO",
+    "Budget",
+    "CarsoError",
+    "Purifier",
+    "Recollections",
+    "Representation",
+    "attacks",
+    "data",
+    "load",
+    "show",
+]
 __version__ = "0.1.0"
 
 _HOMES = {

@@ -17,8 +17,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
 TEXTS = """() => {
-  const solid = e => { while (e && getComputedStyle(e).backgroundColor === 'rgba(0, 0, 0, 0)') e = e.parentElement;
-                       return e ? getComputedStyle(e).backgroundColor : getComputedStyle(document.body).backgroundColor; };
+  const ground = e => getComputedStyle(e).backgroundColor;
+  const solid = e => { while (ground(e) === 'rgba(0, 0, 0, 0)') e = e.parentElement; return ground(e); };
   return [...document.querySelectorAll('body *:not(svg *)')]
     .filter(e => e.offsetParent && e.getClientRects().length && e.innerText && !e.closest('.hidden, .skip')
       && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))

@@ -32,7 +32,7 @@ def test_an_audit_shows_its_worst_case_and_what_is_raised():
     html = audit._repr_html_()
     assert html.count("worst case") == len(audit.budgets)
     assert all(f"<b>{found.worst_case.accuracy:.2f}</b>" in html for found in audit.budgets)
-    assert html.count("<td style=\"text-align:left\">+ ") == sum(
+    assert html.count('<td style="text-align:left">+ ') == sum(
         attack.on == "survivors" for found in audit.budgets for attack in found.attacks
     )
     assert "None of 13 checks is raised" in html
