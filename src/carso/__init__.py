@@ -8,11 +8,23 @@ if TYPE_CHECKING:
     from carso.defence import CARSO
     from carso.errors import CarsoError
     from carso.purifier import Purifier
+    from carso.recollections import Recollections, show
     from carso.representation import Representation
     from carso.types import Budget
     from carso.weights import load
 
-__all__ = ["CARSO", "Budget", "CarsoError", "Purifier", "Representation", "attacks", "data", "load"]
+__all__ = [
+    "CARSO",
+    "Budget",
+    "CarsoError",
+    "Purifier",
+    "Recollections",
+    "Representation",
+    "attacks",
+    "data",
+    "load",
+    "show",
+]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -20,8 +32,10 @@ _HOMES = {
     "Budget": "carso.types",
     "CarsoError": "carso.errors",
     "Purifier": "carso.purifier",
+    "Recollections": "carso.recollections",
     "Representation": "carso.representation",
     "load": "carso.weights",
+    "show": "carso.recollections",
 }
 
 

@@ -107,6 +107,11 @@ class Audit(_Model):
         """0 if no check is raised, else 3."""
         return 3 if self.raised else 0
 
+    def _repr_html_(self) -> str:
+        from carso.report.inline import audit_html
+
+        return audit_html(self)
+
     def write(self, folder: Path) -> Path:
         """Write `audit.json` into a folder, in one step."""
         path = folder / FILE

@@ -107,6 +107,11 @@ class Results(_Model):
         found = dict.fromkeys(name for row in self.rows for name in row.rates())
         return [*(name for name in COLUMNS if name in found), *(name for name in found if name not in COLUMNS)]
 
+    def _repr_html_(self) -> str:
+        from carso.report.inline import results_html
+
+        return results_html(self)
+
 
 def write_results(results: Results, directory: Path) -> Path:
     """Write `results.json` into `directory` in one step, so that no reader ever sees half of it."""

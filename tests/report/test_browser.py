@@ -1,0 +1,103 @@
+"""The report as a reader meets it, in headless Chromium; skipped where there is none."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carso.report.page import write_report
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+
+TEXTS = """() => {
+  const ground = e => getComputedStyle(e).backgroundColor;
+  const solid = e => { while (ground(e) === 'rgba(0, 0, 0, 0)') e = e.parentElement; return ground(e); };
+  return [...document.querySelectorAll('body *:not(svg *)')]
+    .filter(e => e.offsetParent && e.getClientRects().length && e.innerText && !e.closest('.hidden, .skip')
+      && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))
+    .map(e => [getComputedStyle(e).color, solid(e), e.innerText.slice(0, 40)]);
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as engine:
+        chromium = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def report(finished: Path) -> str:
+    return write_report(finished).as_uri()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 390])
+def test_it_is_silent_offline_legible_and_fits(browser: Any, report: str, scheme: str, width: int) -> None:
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 844})
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(report)
+    texts = page.evaluate(TEXTS)
+    assert len(texts) > 100
+    assert not [text for text in texts if contrast(text[0], text[1]) < 4.5]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [report]
+    page.close()
+
+
+def test_the_keyboard_switches_the_scheme_and_opens_a_wall(browser: Any, report: str) -> None:
+    page = browser.new_page(color_scheme="light")
+    page.goto(report)
+    page.locator("#theme").press("Enter")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    wall = page.locator("details.wall:not([open])").first.element_handle()
+    wall.query_selector("summary").press("Enter")
+    assert wall.evaluate("e => e.open")
+    page.close()
+
+
+def test_labels_of_charts_stay_within_their_charts(browser: Any, report: str) -> None:
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.goto(report)
+    outside = page.evaluate(
+        """() => [...document.querySelectorAll('#votes svg text')].filter(t => {
+          const a = t.getBoundingClientRect(), b = t.ownerSVGElement.getBoundingClientRect();
+          return a.left < b.left - 1 || a.right > b.right + 12; }).map(t => t.textContent)"""
+    )
+    assert outside == []
+    page.close()
+
+
+def test_it_prints(browser: Any, report: str) -> None:
+    page = browser.new_page()
+    page.goto(report)
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator("#theme").is_visible()
+    page.close()
+
+
+def contrast(front: str, back: str) -> float:
+    """The contrast ratio of two CSS colours, by the Web Content Accessibility Guidelines 2.2."""
+    light, dark = sorted((luminance(front), luminance(back)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,38 @@
+"""docs/tutorial.ipynb runs from the first cell to the last, and is committed as it ran."""
+
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+pytest.importorskip("ipykernel")
+NOTEBOOK = Path(__file__).parents[1] / "docs" / "tutorial.ipynb"
+
+
+def test_it_is_small_and_committed_with_its_outputs():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    assert NOTEBOOK.stat().st_size < 1e6
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert sum("text/html" in output.get("data", {}) for cell in code for output in cell.outputs) >= 3
+    assert not [output for cell in code for output in cell.outputs if output.output_type in ("error", "stream")]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_it_runs():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    before = kinds(notebook)
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    assert kinds(notebook) == before
+
+
+def kinds(notebook):
+    """What each cell shows, but for the progress that it tells on the way."""
+    return [
+        [sorted(output["data"]) for output in cell.outputs if output.output_type != "stream"]
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    ]
