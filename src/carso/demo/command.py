@@ -6,6 +6,7 @@ import socket
 import sys
 import webbrowser
 from importlib.util import find_spec
+from pathlib import Path
 from threading import Timer
 
 from carso import data, weights
@@ -24,7 +25,8 @@ def run(source: str, data_name: str, host: str, port: int, show: bool) -> None:
     if not (find_spec("starlette") and find_spec("uvicorn")):
         raise ModelError("the demo needs starlette and uvicorn: pip install 'carso[demo]'")
     defence = weights.load(source)
-    studio = Studio(defence, weights.load_undefended(source), matching(data_name, defence.purifier.shape))
+    images = matching(data_name, defence.purifier.shape)
+    studio = Studio(defence, weights.load_undefended(source), images, Path(source).name)
     _check_free(host, port)
     from carso.demo.server import serve
 

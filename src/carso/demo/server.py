@@ -1,8 +1,8 @@
 """The demo's server: one page, and the studio behind it as JSON.
 
     GET  /                 the page
-    GET  /api/defence      shape, classes, attacks, how many images there are to pick from
-    GET  /api/pick?index=  an image of the data set and its class
+    GET  /api/defence      name, shape, classes, attacks, latents to walk, how many images there are to pick from
+    GET  /api/pick?index=  an image of the data set and its class, if that is known
     POST /api/picture      a PNG or JPEG -> an image
     POST /api/attack       image, attack, norm, eps, aim -> the attacked image, the distance, the classifiers' answers
     POST /api/vote         image -> the vote, one JSON line per round
@@ -28,15 +28,16 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
-from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from torch import Tensor
 
 from carso.data.image import open_image, prepare
-from carso.demo.studio import ATTACKS, Aim, Ballot, Studio
+from carso.demo.studio import ATTACKS, SHOWN, Aim, Ballot, Studio
 from carso.errors import CarsoError, DataError
+from carso.recall import rounds
 from carso.types import Images, Norm
 
 UPLOAD = 8 * 2**20
@@ -48,7 +49,7 @@ WAITING = 4
 FILES = {
     "": ("index.html", "text/html"),
     "style.css": ("style.css", "text/css"),
-    "script.js": ("script.js", "text/javascript"),
+    **{f"{name}.js": (f"{name}.js", "text/javascript") for name in ("script", "pad", "pixels", "vote")},
 }
 SAFE = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'",
@@ -84,8 +85,14 @@ class AttackRequest(_Request):
     aim: Aim = "classifier"
 
 
+class VoteRequest(_Request):
+    """A vote on an image, to its end if `whole`."""
+
+    whole: bool = False
+
+
 class WalkRequest(_Request):
-    """A place in the plane of the first two latents."""
+    """A place in the plane of two latents."""
 
     first: float = Field(ge=-10, le=10)
     second: float = Field(ge=-10, le=10)
@@ -119,18 +126,14 @@ def application(studio: Studio) -> Starlette:
     turn = Turn()
 
     async def defence(_: Request) -> Response:
-        picks = 0 if studio.dataset is None else len(studio.dataset)
-        titles = {key: title for key, (title, _options) in ATTACKS.items()}
-        facts = {"shape": studio.shape, "classes": studio.classes, "attacks": titles, "picks": picks}
-        models = ["adversarially_trained"] if studio.undefended is None else ["undefended", "adversarially_trained"]
-        return JSONResponse(facts | {"samples": studio.defence.samples, "models": models})
+        return JSONResponse(facts(studio))
 
     async def pick(request: Request) -> Response:
         index = request.query_params.get("index", "0")
         if not index.isdecimal() or len(index) > 9:
             raise RefusedError(400, f"index must be a whole number, not {index!r}")
         image, label = studio.pick(int(index))
-        return JSONResponse({"image": encode(image), "label": studio.classes[label]})
+        return JSONResponse({"image": encode(image), "label": label})
 
     async def picture(request: Request) -> Response:
         body = await bounded(request, UPLOAD)
@@ -153,19 +156,23 @@ def application(studio: Studio) -> Starlette:
                 name: [vars(answer) for answer in await run_in_threadpool(studio.answers, which)]
                 for name, which in (("clean", image), ("attacked", attacked))
             }
+            answers["clean"].append(vars(await run_in_threadpool(studio.elected, image, asked.seed)))
         moved = attacked - image
         distance = {"Linf": float(moved.abs().max()), "L2": float(moved.norm())}
         return JSONResponse({"image": encode(attacked), "distance": distance, "seconds": seconds, "answers": answers})
 
     async def vote(request: Request) -> Response:
-        asked = await parse(request, _Request)
-        image = decode(asked.image, studio)
+        asked = await parse(request, VoteRequest)
+        ballots = studio.vote(decode(asked.image, studio), asked.seed, asked.whole)
 
         async def lines() -> AsyncIterator[str]:
             try:
-                async with turn():
-                    async for ballot in iterate_in_threadpool(studio.vote(image, asked.seed)):
-                        yield json.dumps(told(ballot)) + "\n"
+                while True:  # a turn for each round, so that a slow reader keeps nobody waiting
+                    async with turn():
+                        ballot = await run_in_threadpool(next, ballots, None)
+                    if ballot is None:
+                        return
+                    yield json.dumps(told(ballot)) + "\n"
             except RefusedError as refused:
                 yield json.dumps({"error": str(refused)}) + "\n"
 
@@ -184,6 +191,24 @@ def application(studio: Studio) -> Starlette:
         for f in fs
     ]
     return Starlette(routes=[*(Route(f"/{name}", static(name)) for name in FILES), *routes])
+
+
+def facts(studio: Studio) -> dict[str, Any]:
+    """What the page needs to know of a studio."""
+    defence = studio.defence
+    return {
+        "name": studio.name,
+        "shape": studio.shape,
+        "classes": studio.classes,
+        "attacks": {key: title for key, (title, _options) in ATTACKS.items()},
+        "picks": 0 if studio.dataset is None else len(studio.dataset),
+        "latent": defence.purifier.latent,
+        "axes": studio.axes,
+        "samples": defence.samples,
+        "first": next(rounds(defence.samples, "confident"))[1],
+        "error": defence.error,
+        "shown": SHOWN,
+    }
 
 
 def answered(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
@@ -270,6 +295,7 @@ def told(ballot: Ballot) -> dict[str, Any]:
         "samples": ballot.samples,
         "decided": ballot.decided,
         "candidates": candidates,
+        "votes": ballot.votes,
     }
 
 

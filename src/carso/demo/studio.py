@@ -1,7 +1,7 @@
 """What the demo can do with one image: attack it, ask every model, follow a vote, walk through the latents.
 
     vote        counts_t = counts_{t-1} + sum of onehot(argmax N(D(z_k, c))) over round t, until it is settled
-    walk        D(z, c) with z = (a, b, 0, ..., 0): what the code keeps when two latents move
+    walk        D(z, c) with z = a e_i + b e_j: what the code keeps when the two heaviest latents move
 
 Everything here is plain Python and tensors; `carso.demo.server` speaks HTTP.
 """
@@ -22,9 +22,10 @@ from carso.data import Dataset
 from carso.defence import CARSO
 from carso.errors import DataError
 from carso.nn import evaluating
+from carso.purifier import Purifier
 from carso.recall import classify, recall, rounds
 from carso.types import Budget, Classifier, Images, Labels, Norm
-from carso.vote import count, settled
+from carso.vote import Stop, count, settled
 
 Aim = Literal["classifier", "defence"]
 
@@ -37,7 +38,7 @@ ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Key -> its title and the options of the attack of that name."""
 
-SHOWN = 24
+SHOWN = 20
 """Candidates of each round that are shown."""
 
 
@@ -52,12 +53,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Ballot:
-    """The vote after a round: counts of all classes, candidates so far, whether it is decided, and some candidates."""
+    """The vote after a round: counts per class, candidates so far, whether it is decided, some of them, their votes."""
 
     counts: list[int]
     samples: int
     decided: bool
     candidates: Images
+    votes: list[int]
 
 
 class Studio:
@@ -66,12 +68,20 @@ class Studio:
     Args:
         defence: in its own device; `defence.samples` bounds the vote.
         undefended: a classifier without defence, if there is one.
-        dataset: labelled images of the same shape, to pick from.
+        dataset: images of the same shape, to pick from.
+        name: what the page calls the defence.
     """
 
-    def __init__(self, defence: CARSO, undefended: nn.Module | None = None, dataset: Dataset | None = None) -> None:
-        self.defence, self.undefended, self.dataset = defence, undefended, dataset
+    def __init__(
+        self,
+        defence: CARSO,
+        undefended: nn.Module | None = None,
+        dataset: Dataset | None = None,
+        name: str = "a defence",
+    ) -> None:
+        self.defence, self.undefended, self.dataset, self.name = defence, undefended, dataset, name
         self.shape = defence.purifier.shape
+        self.axes = _heaviest(defence.purifier)
 
     @property
     def classes(self) -> list[str]:
@@ -80,16 +90,16 @@ class Studio:
             return list(self.dataset.classes)
         return [str(k) for k in range(self.defence.classes)]
 
-    def pick(self, index: int) -> tuple[Images, int]:
-        """Image (1, C, H, W) and class `index` of the data set, counted round and round.
+    def pick(self, index: int) -> tuple[Images, int | None]:
+        """Image (1, C, H, W) and class, if it is known, `index` of the data set, counted round and round.
 
         Raises:
             DataError: if there is no data set.
         """
         if self.dataset is None:
             raise DataError("this demo has no images to pick from; draw or upload one")
-        at = index % len(self.dataset)
-        return self.dataset.images[at : at + 1], int(self.dataset.required_labels[at])
+        at, labels = index % len(self.dataset), self.dataset.labels
+        return self.dataset.images[at : at + 1], None if labels is None else int(labels[at])
 
     def attack(self, image: Images, name: str, norm: Norm, eps: float, aim: Aim, seed: int = 0) -> Images:
         """The image (1, C, H, W) under attack; its label is what the bare classifier says of it.
@@ -123,27 +133,40 @@ class Studio:
                 found.append(Answer(name, int(shares.argmax()), shares.tolist()))
         return found
 
-    def vote(self, image: Images, seed: int = 0) -> Iterator[Ballot]:
-        """CARSO's vote on an image (1, C, H, W), round by round, the first in parts of five, until it is decided."""
+    def elected(self, image: Images, seed: int = 0) -> Answer:
+        """What CARSO says of an image (1, C, H, W), by the vote's early stop."""
+        generator = torch.Generator().manual_seed(seed)
+        tally = self.defence.poll(image, stop="confident", generator=generator)
+        return Answer("carso", int(tally.winners), tally.shares[0].tolist())
+
+    def vote(self, image: Images, seed: int = 0, whole: bool = False) -> Iterator[Ballot]:
+        """CARSO's vote on an image (1, C, H, W), round by round, the first in parts of five, until it is decided.
+
+        With `whole` all candidates are counted, twenty by twenty.
+        """
         defence, total = self.defence, self.defence.samples
+        stop: Stop = "never" if whole else "confident"
+        step = 20 if whole else 5
         latents = defence.latents(generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             codes = defence.codes(image)
         counts = torch.zeros(1, defence.classes, dtype=torch.long)
-        looks = {end for _, end in rounds(total, "confident")}
-        for start, end in pairwise([0, *sorted(looks | set(range(5, min(looks), 5)))]):
+        looks = {end for _, end in rounds(total, stop)}
+        for start, end in pairwise([0, *sorted(looks | set(range(step, min(looks), step)))]):
             candidates = self._decode(latents[start:end], codes)
             with torch.no_grad(), evaluating(defence.classifier):
-                counts = counts + count(classify(defence.classifier, candidates)).cpu()
-            decided = end in looks and bool(settled(counts, end, total, "confident", defence.error))
-            yield Ballot(counts[0].tolist(), end, decided, candidates[0, :SHOWN].cpu())
+                logits = classify(defence.classifier, candidates)
+            counts = counts + count(logits).cpu()
+            decided = end in looks and bool(settled(counts, end, total, stop, defence.error))
+            shown = logits[0, :SHOWN].argmax(1).tolist()
+            yield Ballot(counts[0].tolist(), end, decided, candidates[0, :SHOWN].cpu(), shown)
             if decided:
                 return
 
     def walk(self, image: Images, first: float, second: float) -> Images:
-        """The recalled image (1, C, H, W) at z = (first, second, 0, ..., 0)."""
+        """The recalled image (1, C, H, W) at z = first e_i + second e_j, with i and j the studio's axes."""
         latents = torch.zeros(1, self.defence.purifier.latent)
-        latents[0, : min(2, latents.shape[1])] = torch.tensor([first, second])[: latents.shape[1]]
+        latents[0, self.axes] = torch.tensor([first, second][: len(self.axes)])
         with torch.no_grad():
             return self._decode(latents, self.defence.codes(image))[:, 0]
 
@@ -155,3 +178,10 @@ class Studio:
         with torch.no_grad(), evaluating(self.defence.classifier):
             logits: Tensor = self.defence.classifier(image)
         return logits.argmax(1)
+
+
+def _heaviest(purifier: Purifier) -> list[int]:
+    """The two latents whose columns of the decoder's first layer are longest; the KL term leaves most of them idle."""
+    weights = next(purifier.decoder.parameters())[:, : purifier.latent]
+    heaviest: list[int] = weights.detach().norm(dim=0).topk(min(2, purifier.latent)).indices.tolist()
+    return heaviest

@@ -1,158 +1,124 @@
-"use strict";
+import { Pad } from "./pad.js";
+import { paint, paintChange, wipe } from "./pixels.js";
+import { draw, emptyBars, emptyTiles, follow } from "./vote.js";
+
 const $ = (id) => document.getElementById(id);
 const NAMES = { undefended: "Undefended", adversarially_trained: "Adversarially trained", carso: "CARSO" };
+const IN_WORDS = { undefended: "the undefended model", adversarially_trained: "adversarial training", carso: "CARSO" };
 const RANGE = { Linf: [0.01, 0.5, 0.01, 0.3], L2: [0.1, 6, 0.1, 2] };
-let facts, image = null, attacked = null, round = 0, index = 0, voting = null;
+const INVITATION = "Draw, pick or upload an image";
+let facts, image = null, truth = null, attacked = null, found = null, round = 0, index = 0, asking = null;
 
-async function ask(path, body, type = "application/json") {
-  const options = body === undefined ? {} : { method: "POST", body, headers: { "Content-Type": type } };
+const pad = new Pad($("pad"), $("pen"), $("hint"), { drawn, cleared: forget });
+const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
+
+async function ask(path, body, signal) {
+  const json = typeof body === "object" && !(body instanceof Blob);
+  const options = body === undefined ? {} : { method: "POST", body: json ? JSON.stringify(body) : body, signal };
   let response;
-  try { response = await fetch("api/" + path, options); } catch { throw new Error("the demo's server does not answer; is it still running?"); }
+  try { response = await fetch("api/" + path, options); } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The demo's server does not answer; is it still running?");
+  }
   if (!response.ok) {
     const told = await response.json().catch(() => ({}));
-    throw new Error(told.error || `the server answered ${response.status}`);
+    throw new Error(told.error || `The server answered ${response.status}`);
   }
   return response;
 }
+const get = async (...asked) => (await ask(...asked)).json();
 
-function say(text) { $("message").textContent = text; $("message").hidden = !text; }
-
-function values(text) {
-  const raw = atob(text), bytes = Uint8Array.from(raw, (c) => c.charCodeAt(0));
-  return new Float32Array(bytes.buffer);
-}
-
-function paint(canvas, text) {
-  const [channels, height, width] = facts.shape, pixels = values(text), area = height * width;
-  canvas.width = width; canvas.height = height;
-  const context = canvas.getContext("2d"), data = context.createImageData(width, height);
-  for (let i = 0; i < area; i++) {
-    for (let c = 0; c < 3; c++) data.data[4 * i + c] = 255 * pixels[(channels === 3 ? c : 0) * area + i];
-    data.data[4 * i + 3] = 255;
-  }
-  context.putImageData(data, 0, 0);
-}
-
-/* ---- the drawing pad ---- */
-const pad = $("pad"), pen = pad.getContext("2d");
-let at = null, keys = { x: 140, y: 140, down: false };
-function blank() { pen.fillStyle = "#000"; pen.fillRect(0, 0, 280, 280); }
-function stroke(x, y) {
-  pen.strokeStyle = "#fff"; pen.lineWidth = 20; pen.lineCap = pen.lineJoin = "round";
-  pen.beginPath(); pen.moveTo(...(at || [x, y])); pen.lineTo(x, y); pen.stroke(); at = [x, y];
-}
-function place(event) {
-  const box = pad.getBoundingClientRect();
-  return [(event.clientX - box.left) * 280 / box.width, (event.clientY - box.top) * 280 / box.height];
-}
-pad.addEventListener("pointerdown", (e) => { pad.setPointerCapture(e.pointerId); at = null; if (pad.dataset.shown) { blank(); delete pad.dataset.shown; } stroke(...place(e)); });
-pad.addEventListener("pointermove", (e) => { if (e.buttons) stroke(...place(e)); });
-pad.addEventListener("pointerup", () => { at = null; drawn(); });
-pad.addEventListener("keydown", (e) => {
-  const moves = { ArrowLeft: [-12, 0], ArrowRight: [12, 0], ArrowUp: [0, -12], ArrowDown: [0, 12] };
-  if (e.key === " ") {
-    keys.down = !keys.down; at = null;
-    if (keys.down && pad.dataset.shown) { blank(); delete pad.dataset.shown; }
-    if (keys.down) stroke(keys.x, keys.y); else drawn();
-    $("hint").textContent = keys.down ? "The pen is down." : "The pen is up.";
-  } else if (moves[e.key]) {
-    keys.x = Math.min(268, Math.max(12, keys.x + moves[e.key][0])); keys.y = Math.min(268, Math.max(12, keys.y + moves[e.key][1]));
-    if (keys.down) stroke(keys.x, keys.y);
-  } else return;
-  e.preventDefault();
-});
-function drawn() { pad.toBlob((blob) => send(blob)); }
+function say(text) { $("message").textContent = text && text[0].toUpperCase() + text.slice(1) + "."; $("message").hidden = !text; }
+function complain(error) { if (error.name !== "AbortError") say(error.message); }
 
 /* ---- where images come from ---- */
-async function send(file) {
-  try { take((await (await ask("picture", file, "application/octet-stream")).json()).image); }
-  catch (error) { say(error.message); }
-}
-async function pickOne() {
+async function drawn() { await upload(await pad.picture(), "your drawing"); }
+async function upload(file, origin) {
+  const mine = ++round;
   try {
-    const found = await (await ask("pick?index=" + index++)).json();
-    show(found.image); take(found.image);
-  } catch (error) { say(error.message); }
+    const sent = await get("picture", file);
+    if (mine !== round) return false;
+    take(sent.image, null, origin); return true;
+  } catch (error) { complain(error); return false; }
 }
-function show(text) {
-  const small = document.createElement("canvas"); paint(small, text);
-  pen.imageSmoothingEnabled = false; pen.drawImage(small, 0, 0, 280, 280); pad.dataset.shown = "1";
+async function pick() {
+  const mine = ++round, at = index++ % facts.picks;
+  try {
+    const one = await get("pick?index=" + at);
+    if (mine !== round) return;
+    pad.show(one.image, facts.shape);
+    take(one.image, one.label, one.label === null ? `test image ${at + 1}` : `test image ${at + 1}: ${facts.classes[one.label]}`);
+  } catch (error) { complain(error); }
 }
-function take(text) { say(""); image = text; run(); }
+function take(text, label, origin) {
+  say(""); image = text; truth = label; $("origin").textContent = origin;
+  paint($("clean"), image, facts.shape); run();
+}
+function forget() {
+  if (!facts) return;
+  image = attacked = found = truth = null; round++; say("");
+  for (const id of ["clean", "change", "attacked", "walk"]) wipe($(id));
+  for (const [id, text] of [["origin", "image"], ["distance", "perturbation"], ["took", "attacked"], ["tally", ""]]) $(id).textContent = text;
+  $("verdict").textContent = INVITATION; $("answers").replaceChildren();
+  emptyTiles(facts.shown); emptyBars(facts.classes);
+}
 
 /* ---- attack, answers, vote ---- */
-const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 async function run() {
   if (!image) return;
   const mine = ++round;
+  if (asking) asking.abort();
+  asking = new AbortController();
+  const asked = { image, attack: $("attack").value, norm: chosen("norm"), eps: Number($("eps").value), aim: chosen("aim") };
   try {
-    const asked = { image, attack: $("attack").value, norm: chosen("norm"), eps: Number($("eps").value), aim: chosen("aim") };
-    $("distance").textContent = "attacking…";
-    const found = await (await ask("attack", JSON.stringify(asked))).json();
+    $("took").textContent = "attacking…";
+    const told = await get("attack", asked, asking.signal);
     if (mine !== round) return;
-    attacked = found.image; paint($("attacked"), attacked);
-    $("distance").textContent = `distance ${found.distance.Linf.toFixed(2)} in L∞, ${found.distance.L2.toFixed(2)} in L2; made in ${found.seconds.toFixed(2)} s`;
-    answers(found.answers, null); stroll();
-    await vote(mine, found.answers);
-  } catch (error) { if (mine === round) { say(error.message); $("distance").textContent = ""; } }
+    found = told; attacked = told.image;
+    paint($("attacked"), attacked, facts.shape); paintChange($("change"), image, attacked, facts.shape);
+    $("distance").textContent = `L∞ ${told.distance.Linf.toFixed(2)}, L2 ${told.distance.L2.toFixed(2)}`;
+    $("took").textContent = `attacked in ${told.seconds.toFixed(2)}\u00a0s`;
+    stroll();
+    await vote(mine);
+  } catch (error) { if (mine === round) { complain(error); $("took").textContent = "attacked"; } }
 }
-function answers(found, elected) {
-  const shown = found.attacked.map((after, i) => ({ name: NAMES[after.model], label: after.label, was: found.clean[i].label, share: after.shares[after.label] }));
-  const reference = found.clean[found.clean.length - 1].label;
-  shown.push({ name: NAMES.carso, label: elected ? elected.label : null, was: reference, share: elected && elected.share });
-  $("answers").replaceChildren(...shown.map((one) => {
-    const row = document.createElement("div"), name = document.createElement("span"), answer = document.createElement("b"), verdict = document.createElement("span");
-    const changed = one.label !== null && one.label !== one.was;
-    row.className = "answer" + (one.label === null ? "" : changed ? " changed" : " kept");
-    name.className = "name"; name.textContent = one.name;
-    answer.textContent = one.label === null ? "…" : facts.classes[one.label];
-    if (answer.textContent.length > 3) row.className += " long";
-    verdict.className = "verdict";
-    verdict.textContent = one.label === null ? "voting" : changed ? `was ${facts.classes[one.was]} before the attack` : `unmoved, ${(100 * one.share).toFixed(0)} % sure`;
-    row.append(name, answer, verdict); return row;
-  }));
+async function vote(mine) {
+  answers(null); emptyTiles(facts.shown); draw(facts.classes.map(() => 0), 1);
+  const whole = $("whole").checked;
+  const response = await ask("vote", { image: attacked, seed: mine, whole }, asking.signal);
+  const elected = await follow(response, facts, whole, () => mine === round);
+  if (elected && mine === round) answers(elected);
 }
-function bars(counts) {
-  const total = counts.reduce((a, b) => a + b, 0) || 1, most = Math.max(...counts);
-  if ($("bars").children.length !== counts.length) {
-    $("bars").replaceChildren(...counts.map((_, k) => {
-      const row = document.createElement("li");
-      row.innerHTML = '<span class="class"></span><span class="track"><span class="fill"></span></span><span class="share"></span>';
-      row.querySelector(".class").textContent = facts.classes[k]; return row;
-    }));
-  }
-  counts.forEach((votes, k) => {
-    const row = $("bars").children[k], share = 100 * votes / total;
-    row.className = votes === most && votes ? "lead" : "";
-    row.querySelector(".fill").style.width = share + "%";
-    row.querySelector(".share").textContent = share.toFixed(share && share < 10 ? 1 : 0) + " %";
+function answers(elected) {
+  const { clean, attacked: after } = found.answers;
+  const all = clean.map(({ model, label }) => {
+    const now = model === "carso" ? elected : after.find((one) => one.model === model);
+    return now ? { model, was: label, label: now.label, share: now.share ?? now.shares[now.label] } : { model, was: label };
   });
-  return { label: counts.indexOf(most), share: most / total };
+  $("answers").replaceChildren(...all.map(card));
+  $("verdict").textContent = elected ? summary(all) : "The candidates are voting…";
 }
-const pause = (ms) => new Promise((done) => setTimeout(done, ms));
-async function vote(mine, found) {
-  if (voting) voting.abort();
-  voting = new AbortController();
-  const response = await fetch("api/vote", { method: "POST", body: JSON.stringify({ image: attacked, seed: mine }), headers: { "Content-Type": "application/json" }, signal: voting.signal }).catch(() => null);
-  if (!response || !response.ok) { if (mine === round) say("the vote was interrupted; change anything to vote again"); return; }
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done || mine !== round) return;
-    const lines = (rest + value).split("\n"); rest = lines.pop();
-    for (const line of lines) {
-      const ballot = JSON.parse(line);
-      if (ballot.error) throw new Error(ballot.error);
-      const elected = bars(ballot.counts);
-      if (ballot.samples === ballot.candidates.length) $("recall").replaceChildren();
-      $("recall").append(...ballot.candidates.map((text) => { const tile = document.createElement("canvas"); paint(tile, text); return tile; }));
-      while ($("recall").children.length > 24) $("recall").firstChild.remove();
-      $("tally").textContent = `${ballot.samples} of ${facts.samples} candidates have voted` + (ballot.decided ? "; decided." : "…");
-      if (ballot.decided) answers(found, elected);
-      await pause(120);
-    }
+function card({ model, was, label, share }) {
+  const row = document.createElement("div"), voting = label === undefined, text = voting ? "…" : facts.classes[label];
+  const good = truth === null ? label === was : label === truth;
+  row.className = `answer ${model} ${voting ? "" : good ? "kept" : "changed"} ${text.length > 3 ? "long" : ""}`;
+  const sure = `${(100 * share).toFixed(0)}\u00a0% ${model === "carso" ? "of the votes" : "sure"}`;
+  const verdict = voting ? "voting" : label !== was ? `was ${facts.classes[was]} before the attack; ${sure}` : good ? sure : `wrong without attack too; ${sure}`;
+  for (const [tag, kind, content] of [["span", "name", NAMES[model]], ["b", "", text], ["span", "verdict", verdict]]) {
+    const part = document.createElement(tag); part.className = kind; part.textContent = content; row.append(part);
   }
+  return row;
+}
+/* One sentence, for a caption as for a screen reader. */
+function summary(all) {
+  const listed = (some) => some.map((one) => IN_WORDS[one.model]).join(", ").replace(/, ([^,]*)$/, " and $1");
+  if ($("attack").value === "none") return `Not attacked: ${all.map((one) => facts.classes[one.label]).join(", ")}`;
+  const misled = all.filter((one) => one.label !== one.was), same = all.filter((one) => one.label === one.was);
+  const right = same.filter((one) => truth === null || one.label === truth), wrong = same.filter((one) => !right.includes(one));
+  const parts = [`The attack misleads ${listed(misled) || "nobody"}`];
+  if (misled.length && right.length) parts.push(`${listed(right)} ${right.length > 1 ? "hold" : "holds"}`);
+  if (wrong.length) parts.push(`${listed(wrong)} ${wrong.length > 1 ? "were" : "was"} wrong already`);
+  return parts.join("; ");
 }
 
 /* ---- the walk ---- */
@@ -165,36 +131,47 @@ async function stroll() {
   try {
     do {
       again = false;
-      const asked = { image: attacked, first: Number($("first").value), second: Number($("second").value) };
-      paint($("walk"), (await (await ask("walk", JSON.stringify(asked))).json()).image);
-    } while (again);
-  } catch (error) { say(error.message); }
+      const walked = await get("walk", { image: attacked, first: Number($("first").value), second: Number($("second").value) });
+      if (attacked) paint($("walk"), walked.image, facts.shape);
+    } while (again && attacked);
+  } catch (error) { complain(error); }
   strolling = false;
 }
 
 /* ---- controls ---- */
 let due = 0;
 const soon = () => { clearTimeout(due); due = setTimeout(run, 200); };
+function told() { $("eps-value").textContent = Number($("eps").value).toFixed(2); }
 function ranged() {
   const [least, most, step, usual] = RANGE[chosen("norm")];
   Object.assign($("eps"), { min: least, max: most, step }); $("eps").value = usual; told();
 }
-function told() { $("eps-value").textContent = Number($("eps").value).toFixed(2); }
+function method() { $("budget").disabled = $("attack").value === "none"; $("aims").disabled = $("attack").value === "noise"; }
 $("eps").addEventListener("input", () => { told(); soon(); });
-$("attack").addEventListener("change", soon);
-document.querySelectorAll('input[name="norm"]').forEach((e) => e.addEventListener("change", () => { ranged(); soon(); }));
-document.querySelectorAll('input[name="aim"]').forEach((e) => e.addEventListener("change", soon));
-$("clear").addEventListener("click", () => { blank(); delete pad.dataset.shown; image = null; round++; say(""); $("hint").textContent = "Draw here."; });
-$("pick").addEventListener("click", pickOne);
-$("upload").addEventListener("change", async (e) => { const file = e.target.files[0]; if (!file) return; await send(file); if (image && $("message").hidden) show(image); e.target.value = ""; });
-["first", "second"].forEach((id) => $(id).addEventListener("input", stroll));
+$("attack").addEventListener("change", () => { method(); soon(); });
+$("whole").addEventListener("change", soon);
+for (const radio of document.querySelectorAll('input[name="norm"]')) radio.addEventListener("change", () => { ranged(); soon(); });
+for (const radio of document.querySelectorAll('input[name="aim"]')) radio.addEventListener("change", soon);
+$("clear").addEventListener("click", () => { pad.blank(); forget(); });
+$("pick").addEventListener("click", pick);
+$("upload").addEventListener("change", async (e) => {
+  const file = e.target.files[0];
+  if (file && await upload(file, "your picture")) pad.show(image, facts.shape);
+  e.target.value = "";
+});
+for (const id of ["first", "second"]) $(id).addEventListener("input", stroll);
 
-(async () => {
-  blank();
-  try {
-    facts = await (await ask("defence")).json();
-    for (const [key, title] of Object.entries(facts.attacks)) $("attack").add(new Option(title, key, key === "pgd", key === "pgd"));
-    bars(facts.classes.map(() => 0));
-    if (facts.picks) await pickOne(); else $("pick").hidden = true;
-  } catch (error) { say(error.message); }
-})();
+try {
+  facts = await get("defence");
+  const [channels, height, width] = facts.shape;
+  $("facts").textContent = `CARSO, ${facts.name}: ${width} × ${height} ${channels === 1 ? "grey" : "colour"} pixels, ${facts.classes.length} classes, up to ${facts.samples.toLocaleString("en")} candidates`;
+  $("samples").textContent = facts.samples.toLocaleString("en");
+  ["first", "second"].forEach((id, i) => {
+    const axis = facts.axes[i];
+    if (axis === undefined) $(id).disabled = true; else $(id + "-name").textContent = `Latent ${axis + 1} of ${facts.latent}`;
+  });
+  document.documentElement.style.setProperty("--aspect", `${width} / ${height}`);
+  for (const [key, title] of Object.entries(facts.attacks)) $("attack").add(new Option(title, key, key === "pgd", key === "pgd"));
+  method(); forget();
+  if (facts.picks) await pick(); else $("pick").hidden = true;
+} catch (error) { complain(error); }
