@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
+from collections.abc import Awaitable, Callable
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from PIL import Image
 pytest.importorskip("starlette")
 pytest.importorskip("httpx2")
 
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from carso.demo.server import RefusedError, Turn, application, decode, encode
@@ -37,14 +40,34 @@ def animated() -> bytes:
     return buffer.getvalue()
 
 
+def transparent(opacity: int) -> bytes:
+    """A black stroke on nothing."""
+    image = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    image.paste((0, 0, 0, opacity), (18, 8, 23, 32))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def huge() -> bytes:
+    """A few kilobytes that would decode to 100 million pixels."""
+    buffer = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def test_images_travel_without_rounding(studio: Studio) -> None:
     image = torch.rand(1, 1, 28, 28)
     assert torch.equal(decode(encode(image), studio), image)
 
 
 def test_the_page_and_its_files_are_served_and_say_what_may_run(client: TestClient) -> None:
-    for path, kind in (("/", "text/html"), ("/style.css", "text/css"), ("/script.js", "text/javascript")):
-        answer = client.get(path)
+    page = client.get("/").text + client.get("/script.js").text
+    used = re.findall(r'(?:href|src|from) ?=? ?"(?:\./)?([\w.]+)"', page)
+    kinds = {"css": "text/css", "js": "text/javascript"}
+    assert set(used) == {"style.css", "script.js", "pad.js", "pixels.js", "vote.js"}
+    for path, kind in [("", "text/html"), *((name, kinds[name.rpartition(".")[2]]) for name in used)]:
+        answer = client.get(f"/{path}")
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith(kind)
         assert "default-src 'self'" in answer.headers["content-security-policy"]
@@ -58,6 +81,7 @@ def test_an_attack_answers_for_every_model(client: TestClient, studio: Studio) -
     assert [answer["model"] for answer in found["answers"]["attacked"]] == ["undefended", "adversarially_trained"]
     expected = studio.answers(decode(found["image"], studio))
     assert [answer["label"] for answer in found["answers"]["attacked"]] == [answer.label for answer in expected]
+    assert found["answers"]["clean"][-1]["label"] == studio.elected(decode(image, studio)).label
 
 
 def test_the_vote_comes_line_by_line(client: TestClient) -> None:
@@ -65,12 +89,63 @@ def test_the_vote_comes_line_by_line(client: TestClient) -> None:
     lines = [json.loads(line) for line in client.post("/api/vote", json={"image": image}).text.splitlines()]
     assert [line["samples"] for line in lines][:4] == [5, 10, 15, 20]
     assert lines[-1]["decided"]
-    assert len(lines[0]["candidates"]) == 5
+    assert len(lines[0]["candidates"]) == len(lines[0]["votes"]) == 5
+
+
+def test_a_whole_vote_goes_to_the_last_candidate(client: TestClient, studio: Studio) -> None:
+    image = client.get("/api/pick?index=0").json()["image"]
+    lines = client.post("/api/vote", json={"image": image, "whole": True}).text.splitlines()
+    assert sum(json.loads(lines[-1])["counts"]) == studio.defence.samples
+
+
+def test_a_reader_who_stops_reading_keeps_nobody_waiting(studio: Studio) -> None:
+    async def meet() -> int:
+        app, image = application(studio), encode(studio.pick(0)[0])
+        first, stuck = asyncio.Event(), asyncio.Event()
+
+        async def stop_reading(message: dict[str, object]) -> None:
+            if message["type"] == "http.response.body":
+                first.set()
+                await stuck.wait()
+
+        slow = asyncio.create_task(call(app, "/api/vote", {"image": image}, stop_reading))
+        await first.wait()
+        statuses: list[int] = []
+
+        async def read(message: dict[str, object]) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(int(str(message["status"])))
+
+        await asyncio.wait_for(call(app, "/api/walk", {"image": image, "first": 0, "second": 0}, read), 30)
+        slow.cancel()
+        return statuses[0]
+
+    assert asyncio.run(meet()) == 200
+
+
+async def call(app: Starlette, path: str, body: object, send: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+    """A POST by the ASGI protocol alone; the body arrives at once and the client stays."""
+    sent = [{"type": "http.request", "body": json.dumps(body).encode()}]
+
+    async def receive() -> dict[str, object]:
+        return sent.pop() if sent else await asyncio.Future()
+
+    scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1", "method": "POST"}
+    where = {
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [],
+        "root_path": "",
+        "scheme": "http",
+    }
+    await app(scope | where | {"client": ("test", 1), "server": ("test", 1)}, receive, send)
 
 
 @pytest.mark.parametrize(
     "body",
-    [picture(), picture((600, 400), "JPEG"), picture((28, 28)), picture(mode="RGB")],
+    [picture(), picture((600, 400), "JPEG"), picture((28, 28)), picture(mode="RGB"), transparent(255), picture((6, 6))],
+    ids=["grey", "photograph", "ready", "colour", "transparent", "tiny"],
 )
 def test_pictures_become_images(client: TestClient, studio: Studio, body: bytes) -> None:
     found = client.post("/api/picture", content=body)
@@ -87,7 +162,11 @@ def test_pictures_become_images(client: TestClient, studio: Studio, body: bytes)
         (animated(), 400, "animated"),
         (picture((40, 40), "GIF"), 400, "PNG or JPEG"),
         (b"\0" * (8 * 2**20 + 1), 413, "larger than 8 MB"),
+        (transparent(0), 400, "no digit"),
+        (picture((1, 1)), 400, "no digit"),
+        (huge(), 400, "pixels; scale it down"),
     ],
+    ids=["empty", "text", "cut", "animated", "gif", "long", "invisible", "one pixel", "bomb"],
 )
 def test_nonsense_is_refused_with_one_clear_line(client: TestClient, body: bytes, status: int, message: str) -> None:
     found = client.post("/api/picture", content=body)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from carso.data import Dataset
 from carso.defence import CARSO
 from carso.demo.studio import ATTACKS, Studio
 from carso.errors import DataError
@@ -36,9 +37,42 @@ def test_the_vote_ends_as_the_defence_votes(studio: Studio) -> None:
     assert all(sum(ballot.counts) == ballot.samples for ballot in ballots)
 
 
+def test_a_whole_vote_counts_every_candidate(studio: Studio) -> None:
+    image, _ = studio.pick(1)
+    ballots = list(studio.vote(image, seed=7, whole=True))
+    assert [ballot.samples for ballot in ballots] == [20, 40, 60]
+    assert [ballot.decided for ballot in ballots] == [False, False, True]
+    assert ballots[-1].counts == studio.defence.votes(image, torch.Generator().manual_seed(7))[0].tolist()
+
+
+def test_every_candidate_that_is_shown_comes_with_its_vote(studio: Studio) -> None:
+    for ballot in studio.vote(studio.pick(4)[0]):
+        assert ballot.votes == studio.defence.classifier(ballot.candidates).argmax(1).tolist()
+
+
+def test_what_is_elected_is_what_the_vote_ends_with(studio: Studio) -> None:
+    image, _ = studio.pick(6)
+    *_, last = studio.vote(image, seed=3)
+    elected = studio.elected(image, seed=3)
+    assert elected.shares == pytest.approx([votes / last.samples for votes in last.counts])
+    assert elected.label == max(range(10), key=last.counts.__getitem__)
+
+
+def test_the_walk_is_along_the_latents_that_the_decoder_heeds() -> None:
+    purifier = Purifier((1, 28, 28), 40, latent=4)
+    with torch.no_grad():
+        purifier.decoder[0].weight[:, [0, 2]] = 0
+    walked = Studio(CARSO(MLP((1, 28, 28), (30,)).eval(), purifier))
+    image = torch.rand(1, 1, 28, 28)
+    assert sorted(walked.axes) == [1, 3]
+    assert not torch.equal(walked.walk(image, 2.0, 0.0), walked.walk(image, -2.0, 0.0))
+    assert not torch.equal(walked.walk(image, 0.0, 2.0), walked.walk(image, 0.0, -2.0))
+
+
 def test_the_walk_is_the_decoder_at_two_latents(studio: Studio) -> None:
     image, _ = studio.pick(2)
-    latents = torch.tensor([[1.5, -0.5, 0, 0]])
+    latents = torch.zeros(1, 4)
+    latents[0, studio.axes] = torch.tensor([1.5, -0.5])
     expected = studio.defence.recall(image, latents=latents)[:, 0]
     torch.testing.assert_close(studio.walk(image, 1.5, -0.5), expected)
 
@@ -48,6 +82,14 @@ def test_answers_are_those_of_the_classifiers(studio: Studio) -> None:
     undefended, trained = studio.answers(image)
     assert trained.label == studio.defence.classifier(image).argmax().item()
     assert sum(undefended.shares) == pytest.approx(1, abs=1e-5)
+
+
+def test_images_without_labels_can_be_picked(studio: Studio) -> None:
+    assert studio.dataset is not None
+    unlabelled = Studio(studio.defence, dataset=Dataset("unlabelled", studio.dataset.images))
+    image, label = unlabelled.pick(21)
+    assert torch.equal(image, studio.pick(1)[0])
+    assert label is None
 
 
 def test_other_shapes_need_neither_data_nor_an_undefended_model() -> None:

@@ -46,7 +46,8 @@ export async function follow(response, facts, whole, current) {
   try {
     for (;;) {
       const { done, value } = await reader.read();
-      if (done || !current()) return null;
+      if (!current()) return null;
+      if (done) throw new Error("The vote was interrupted; change anything to vote again");
       const lines = (rest + value).split("\n"); rest = lines.pop();
       for (const line of lines) {
         ballot = JSON.parse(line);
