@@ -30,7 +30,7 @@ def run(source: str, data_name: str, host: str, port: int, show: bool) -> None:
     _check_free(host, port)
     from carso.demo.server import serve
 
-    address = f"http://{host}:{port}/"
+    address = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
     print(f"the demo of {source} is at {address}; Ctrl-C ends it", file=sys.stderr)
     if show:
         Timer(0.5, webbrowser.open, (address,)).start()
@@ -45,7 +45,8 @@ def matching(name: str, shape: tuple[int, int, int]) -> Dataset | None:
 
 def _check_free(host: str, port: int) -> None:
     try:
-        with socket.create_server((host, port)):
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
-        raise DataError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from error
+        reason = (error.strerror or str(error)).partition(" (")[0]
+        raise DataError(f"cannot listen on {host}:{port}: {reason}; choose another --host or --port") from error
