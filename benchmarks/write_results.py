@@ -17,8 +17,8 @@ HEAD = """# Results
 Every table below is written by `python benchmarks/write_results.py` from a `results.json` that a run left; none is
 typed in. In the thesis's protocol an attack is crafted on the column's classifier alone (on N for both defended
 columns) and handed over. With respect to CARSO that is a transfer: **it says nothing about an attacker who knows of
-the defence.** Tables named "end-to-end" are about that attacker, who follows the gradient through the whole of each
-column.
+the defence.** The rows headed "End to end" and the audits are about that attacker, who follows the gradient
+through the whole of each column.
 
 The shipped weights follow the recipes of their names, seed 0, on a processor with bfloat16 units; elsewhere training
 again gives close but not bit-equal weights.
