@@ -10,15 +10,23 @@ Source: thesis, section 3.2.4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from carso.ballot import ballot
 from carso.purifier import Purifier
 from carso.types import Candidates, Classifier, Codes, Counts, Latents
 from carso.vote import Stop, Tally, count, settled
+
+Voting: TypeAlias = Callable[[Latents, Codes], Counts]
+
+WORTH_FOLDING = 1024
+"""Candidates in the first round from which on the vote is taken by folded layers (`carso.ballot`)."""
 
 ROWS = 4096
 """Candidates decoded at a time: enough to keep the processor busy, few enough to bound the memory."""
@@ -53,8 +61,10 @@ def poll(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Co
     open_ = torch.arange(len(codes), device=codes.device)
     used = torch.full((len(codes),), samples, dtype=torch.long, device=codes.device)
     counts: Counts | None = None
-    for start, end in rounds(samples, stop):
-        votes = _votes(classifier, purifier, latents[start:end], codes[open_])
+    looks = list(rounds(samples, stop))
+    voting = _voting(classifier, purifier, latents[: looks[0][1]], codes)
+    for start, end in looks:
+        votes = voting(latents[start:end], codes[open_])
         counts = votes if counts is None else counts.index_add(0, open_, votes)
         decided = settled(counts[open_], end, samples, stop, error)
         used[open_[decided]] = end
@@ -72,6 +82,15 @@ def rounds(samples: int, stop: Stop) -> Iterator[tuple[int, int]]:
     while start < samples:
         yield start, end
         start, end = end, min(samples, max(end + 5, round(end * growth)))
+
+
+def _voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Voting:
+    """By folded layers where there are some and the first round is large enough to repay the folding."""
+    folded = ballot(classifier, purifier) if len(latents) * len(codes) >= WORTH_FOLDING else None
+    if folded is None:
+        return partial(_votes, classifier, purifier)
+    folded.prepare(latents, codes)
+    return folded.votes
 
 
 def _votes(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Counts:

@@ -3,6 +3,9 @@
     h = W a + b,    dL/da = W' dL/dh        W, b frozen: they get no gradient
 
 Weights are converted once, activations on the way in and out; sums with b and all non-linearities stay in float32.
+
+`Packed` multiplies by oneDNN, whose float32 products are full float32 (sums in another order) and over twice as fast
+as MKL's, torch's own choice, on processors that MKL does not favour.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 SMALL = 4096
@@ -28,6 +31,54 @@ def product_dtype(device: torch.device) -> torch.dtype:
 def low_precision(device: torch.device) -> torch.autocast:
     """A context in which matrix products run in `product_dtype`; weights and their gradients stay float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=product_dtype(device) is torch.bfloat16)
+
+
+class Packed:
+    """phi(W a + b) of rows a (B, inputs), without gradient: by oneDNN on a CPU, by torch's own product elsewhere.
+
+    Args:
+        weight: W (outputs, inputs).
+        bias: b (outputs,).
+        dtype: of rows and product, whose sums are float32 within; weights with few entries stay float32.
+        activation: phi; oneDNN applies LeakyReLU, ReLU, Sigmoid and Tanh inside the product, all else is float32.
+        rows: how many are usual, for which oneDNN lays out its copy of W.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, dtype: torch.dtype, activation: nn.Module | None = None, rows: int = 512
+    ) -> None:
+        dtype = torch.float32 if weight.numel() < SMALL else dtype
+        self.dtype, self.bias = dtype, bias.detach().to(dtype)
+        self.weight = weight.detach().to(dtype).contiguous()
+        one_dnn = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self.fused, self.scalars = _fused(activation) if one_dnn else ("", [])
+        if self.fused:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
+        self.after = mish if isinstance(activation, nn.Mish) else activation if self.fused in ("", "none") else None
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(B, outputs), in the dtype of the product, or in float32 where phi is not part of it."""
+        rows = rows.to(self.dtype)
+        if self.fused:
+            multiply = torch.ops.mkldnn._linear_pointwise
+            product: Tensor = multiply(rows, self.weight, self.bias, self.fused, self.scalars, "")
+        else:
+            product = F.linear(rows, self.weight, self.bias)
+        return product if self.after is None else self.after(product.float())
+
+
+def mish(h: Tensor) -> Tensor:
+    """Mish h tanh(log(1 + e^h)) = h w / (w + 2), with w = e^h (e^h + 2): one exponential, no logarithm."""
+    e = h.clamp(max=40).exp_()
+    w = torch.addcmul(e.mul(2), e, e)
+    return e.copy_(w).add_(2).reciprocal_().mul_(w).mul_(h)
+
+
+def _fused(activation: nn.Module | None) -> tuple[str, list[float]]:
+    """oneDNN's name of a non-linearity, "none" if it has none, and its parameters."""
+    if isinstance(activation, nn.LeakyReLU):
+        return "leaky_relu", [activation.negative_slope]
+    return {nn.ReLU: "relu", nn.Sigmoid: "sigmoid", nn.Tanh: "tanh"}.get(type(activation), "none"), []
 
 
 class Affine:

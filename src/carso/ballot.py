@@ -1,0 +1,127 @@
+"""The ballot: which class N gives each candidate, by folded layers, with bfloat16 products where that changes no vote.
+
+    h_ik = phi(W_c c_i + b + W_z z_k)    first layer of D: the codes' part serves all latents, and theirs all codes
+    l_ik = (N after the rest of D)(h_ik)    logits in float32;    l~_ik the same by bfloat16 products
+    d    = 2 max |(l~ - l)_ik,a - (l~ - l)_ik,b|    over trial candidates of the same call and pairs of classes a, b
+
+A candidate whose two largest l~ lie further than d apart gets the vote of l~; every other one is computed again in
+float32. A vote could differ only if rounding moved the difference of two logits by more than twice the most that it
+did on any trial candidate. That is a measured bound, not a proof from the weights, whose worst case is useless.
+
+Source: ours; the sum of two parts is that of `carso.recall`, the folding that of `carso.nn.folded`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from carso.nn.folded import Stage, chain, fold
+from carso.nn.products import Packed, product_dtype
+from carso.purifier import Purifier
+from carso.types import Classifier, Codes, Counts, Latents
+
+ROWS = 512
+"""Candidates decoded at a time: their activations stay in the processor's cache."""
+
+TRIAL = 1024
+"""Candidates computed both ways to learn how far rounding moves them."""
+
+WORTH = 16
+"""Trials that a vote must be as large as before bfloat16 repays them."""
+
+
+class Ballot:
+    """Candidates' classes for one defence, whose weights are those of the moment it is made.
+
+    Args:
+        first: the first layer of D.
+        stages: the other layers of D, then those of N.
+        tail: what N applies to its last affine map.
+        latent: how many columns of the first layer meet z.
+        dtype: of the products of candidates that are not in doubt.
+    """
+
+    def __init__(self, first: Stage, stages: Sequence[Stage], tail: nn.Module, latent: int, dtype: torch.dtype) -> None:
+        self.first, self.stages, self.tail, self.latent, self.dtype = first, stages, tail, latent, dtype
+        self.exact = self._packed(torch.float32)
+        self.rounded: list[Packed] = []
+        self.doubt = torch.inf
+
+    def prepare(self, latents: Latents, codes: Codes) -> None:
+        """Take to rounded products, and learn d, if a vote of all latents (K, latent) and codes (B, code) repays it."""
+        if self.dtype is torch.float32 or len(latents) * len(codes) < WORTH * TRIAL:
+            return
+        some = codes[:: max(1, len(codes) // 256)][:256]
+        few = latents[:: max(1, len(latents) * len(some) // TRIAL)]
+        hidden = self._hidden(self.from_codes(some), self.from_latents(few))
+        self.rounded = self._packed(self.dtype)
+        moved = self._logits(self.rounded, hidden) - self._logits(self.exact, hidden)
+        self.doubt = 2 * float((moved.amax(1) - moved.amin(1)).max())
+
+    def votes(self, latents: Latents, codes: Codes) -> Counts:
+        """Votes (B, classes) of every latent (K, latent) with each code (B, code)."""
+        from_latents, from_codes = self.from_latents(latents), self.from_codes(codes)
+        return torch.cat([self._of_some(from_latents, some) for some in from_codes.split(max(1, ROWS // len(latents)))])
+
+    def from_latents(self, latents: Latents) -> Tensor:
+        """W_z z (K, hidden)."""
+        return F.linear(latents, self.first.weight[:, : self.latent])
+
+    def from_codes(self, codes: Codes) -> Tensor:
+        """W_c c + b (B, hidden)."""
+        return F.linear(codes, self.first.weight[:, self.latent :], self.first.bias)
+
+    def _of_some(self, from_latents: Tensor, from_codes: Tensor) -> Counts:
+        pieces = from_latents.tensor_split(math.ceil(len(from_latents) / ROWS))
+        counts = [self._count(from_codes, some) for some in pieces]
+        return torch.stack(counts).sum(0)
+
+    def _count(self, from_codes: Tensor, from_latents: Tensor) -> Counts:
+        logits = self._decided(self._hidden(from_codes, from_latents))
+        classes = logits.argmax(1).view(len(from_codes), -1)
+        counts = torch.zeros(len(classes), logits.shape[1], dtype=torch.long, device=logits.device)
+        return counts.scatter_add_(1, classes, torch.ones_like(classes))
+
+    def _decided(self, hidden: Tensor) -> Tensor:
+        """Logits (rows, classes) whose largest is that of float32."""
+        if not self.rounded:
+            return self._logits(self.exact, hidden)
+        logits = self._logits(self.rounded, hidden)
+        best, second = logits.topk(2, dim=1).values.unbind(1)
+        doubtful = (best - second <= self.doubt).nonzero().squeeze(1)
+        return logits.index_copy_(0, doubtful, self._logits(self.exact, hidden[doubtful])) if len(doubtful) else logits
+
+    def _packed(self, dtype: torch.dtype) -> list[Packed]:
+        return [Packed(s.weight, s.bias, dtype, s.activation) for s in self.stages]
+
+    def _hidden(self, from_codes: Tensor, from_latents: Tensor) -> Tensor:
+        """h (B K, hidden)."""
+        hidden = (from_codes.unsqueeze(1) + from_latents).flatten(0, 1)
+        return hidden if self.first.activation is None else self.first.activation(hidden)
+
+    def _logits(self, stages: Sequence[Packed], hidden: Tensor) -> Tensor:
+        for stage in stages:
+            hidden = stage(hidden)
+        logits: Tensor = self.tail(hidden.float())
+        return logits
+
+
+def ballot(classifier: Classifier, purifier: Purifier, dtype: torch.dtype | None = None) -> Ballot | None:
+    """The ballot of a defence on the CPU, or None where its classifier is no chain of known layers.
+
+    Args:
+        classifier: N, in eval mode.
+        purifier: likewise.
+        dtype: of the products; by default bfloat16 where the processor has units for it.
+    """
+    folded, decoder = fold(classifier), chain(purifier.decoder)
+    if folded is None or decoder is None or decoder[0].weight.is_cuda:
+        return None
+    first, *rest = decoder
+    dtype = product_dtype(first.weight.device) if dtype is None else dtype
+    return Ballot(first, [*rest, *folded.stages], folded.tail, purifier.latent, dtype)
