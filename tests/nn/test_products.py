@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from carso.nn.products import Packed, mish
+from carso.nn.products import Packed, mish, product
 
 ACTIVATIONS = [None, nn.LeakyReLU(0.3), nn.ReLU(), nn.Sigmoid(), nn.Tanh(), nn.Mish(), nn.GELU()]
 
@@ -35,6 +35,18 @@ def test_bfloat16_is_the_layer_to_eight_bits(activation: nn.Module | None) -> No
 def test_few_weights_stay_float32() -> None:
     weight, bias = layer(20, 10)
     assert Packed(weight, bias, torch.bfloat16)(torch.randn(3, 20)).dtype is torch.float32
+
+
+@pytest.mark.parametrize("one_dnn", [True, False])
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_a_product_multiplies_into_its_buffer(
+    dtype: torch.dtype, within: float, one_dnn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not one_dnn:
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    rows, weight, out = torch.randn(33, 90).to(dtype), layer()[0].to(dtype), torch.empty(33, 70, dtype=dtype)
+    product(rows, weight, out)
+    torch.testing.assert_close(out.double(), rows.double() @ weight.double().T, rtol=0, atol=within)
 
 
 def test_mish_is_mish() -> None:

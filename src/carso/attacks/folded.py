@@ -71,7 +71,7 @@ def ascend(
         delta, ball = x_0 - x, _Ball(x, radius, norm)
         for t in range(steps):
             gradient = backpropagation.gradient(slope(backpropagation.logits(delta.flatten(1))))
-            ball.step_(delta, gradient.view_as(delta).float(), step * pace(t / steps))
+            ball.step_(delta, gradient.view_as(delta), step * pace(t / steps))
         reached.append((x + delta).clamp_(0, 1))
     return torch.cat(reached)
 
@@ -81,13 +81,14 @@ class _Ball:
 
     def __init__(self, images: Images, eps: Tensor, norm: Norm) -> None:
         self.eps, self.norm = eps, norm
-        self.low, self.high = -images, 1 - images
+        self.low, self.high, self.direction = -images, 1 - images, torch.empty_like(images)
         if norm == "Linf":
             self.low, self.high = torch.maximum(self.low, -eps), torch.minimum(self.high, eps)
 
     def step_(self, delta: Tensor, gradient: Tensor, alpha: Tensor) -> None:
-        """A step of length alpha along the gradient, which is overwritten, and the projection; both in place."""
-        delta.addcmul_(gradient.sign_() if self.norm == "Linf" else unit(gradient, "L2"), alpha)
+        """A step of length alpha along the gradient, and the projection; both in place."""
+        self.direction.copy_(gradient)
+        delta.addcmul_(self.direction.sign_() if self.norm == "Linf" else unit(self.direction, "L2"), alpha)
         torch.clamp(delta, self.low, self.high, out=delta)
         if self.norm == "L2":
             delta.mul_((self.eps / length(delta).clamp_min_(torch.finfo(delta.dtype).tiny)).clamp_max_(1))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carso.nn.folded import Folded, Stage
-from carso.nn.products import SMALL
+from carso.nn.products import SMALL, product
 
 Activate: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 """(h, slope, two buffers): overwrite h with phi(h), slope with phi'(h), and the buffers with anything."""
@@ -55,7 +55,7 @@ class Backpropagation:
         a = delta
         for stage in self.hidden:
             a = stage.forward(a)
-        return torch.mm(self.weight, a.float().T).T + self.offset
+        return torch.mm(self.weight, a.T).T + self.offset
 
     def gradient(self, slope: Tensor) -> Tensor:
         """dL/ddelta from dL/dz (B, classes), at the delta of the last `logits`.
@@ -76,6 +76,7 @@ class _Hidden:
 
     def __init__(self, stage: Stage, offset: Tensor, entry: Tensor, dtype: torch.dtype) -> None:
         self.weight = stage.weight if stage.weight.numel() < SMALL else stage.weight.to(dtype)
+        self.transposed = self.weight.T.contiguous()
         self.offset, self.activate = offset, _activate(stage.activation)
         self.entry = entry.to(self.weight.dtype)
         self.product = self.entry.new_empty(len(entry), len(self.weight))
@@ -83,14 +84,13 @@ class _Hidden:
 
     def forward(self, a: Tensor) -> Tensor:
         """phi(W a + b)."""
-        torch.mm(self.entry.copy_(a), self.weight.T, out=self.product)
+        product(self.entry.copy_(a), self.weight, self.product)
         self.activate(torch.add(self.product, self.offset, out=self.h), self.slope, *self.work)
-        return self.product.copy_(self.h)
+        return self.h
 
     def backward(self, d: Tensor) -> Tensor:
         """dL/da from dL/dphi(h)."""
-        self.product.copy_(self.h.copy_(d).mul_(self.slope))
-        return torch.mm(self.product, self.weight, out=self.entry)
+        return product(torch.mul(d, self.slope, out=self.product), self.transposed, self.entry)
 
 
 def _activate(activation: nn.Module | None) -> Activate:

@@ -67,6 +67,16 @@ class Packed:
         return product if self.after is None else self.after(product.float())
 
 
+def product(rows: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+    """W a into `out`, without gradient: rows a (B, inputs), W (outputs, inputs), all of one dtype.
+
+    Torch hands bfloat16 to oneDNN by itself, and float32 to MKL.
+    """
+    if rows.dtype is torch.float32 and rows.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        return out.copy_(torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], ""))
+    return torch.mm(rows, weight.T, out=out)
+
+
 def mish(h: Tensor) -> Tensor:
     """Mish h tanh(log(1 + e^h)) = h w / (w + 2), with w = e^h (e^h + 2): one exponential, no logarithm."""
     e = h.clamp(max=40).exp_()
