@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ from carso.nn.products import Packed, product_dtype
 from carso.purifier import Purifier
 from carso.types import Classifier, Codes, Counts, Latents
 
-ROWS = 512
+ROWS = 1024
 """Candidates decoded at a time: their activations stay in the processor's cache."""
 
 TRIAL = 1024
@@ -33,6 +34,39 @@ TRIAL = 1024
 
 WORTH = 16
 """Trials that a vote must be as large as before bfloat16 repays them."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """The candidates' first pre-activations, as the parts that they are sums of.
+
+    Args:
+        codes: W_c c + b (B, hidden).
+        latents: W_z z (K, hidden).
+    """
+
+    codes: Tensor
+    latents: Tensor
+
+    def all(self) -> Tensor:
+        """Every sum, (B K, hidden), the latents varying fastest."""
+        return (self.codes.unsqueeze(1) + self.latents).flatten(0, 1)
+
+    def some(self, rows: Tensor) -> Tensor:
+        """These rows of `all`."""
+        return self.codes[rows // len(self.latents)] + self.latents[rows % len(self.latents)]
+
+    def to(self, dtype: torch.dtype) -> Sums:
+        """The same in another dtype."""
+        return Sums(self.codes.to(dtype), self.latents.to(dtype))
+
+    def by_codes(self) -> list[Sums]:
+        """Split, so that at most `ROWS` sums are in each, or those of one code."""
+        return [Sums(some, self.latents) for some in self.codes.split(max(1, ROWS // len(self.latents)))]
+
+    def by_latents(self) -> list[Sums]:
+        """Split, so that each has at most `ROWS` latents."""
+        return [Sums(self.codes, few) for few in self.latents.tensor_split(math.ceil(len(self.latents) / ROWS))]
 
 
 class Ballot:
@@ -58,15 +92,17 @@ class Ballot:
             return
         some = codes[:: max(1, len(codes) // 256)][:256]
         few = latents[:: max(1, len(latents) * len(some) // TRIAL)]
-        hidden = self._hidden(self.from_codes(some), self.from_latents(few))
+        sums = Sums(self.from_codes(some), self.from_latents(few))
         self.rounded = self._packed(self.dtype)
-        moved = self._logits(self.rounded, hidden) - self._logits(self.exact, hidden)
+        moved = self._logits(self.rounded, sums.to(self.dtype).all()) - self._logits(self.exact, sums.all())
         self.doubt = 2 * float((moved.amax(1) - moved.amin(1)).max())
 
     def votes(self, latents: Latents, codes: Codes) -> Counts:
         """Votes (B, classes) of every latent (K, latent) with each code (B, code)."""
-        from_latents, from_codes = self.from_latents(latents), self.from_codes(codes)
-        return torch.cat([self._of_some(from_latents, some) for some in from_codes.split(max(1, ROWS // len(latents)))])
+        exact = Sums(self.from_codes(codes), self.from_latents(latents))
+        rounded = exact.to(self.dtype) if self.rounded else exact
+        votes = [self._of_some(*both) for both in zip(exact.by_codes(), rounded.by_codes(), strict=True)]
+        return torch.cat(votes)
 
     def from_latents(self, latents: Latents) -> Tensor:
         """W_z z (K, hidden)."""
@@ -76,35 +112,30 @@ class Ballot:
         """W_c c + b (B, hidden)."""
         return F.linear(codes, self.first.weight[:, self.latent :], self.first.bias)
 
-    def _of_some(self, from_latents: Tensor, from_codes: Tensor) -> Counts:
-        pieces = from_latents.tensor_split(math.ceil(len(from_latents) / ROWS))
-        counts = [self._count(from_codes, some) for some in pieces]
+    def _of_some(self, exact: Sums, rounded: Sums) -> Counts:
+        counts = [self._count(*both) for both in zip(exact.by_latents(), rounded.by_latents(), strict=True)]
         return torch.stack(counts).sum(0)
 
-    def _count(self, from_codes: Tensor, from_latents: Tensor) -> Counts:
-        logits = self._decided(self._hidden(from_codes, from_latents))
-        classes = logits.argmax(1).view(len(from_codes), -1)
+    def _count(self, exact: Sums, rounded: Sums) -> Counts:
+        logits = self._decided(exact, rounded)
+        classes = logits.argmax(1).view(len(exact.codes), -1)
         counts = torch.zeros(len(classes), logits.shape[1], dtype=torch.long, device=logits.device)
         return counts.scatter_add_(1, classes, torch.ones_like(classes))
 
-    def _decided(self, hidden: Tensor) -> Tensor:
+    def _decided(self, exact: Sums, rounded: Sums) -> Tensor:
         """Logits (rows, classes) whose largest is that of float32."""
         if not self.rounded:
-            return self._logits(self.exact, hidden)
-        logits = self._logits(self.rounded, hidden)
+            return self._logits(self.exact, exact.all())
+        logits = self._logits(self.rounded, rounded.all())
         best, second = logits.topk(2, dim=1).values.unbind(1)
         doubtful = (best - second <= self.doubt).nonzero().squeeze(1)
-        return logits.index_copy_(0, doubtful, self._logits(self.exact, hidden[doubtful])) if len(doubtful) else logits
+        return logits.index_copy_(0, doubtful, self._logits(self.exact, exact.some(doubtful)))
 
     def _packed(self, dtype: torch.dtype) -> list[Packed]:
         return [Packed(s.weight, s.bias, dtype, s.activation) for s in self.stages]
 
-    def _hidden(self, from_codes: Tensor, from_latents: Tensor) -> Tensor:
-        """h (B K, hidden)."""
-        hidden = (from_codes.unsqueeze(1) + from_latents).flatten(0, 1)
-        return hidden if self.first.activation is None else self.first.activation(hidden)
-
     def _logits(self, stages: Sequence[Packed], hidden: Tensor) -> Tensor:
+        hidden = hidden if self.first.activation is None else self.first.activation(hidden)
         for stage in stages:
             hidden = stage(hidden)
         logits: Tensor = self.tail(hidden.float())
