@@ -116,24 +116,23 @@ def _white_box(
 
     rounds: Rounds
     yield Attempt("fgsm", "one-step", "all", (craft(fgsm, steady),), options=eot)
+    if target.random_surrogate and target.known is not None:
+        known = reduced(target.known(1, 4))
+        rounds = (craft(annealed, known, steps=plain),) * 2
+        yield Attempt("pgd-fixed-latents", "white-box", "all", rounds, known=known, options={"steps": plain})
     yield attempt("pgd", "all", (craft(pgd, mean, steps=plain),), steps=plain)
-    yield attempt(
-        "pgd-annealed",
-        "all",
-        (craft(annealed, mean, steps=steps, loss=tuning.loss),) * sizes.restarts,
-        steps=steps,
-        loss=tuning.loss,
-    )
     yield attempt("apgd-ce", "all", (craft(apgd, steady, steps=plain),), steps=plain)
+    rounds = (craft(annealed, mean, steps=steps, loss=tuning.loss),) * sizes.restarts
+    yield attempt("pgd-annealed", "all", rounds, steps=steps, loss=tuning.loss)
     yield attempt("apgd-dlr", "survivors", (craft(apgd, steady, steps=plain, loss="dlr"),), steps=plain)
     if sizes.deepfool and target.known is not None:
         rounds = (craft(deepfool, target.known(0, 1), steps=sizes.deepfool),)
-        yield attempt("deepfool", "all", rounds, steps=sizes.deepfool)
+        yield attempt("deepfool", "survivors", rounds, steps=sizes.deepfool)
     other = "cross_entropy" if tuning.loss == "margin" else "margin"
     rounds = (craft(annealed, mean, steps=steps, loss=other),) * sizes.margin
     yield attempt("pgd-annealed-other-loss", "survivors", rounds, steps=steps, loss=other)
     if target.random_surrogate:
-        yield from _of_randomness(target, candidates, budget, sizes, tuning)
+        yield from _aggregates(candidates, budget, sizes, tuning)
     rounds = tuple(craft(_at_rival, mean, rank=rank, steps=steps) for rank in range(sizes.rivals))
     yield attempt("pgd-annealed-targeted", "survivors", rounds, steps=steps, rivals=sizes.rivals)
     long, runs = sizes.long
@@ -143,10 +142,10 @@ def _white_box(
         )
 
 
-def _of_randomness(
-    target: Target, candidates: Callable[[Tensor, int], Tensor], budget: Budget, sizes: Sizes, tuning: Tuning
+def _aggregates(
+    candidates: Callable[[Tensor, int], Tensor], budget: Budget, sizes: Sizes, tuning: Tuning
 ) -> Iterator[Attempt]:
-    """Other aggregates of the candidates, and the attack that knows them."""
+    """Other aggregates of the candidates."""
     rounds: Rounds
     for name, aggregate in (("log-mean-probability", log_mean_probability), ("exponential", exponential)):
         samples = max(4, tuning.eot)
@@ -154,10 +153,6 @@ def _of_randomness(
         loss = "margin" if aggregate is exponential else "cross_entropy"
         rounds = (_craft(annealed, model, budget=budget, steps=tuning.steps, loss=loss),) * sizes.margin
         yield Attempt(f"pgd-{name}", "white-box", "survivors", rounds, options={"eot": samples, "steps": tuning.steps})
-    if target.known is not None:
-        known = reduced(target.known(1, 4))
-        rounds = (_craft(annealed, known, budget=budget, steps=sizes.plain),) * 2
-        yield Attempt("pgd-fixed-latents", "white-box", "all", rounds, known=known, options={"steps": sizes.plain})
 
 
 def _black_box(target: Target, budget: Budget, sizes: Sizes, most: int | None) -> Iterator[Attempt]:
