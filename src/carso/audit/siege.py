@@ -104,7 +104,7 @@ class Siege:
             result=rate(left),
             seconds=round(entry.seconds, 2),
             attacked=entry.count,
-            gains=[100 * gain / len(clean) for gain in entry.gains] if entry.rounds > 1 else [],
+            gains=[100 * gain / len(clean) for gain in entry.gains],
             claimed=None if entry.claimed is None else rate(clean & ~entry.claimed),
             known=None if entry.known is None else rate(clean & entry.known),
         )
