@@ -70,9 +70,9 @@ def paired(folder: Path) -> str:
     lines = [
         "## Our attacks and others'",
         "",
-        "Equal budget, steps and images that are right when clean; one run from a random start each, counts summed over",
-        "the seeds. `plain` is the readable loop in float32, `fast` the folded one, in bfloat16 where there are units for",
-        "it. On the whole defence an image counts if at most half of ten fresh votes on it are right.",
+        "Equal budget, steps and images that are right when clean; one run from a random start each, counts summed",
+        "over the seeds. `plain` is the readable loop in float32, `fast` the folded one, in bfloat16 where there are",
+        "units for it. On the whole defence an image counts if at most half of ten fresh votes on it are right.",
         "",
         "| model | eps | attack | path | other library | seeds | images | found by ours | by theirs | only ours "
         "| only theirs |",
