@@ -18,7 +18,8 @@ class Sizes:
         eot: candidates per gradient to choose from, for a random target.
         steps: steps of annealed PGD to choose from.
         restarts: runs of annealed PGD.
-        long: steps and runs of its long variant; 0 runs for none.
+        long: steps and runs of its long variant.
+        survivors: images at most for the long variant and for the one with more candidates; None for all.
         margin: runs of annealed PGD on the margin loss, and on each further aggregate of a random target.
         rivals: classes that the targeted attack goes for in turn, by falling score.
         plain: steps of plain PGD, Auto-PGD, BPDA and the transfers.
@@ -37,6 +38,7 @@ class Sizes:
     steps: tuple[int, ...]
     restarts: int
     long: tuple[int, int]
+    survivors: int | None
     margin: int
     rivals: int
     plain: int
@@ -56,7 +58,8 @@ SIZES: dict[Effort, Sizes] = {
         eot=(1, 4),
         steps=(50, 100),
         restarts=4,
-        long=(0, 0),
+        long=(400, 1),
+        survivors=100,
         margin=1,
         rivals=2,
         plain=40,
@@ -71,10 +74,11 @@ SIZES: dict[Effort, Sizes] = {
     "standard": Sizes(
         n=500,
         pilot=100,
-        eot=(1, 4, 16),
-        steps=(50, 100, 200, 400),
-        restarts=12,
-        long=(1000, 3),
+        eot=(1, 4),
+        steps=(50, 100, 200),
+        restarts=8,
+        long=(1000, 1),
+        survivors=None,
         margin=2,
         rivals=9,
         plain=100,
@@ -93,6 +97,7 @@ SIZES: dict[Effort, Sizes] = {
         steps=(50, 100, 200, 400, 800),
         restarts=40,
         long=(2000, 6),
+        survivors=None,
         margin=6,
         rivals=9,
         plain=200,

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 from carso.attacks import annealed, apgd, deepfool, fgsm, noise, pgd, spsa, square
 from carso.attacks.bpda import straight_through
-from carso.attacks.eot import Expectation, exponential, log_mean_probability
+from carso.attacks.eot import Candidates, Expectation, exponential, log_mean_probability
 from carso.audit.autoattack import autoattack, is_installed
 from carso.audit.effort import Sizes
 from carso.audit.target import Target, reduced
@@ -95,7 +95,7 @@ def plan(
         yield Attempt("autoattack", "white-box", "all", rounds, claims=True, options={"version": version})
 
 
-def _craft(attack: Call, model: Classifier, *, budget: Budget, **options: Any) -> Craft:
+def _craft(attack: Call, model: Classifier, budget: Budget, **options: Any) -> Craft:
     def craft(images: Images, labels: Labels, generator: Generator) -> Images:
         return attack(model, images, labels, budget, generator=generator, **options)
 
@@ -103,50 +103,65 @@ def _craft(attack: Call, model: Classifier, *, budget: Budget, **options: Any) -
 
 
 def _white_box(
-    target: Target, candidates: Callable[[Tensor, int], Tensor], budget: Budget, sizes: Sizes, tuning: Tuning
+    target: Target, candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning
 ) -> Iterator[Attempt]:
-    craft = partial(_craft, budget=budget)
-    mean = Expectation(candidates, tuning.eot)
-    steady = Expectation(candidates, max(tuning.eot, 4)) if target.random_surrogate else mean
+    """From weak to strong: of equally harmful images, the books keep the last one."""
+    craft, plain, steps = partial(_craft, budget=budget), sizes.plain, tuning.steps
+    mean, steady = Expectation(candidates, tuning.eot), _steady(target, candidates, tuning)
     eot: dict[str, Any] = {"eot": tuning.eot} if target.random_surrogate else {}
-    plain, steps = sizes.plain, tuning.steps
 
-    def attempt(name: str, on: On, rounds: Rounds, **options: Any) -> Attempt:
+    def attempt(name: str, on: On, *rounds: Craft, **options: Any) -> Attempt:
         return Attempt(name, "white-box", on, rounds, options=eot | options)
 
-    rounds: Rounds
-    yield Attempt("fgsm", "one-step", "all", (craft(fgsm, steady),), options=eot)
-    yield attempt("pgd", "all", (craft(pgd, mean, steps=plain),), steps=plain)
-    yield attempt(
-        "pgd-annealed",
-        "all",
-        (craft(annealed, mean, steps=steps, loss=tuning.loss),) * sizes.restarts,
-        steps=steps,
-        loss=tuning.loss,
-    )
-    yield attempt("apgd-ce", "all", (craft(apgd, steady, steps=plain),), steps=plain)
-    yield attempt("apgd-dlr", "survivors", (craft(apgd, steady, steps=plain, loss="dlr"),), steps=plain)
+    yield Attempt("fgsm", "one-step", "all", (craft(fgsm, steady),), options={key: steady.samples for key in eot})
+    if target.random_surrogate and target.known is not None:
+        yield _known_latents(target.known, budget, plain)
+    yield attempt("pgd", "all", craft(pgd, mean, steps=plain), steps=plain)
+    yield attempt("apgd-ce", "all", craft(apgd, steady, steps=plain), steps=plain)
+    run = craft(annealed, mean, steps=steps, loss=tuning.loss)
+    yield attempt("pgd-annealed", "all", *[run] * sizes.restarts, steps=steps, loss=tuning.loss)
+    yield attempt("apgd-dlr", "survivors", craft(apgd, steady, steps=plain, loss="dlr"), steps=plain)
     if sizes.deepfool and target.known is not None:
-        rounds = (craft(deepfool, target.known(0, 1), steps=sizes.deepfool),)
-        yield attempt("deepfool", "all", rounds, steps=sizes.deepfool)
+        run = craft(deepfool, target.known(0, 1), steps=sizes.deepfool)
+        yield Attempt("deepfool", "white-box", "survivors", (run,), options={"steps": sizes.deepfool})
     other = "cross_entropy" if tuning.loss == "margin" else "margin"
-    rounds = (craft(annealed, mean, steps=steps, loss=other),) * sizes.margin
-    yield attempt("pgd-annealed-other-loss", "survivors", rounds, steps=steps, loss=other)
+    run = craft(annealed, mean, steps=steps, loss=other)
+    yield attempt("pgd-annealed-other-loss", "survivors", *[run] * sizes.margin, steps=steps, loss=other)
     if target.random_surrogate:
-        yield from _of_randomness(target, candidates, budget, sizes, tuning)
-    rounds = tuple(craft(_at_rival, mean, rank=rank, steps=steps) for rank in range(sizes.rivals))
-    yield attempt("pgd-annealed-targeted", "survivors", rounds, steps=steps, rivals=sizes.rivals)
-    long, runs = sizes.long
-    if runs:
-        yield attempt(
-            "pgd-annealed-long", "survivors", (craft(annealed, mean, steps=long, loss=tuning.loss),) * runs, steps=long
-        )
+        yield from _aggregates(candidates, budget, sizes, tuning)
+    runs = [craft(_at_rival, mean, rank=rank, steps=steps) for rank in range(sizes.rivals)]
+    yield attempt("pgd-annealed-targeted", "survivors", *runs, steps=steps, rivals=sizes.rivals)
+    yield from _more(target, candidates, budget, sizes, tuning)
 
 
-def _of_randomness(
-    target: Target, candidates: Callable[[Tensor, int], Tensor], budget: Budget, sizes: Sizes, tuning: Tuning
-) -> Iterator[Attempt]:
-    """Other aggregates of the candidates, and the attack that knows them."""
+def _steady(target: Target, candidates: Candidates, tuning: Tuning) -> Expectation:
+    """For attacks that trust one gradient or compare losses: at least 4 candidates of a random target."""
+    return Expectation(candidates, max(tuning.eot, 4) if target.random_surrogate else tuning.eot)
+
+
+def _known_latents(known: Callable[[int, int], Classifier], budget: Budget, steps: int) -> Attempt:
+    """Against candidates of fixed randomness, judged against fresh ones."""
+    model = reduced(known(1, 4))
+    rounds: Rounds = (_craft(annealed, model, budget, steps=steps),) * 2
+    return Attempt("pgd-fixed-latents", "white-box", "all", rounds, known=model, options={"steps": steps})
+
+
+def _more(target: Target, candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning) -> Iterator[Attempt]:
+    """Annealed PGD with more candidates and with more steps, which also tells whether the attacks so far had enough."""
+    craft, loss, most = partial(_craft, budget=budget, attack=annealed, loss=tuning.loss), tuning.loss, sizes.survivors
+
+    def attempt(name: str, eot: int, steps: int, runs: int) -> Attempt:
+        rounds: Rounds = (craft(model=Expectation(candidates, eot), steps=steps),) * runs
+        options = {"eot": eot} if target.random_surrogate else {}
+        return Attempt(name, "white-box", "survivors", rounds, most, options=options | {"steps": steps, "loss": loss})
+
+    if target.random_surrogate:
+        yield attempt("pgd-annealed-more-candidates", 4 * tuning.eot, tuning.steps, 1)
+    yield attempt("pgd-annealed-long", tuning.eot, *sizes.long)
+
+
+def _aggregates(candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning) -> Iterator[Attempt]:
+    """Other aggregates of the candidates."""
     rounds: Rounds
     for name, aggregate in (("log-mean-probability", log_mean_probability), ("exponential", exponential)):
         samples = max(4, tuning.eot)
@@ -154,10 +169,6 @@ def _of_randomness(
         loss = "margin" if aggregate is exponential else "cross_entropy"
         rounds = (_craft(annealed, model, budget=budget, steps=tuning.steps, loss=loss),) * sizes.margin
         yield Attempt(f"pgd-{name}", "white-box", "survivors", rounds, options={"eot": samples, "steps": tuning.steps})
-    if target.known is not None:
-        known = reduced(target.known(1, 4))
-        rounds = (_craft(annealed, known, budget=budget, steps=sizes.plain),) * 2
-        yield Attempt("pgd-fixed-latents", "white-box", "all", rounds, known=known, options={"steps": sizes.plain})
 
 
 def _black_box(target: Target, budget: Budget, sizes: Sizes, most: int | None) -> Iterator[Attempt]:

@@ -104,7 +104,7 @@ class Siege:
             result=rate(left),
             seconds=round(entry.seconds, 2),
             attacked=entry.count,
-            gains=[100 * gain / len(clean) for gain in entry.gains] if entry.rounds > 1 else [],
+            gains=[100 * gain / len(clean) for gain in entry.gains],
             claimed=None if entry.claimed is None else rate(clean & ~entry.claimed),
             known=None if entry.known is None else rate(clean & entry.known),
         )
@@ -159,14 +159,12 @@ class Siege:
                 entry.known[rows] &= (attempt.known(found).argmax(1) == labels).cpu()
 
     def _settle(self) -> None:
-        """The final verdict, on the worst image of each row."""
+        """The final verdict, on the worst image of each row that is right when clean."""
+        final, rows = torch.zeros_like(self.ledger.clean), self.ledger.right_when_clean.nonzero().squeeze(1)
         with chance(self.device, self.seed, self.ledger.budget, "final"):
-            self.ledger.final = torch.cat(
-                [
-                    self.judge.right(*pair)
-                    for pair in zip(self.ledger.worst.split(CHUNK), self.labels.split(CHUNK), strict=True)
-                ]
-            )
+            for some in rows.split(CHUNK):
+                final[some] = self.judge.right(self.ledger.worst[some], self.labels[some])
+        self.ledger.final = final
         self._save()
 
     def _move(self, rows: Tensor) -> tuple[Images, Labels]:

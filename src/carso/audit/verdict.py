@@ -3,8 +3,12 @@
     right(x')  how many of k fresh verdicts on x' are the true class          k = 10; 1 for a deterministic target
     broken     right(x') <= k / 2
 
-Verdicts of a random target are screened: one verdict first, and all k for the images where it is wrong. Attacks that
-choose among many noisy evaluations find lucky draws as well as adversarial images; fresh verdicts tell them apart.
+A final verdict takes all k. While attacks go on, verdicts on a random target are cast one after another until the first
+one is right, or wrong ones and right ones differ by 3, or k are cast; then `right` is their share of k. Most images
+need no more than 3. Attacks that choose among many noisy evaluations find lucky draws as well as adversarial images;
+fresh verdicts tell them apart.
+
+Source: A. Wald, "Sequential tests of statistical hypotheses", Annals of Mathematical Statistics, 1945.
 """
 
 from __future__ import annotations
@@ -18,6 +22,9 @@ from carso.audit.target import Target, classes_of
 from carso.types import Images, Labels
 
 VOTES = 10
+
+LEAD = 3
+"""Verdicts by which one side must lead to end the vote."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +52,18 @@ class Judge:
         return total
 
     def screened(self, images: Images, labels: Labels) -> Tensor:
-        """Right verdicts (B,) out of k, taken for k where a first verdict is right."""
-        suspects = (classes_of(self.target, images) != labels).nonzero().squeeze(1)
-        total = torch.full((len(images),), self.k)
-        if self.k == 1:
-            total[suspects] = 0
-        elif len(suspects):
-            total[suspects] = self.right(images[suspects], labels[suspects])
-        return total
+        """Right verdicts (B,) in proportion to k, of as few as decide; k where the first one is right."""
+        right, cast = torch.zeros(2, len(images), dtype=torch.long).unbind()
+        left = torch.arange(len(images))
+        for _ in range(self.k):
+            right[left] += classes_of(self.target, images[left]) == labels[left]
+            cast[left] += 1
+            open_ = (right < cast) & ((2 * right - cast).abs() < LEAD)
+            left = left[open_[left]]
+            if not len(left):
+                break
+        share: Tensor = self.k * right // cast
+        return share
 
     def broken(self, right: Tensor) -> Tensor:
         """Which images (B,) count as broken, from their right verdicts."""

@@ -1,0 +1,81 @@
+"""A sequential screen errs as its random walk does, and spends few verdicts where they agree."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from carso.audit.target import Target
+from carso.audit.verdict import LEAD, Judge
+
+
+class Coin:
+    """Answers class 1 with probability `right`, independently, and counts its verdicts."""
+
+    def __init__(self, right: float) -> None:
+        self.right, self.verdicts = right, 0
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.verdicts += len(images)
+        return (torch.rand(len(images), generator=self.generator) < self.right).long()
+
+
+def judge(answer: Coin, *, random: bool = True, votes: int = 10) -> Judge:
+    target = Target(
+        name="coin",
+        answer=answer,
+        scores=lambda images: images,
+        candidates=None,
+        known=None,
+        random=random,
+        random_surrogate=False,
+        probabilities=False,
+        device=torch.device("cpu"),
+        identity="coin",
+    )
+    return Judge(target, votes)
+
+
+def called_broken(right: float, votes: int) -> float:
+    """The probability that a screen calls an image broken, by recursion over its verdicts."""
+
+    def left(wrong: int, good: int) -> float:
+        if good == 1 and wrong == 0:
+            return 0.0
+        if wrong + good == votes or abs(wrong - good) >= LEAD:
+            return float(wrong >= good)
+        return right * left(wrong, good + 1) + (1 - right) * left(wrong + 1, good)
+
+    return left(0, 0)
+
+
+@pytest.mark.parametrize("right", [0.2, 0.5, 0.6, 0.9])
+def test_a_screen_errs_as_often_as_its_random_walk(right: float) -> None:
+    images, labels = torch.zeros(20_000, 1, 1, 1), torch.ones(20_000, dtype=torch.long)
+    screen = judge(Coin(right))
+    share = screen.broken(screen.screened(images, labels)).double().mean().item()
+    assert share == pytest.approx(called_broken(right, 10), abs=0.015)
+
+
+@pytest.mark.parametrize(("right", "verdicts", "expected"), [(1.0, 1, 10), (0.0, LEAD, 0)])
+def test_agreement_ends_the_vote(right: float, verdicts: int, expected: int) -> None:
+    coin = Coin(right)
+    found = judge(coin).screened(torch.zeros(7, 1, 1, 1), torch.ones(7, dtype=torch.long))
+    assert coin.verdicts == 7 * verdicts
+    assert (found == expected).all()
+
+
+def test_a_deterministic_target_is_asked_once() -> None:
+    coin = Coin(0.0)
+    found = judge(coin, random=False).screened(torch.zeros(7, 1, 1, 1), torch.ones(7, dtype=torch.long))
+    assert coin.verdicts == 7
+    assert (found == 0).all()
+
+
+def test_a_final_verdict_takes_every_vote() -> None:
+    coin = Coin(0.5)
+    found = judge(coin).right(torch.zeros(1000, 1, 1, 1), torch.ones(1000, dtype=torch.long))
+    assert coin.verdicts == 10_000
+    assert found.double().mean().item() == pytest.approx(5, abs=0.3)
