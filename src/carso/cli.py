@@ -186,12 +186,18 @@ def audit(
 @app.command()
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="Folders with results.json; several are compared in the first.")
+        list[Path], typer.Argument(help="Folders with results.json; several are compared on one page.")
     ] = [],  # noqa: B006
     architecture: Annotated[
         str | None, typer.Option(help="Instead, draw the architecture of this defence (a name or a folder) as SVG.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The SVG file of --architecture.")] = Path("out/architecture.svg"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file. [default: report.html in the folder; comparison.html beside the first folder; "
+            "out/architecture.svg]"
+        ),
+    ] = None,
 ) -> None:
     """Write report.html from what a run saved, compare several runs on one page, or draw a defence's architecture."""
     if architecture is not None:
@@ -199,15 +205,16 @@ def report(
         from carso.files import write_text
         from carso.report.architecture import draw
 
-        write_text(out, draw(blueprint(_load(architecture))))
-        _say(f"architecture: {out}")
+        drawing = out or Path("out/architecture.svg")
+        write_text(drawing, draw(blueprint(_load(architecture))))
+        _say(f"architecture: {drawing}")
         return
     if not runs:
         raise typer.BadParameter("give a folder with results.json, or --architecture DEFENCE")
     from carso.report.comparison import compare
     from carso.report.page import write_report
 
-    _say(f"report: {write_report(runs[0]) if len(runs) == 1 else compare(runs)}")
+    _say(f"report: {write_report(runs[0], out) if len(runs) == 1 else compare(runs, out)}")
 
 
 @app.command()
