@@ -74,6 +74,7 @@ def _about(results: Results, audit: Audit | None) -> dict[str, Any]:
         "fewer": wording.fewer(results),
         "verdict": verdict(results, audit),
         "audit": audit,
+        "audit_curve": figures.of_audit(audit) if audit else None,
         "audited": audit.column(results) if audit else None,
         "doubt": audit.doubt(results) if audit else None,
         "foreign": audit is not None and audit.is_foreign(results),

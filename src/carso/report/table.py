@@ -65,12 +65,13 @@ def title(results: Results) -> str:
     return f"Top-1 accuracy (%) on {results.n:,} images of {results.dataset or 'the test set'}{first}"
 
 
-def caption(results: Results) -> str:
-    """What a figure needs to be believed."""
+def caption(results: Results, published: bool = True) -> str:
+    """What a figure needs to be believed, and what the figures of the thesis look like if they are shown."""
     where, fewer = results.environment, wording.fewer(results)
     n = f"n = {results.n:,}" + (f" (end to end {fewer:,})" if fewer else "")
+    thesis = "figures of the thesis in parentheses; " if published else ""
     return (
-        "95 % Wilson intervals in brackets; figures of the thesis in parentheses; bold where the intervals of the "
+        f"95 % Wilson intervals in brackets; {thesis}bold where the intervals of the "
         f"defended columns do not overlap. Recipe {results.recipe or 'none'}, seed {results.seed}, {n}. "
         f"carso {where.carso}, torch {where.torch}, {where.cpu}, {where.threads} threads."
     )
