@@ -6,6 +6,7 @@ python benchmarks/write_results.py
 import json
 from pathlib import Path
 
+from carso import weights
 from carso.audit import read_audit
 from carso.evaluation.results import Rate, read_results
 from carso.report import wording
@@ -130,6 +131,13 @@ def readme(results: Path) -> None:
     path.write_text(before + marks[0] + "\n".join(lines) + "\n" + marks[1] + after, encoding="utf-8")
 
 
+def ship(results: Path) -> None:
+    """Put the audits of the shipped defences beside their weights, inside the package."""
+    for name in weights.shipped():
+        source = results / f"{name.removeprefix('mnist-')}-audit" / "carso"
+        read_audit(source).write(weights.find(name))
+
+
 def rate(found: Rate) -> str:
     low, high = found.ci95
     return f"{found.accuracy:.1f} [{low:.1f}, {high:.1f}]"
@@ -142,6 +150,7 @@ def main() -> None:
     parts += [seeded(path.parent) for path in sorted((ROOT / "benchmarks" / "results").glob("*/seeds.json"))]
     parts.append(paired(ROOT / "benchmarks" / "results" / "paired"))
     readme(ROOT / "benchmarks" / "results")
+    ship(ROOT / "benchmarks" / "results")
     (ROOT / "docs" / "results.md").write_text(HEAD + "\n".join(parts), encoding="utf-8")
 
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -38,6 +40,8 @@ def test_the_html_names_the_winners_and_fetches_nothing(defence, images):
     assert html.count('alt="') == 9
     assert all(f"class {winner}</b>" in html for winner in shown.tally.winners.tolist())
     assert "http" not in html
+    titles = [f"<title>{c}: {share:.0%}</title>" for row in shown.tally.shares.tolist() for c, share in enumerate(row)]
+    assert re.findall("<title>.*?</title>", html) == titles
 
 
 @pytest.mark.parametrize("samples", [0, 61])

@@ -6,6 +6,7 @@ from torch import nn
 
 import carso
 from carso import weights
+from carso.audit import read_audit
 from carso.errors import RunError, WeightsError
 from carso.files import write_text
 from carso.nn import MLP
@@ -87,3 +88,11 @@ def test_text_is_replaced_in_one_move(tmp_path: Path) -> None:
     write_text(tmp_path / "a" / "b.txt", "new")
     assert (tmp_path / "a" / "b.txt").read_text() == "new"
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["b.txt"]
+
+
+@pytest.mark.parametrize("name", weights.shipped())
+def test_a_shipped_audit_is_of_the_shipped_weights(name: str) -> None:
+    found = read_audit(weights.find(name))
+    assert found.weights == weights.digest(carso.load(name))
+    kept = Path(__file__).parents[1] / "benchmarks" / "results" / f"{name.removeprefix('mnist-')}-audit" / "carso"
+    assert found == read_audit(kept)

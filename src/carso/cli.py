@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from carso.options import MOST, Data, Defence, Device, Factory, Out, Recipe, Seed, Stop
+
 if TYPE_CHECKING:
+    from torch import nn
+
     from carso.defence import CARSO
     from carso.experiment import Experiment
 
@@ -28,21 +32,6 @@ app = typer.Typer(
 )
 train = typer.Typer(help="Train one stage of a recipe.", no_args_is_help=True)
 app.add_typer(train, name="train")
-
-MOST = 2**63 - 1
-"""The largest seed that torch takes."""
-
-Recipe = Annotated[str, typer.Argument(help="A shipped recipe (quick, thesis, ...) or a YAML file.")]
-Defence = Annotated[str, typer.Argument(help="A shipped defence (mnist, mnist-thesis, ...) or a folder of weights.")]
-Out = Annotated[Path | None, typer.Option(help="Folder for everything that the run makes. [default: out/NAME]")]
-Seed = Annotated[int | None, typer.Option(min=0, max=MOST, help="Root of all randomness. [default: the recipe's]")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Data = Annotated[
-    str, typer.Option(help="mnist, fashion-mnist, or a folder of IDX files, CIFAR-10 batches or pictures.")
-]
-Stop = Annotated[
-    Literal["never", "exact", "confident"], typer.Option(help="When the vote may stop before all samples.")
-]
 
 
 @app.command()
@@ -92,11 +81,12 @@ def predict(
     defence: Annotated[str, typer.Option(help="A shipped defence or a folder of weights.")] = "mnist",
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the latents.")] = 0,
     stop: Stop = "confident",
+    factory: Factory = None,
 ) -> None:
     """Classify pictures, with the share of the vote of each class."""
     from carso.prediction import predict, render
 
-    render(predict(_load(defence), images, seed=seed, stop=stop))
+    render(predict(_load(defence, factory), images, seed=seed, stop=stop))
 
 
 @app.command()
@@ -112,12 +102,13 @@ def attack(
     images: Annotated[int, typer.Option(min=1, help="How many images of the test split, from the first.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the attack and the latents.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Keep the (attacked, clean) pairs in this .npz.")] = None,
+    factory: Factory = None,
 ) -> None:
     """Attack a defence's classifier, or the whole of it, and say what each still gets right."""
     from carso.campaign import attack
 
     attack(
-        _load(defence),
+        _load(defence, factory),
         method,
         eps=eps,
         norm=norm,
@@ -138,14 +129,24 @@ def evaluate(
     images: Annotated[int, typer.Option(min=1, help="How many images, from the first.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the attacks and the latents.")] = 0,
     stop: Stop = "confident",
+    factory: Factory = None,
 ) -> None:
     """The thesis's table for any saved defence: results.json, records and report."""
     from carso.reproduce import evaluate
 
+    classifier = _classifier(factory)
     folder = out or Path("out") / f"evaluate-{Path(defence).name}"
     with _resumable(folder):
         page = evaluate(
-            defence, folder, data_name=data, split=split, images=images, seed=seed, stop=stop, command=_command()
+            defence,
+            folder,
+            data_name=data,
+            split=split,
+            images=images,
+            seed=seed,
+            stop=stop,
+            command=_command(),
+            classifier=classifier,
         )
     _say(f"report: {page}")
 
@@ -162,6 +163,7 @@ def audit(
     eot: Annotated[int | None, typer.Option(min=1, help="Candidates per gradient. [default: found by trial]")] = None,
     transfer: Annotated[list[str] | None, typer.Option(help="Further classifiers, package.module:factory.")] = None,
     out: Out = None,
+    factory: Factory = None,
 ) -> None:
     """Attack a whole defence as hard as we can; exit status 3 if a check doubts the figures."""
     from carso.audit.command import run
@@ -179,6 +181,7 @@ def audit(
             eot=eot,
             transfer=transfer or (),
             out=folder,
+            classifier=factory,
         )
     raise typer.Exit(status)
 
@@ -186,12 +189,19 @@ def audit(
 @app.command()
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="Folders with results.json; several are compared in the first.")
+        list[Path], typer.Argument(help="Folders with results.json; several are compared on one page.")
     ] = [],  # noqa: B006
     architecture: Annotated[
         str | None, typer.Option(help="Instead, draw the architecture of this defence (a name or a folder) as SVG.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The SVG file of --architecture.")] = Path("out/architecture.svg"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file. [default: report.html in the folder; comparison.html beside the first folder; "
+            "out/architecture.svg]"
+        ),
+    ] = None,
+    factory: Factory = None,
 ) -> None:
     """Write report.html from what a run saved, compare several runs on one page, or draw a defence's architecture."""
     if architecture is not None:
@@ -199,15 +209,16 @@ def report(
         from carso.files import write_text
         from carso.report.architecture import draw
 
-        write_text(out, draw(blueprint(_load(architecture))))
-        _say(f"architecture: {out}")
+        drawing = out or Path("out/architecture.svg")
+        write_text(drawing, draw(blueprint(_load(architecture, factory))))
+        _say(f"architecture: {drawing}")
         return
     if not runs:
         raise typer.BadParameter("give a folder with results.json, or --architecture DEFENCE")
     from carso.report.comparison import compare
     from carso.report.page import write_report
 
-    _say(f"report: {write_report(runs[0]) if len(runs) == 1 else compare(runs)}")
+    _say(f"report: {write_report(runs[0], out) if len(runs) == 1 else compare(runs, out)}")
 
 
 @app.command()
@@ -217,6 +228,7 @@ def export(
     data: Data = "mnist",
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the latents inside the file.")] = 0,
     classifier: Annotated[bool, typer.Option("--classifier", help="Only the classifier, images to logits.")] = False,
+    factory: Factory = None,
 ) -> None:
     """Write a defence as one ONNX file (images to votes), proven against torch on 32 images."""
     from carso.data import load as load_data
@@ -224,7 +236,7 @@ def export(
 
     path = out or Path("out") / f"{Path(defence).name}.onnx"
     trial = load_data(data, "test").images[:32]
-    export(_load(defence), path, trial, seed=seed, name=defence, classifier_only=classifier)
+    export(_load(defence, factory), path, trial, seed=seed, name=defence, classifier_only=classifier)
     whole = "classifier" if classifier else "defence"
     typer.echo(f"{path} answers in onnxruntime as the {whole} does in torch, on {len(trial)} images")
 
@@ -236,11 +248,12 @@ def demo(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
     data: Data = "mnist",
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+    factory: Factory = None,
 ) -> None:
     """Draw or pick an image, attack it, and watch the defence recall and vote, in the browser."""
     from carso.demo.command import run
 
-    run(defence, data, host, port, show)
+    run(defence, data, host, port, show, _classifier(factory))
 
 
 @app.command()
@@ -249,11 +262,12 @@ def bench(
     images: Annotated[int, typer.Option(min=10, help="How many images are attacked.")] = 1000,
     rounds: Annotated[int, typer.Option(min=1, help="How often each contestant runs.")] = 5,
     out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
+    factory: Factory = None,
 ) -> None:
     """Time attacks, votes and training beside the peers' and the machine's limit, in one run."""
     from carso.bench.bench import bench
 
-    bench(_load(defence), out, images=images, rounds=rounds)
+    bench(_load(defence, factory), out, images=images, rounds=rounds)
     if out is not None:
         _say(f"figures: {out}")
 
@@ -269,10 +283,16 @@ def _experiment(recipe: str, out: Path | None, seed: int | None, device: str) ->
     return Experiment(chosen, out or Path("out") / chosen.name, choose_device(device))
 
 
-def _load(source: str) -> CARSO:
+def _load(source: str, factory: str | None = None) -> CARSO:
     from carso.weights import load
 
-    return load(source)
+    return load(source, _classifier(factory))
+
+
+def _classifier(factory: str | None) -> nn.Module | None:
+    from carso.factory import module
+
+    return None if factory is None else module(factory)
 
 
 class _resumable:  # noqa: N801

@@ -192,12 +192,9 @@ class Experiment:
     @staticmethod
     def _from_factory(source: str) -> nn.Module:
         try:
-            made = factory.call(source)
+            return factory.module(source)
         except ModelError as error:
             raise RecipeError(f"classifier.factory {error}") from error
-        if not isinstance(made, nn.Module):
-            raise RecipeError(f"classifier.factory {source!r} returned {type(made).__name__}, not an nn.Module")
-        return made.eval()
 
     def _purification(self) -> PurifierTraining:
         if self.recipe.purification is None:

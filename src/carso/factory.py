@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from carso.errors import ModelError
 
 
@@ -27,3 +29,15 @@ def call(source: str) -> Any:
         return make()
     except (Exception, SystemExit) as error:
         raise ModelError(f"{source!r} failed: {type(error).__name__}: {error}") from error
+
+
+def module(source: str) -> nn.Module:
+    """The module that a function returns, in eval mode.
+
+    Raises:
+        ModelError: as for `call`, or if it returns something else.
+    """
+    made = call(source)
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"{source!r} returned {type(made).__name__}, not an nn.Module")
+    return made.eval()

@@ -70,9 +70,13 @@ def evaluate(
     seed: int = 0,
     stop: Stop = "confident",
     command: str = "",
+    classifier: nn.Module | None = None,
 ) -> Path:
-    """The table of a saved defence, written to `out`; returns the report's path."""
-    defence = weights.load(source)
+    """The table of a saved defence, written to `out`; returns the report's path.
+
+    `classifier` is N, where the defence was trained for one of the user's own.
+    """
+    defence = weights.load(source, classifier)
     columns = columns_of(defence, weights.load_undefended(source))
     settings = Settings(n=images, seed=seed, stop=stop)
     name = f"{source} ({split})" if split != "test" else source

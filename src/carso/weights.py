@@ -42,10 +42,13 @@ def load(source: str | Path, classifier: nn.Module | None = None) -> CARSO:
         classifier: N, where the folder was trained for a classifier of the user's own.
 
     Raises:
-        WeightsError: if there is no such defence, a file is damaged, or the files do not belong together.
+        WeightsError: if there is no such defence, a file is damaged, the files do not belong together, or only the
+            user can build the classifier.
     """
     folder = find(source)
     tensors, about = read_tensors(folder / PURIFIER, "purifier")
+    if classifier is None and not (folder / CLASSIFIER).exists():
+        raise _foreign(folder, about)
     classifier = load_classifier(folder / CLASSIFIER) if classifier is None else classifier
     if digest(classifier) != about["classifier"]:
         raise WeightsError(f"{folder / PURIFIER} was trained for a classifier with other weights")
@@ -71,7 +74,7 @@ def load_classifier(path: Path) -> nn.Module:
     """
     tensors, about = read_tensors(path, "classifier")
     if about["architecture"] != "mlp":
-        raise WeightsError(f"{path} holds a classifier of your own; build it and pass it as `classifier`")
+        raise _foreign(path, about)
     classifier = MLP(**about["options"])
     _fill(classifier, tensors, path)
     return classifier.eval()
@@ -185,6 +188,16 @@ def _stored(module: nn.Module, half: bool) -> dict[str, Tensor]:
         name: value.half() if half and value.is_floating_point() else value
         for name, value in module.state_dict().items()
     }
+
+
+def _foreign(path: Path, about: Mapping[str, Any]) -> WeightsError:
+    """The error for a classifier that only its owner can build; a file's word is never enough to run code."""
+    recipe = about.get("recipe")
+    named = recipe["classifier"]["factory"] if isinstance(recipe, dict) and "classifier" in recipe else None
+    return WeightsError(
+        f"{path} belongs to a classifier of your own: build it and pass it as `classifier`, "
+        f"or on the command line with --factory {named or 'package.module:function'}"
+    )
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

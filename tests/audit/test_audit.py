@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from carso.audit import Audit, audit, read_audit
 from carso.data import Dataset
 from carso.errors import CarsoError, DataError, ModelError, RunError
+from carso.weights import digest
 
 EPS = 0.15
 
@@ -150,7 +151,7 @@ class TestResuming:
         assert run(subject, dataset, out=tmp_path, n=30) == first
 
     def test_further_budgets_join(self, plain: nn.Module, dataset: Dataset, tmp_path: Path) -> None:
-        run(plain, dataset, out=tmp_path, n=30)
+        assert run(plain, dataset, out=tmp_path, n=30).weights == digest(plain)
         both = run(plain, dataset, out=tmp_path, n=30, eps=(EPS / 2, EPS))
         assert [budget.eps for budget in both.budgets] == [EPS / 2, EPS]
 

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from carso.errors import RunError
+from carso.evaluation.results import Rate, read_results, write_results
 from carso.report.comparison import compare
 
 
@@ -48,3 +49,30 @@ def test_one_run_or_the_same_twice_is_refused(runs):
         compare(runs[:1])
     with pytest.raises(RunError, match="given twice"):
         compare([runs[0], runs[0]])
+
+
+def variant(source, folder, correct, total):
+    """The run with another accuracy of CARSO in every row."""
+    results = read_results(source)
+    rows = [row.model_copy(update={"carso": Rate.of(correct, total)}) for row in results.rows]
+    folder.mkdir()
+    write_results(results.model_copy(update={"rows": rows}), folder)
+    return folder
+
+
+@pytest.mark.parametrize(("second", "bold"), [((700, 1000), 6), ((795, 1000), 0), ((70, 100), 0)])
+def test_a_run_is_bold_only_where_its_interval_is_above_the_others(runs, tmp_path, read, second, bold):
+    folders = [variant(runs[0], tmp_path / "a", 800, 1000), variant(runs[0], tmp_path / "b", *second)]
+    page = read(compare(folders).read_text())
+    best = [cell for cell in page.all("td", "best") if "ours" in cell.classes]
+    assert [cell.attributes["data-label"] for cell in best] == ["a"] * bold
+    assert ("intervals overlap" in page.all("h1")[0].text) == (bold == 0)
+
+
+def test_other_numbers_of_images_are_said_in_cell_and_headline(runs, tmp_path, read):
+    folders = [variant(runs[0], tmp_path / "a", 800, 1000), variant(runs[0], tmp_path / "b", 70, 100)]
+    page = read(compare(folders).read_text())
+    assert "a: 80.0 % of 1,000; b: 70.0 % of 100" in page.all("h1")[0].text
+    cells = [cell.all("span", "beside")[0].text for cell in page.all("td", "run") if "ours" in cell.classes]
+    assert sorted(text.partition(" · ")[2] for text in cells) == ["n = 1,000"] * 6 + ["n = 100"] * 6
+    assert not [cell for cell in page.all("th") if "n = 1,000" in cell.text]

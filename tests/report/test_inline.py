@@ -2,7 +2,9 @@ import re
 from pathlib import Path
 
 from carso.audit.findings import read_audit
-from carso.evaluation import read_results
+from carso.evaluation import Rate, ResultRow, Results, read_results
+from carso.evaluation.environment import environment
+from carso.report import figures
 
 AUDIT = Path(__file__).parents[2] / "benchmarks" / "results" / "thesis-audit" / "carso"
 
@@ -30,7 +32,7 @@ def test_results_escape_what_comes_from_outside(finished):
 def test_an_audit_shows_its_worst_case_and_what_is_raised():
     audit = read_audit(AUDIT)
     html = audit._repr_html_()
-    assert html.count("worst case") == len(audit.budgets)
+    assert html.count(">worst case</th>") == len(audit.budgets)
     assert all(f"<b>{found.worst_case.accuracy:.2f}</b>" in html for found in audit.budgets)
     assert html.count('<td style="text-align:left">+ ') == sum(
         attack.on == "survivors" for found in audit.budgets for attack in found.attacks
@@ -39,3 +41,56 @@ def test_an_audit_shows_its_worst_case_and_what_is_raised():
     doubted = audit.model_copy(update={"checks": [audit.checks[0].model_copy(update={"raised": True})]})
     assert "1 of 1 checks are raised" in doubted._repr_html_()
     assert audit.checks[0].meaning in doubted._repr_html_()
+
+
+def dots(html):
+    """What the dots of a page's charts say of themselves."""
+    return re.findall(r"<circle[^>]*><title>([^<]*)</title>", html)
+
+
+def test_results_are_drawn_as_they_are_listed(finished, read):
+    results = read_results(finished)
+    html = results._repr_html_()
+    charts = [chart.attributes["aria-label"] for chart in read(html).all("svg")]
+    assert charts == [
+        "FGSM L∞ on the classifier, n = 40",
+        "PGD L∞ on the classifier, n = 40",
+        "FGSM L2 on the classifier, n = 40",
+        "PGD L∞ on the defence, n = 40",
+    ]
+    clean, attacked = results.rows[0].carso, results.rows[-1].carso
+    for eps, rate in (("0", clean), ("0.3", attacked)):
+        low, high = rate.ci95
+        assert f"CARSO at {eps}: {rate.accuracy:.4g} [{low:.4g}, {high:.4g}]" in dots(html)
+
+
+def test_points_of_other_numbers_of_images_are_not_joined():
+    rates = [("none", None, 0, 100), ("pgd", "Linf", 0.1, 10), ("pgd", "Linf", 0.3, 10)]
+    rows = [
+        ResultRow(attack=a, norm=norm, eps=eps, foreseen=False, directed_at="classifier", carso=Rate.of(5, n))
+        for a, norm, eps, n in rates
+    ]
+    shown = figures.of_results(Results(recipe="r", seed=0, n=100, environment=environment(), rows=rows))
+    assert [figure.heading for figure in shown] == ["PGD L∞ on the classifier, n = 10"]
+    assert [text.partition(":")[0] for text in dots(shown[0].chart)] == ["CARSO at 0.1", "CARSO at 0.3"]
+
+
+def test_an_audit_is_drawn_worst_case_beside_transfer():
+    audit = read_audit(AUDIT)
+    said = dots(audit._repr_html_())
+    for name, rates in (
+        ("worst case of all attacks", [found.worst_case for found in audit.budgets]),
+        ("images made for its classifier", [found.find("transfer-classifier").result for found in audit.budgets]),
+    ):
+        assert [text for text in said if text.startswith(name)] == [
+            f"{name} at {eps:g}: {rate.accuracy:.4g} [{rate.ci95[0]:.4g}, {rate.ci95[1]:.4g}]"
+            for eps, rate in zip((0, 0.15, 0.3), [audit.budgets[0].clean, *rates], strict=True)
+        ]
+
+
+def test_styles_of_a_view_touch_nothing_outside_it(finished):
+    styles = re.findall(r"<style>(.*?)</style>", read_results(finished)._repr_html_(), re.DOTALL)
+    for style in styles:
+        assert re.fullmatch(r"\s*\.carso-inline \{.*\}\s*", style, re.DOTALL)
+        assert style.count("{") == style.count("}")
+    assert len(styles) == 1

@@ -127,10 +127,32 @@ def test_votes_history_audit_and_recipe_are_shown(page):
     audit = page.get("end-to-end")
     assert audit.all("span", "raised")[0].text == "raised"
     assert "The loss is flat." in audit.text
-    assert "25.00" in audit.text
+    assert "[0.00, 48.99]" in audit.text
     again = page.get("again").text
     assert "carso evaluate tiny" in again
     assert "name: tiny # <b>not bold</b>" in again
+
+
+@pytest.mark.parametrize(
+    ("column", "heading", "doubt"),
+    [
+        ("carso", "Audit of CARSO", ""),
+        ("adversarially_trained", "Audit of Adversarial training", ""),
+        (None, "Audit of tiny", "its weights are those of no column"),
+    ],
+)
+def test_an_audit_is_matched_by_its_weights(finished, tmp_path, read, audit_fields, column, heading, doubt):
+    shutil.copy(finished / "results.json", tmp_path)
+    weights = read_results(finished).weights
+    fields = audit_fields | {"weights": weights[column] if column else "0" * 16}
+    (tmp_path / "audit.json").write_text(json.dumps(fields))
+    page = read(write_report(tmp_path).read_text())
+    part = page.get("end-to-end")
+    assert heading in [element.text for element in part.all("h3")]
+    assert doubt in part.text
+    assert doubt in page.all("header")[0].text
+    assert ("The loss is flat." in part.text) == (column is not None)
+    assert ("it keeps 0.0 % of 4 images" in page.all("h1")[0].text) == (column == "carso")
 
 
 def test_a_bare_run_says_what_it_lacks(bare_run, read):

@@ -6,27 +6,28 @@ from carso.report.beside import Audit
 from carso.report.verdict import hardest, subject, verdict
 
 
-def row(attack, eps, ours, theirs, aim="classifier", foreseen=True):
-    rates = {"carso": Rate.of(ours, 1000), "adversarially_trained": Rate.of(theirs, 1000)}
+def row(attack, eps, ours, theirs, aim="classifier", foreseen=True, n=1000):
+    rates = {"carso": Rate.of(ours, n), "adversarially_trained": Rate.of(theirs, n)}
     norm = None if attack == "none" else "Linf"
     return ResultRow(attack=attack, norm=norm, eps=eps, foreseen=foreseen, directed_at=aim, **rates)
 
 
-def results(*rows):
-    return Results(recipe="r", seed=0, n=1000, environment=environment(), rows=list(rows))
+def results(*rows, **fields):
+    return Results(recipe="r", seed=0, n=1000, environment=environment(), rows=list(rows), **fields)
 
 
 CLEAN = row("none", 0, 958, 958)
 PGD = row("pgd", 0.3, 833, 681)
 FGSM = row("fgsm", 0.3, 846, 850)
 WORSE_BUT_UNFORESEEN = row("pgd", 0.5, 245, 350, foreseen=False)
+WEIGHTS = {"adversarially_trained": "b2", "carso": "a1"}
 WHOLE = row("pgd", 0.3, 360, 602, aim="defence")
 
 
 def test_the_headline_is_the_hardest_foreseen_attack_and_both_aims():
     found = verdict(results(CLEAN, PGD, FGSM, WORSE_BUT_UNFORESEEN, WHOLE))
     assert found.headline == (
-        "Under PGD L∞ 0.30, crafted on the classifier alone, CARSO is right on 83.3 % of the images and adversarial "
+        "Under PGD L∞ 0.30, crafted on the classifier alone, CARSO is right on 83.3 % of 1,000 images and adversarial "
         "training on 68.1 %; attacked as a whole, it keeps 36.0 %."
     )
     assert found.notes == (
@@ -41,10 +42,37 @@ def test_silence_on_the_whole_defence_is_said():
 
 
 def test_an_audit_that_found_worse_has_the_last_word(audit_fields):
-    audit = Audit.model_validate(audit_fields)
-    assert verdict(results(CLEAN, PGD, WHOLE), audit).headline.endswith("; attacked as a whole, it keeps 25.0 %.")
-    other = row("pgd", 0.1, 900, 850)
-    assert verdict(results(CLEAN, other), audit).headline.endswith("; attacked as a whole at L∞ 0.30, it keeps 25.0 %.")
+    audit = Audit.model_validate(audit_fields | {"weights": "a1"})
+    said = verdict(results(CLEAN, PGD, WHOLE, weights=WEIGHTS), audit).headline
+    assert said.endswith("; attacked as a whole, it keeps 0.0 % of 4 images.")
+    said = verdict(results(CLEAN, row("pgd", 0.1, 900, 850), weights=WEIGHTS), audit).headline
+    assert said.endswith("; attacked as a whole at L∞ 0.30, it keeps 0.0 % of 4 images.")
+
+
+@pytest.mark.parametrize(
+    ("weights", "run", "images", "doubt"),
+    [
+        ("c3", WEIGHTS, "", "is not of this run: its weights are those of no column."),
+        (None, WEIGHTS, "", "is unknown: audit.json does not say."),
+        ("a1", {}, "", "is unknown: results.json does not say."),
+        ("a1", WEIGHTS, "others", "is on other images: others, not noise."),
+        ("b2", WEIGHTS, "noise", None),
+    ],
+)
+def test_an_audit_counts_only_if_it_is_known_to_be_of_the_run(audit_fields, weights, run, images, doubt):
+    audit = Audit.model_validate(audit_fields | {"weights": weights, "dataset": images})
+    found = verdict(results(CLEAN, PGD, WHOLE, weights=run, dataset="noise"), audit)
+    assert found.headline.endswith("; attacked as a whole, it keeps 36.0 %.")
+    notes = [note for note in found.notes if "audit" in note]
+    assert len(notes) == (doubt is not None)
+    assert all(note.endswith(f"{doubt} The sentence above does not count it.") for note in notes)
+
+
+def test_other_numbers_of_images_are_said():
+    few = row("pgd", 0.3, 36, 60, aim="defence", n=100)
+    said = verdict(results(CLEAN, PGD, few)).headline
+    assert "83.3 % of 1,000 images" in said
+    assert said.endswith("; attacked as a whole, it keeps 36.0 % of 100 images.")
 
 
 @pytest.mark.parametrize(

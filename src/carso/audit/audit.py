@@ -118,6 +118,7 @@ def _conclude(
         votes=judge.k,
         random=target.random,
         environment=environment(),
+        weights=target.weights,
     )
     if out is not None:
         result.write(out)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from carso import data as datasets
+from carso import factory
 from carso.audit.audit import audit
 from carso.audit.effort import Effort
 from carso.audit.findings import FILE
@@ -26,6 +27,7 @@ def run(
     eot: int | None = None,
     transfer: Sequence[str] = (),
     out: Path,
+    classifier: str | None = None,
 ) -> int:
     """Audit a target by name, print the verdict, and return the exit status: 0, or 3 if a check is raised.
 
@@ -40,9 +42,10 @@ def run(
         eot: candidates per gradient against a random target; by default the pilot chooses.
         transfer: further classifiers whose adversarial images are tried, as `package.module:factory`.
         out: folder for the books and `audit.json`.
+        classifier: the target's own, as `package.module:factory`, where it was trained for one of the user's.
     """
     result = audit(
-        load_subject(target),
+        load_subject(target, factory.module(classifier) if classifier else None),
         datasets.load(data, "test"),
         effort=effort,
         eps=eps,

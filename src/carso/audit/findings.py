@@ -9,6 +9,7 @@ the survivors of those before it (its result is then what all of them leave toge
 they apply, `gains` (points of accuracy that each round took), `claimed` (what it says of itself, on evaluations that it
 chose among) and `known` (the accuracy against an attacker who knows the latents). A budget tells its strongest attack
 and how its worst case fares over k fresh votes: `mean` of the votes, and `worst_of_k`, where one wrong vote is enough.
+`weights` is a digest of the target's, as in `results.json`; null for a function, which cannot be looked into.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ class Audit(_Model):
     votes: int
     random: bool
     environment: Environment
+    weights: str | None = None
 
     @property
     def raised(self) -> list[Check]:

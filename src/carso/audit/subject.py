@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from carso import factory
 from carso.errors import ModelError
 from carso.types import Classifier
@@ -13,12 +15,13 @@ from carso.types import Classifier
 PARTS = ("classifier", "undefended")
 
 
-def load_subject(source: str) -> Any:
+def load_subject(source: str, classifier: nn.Module | None = None) -> Any:
     """What a name stands for.
 
     Args:
         source: a shipped defence or a folder of weights; with "/classifier" or "/undefended" behind it, that classifier
             of it alone; or `package.module:factory`, a function without arguments whose answer is audited.
+        classifier: N, where the folder was trained for a classifier of the user's own.
 
     Raises:
         WeightsError: if there is no such defence.
@@ -30,7 +33,9 @@ def load_subject(source: str) -> Any:
         return _made(source)
     whole, _, part = source.rpartition("/")
     if part not in PARTS or Path(source).is_dir():
-        return weights.load(source)
+        return weights.load(source, classifier)
+    if part == "classifier" and classifier is not None:
+        return weights.load(whole, classifier).classifier
     file = weights.CLASSIFIER if part == "classifier" else weights.UNDEFENDED
     return weights.load_classifier(weights.find(whole) / file)
 

@@ -23,7 +23,7 @@ from carso.attacks.eot import Candidates, Expectation, calls, fixed, mean_log_pr
 from carso.attacks.objective import is_random
 from carso.defence import CARSO
 from carso.errors import ModelError
-from carso.evaluation.columns import device_of, fingerprint
+from carso.evaluation.columns import device_of, fingerprint, weights_of
 from carso.nn import evaluating
 from carso.nn.products import product_dtype
 from carso.standin import stand_in_of
@@ -48,6 +48,7 @@ class Target:
         probabilities: whether its raw scores are probabilities; then `scores` and `candidates` are their logarithms.
         device: where images go.
         identity: of architecture and weights, as far as they can be seen.
+        weights: a digest of the weights alone; None where they cannot be seen.
         votes: shares of a small vote, for the attack on votes.
         purify: the purifier by itself.
         classifier: the classifier behind the purifier.
@@ -63,6 +64,7 @@ class Target:
     probabilities: bool
     device: torch.device
     identity: str
+    weights: str | None = None
     votes: Classifier | None = None
     purify: Callable[[Tensor], Tensor] | None = None
     classifier: Classifier | None = None
@@ -118,6 +120,7 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
         probabilities=False,
         device=images.device,
         identity=fingerprint(defence),
+        weights=weights_of(defence),
         votes=lambda images: defence.poll(images, VOTES_SEEN, "never").shares,
         purify=lambda images: defence.recall(images, 1).squeeze(1),
         classifier=defence.classifier,
@@ -142,6 +145,7 @@ def _callable(subject: Any, images: Images, name: str) -> Target:
         probabilities=probabilities,
         device=images.device,
         identity=fingerprint(subject) if isinstance(subject, nn.Module) else name,
+        weights=weights_of(subject),
         purify=getattr(subject, "purify", None),
         classifier=getattr(subject, "classifier", None) if hasattr(subject, "purify") else None,
     )

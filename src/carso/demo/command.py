@@ -9,13 +9,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
 
+from torch import nn
+
 from carso import data, weights
 from carso.data import Dataset
 from carso.demo.studio import Studio
 from carso.errors import DataError, ModelError
 
 
-def run(source: str, data_name: str, host: str, port: int, show: bool) -> None:
+def run(source: str, data_name: str, host: str, port: int, show: bool, classifier: nn.Module | None = None) -> None:
     """Serve the demo of a saved defence until interrupted.
 
     Raises:
@@ -24,7 +26,7 @@ def run(source: str, data_name: str, host: str, port: int, show: bool) -> None:
     """
     if not (find_spec("starlette") and find_spec("uvicorn")):
         raise ModelError("the demo needs starlette and uvicorn: pip install 'carso[demo]'")
-    defence = weights.load(source)
+    defence = weights.load(source, classifier)
     images = matching(data_name, defence.purifier.shape)
     studio = Studio(defence, weights.load_undefended(source), images, Path(source).name)
     _check_free(host, port)

@@ -20,6 +20,7 @@ from carso.evaluation.results import Target
 from carso.nn.modes import evaluating
 from carso.types import Classifier, Logits
 from carso.vote import Stop, Tally
+from carso.weights import digest
 
 
 @runtime_checkable
@@ -114,6 +115,11 @@ def voting(column: Answering) -> dict[str, Any]:
     """How a defence votes by itself: its samples, rule, stop and error, as far as it has them."""
     names = ("samples", "rule", "stop", "error") if isinstance(column, Defence) else ()
     return {name: getattr(column, name) for name in names if hasattr(column, name)}
+
+
+def weights_of(column: Answering) -> str | None:
+    """A digest of the column's weights alone; None for a plain function, which cannot be looked into."""
+    return digest(column) if isinstance(column, nn.Module) else None
 
 
 def fingerprint(column: Answering) -> str:

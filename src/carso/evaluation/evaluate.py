@@ -35,6 +35,7 @@ from carso.evaluation.columns import (
     exposed,
     fingerprint,
     voting,
+    weights_of,
 )
 from carso.evaluation.crafting import Crafting
 from carso.evaluation.environment import environment
@@ -146,6 +147,7 @@ class _Run:
             environment=environment(),
             settings=self._settings(),
             labels=self.labels.int(),
+            weights={name: found for name, column in columns.items() if (found := weights_of(column))},
         )
         self._go_on()
 

@@ -100,6 +100,7 @@ class Records(_Record):
     settings: dict[str, Any]
     labels: Tensor
     command: str = ""
+    weights: dict[str, str] = {}
     rows: dict[str, RowRecord] = {}
     curve: dict[str, RowRecord] = {}
     sweeps: dict[str, Sweep] = {}
@@ -133,6 +134,7 @@ class Records(_Record):
             dataset=self.dataset,
             settings=self.settings,
             command=self.command,
+            weights=self.weights,
         )
 
     def result_row(self, record: RowRecord) -> ResultRow:

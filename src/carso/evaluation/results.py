@@ -6,7 +6,8 @@
     R = {"correct", "total", "accuracy", "ci95": [low, high]}, in percent
 
 The clean row is attack "none" with norm null and eps 0. A column that a run lacks is null. Other fields may stand
-beside these: `thesis` (the published figures of the row), `seconds`, `samples_used`, `options`, `others` (columns).
+beside these: `thesis` (the published figures of the row), `seconds`, `samples_used`, `options`, `others` (columns); and
+`weights`, a digest of each column's weights, by which an audit is known to be of the same ones.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class Results(_Model):
     dataset: str = ""
     settings: dict[str, Any] = {}
     command: str = ""
+    weights: dict[str, str] = {}
 
     def columns(self) -> list[str]:
         """The names of all columns that some row has, in order."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from carso.errors import RunError
-from carso.evaluation.results import Rate
+from carso.evaluation.results import Rate, Results
 from carso.types import Norm
 
 T = TypeVar("T")
@@ -57,6 +57,27 @@ class Audit(BaseModel):
     seed: int
     budgets: list[AuditBudget]
     checks: list[AuditCheck]
+    dataset: str = ""
+    weights: str | None = None
+
+    def column(self, results: Results) -> str | None:
+        """The column of a run whose weights were audited, if there is one."""
+        return next((name for name, weights in results.weights.items() if weights == self.weights), None)
+
+    def is_foreign(self, results: Results) -> bool:
+        """Whether the audit is known to be of weights that no column of the run has."""
+        return bool(self.weights and results.weights) and self.column(results) is None
+
+    def doubt(self, results: Results) -> str | None:
+        """Why the audit cannot be taken for one of the run, in a sentence; None if it is one of its columns."""
+        if self.weights is None or not results.weights:
+            silent = AUDIT if self.weights is None else "results.json"
+            return f"Whether the audit beside these results is of the same weights is unknown: {silent} does not say."
+        if self.is_foreign(results):
+            return "The audit beside these results is not of this run: its weights are those of no column."
+        if self.dataset and results.dataset and self.dataset != results.dataset:
+            return f"The audit beside these results is on other images: {self.dataset}, not {results.dataset}."
+        return None
 
 
 class Epoch(BaseModel, extra="allow"):

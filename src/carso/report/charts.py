@@ -73,6 +73,9 @@ LARGE, SMALL = Box(440.0, 280.0), Box(320.0, 200.0)
 DOTS = 15
 """Lines of more points than this show no dots."""
 
+NAMED = 14
+"""Votes over more classes than this name only the elected and the true one."""
+
 PERCENT = Axis("accuracy (%)", 0, 100, (0, 25, 50, 75, 100))
 
 
@@ -123,8 +126,10 @@ def heatmap(title: str, counts: Sequence[Sequence[int]], classes: Sequence[str])
     return _svg(title, left + size + 4, top + size + 4, *parts)
 
 
-def votes(title: str, shares: Sequence[Number], classes: Sequence[str], elected: int, true: int) -> Markup:
-    """A column per class, as high as its share of the votes."""
+def votes(
+    title: str, shares: Sequence[Number], classes: Sequence[str], elected: int, true: int | None = None
+) -> Markup:
+    """A column per class, as high as its share of the votes; of many classes, those that matter are named."""
     width, height, floor = 280.0, 78.0, 60.0
     pitch = width / len(shares)
     parts = [_line(0, floor, width, floor, "grid")]
@@ -134,8 +139,9 @@ def votes(title: str, shares: Sequence[Number], classes: Sequence[str], elected:
         bar = Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">{}</rect>')
         figures = _hover(f"{classes[i]}: {share:.0%}")
         parts.append(bar.format(style, i * pitch + pitch * 0.15, floor - tall, pitch * 0.7, tall, figures))
-        label = "true" if i == true else "class"
-        parts.append(_text(pitch * (i + 0.5), floor + 13, _short(classes[i]), "middle", label))
+        if len(shares) <= NAMED or i in (elected, true):
+            label = "true" if i == true else "class"
+            parts.append(_text(pitch * (i + 0.5), floor + 13, _short(classes[i]), "middle", label))
     return _svg(title, width, height, *parts)
 
 

@@ -90,6 +90,7 @@ def _context(runs: list[Run]) -> dict[str, Any]:
         "groups": {column: _groups(runs, list(rows.values()), column) for column in columns},
         "key_of": key_of,
         "best": _best,
+        "counts": _counts,
         "curves": figures.compared({run.name: run.records for run in runs if run.records is not None}),
     }
 
@@ -102,10 +103,15 @@ def _groups(runs: list[Run], rows: list[ResultRow], column: str) -> dict[str, li
 def _headline(runs: list[Run]) -> str:
     column = subject(runs[0].results)
     row = hardest(runs[0].results.rows, column)
-    rates = [(run.name, rate) for run in runs if (rate := run.rate(key_of(row), column))]
+    rates = _rates(runs, key_of(row), column)
     where = "Without attack" if row.norm is None else f"Under {wording.attack(row)}, crafted on the classifier alone"
-    listed = "; ".join(f"{name}: {short(rate)}" for name, rate in rates)
-    return f"{where}, {wording.heading(column)} is right on these shares of the images: {listed}."
+    counts = {rate.total for rate in rates.values()}
+    listed = "; ".join(
+        f"{name}: {short(rate)}" + (f" of {rate.total:,}" if len(counts) > 1 else "") for name, rate in rates.items()
+    )
+    images = f"{counts.pop():,} images" if len(counts) == 1 else "the images"
+    close = "; the best 95 % intervals overlap" if len(rates) > 1 and not wording.leader(rates) else ""
+    return f"{where}, {wording.heading(column)} is right on these shares of {images}: {listed}{close}."
 
 
 def _cautions(runs: list[Run]) -> list[str]:
@@ -118,6 +124,14 @@ def _cautions(runs: list[Run]) -> list[str]:
 
 
 def _best(runs: list[Run], key: Key, column: str) -> str | None:
-    """The run with the highest accuracy in a cell's row, if it leads alone."""
-    rates = sorted(((rate.accuracy, run.name) for run in runs if (rate := run.rate(key, column))), reverse=True)
-    return rates[0][1] if len(rates) > 1 and rates[0][0] > rates[1][0] else None
+    """The run that leads in a cell's row."""
+    return wording.leader(_rates(runs, key, column))
+
+
+def _counts(runs: list[Run], key: Key, column: str) -> set[int]:
+    """The numbers of images behind the row's cells."""
+    return {rate.total for rate in _rates(runs, key, column).values()}
+
+
+def _rates(runs: list[Run], key: Key, column: str) -> dict[str, Rate]:
+    return {run.name: rate for run in runs if (rate := run.rate(key, column))}

@@ -6,15 +6,20 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from carso.evaluation.records import Records, RowRecord
-from carso.evaluation.results import Rate, Results
+from carso.evaluation.results import Rate, ResultRow, Results
 from carso.report import charts, wording
-from carso.report.beside import Epoch
+from carso.report.beside import Audit, Epoch
 from carso.report.charts import Axis, Point, Series
 from carso.report.verdict import hardest, subject
+from carso.types import Norm
+
+if TYPE_CHECKING:
+    from carso.audit import findings
 
 SHADES = ("carso", "adversarially_trained", "undefended", "fourth", "fifth", "sixth")
 """Classes of the style sheet for lines that are no column of the table, from most to least prominent."""
@@ -42,13 +47,49 @@ def against_eps(records: Records) -> list[Figure]:
         attacked = next((r.row for r in ordered if r.row.norm), None)
         if attacked is None:
             continue
-        name = wording.ATTACKS.get(attacked.attack, attacked.attack)
-        aimed = "the bare classifier" if aim == "classifier" else "the whole defence"
         series = [_curve(records, ordered, column, _style(column, i)) for i, column in enumerate(ordered[0].outcomes)]
         n = len(next(iter(ordered[0].outcomes.values())).predicted)
+        name = wording.ATTACKS.get(attacked.attack, attacked.attack)
+        aimed = "the bare classifier" if aim == "classifier" else "the whole defence"
         heading = f"{name} {wording.NORMS[attacked.norm or 'Linf']} aimed at {aimed}, n = {n:,}"
-        found.append(_figure(heading, _eps_axis(ordered), series, "eps"))
+        found.append(_figure(heading, _eps_axis(ordered[-1].row.eps), series, "eps"))
     return found
+
+
+def of_results(results: Results) -> list[Figure]:
+    """Accuracy against the budget from the table's own rows: one small figure per attack, norm and aim."""
+    clean = next((row for row in results.rows if row.norm is None), None)
+    attacks: dict[tuple[str, Norm, str], list[ResultRow]] = defaultdict(list)
+    for row in results.rows:
+        if row.norm is not None and row.rates():
+            attacks[row.attack, row.norm, row.directed_at].append(row)
+    found = []
+    for (attack, norm, aim), rows in attacks.items():
+        n = wording.count(rows[0])
+        first = [clean] if clean is not None and wording.count(clean) == n else []
+        ordered = first + sorted(rows, key=lambda row: row.eps)
+        rates = {column: [(r.eps, r.rates()[column]) for r in ordered if column in r.rates()] for column in _all(rows)}
+        series = [
+            Series(wording.heading(column), _style(column, i), [_point(*pair) for pair in pairs])
+            for i, (column, pairs) in enumerate(rates.items())
+        ]
+        heading = f"{wording.ATTACKS.get(attack, attack)} {wording.NORMS[norm]} on the {aim}, n = {n:,}"
+        found.append(_small(heading, ordered[-1].eps, series))
+    return found
+
+
+def of_audit(audit: Audit | findings.Audit) -> Figure | None:
+    """What an audit leaves at every budget, beside what images made for the bare classifier leave."""
+    if not audit.budgets:
+        return None
+    worst = [(budget.eps, budget.worst_case) for budget in audit.budgets]
+    lines = {("carso", "worst case of all attacks"): worst}
+    blind = [(b.eps, a.result) for b in audit.budgets for a in b.attacks if a.name == "transfer-classifier"]
+    if len(blind) == len(worst):
+        lines["adversarially_trained", "images made for its classifier"] = blind
+    clean = (0.0, audit.budgets[0].clean)
+    series = [Series(name, style, [_point(*p) for p in [clean, *pairs]]) for (style, name), pairs in lines.items()]
+    return _small(f"{wording.NORMS[audit.budgets[0].norm]}, n = {audit.n:,}", worst[-1][0], series)
 
 
 def compared(runs: Mapping[str, Records]) -> list[Figure]:
@@ -63,7 +104,7 @@ def compared(runs: Mapping[str, Records]) -> list[Figure]:
             for i, (name, rows) in enumerate(lines)
         ]
         if series and len({tuple(p.x for p in one.points) for one in series}) == 1:
-            found.append(_figure(wording.heading(column), _eps_axis(lines[0][1]), series, "eps"))
+            found.append(_figure(wording.heading(column), _eps_axis(lines[0][1][-1].row.eps), series, "eps"))
     return found
 
 
@@ -149,13 +190,21 @@ def _figure(heading: str, axis: Axis, series: list[Series], symbol: str) -> Figu
     return Figure(heading, charts.lines(heading, axis, charts.PERCENT, series), legend, header, body)
 
 
+def _small(heading: str, most: float, series: list[Series]) -> Figure:
+    chart = charts.lines(heading, _eps_axis(most), charts.PERCENT, series, charts.SMALL)
+    return Figure(heading, chart, tuple((one.style, one.name) for one in series))
+
+
+def _all(rows: Sequence[ResultRow]) -> list[str]:
+    return list(dict.fromkeys(column for row in rows for column in row.rates()))
+
+
 def _curve(records: Records, rows: list[RowRecord], column: str, style: str) -> Series:
     points = [_point(record.row.eps, records.rate(record.outcomes[column])) for record in rows]
     return Series(wording.heading(column), style, points)
 
 
-def _eps_axis(rows: list[RowRecord]) -> Axis:
-    most = rows[-1].row.eps
+def _eps_axis(most: float) -> Axis:
     return Axis("eps", 0, most, [t for t in charts.ticks(0, most) if t <= most])
 
 

@@ -27,17 +27,18 @@ RULES = {
 }
 
 
-def write_report(directory: Path) -> Path:
-    """Write the report of a run into its folder.
+def write_report(directory: Path, page: Path | None = None) -> Path:
+    """Write the report of a run, by default into its folder.
 
     Besides `results.json` and `records.safetensors`, the page shows `history.json`, `audit.json` and `recipe.yaml`
     where the folder has them.
 
     Args:
         directory: the run's folder.
+        page: where to write; by default `report.html` in the folder.
 
     Returns:
-        The path of `report.html`.
+        The page's path.
 
     Raises:
         RunError: if results are missing or damaged, naming the file; WeightsError if the records are.
@@ -46,9 +47,9 @@ def write_report(directory: Path) -> Path:
     records = read_records(directory) if (directory / FILE).exists() else None
     context = _about(results, audit) | (_seen(records, results) if records else {})
     history = figures.training(read_history(directory))
-    page = render("report.html", context | {"history": history, "recipe_text": read_recipe_text(directory)})
-    path = directory / PAGE
-    write_text(path, page)
+    path = page or directory / PAGE
+    seen = {"history": history, "recipe_text": read_recipe_text(directory)}
+    write_text(path, render("report.html", context | seen))
     return path
 
 
@@ -70,8 +71,13 @@ def _about(results: Results, audit: Audit | None) -> dict[str, Any]:
         "subject": subject(results),
         "columns": results.columns(),
         "groups": wording.groups(results.rows),
+        "fewer": wording.fewer(results),
         "verdict": verdict(results, audit),
         "audit": audit,
+        "audit_curve": figures.of_audit(audit) if audit else None,
+        "audited": audit.column(results) if audit else None,
+        "doubt": audit.doubt(results) if audit else None,
+        "foreign": audit is not None and audit.is_foreign(results),
         "embedded": json.loads(results.model_dump_json()),
         "curves": [],
         "sweep": None,

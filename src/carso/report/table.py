@@ -1,7 +1,8 @@
 """The table: for the terminal, and as Markdown for documentation.
 
 Each cell is an accuracy in percent with its 95 % Wilson interval; the published figure, where there is one, stands
-beside it. The best defended column of a row is bold. Rows whose attack was used in training are marked foreseen.
+beside it. A defended column is bold where its interval lies
+above those of all others. Rows whose attack was used in training are marked foreseen.
 """
 
 from __future__ import annotations
@@ -59,16 +60,20 @@ def markdown(results: Results) -> str:
 
 def title(results: Results) -> str:
     """What the figures are."""
-    return f"Top-1 accuracy (%) on {results.n:,} images of {results.dataset or 'the test set'}"
+    fewer = wording.fewer(results)
+    first = f", on the first {fewer:,} of them end to end" if fewer else ""
+    return f"Top-1 accuracy (%) on {results.n:,} images of {results.dataset or 'the test set'}{first}"
 
 
-def caption(results: Results) -> str:
-    """What a figure needs to be believed."""
-    where = results.environment
+def caption(results: Results, published: bool = True) -> str:
+    """What a figure needs to be believed, and what the figures of the thesis look like if they are shown."""
+    where, fewer = results.environment, wording.fewer(results)
+    n = f"n = {results.n:,}" + (f" (end to end {fewer:,})" if fewer else "")
+    thesis = "figures of the thesis in parentheses; " if published else ""
     return (
-        f"95 % Wilson intervals in brackets; figures of the thesis in parentheses. Recipe {results.recipe or 'none'}, "
-        f"seed {results.seed}, n = {results.n:,}. carso {where.carso}, torch {where.torch}, {where.cpu}, "
-        f"{where.threads} threads."
+        f"95 % Wilson intervals in brackets; {thesis}bold where the intervals of the "
+        f"defended columns do not overlap. Recipe {results.recipe or 'none'}, seed {results.seed}, {n}. "
+        f"carso {where.carso}, torch {where.torch}, {where.cpu}, {where.threads} threads."
     )
 
 

@@ -18,13 +18,16 @@ class Verdict:
 
 
 def verdict(results: Results, audit: Audit | None = None) -> Verdict:
-    """The verdict of a run on its main column, with an audit's bound where there is one."""
+    """The verdict of a run on its main column, with the bound of an audit that is known to be of its weights."""
     ours = subject(results)
+    doubt = audit.doubt(results) if audit else None
     row = hardest(results.rows, ours)
     theirs = "adversarially_trained" if ours != "adversarially_trained" else None
-    headline = _transfer(row, ours, theirs) + _end_to_end(results.rows, row, ours, audit) + "."
+    counted = audit if audit and doubt is None and audit.column(results) == ours else None
+    headline = _transfer(row, ours, theirs) + _end_to_end(results.rows, row, ours, counted) + "."
     tally = _tally(results.rows, ours, theirs) if theirs else None
-    return Verdict(headline, tuple(note for note in (_clean(results.rows, ours, theirs), tally) if note))
+    ignored = f"{doubt} The sentence above does not count it." if doubt else None
+    return Verdict(headline, tuple(note for note in (_clean(results.rows, ours, theirs), tally, ignored) if note))
 
 
 def subject(results: Results) -> str:
@@ -45,7 +48,7 @@ def _transfer(row: ResultRow, ours: str, theirs: str | None) -> str:
     where = "Without attack" if row.norm is None else f"Under {wording.attack(row)}, crafted on the classifier alone"
     if ours not in rates:
         return f"{where}, {wording.heading(ours)} was not evaluated"
-    said = f"{where}, {wording.heading(ours)} is right on {short(rates[ours])} of the images"
+    said = f"{where}, {wording.heading(ours)} is right on {short(rates[ours])} of {rates[ours].total:,} images"
     return f"{said} and adversarial training on {short(rates[theirs])}" if theirs in rates else said
 
 
@@ -59,7 +62,9 @@ def _end_to_end(rows: list[ResultRow], row: ResultRow, ours: str, audit: Audit |
     same = [bound for bound in aimed if bound[:2] == (row.norm, row.eps)]
     norm, eps, worst = min(same or aimed, key=lambda bound: bound[2].accuracy)
     at = "" if same else f" at {wording.budget(norm, eps)}"
-    return f"; attacked as a whole{at}, it keeps {short(worst)}"
+    above = row.rates().get(ours)
+    of = "" if above and above.total == worst.total else f" of {worst.total:,} images"
+    return f"; attacked as a whole{at}, it keeps {short(worst)}{of}"
 
 
 def _clean(rows: list[ResultRow], ours: str, theirs: str | None) -> str | None:

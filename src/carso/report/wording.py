@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from carso.evaluation.protocol import Row
-from carso.evaluation.results import Rate, ResultRow
+from carso.evaluation.results import Rate, ResultRow, Results
 from carso.types import Norm
 
 HEADINGS = {"undefended": "Undefended", "adversarially_trained": "Adversarial training", "carso": "CARSO"}
@@ -35,10 +37,25 @@ def budget(norm: Norm, eps: float) -> str:
 
 def attack(row: ResultRow) -> str:
     """The attack with its budget, such as "PGD L∞ 0.30", with the images behind it if aimed at the defence."""
-    name = attack_name(row) if row.norm is None else f"{attack_name(row)} {budget(row.norm, row.eps)}"
     if row.directed_at == "classifier":
-        return name
-    return f"{name}, n = {max(rate.total for rate in row.rates().values()):,}"
+        return bare_attack(row)
+    return f"{bare_attack(row)}, n = {count(row):,}"
+
+
+def bare_attack(row: ResultRow) -> str:
+    """The attack with its budget alone."""
+    return attack_name(row) if row.norm is None else f"{attack_name(row)} {budget(row.norm, row.eps)}"
+
+
+def count(row: ResultRow) -> int:
+    """The images behind a row."""
+    return max(rate.total for rate in row.rates().values())
+
+
+def fewer(results: Results) -> int | None:
+    """The images behind the rows aimed at the defence, where they are fewer than the run's n."""
+    counts = [count(row) for row in results.rows if row.directed_at == "defence" and row.rates()]
+    return max(counts) if counts and max(counts) < results.n else None
 
 
 def named(row: Row) -> str:
@@ -51,12 +68,16 @@ def named(row: Row) -> str:
 
 
 def best(row: ResultRow) -> str | None:
-    """The defended column with the most correct answers, if there are several and one leads."""
-    rates = {name: rate for name, rate in row.rates().items() if name != "undefended"}
+    """The defended column that leads, if there are several."""
+    return leader({name: rate for name, rate in row.rates().items() if name != "undefended"})
+
+
+def leader(rates: Mapping[str, Rate]) -> str | None:
+    """Whose interval lies wholly above all others', if there are others."""
     if len(rates) < 2:
         return None
-    first, second = sorted(rates, key=lambda name: rates[name].accuracy, reverse=True)[:2]
-    return first if rates[first].accuracy > rates[second].accuracy else None
+    first, *rest = sorted(rates, key=lambda name: rates[name].accuracy, reverse=True)
+    return first if rates[first].ci95[0] > max(rates[name].ci95[1] for name in rest) else None
 
 
 def percent(rate: Rate) -> str:
