@@ -261,13 +261,21 @@ def bench(
     defence: Defence = "mnist",
     images: Annotated[int, typer.Option(min=10, help="How many images are attacked.")] = 1000,
     rounds: Annotated[int, typer.Option(min=1, help="How often each contestant runs.")] = 5,
-    out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="pgd, deepfool, vote, training, fresh; agreement, scaling, profiles. [default: the races]"),
+    ] = None,
+    clock: Annotated[
+        Literal["wall", "processor"], typer.Option(help="processor, on one thread, where others keep the cores busy.")
+    ] = "wall",
+    out: Annotated[Path | None, typer.Option(help="Add the figures to this JSON file.")] = None,
     factory: Factory = None,
 ) -> None:
     """Time attacks, votes and training beside the peers' and the machine's limit, in one run."""
     from carso.bench.bench import bench
 
-    bench(_load(defence, factory), out, images=images, rounds=rounds)
+    whole = _load(defence, factory)
+    bench(whole, out, images=images, rounds=rounds, only=only or (), name=defence, clock=clock)
     if out is not None:
         _say(f"figures: {out}")
 

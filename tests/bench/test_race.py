@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import time
 
 import pytest
@@ -9,14 +11,30 @@ from carso.bench.race import Spread, race, ratio
 
 def test_contestants_run_in_turns_after_a_round_that_does_not_count() -> None:
     order: list[str] = []
-    seconds = race("letters", {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3)
+
+    def run(letter: str) -> int:
+        order.append(letter)
+        return len(order)
+
+    finish = race("letters", {"a": lambda: run("a"), "b": lambda: run("b")}, rounds=3)
     assert order == ["a", "b"] * 4
-    assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3}
+    assert {name: len(values) for name, values in finish.seconds.items()} == {"a": 3, "b": 3}
+    assert finish.results == {"a": 1, "b": 2}
 
 
 def test_seconds_are_those_of_the_work() -> None:
-    (slept,) = race("sleep", {"sleeper": lambda: time.sleep(0.02)}, rounds=1)["sleeper"]
+    (slept,) = race("sleep", {"sleeper": lambda: time.sleep(0.02)}, rounds=1).seconds["sleeper"]
     assert slept >= 0.02
+
+
+def test_the_processor_does_not_count_sleep_and_counts_children() -> None:
+    contestants = {
+        "sleeper": lambda: time.sleep(0.3),
+        "child": lambda: subprocess.run([sys.executable, "-c", "sum(range(10**6))"], check=True),
+    }
+    seconds = race("clock", contestants, rounds=1, clock="processor").seconds
+    assert seconds["sleeper"][0] < 0.2
+    assert seconds["child"][0] > 0.005
 
 
 def test_ratios_are_taken_round_by_round() -> None:

@@ -6,9 +6,8 @@ share of the limit = least time of the work's matrix products alone / least time
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,101 +16,157 @@ from rich.console import Console
 from rich.table import Table
 
 from carso import data
-from carso.bench import works
+from carso.bench import peers, works
+from carso.bench.agreement import agreement
 from carso.bench.machine import bandwidth, product_rate, product_seconds
-from carso.bench.race import Spread, race, ratio
+from carso.bench.profiles import profiles
+from carso.bench.race import Clock, Contestant, Spread, race, ratio
+from carso.bench.scaling import scaling
 from carso.bench.works import Work
 from carso.defence import CARSO
+from carso.errors import DataError
 from carso.evaluation.environment import environment
 from carso.files import write_text
 from carso.nn.products import product_dtype
 
-PEERS = ("torchattacks", "foolbox", "adversarial-robustness-toolbox")
-
 Report: TypeAlias = dict[str, Any]
 
+RACES: Mapping[str, Callable[[CARSO, int], Work]] = {
+    "pgd": lambda defence, n: works.pgd(defence.classifier, *_labelled(n)),
+    "deepfool": lambda defence, n: works.deepfool(defence.classifier, *_labelled(n)),
+    "vote": lambda defence, n: works.prediction(defence, works.images_of_every_row(defence, _test(n // 50))),
+    "training": lambda defence, n: works.training(
+        defence.classifier, data.load("mnist", "train")[: 60 * n], data.load("mnist", "validation")[:n]
+    ),
+    "fresh": lambda defence, n: works.fresh(defence, _test(1).images[0]),
+}
+"""By name: what makes the race for a defence and n attacked images."""
 
-def bench(defence: CARSO, out: Path | None = None, *, images: int = 1000, rounds: int = 5) -> Report:
-    """Run every race on MNIST's test images, print the ratios and write them to `out`.
+STUDIES: Mapping[str, Callable[[CARSO, int], object]] = {
+    "agreement": lambda defence, n: agreement(defence, _test(n)),
+    "scaling": lambda defence, n: scaling(n),
+    "profiles": lambda defence, n: profiles(_profiled(defence, n)),
+}
+"""What is measured without rivals."""
+
+
+def bench(
+    defence: CARSO,
+    out: Path | None = None,
+    *,
+    images: int = 1000,
+    rounds: int = 5,
+    only: Sequence[str] = (),
+    name: str = "",
+    clock: Clock = "wall",
+) -> Report:
+    """Run races and studies on MNIST's test images, print the ratios and write them to `out`.
 
     Args:
         defence: whose classifier is attacked, and which predicts.
-        out: the JSON file; None to keep nothing.
-        images: how many are attacked; a tenth of them is predicted with every stop.
+        out: the JSON file, where entries of the same name are replaced and others stay; None to keep nothing.
+        images: how many are attacked; a fiftieth of them, under each of the ten rows, is voted on by every stop.
         rounds: of each race.
+        only: names of `RACES` and `STUDIES` to run; by default all races.
+        name: of the defence.
+        clock: "processor" for a machine that other programs keep busy: the seconds of its processor, on one thread.
+
+    Raises:
+        DataError: if a name is unknown.
     """
-    found: Report = {"environment": environment().model_dump(), "peers": dict(_peers()), "machine": _machine()}
-    found["images"], found["rounds"] = images, rounds
-    found["works"] = [_measured(work, rounds) for work in _works(defence, images)]
-    _print(found)
-    if out is not None:
-        write_text(out, json.dumps(found, indent=1) + "\n")
+    if clock == "processor":
+        torch.set_num_threads(1)
+    unknown = set(only) - {*RACES, *STUDIES}
+    if unknown:
+        raise DataError(f"nothing to bench by the name of {min(unknown)!r}; there are {', '.join([*RACES, *STUDIES])}")
+    found: Report = {} if out is None or not out.exists() else json.loads(out.read_text(encoding="utf-8"))
+    for key in only or RACES:
+        setting = {"defence": name, "images": images, "environment": environment().model_dump()}
+        if key in STUDIES:
+            found[key] = setting | {"found": STUDIES[key](defence, images)}
+        else:
+            setting |= {"rounds": rounds, "peers": peers.versions(), "machine": machine(clock), "clock": clock}
+            found[key] = setting | measured(RACES[key](defence, images), rounds, clock)
+            _print(found[key])
+        if out is not None:
+            write_text(out, json.dumps(found, indent=1) + "\n")
     return found
 
 
-def _works(defence: CARSO, images: int) -> Iterator[Work]:
-    test = data.load("mnist", "test")
-    some, labels = test.images[:images], test.required_labels[:images]
-    yield works.pgd(defence.classifier, some, labels)
-    yield works.deepfool(defence.classifier, some, labels)
-    yield works.prediction(defence, some[: max(1, images // 10)])
-    yield works.training(defence.classifier, some, labels)
-
-
-def _measured(work: Work, rounds: int) -> Report:
-    seconds = race(work.name, work.contestants, rounds)
+def measured(work: Work, rounds: int, clock: Clock = "wall") -> Report:
+    """One race: seconds and ratios with their spread, what was checked, and shares of the limit."""
+    finish = race(work.name, work.contestants, rounds, clock)
     entry: Report = {
         "work": work.name,
-        "seconds": {name: asdict(Spread.of(values)) for name, values in seconds.items()},
-        "ratios": {name: asdict(ratio(seconds, name, work.ours)) for name in seconds if name != work.ours},
+        "seconds": {name: asdict(Spread.of(values)) for name, values in finish.seconds.items()},
+        "ratios": {
+            ours: {name: asdict(ratio(finish.seconds, name, ours)) for name in finish.seconds if name != ours}
+            for ours in work.ours
+        },
     }
     if work.check is not None:
-        figures = {name: work.check(contestant()) for name, contestant in work.contestants.items()}
-        ours = figures[work.ours]
-        entry["check"] = {"figures": figures, "agree": all(abs(f - ours) <= work.within for f in figures.values())}
+        figures = work.check(finish.results)
+        agree = {name: abs(f - figures[work.ours[0]]) <= work.within for name, f in figures.items()}
+        entry["check"] = {"of": work.figure, "figures": figures, "within": work.within, "agree": agree}
     if work.products:
-        best = min(seconds[work.ours])
         entry["limits"] = {
-            str(dtype).removeprefix("torch."): work.repeats * product_seconds(work.products, dtype) / best
-            for dtype in {torch.float32, product_dtype(torch.device("cpu"))}
+            name: _shares(work, dtype, min(finish.seconds[name]), clock) for name, dtype in work.limited.items()
         }
     return entry
 
 
-def _machine() -> Report:
+def _shares(work: Work, dtype: torch.dtype, seconds: float, clock: Clock) -> dict[str, float]:
+    """Of the limit of the contestant's own products, and of float32's."""
+    least = {each: work.repeats * product_seconds(work.products, each, clock=clock) for each in {dtype, torch.float32}}
+    return {_name(each): limit / seconds for each, limit in least.items()}
+
+
+def machine(clock: Clock = "wall") -> Report:
+    """What the machine can do, now."""
     dtypes = {torch.float32, product_dtype(torch.device("cpu"))}
-    rates = {str(dtype).removeprefix("torch."): product_rate(dtype) for dtype in dtypes}
-    return {"products_per_second": rates, "bytes_per_second": bandwidth()}
+    rates = {_name(dtype): product_rate(dtype, clock) for dtype in dtypes}
+    return {"products_per_second": rates, "bytes_per_second": bandwidth(clock)}
 
 
-def _peers() -> Iterator[tuple[str, str]]:
-    for peer in PEERS:
-        try:
-            yield peer, version(peer)
-        except PackageNotFoundError:
-            yield peer, "not installed: pip install 'carso[bench]'"
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
-def _print(found: Report) -> None:
-    machine = found["machine"]
-    rates = ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in machine["products_per_second"].items())
+def _test(n: int) -> data.Dataset:
+    return data.load("mnist", "test")[: max(1, n)]
+
+
+def _profiled(defence: CARSO, n: int) -> dict[str, Contestant]:
+    """Our own contestants of the races with a target for the machine's limit, and DeepFool's."""
+    raced = [RACES[key](defence, n) for key in ("pgd", "deepfool", "vote")]
+    return {
+        f"{work.name}: {name}": work.contestants[name]
+        for work in raced
+        for name in dict.fromkeys((*work.ours, *work.limited))
+    }
+
+
+def _labelled(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return _test(n).images, _test(n).required_labels
+
+
+def _print(entry: Report) -> None:
+    rates = ", ".join(f"{n} {rate / 1e9:,.0f} GFLOP/s" for n, rate in entry["machine"]["products_per_second"].items())
     table = Table(
-        title="Time of each contestant; ratios to ours are medians of the rounds, with least and largest",
-        caption=f"{found['environment']['cpu']}, {found['environment']['threads']} threads; matrix products: {rates}; "
-        f"memory {machine['bytes_per_second'] / 1e9:.0f} GB/s",
+        title=entry["work"],
+        caption=f"{entry['environment']['cpu']}, {entry['environment']['threads']} threads; matrix products: {rates}; "
+        f"memory {entry['machine']['bytes_per_second'] / 1e9:.0f} GB/s",
     )
-    for heading in ("work", "contestant", "seconds", "ratio to ours", "agrees", "share of the limit"):
-        table.add_column(heading, justify="left" if heading in ("work", "contestant") else "right")
-    for entry in found["works"]:
-        table.add_section()
-        for i, (name, seconds) in enumerate(entry["seconds"].items()):
-            times = entry["ratios"].get(name)
-            spread = "1" if times is None else f"{times['median']:.2f} [{times['least']:.2f}, {times['largest']:.2f}]"
-            figure = f"{entry['check']['figures'][name]:.1f}" if "check" in entry else ""
-            limits = ", ".join(f"{dtype} {share:.2f}" for dtype, share in entry.get("limits", {}).items())
-            work, share = entry["work"] if i == 0 else "", limits if times is None else ""
-            table.add_row(work, name, f"{seconds['median']:.3f}", spread, figure, share)
+    chief, ratios = next(iter(entry["ratios"].items()))
+    for heading in ("contestant", "seconds", f"times {chief}", entry.get("check", {}).get("of", ""), "of the limit"):
+        table.add_column(heading, justify="left" if heading == "contestant" else "right")
+    for name, seconds in entry["seconds"].items():
+        times = ratios.get(name)
+        spread = "1" if times is None else f"{times['median']:.2f} [{times['least']:.2f}, {times['largest']:.2f}]"
+        figure = f"{entry['check']['figures'][name]:.1f}" if "check" in entry else ""
+        share = ", ".join(f"{to} {value:.2f}" for to, value in entry.get("limits", {}).get(name, {}).items())
+        table.add_row(name, f"{seconds['median']:.3f}", spread, figure, share)
     Console().print(table)
-    for peer, which in found["peers"].items():
+    for peer, which in entry["peers"].items():
         if which.startswith("not installed"):
             Console().print(f"left out: {peer} ({which})")

@@ -1,31 +1,55 @@
 """The works that are timed, each with its rivals, the proof that all did the same, and its useful operations.
 
-    PGD        T steps of 4 sum_l m_l n_l operations an image: forwards and backwards through the layers m_l x n_l
-    recall     K (2 sum_l m_l n_l) operations an image: the decoder without the products that latents or images share,
-               then N
-
-Peers are imported where they are used, and left out with a word where they are not installed.
+PGD        T steps of 4 sum_l m_l n_l operations an image: forwards and backwards through the layers m_l x n_l
+vote       K (2 sum_l m_l n_l) operations an image: the decoder without the products that latents or images share,
+           then N
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import copy
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
+from subprocess import run
+from tempfile import TemporaryDirectory
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from carso import attacks
+from carso.attacks import folded
+from carso.attacks.ball import uniform
+from carso.attacks.budget import confine
+from carso.attacks.losses import cross_entropy
+from carso.ballot import ROWS, ballot
+from carso.bench import peers
 from carso.bench.machine import Shape
 from carso.bench.race import Contestant
+from carso.data import Dataset
 from carso.defence import CARSO
-from carso.purifier import Purifier
+from carso.evaluation.crafting import Crafting
+from carso.evaluation.protocol import THESIS
+from carso.nn.folded import fold
+from carso.nn.products import product_dtype
+from carso.training.classifier import ClassifierStage
+from carso.training.loop import fit
+from carso.training.recipe import ClassifierTraining, read_recipe
 from carso.types import Budget, Images, Labels
+from carso.vote import Stop, mode
 
 EPS, STEPS, ALPHA, OVERSHOOT = 0.3, 40, 0.01, 0.02
 SUCCESS_WITHIN = 1.0
-"""Points by which the success rates of attacks that claim the same work may differ."""
+"""Points by which success rates, or accuracies after training, may differ among contestants that claim the same."""
+
+RATE = 0.001
+"""Peak learning rate of the one epoch that is timed: it goes on from trained weights, which a larger one would undo."""
+
+Results = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -34,22 +58,25 @@ class Work:
 
     Args:
         name: of the work.
-        ours: the contestant that the others are compared with.
+        ours: the contestants that the others are compared with, the chief one first.
         contestants: by name, each doing all of it.
         products: the shapes of its matrix products, for the machine's limit; empty for none.
         repeats: how often `products` are computed.
-        check: name of a contestant, its result -> a figure that must agree; empty for none.
+        limited: the contestants held to that limit, and the dtype of their products.
+        check: what came out -> for each contestant a figure that must agree with ours; None for no such figure.
+        figure: what that figure is.
         within: how far the figures may differ from ours.
     """
 
     name: str
-    ours: str
+    ours: tuple[str, ...]
     contestants: Mapping[str, Contestant]
     products: tuple[Shape, ...] = ()
-    repeats: int = 1
-    check: Callable[[object], float] | None = None
+    repeats: float = 1.0
+    limited: Mapping[str, torch.dtype] = field(default_factory=dict)
+    check: Callable[[Results], dict[str, float]] | None = None
+    figure: str = ""
     within: float = 0.0
-    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def linears(module: nn.Module) -> list[tuple[int, int]]:
@@ -58,153 +85,155 @@ def linears(module: nn.Module) -> list[tuple[int, int]]:
 
 
 def pgd(classifier: nn.Module, images: Images, labels: Labels) -> Work:
-    """PGD-40 in Linf: ours by hand, ours by autograd, and every peer."""
-    budget = Budget("Linf", EPS)
-
-    def ours(fast: bool | None) -> Contestant:
-        return lambda: attacks.pgd(classifier, images, labels, budget, steps=STEPS, alpha=ALPHA, fast=fast)
-
-    contestants = {"carso": ours(None), "carso, autograd": ours(False)} | dict(_pgd_peers(classifier, images, labels))
-    n = len(images)
-    shapes = [s for i, o in linears(classifier) for s in ((n, i, o), (n, o, i))]
+    """PGD-40 in Linf: ours by hand, ours in float32, ours by autograd, and every peer."""
+    budget, n = Budget("Linf", EPS), len(images)
+    ours = partial(attacks.pgd, classifier, images, labels, budget, steps=STEPS, alpha=ALPHA)
+    contestants: dict[str, Contestant] = {
+        "carso": ours,
+        "carso, float32": partial(pgd_in_float32, classifier, images, labels),
+        "carso, autograd": partial(ours, fast=False),
+    } | dict(peers.pgd(classifier, images, labels, EPS, ALPHA, STEPS))
     return Work(
-        f"PGD-{STEPS} Linf {EPS}, {n} images",
-        "carso",
+        f"PGD-{STEPS} Linf {EPS:g}, {n} images",
+        ("carso", "carso, float32"),
         contestants,
-        tuple(shapes),
-        STEPS,
-        _success(classifier, labels),
+        tuple(s for i, o in linears(classifier) for s in ((n, i, o), (n, o, i))),
+        float(STEPS),
+        {"carso": product_dtype(images.device), "carso, float32": torch.float32},
+        partial(_success, classifier, labels),
+        "images misclassified (%)",
         SUCCESS_WITHIN,
     )
 
 
+def pgd_in_float32(classifier: nn.Module, images: Images, labels: Labels) -> Images:
+    """As `attacks.pgd` on a processor without bfloat16 units."""
+    chain, budget = fold(classifier), Budget("Linf", EPS)
+    assert chain is not None
+    start, options = uniform(images, budget), {"steps": STEPS, "norm": "Linf", "loss": cross_entropy, "targeted": False}
+    found = folded.ascend(chain, images, labels, start, EPS, ALPHA, dtype=torch.float32, **options)  # type: ignore[arg-type]
+    return confine(found, images, budget)
+
+
 def deepfool(classifier: nn.Module, images: Images, labels: Labels) -> Work:
     """DeepFool in Linf, 50 linearisations, without a bound on the distance."""
-    budget = Budget("Linf", 1.0)
-    contestants: dict[str, Contestant] = {
-        "carso": lambda: attacks.deepfool(classifier, images, labels, budget, steps=50, overshoot=OVERSHOOT)
-    }
-    if find_spec("foolbox"):
-        import foolbox
-
-        peer = foolbox.PyTorchModel(classifier, bounds=(0, 1))
-        attack = foolbox.attacks.LinfDeepFoolAttack(steps=50, candidates=10, overshoot=OVERSHOOT, loss="logits")
-        contestants["foolbox"] = lambda: attack(peer, images, labels, epsilons=None)[1]
-    name = f"DeepFool Linf, {len(images)} images"
-    return Work(name, "carso", contestants, check=_success(classifier, labels), within=SUCCESS_WITHIN)
+    ours = partial(attacks.deepfool, classifier, images, labels, Budget("Linf", 1.0), steps=50, overshoot=OVERSHOOT)
+    contestants: dict[str, Contestant] = {"carso": ours, "carso, autograd": partial(ours, fast=False)} | dict(
+        peers.deepfool(classifier, images, labels, 50, OVERSHOOT)
+    )
+    return Work(
+        f"DeepFool Linf, {len(images)} images",
+        ("carso",),
+        contestants,
+        check=partial(_success, classifier, labels),
+        figure="images misclassified (%)",
+        within=SUCCESS_WITHIN,
+    )
 
 
 def prediction(defence: CARSO, images: Images) -> Work:
     """The vote of K candidates: our three stops against the published loop, which decodes one latent after another."""
-    latents = defence.latents(generator=torch.Generator().manual_seed(0))
+    latents, loop = defence.latents(generator=torch.Generator().manual_seed(0)), "loop over the samples"
 
-    def ours(stop: str) -> Contestant:
-        return lambda: defence.poll(images, stop=stop, generator=torch.Generator().manual_seed(0)).winners  # type: ignore[arg-type]
+    def ours(stop: Stop) -> Labels:
+        return defence.poll(images, stop=stop, generator=torch.Generator().manual_seed(0)).winners
 
-    contestants: dict[str, Contestant] = {f"carso, stop {stop}": ours(stop) for stop in ("confident", "exact", "never")}
-    contestants["loop over the samples"] = lambda: published(defence, images, latents)
-    rows = len(images) * len(latents)
-    layers = linears(defence.purifier.decoder)[1:] + linears(defence.classifier)
+    contestants: dict[str, Contestant] = {
+        "carso, stop never": partial(ours, "never"),
+        "carso, stop never, float32": partial(full_in_float32, defence, images, latents),
+        "carso, stop exact": partial(ours, "exact"),
+        "carso, stop confident": partial(ours, "confident"),
+        loop: partial(peers.published_vote, defence, images, latents),
+    }
     return Work(
         f"vote of {len(latents)}, {len(images)} images",
-        "carso, stop never",
+        ("carso, stop exact", "carso, stop confident", "carso, stop never"),
         contestants,
-        tuple((min(rows, 4096), i, o) for i, o in layers),
-        max(1, round(rows / 4096)),
-        lambda winners: float((winners != contestants["loop over the samples"]()).sum()),  # type: ignore[attr-defined]
+        tuple((ROWS, i, o) for i, o in linears(defence.purifier.decoder)[1:] + linears(defence.classifier)),
+        len(images) * len(latents) / ROWS,
+        {"carso, stop never": product_dtype(images.device), "carso, stop never, float32": torch.float32},
+        lambda results: {name: float((winners != results[loop]).sum()) for name, winners in results.items()},  # type: ignore[attr-defined]
+        "images answered otherwise than by the loop",
     )
 
 
-def published(defence: CARSO, images: Images, latents: Tensor) -> Labels:
-    """The published inference: for each latent, decode the batch, classify it, and keep the classes; then the mode."""
-    purifier: Purifier = defence.purifier
-    with torch.no_grad():
-        codes = defence.codes(images)
-        answers = [
-            defence.classifier(purifier.decode(z.expand(len(codes), -1), codes)).argmax(1) for z in latents.unbind(0)
-        ]
-    counts = nn.functional.one_hot(torch.stack(answers, dim=1), defence.classes).sum(1)
-    return counts.argmax(1)
+@torch.no_grad()
+def full_in_float32(defence: CARSO, images: Images, latents: Tensor) -> Labels:
+    """As `CARSO.poll` without an early stop, on a processor without bfloat16 units."""
+    cast = ballot(defence.classifier, defence.purifier, torch.float32)
+    assert cast is not None
+    return mode(cast.votes(latents, defence.codes(images)))
 
 
-def training(classifier: nn.Module, images: Images, labels: Labels, batch: int = 256) -> Work:
-    """Adversarial training on the foreseen attacks: our step against autograd with torchattacks' attacks."""
-    import copy
+def images_of_every_row(defence: CARSO, test: Dataset) -> Images:
+    """These images under each of the thesis's ten rows, crafted on N."""
+    craft = Crafting(seed=0)
+    rows = (craft(row, defence.classifier, test.images, test.required_labels, 0) for row in THESIS)
+    return torch.cat(list(rows))
 
-    from carso.training.mixture import Mixture
-    from carso.training.recipe import read_recipe
 
-    schedule = read_recipe("quick").adversarial
-    assert schedule is not None
-    batches = list(zip(images.split(batch), labels.split(batch), strict=True))
-    mixture = Mixture(schedule.attacks)
-
-    def epoch(mix: Callable[[nn.Module, Images, Labels], Images]) -> Contestant:
-        def run() -> nn.Module:
-            model = copy.deepcopy(classifier)
-            optimiser = torch.optim.RAdam(model.parameters(), lr=1e-4)
-            for some, of_some in batches:
-                mixed = mix(model.eval(), some, of_some)
-                loss = nn.functional.cross_entropy(model.train()(mixed), of_some)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-            return model.eval()
-
-        return run
-
-    contestants = {"carso": epoch(mixture.mix)}
+def training(classifier: nn.Module, train: Dataset, held_out: Dataset) -> Work:
+    """One epoch of adversarial training on the foreseen attacks, from trained weights: ours against the plain loop."""
+    recipe = read_recipe("thesis").adversarial
+    assert recipe is not None
+    schedule = recipe.model_copy(update={"epochs": 1, "rate": RATE})
+    contestants: dict[str, Contestant] = {"carso": partial(epoch, classifier, schedule, train, held_out)}
     if find_spec("torchattacks"):
-        contestants["autograd and torchattacks"] = epoch(_mixed_by_torchattacks)
-    return Work(f"adversarial training, {len(images)} images", "carso", contestants)
-
-
-def _mixed_by_torchattacks(model: nn.Module, images: Images, labels: Labels) -> Images:
-    import torchattacks
-
-    clean, *parts = zip(images.tensor_split(5), labels.tensor_split(5), strict=True)
-    crafted = [
-        torchattacks.FGSM(model, eps=0.15),
-        torchattacks.FGSM(model, eps=0.3),
-        torchattacks.PGD(model, eps=0.15, alpha=ALPHA, steps=STEPS),
-        torchattacks.PGD(model, eps=0.3, alpha=ALPHA, steps=STEPS),
-    ]
-    return torch.cat([clean[0], *(attack(x, y) for attack, (x, y) in zip(crafted, parts, strict=True))])
-
-
-def _pgd_peers(classifier: nn.Module, images: Images, labels: Labels) -> Iterator[tuple[str, Contestant]]:
-    if find_spec("torchattacks"):
-        import torchattacks
-
-        theirs = torchattacks.PGD(classifier, eps=EPS, alpha=ALPHA, steps=STEPS, random_start=True)
-        yield "torchattacks", lambda: theirs(images, labels)
-    if find_spec("foolbox"):
-        import foolbox
-
-        peer = foolbox.PyTorchModel(classifier, bounds=(0, 1))
-        linf = foolbox.attacks.LinfPGD(abs_stepsize=ALPHA, steps=STEPS, random_start=True)
-        yield "foolbox", lambda: linf.run(peer, images, labels, epsilon=EPS)
-    if find_spec("art"):
-        from art.attacks.evasion import ProjectedGradientDescentPyTorch
-        from art.estimators.classification import PyTorchClassifier
-
-        classes = linears(classifier)[-1][1]
-        estimator = PyTorchClassifier(
-            classifier, nn.CrossEntropyLoss(), tuple(images.shape[1:]), classes, clip_values=(0, 1), device_type="cpu"
+        images, labels = train.images, train.required_labels
+        contestants["autograd and torchattacks"] = partial(
+            peers.adversarial_training, classifier, images, labels, schedule
         )
-        attack = ProjectedGradientDescentPyTorch(
-            estimator, eps=EPS, eps_step=ALPHA, max_iter=STEPS, num_random_init=1, batch_size=1000, verbose=False
-        )
-        yield (
-            "adversarial-robustness-toolbox",
-            lambda: torch.from_numpy(attack.generate(images.numpy(), labels.numpy())),
-        )
+    return Work(
+        f"adversarial training, an epoch of {len(train)} images",
+        ("carso",),
+        contestants,
+        check=partial(_attacked_accuracy, held_out),
+        figure=f"accuracy (%) on held-out images after the epoch, PGD Linf {EPS:g}",
+        within=SUCCESS_WITHIN,
+    )
 
 
-def _success(classifier: nn.Module, labels: Labels) -> Callable[[object], float]:
-    def rate(adversarial: object) -> float:
-        assert isinstance(adversarial, Tensor)
-        with torch.no_grad():
-            return 100 * float((classifier(adversarial).argmax(1) != labels).float().mean())
+def epoch(classifier: nn.Module, schedule: ClassifierTraining, train: Dataset, held_out: Dataset) -> nn.Module:
+    """One epoch of stage 1, validation included."""
+    model = copy.deepcopy(classifier)
+    fit(ClassifierStage("bench", model, schedule, train, held_out, torch.device("cpu")), 0, "bench")
+    return model
 
-    return rate
+
+def fresh(_: CARSO, image: Tensor) -> Work:
+    """`carso predict` in a process of its own, beside the import of torch alone."""
+
+    def predict() -> None:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "digit.png"
+            Image.fromarray((255 * image[0]).byte().numpy()).save(path)
+            _python("-m", "carso.cli", "predict", str(path))
+
+    return Work(
+        "first prediction in a fresh process",
+        ("carso predict",),
+        {"carso predict": predict, "import torch": lambda: _python("-c", "import torch")},
+    )
+
+
+def _python(*arguments: str) -> None:
+    run([sys.executable, *arguments], check=True, capture_output=True)
+
+
+@torch.no_grad()
+def _success(classifier: nn.Module, labels: Labels, results: Results) -> dict[str, float]:
+    return {
+        name: 100 * float((classifier(adversarial).argmax(1) != labels).float().mean())
+        for name, adversarial in results.items()
+    }
+
+
+def _attacked_accuracy(held_out: Dataset, results: Results) -> dict[str, float]:
+    images, labels, budget = held_out.images, held_out.required_labels, Budget("Linf", EPS)
+    found = {}
+    for name, model in results.items():
+        assert isinstance(model, nn.Module)
+        generator = torch.Generator().manual_seed(0)
+        attacked = attacks.pgd(model, images, labels, budget, steps=STEPS, alpha=ALPHA, generator=generator)
+        found[name] = 100 - _success(model, labels, {name: attacked})[name]
+    return found
