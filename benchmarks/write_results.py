@@ -148,7 +148,8 @@ def main() -> None:
     parts = [f"## {run.name}\n\n{markdown(read_results(run))}{timed(run)}" for run in runs]
     parts += [audited(folder) for folder in sorted((ROOT / "benchmarks" / "results").glob("*-audit"))]
     parts += [seeded(path.parent) for path in sorted((ROOT / "benchmarks" / "results").glob("*/seeds.json"))]
-    parts.append(paired(ROOT / "benchmarks" / "results" / "paired"))
+    if (contests := ROOT / "benchmarks" / "results" / "paired").exists():
+        parts.append(paired(contests))
     readme(ROOT / "benchmarks" / "results")
     ship(ROOT / "benchmarks" / "results")
     (ROOT / "docs" / "results.md").write_text(HEAD + "\n".join(parts), encoding="utf-8")

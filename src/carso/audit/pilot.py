@@ -1,7 +1,7 @@
 """Trial attacks on a few images: which loss, how many candidates and steps, and whether more would help.
 
 Each trial is one run of annealed PGD. Of the settings tried, the cheapest is taken that no other one beats by more
-than two points: what less would gain, the restarts find for the same price.
+than half a point.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from carso.audit.plan import Tuning
 from carso.audit.verdict import Judge
 from carso.types import Budget, Images, Labels
 
-TOLERANCE = 2.0
+TOLERANCE = 0.5
 """Points of accuracy by which another setting must be better to be chosen."""
 
 

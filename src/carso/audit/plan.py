@@ -113,7 +113,7 @@ def _white_box(
     def attempt(name: str, on: On, *rounds: Craft, **options: Any) -> Attempt:
         return Attempt(name, "white-box", on, rounds, options=eot | options)
 
-    yield Attempt("fgsm", "one-step", "all", (craft(fgsm, steady),), options={key: steady.samples for key in eot})
+    yield Attempt("fgsm", "one-step", "all", (craft(fgsm, steady),), options=eot and {"eot": steady.samples})
     if target.random_surrogate and target.known is not None:
         yield _known_latents(target.known, budget, plain)
     yield attempt("pgd", "all", craft(pgd, mean, steps=plain), steps=plain)
