@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from carso import cli
-from carso.cli import spread
+from carso.options import spread
 
 VERBS = ["reproduce", "train", "predict", "attack", "evaluate", "audit", "report", "export"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carso.options import MOST, Data, Defence, Device, Factory, Out, Recipe, Seed, Stop
+from carso.options import MOST, Data, Defence, Device, Factory, Out, Recipe, Seed, Stop, spread
 
 if TYPE_CHECKING:
     from torch import nn
@@ -325,19 +325,6 @@ def _command() -> str:
 
 def _say(text: str) -> None:
     typer.echo(text, err=True)
-
-
-def spread(arguments: list[str], option: str = "--eps") -> list[str]:
-    """Repeat `option` before each of the numbers that follow it: `--eps 1 2` becomes `--eps 1 --eps 2`."""
-    spread_out: list[str] = []
-    open_ = False
-    for argument in arguments:
-        number = argument.replace(".", "", 1).isdigit()
-        if open_ and number and spread_out[-1] != option:
-            spread_out.append(option)
-        open_ = argument == option or (open_ and number)
-        spread_out.append(argument)
-    return spread_out
 
 
 def main() -> None:

@@ -25,3 +25,16 @@ Factory = Annotated[
 Stop = Annotated[
     Literal["never", "exact", "confident"], typer.Option(help="When the vote may stop before all samples.")
 ]
+
+
+def spread(arguments: list[str], option: str = "--eps") -> list[str]:
+    """Repeat `option` before each of the numbers that follow it: `--eps 1 2` becomes `--eps 1 --eps 2`."""
+    spread_out: list[str] = []
+    open_ = False
+    for argument in arguments:
+        number = argument.replace(".", "", 1).isdigit()
+        if open_ and number and spread_out[-1] != option:
+            spread_out.append(option)
+        open_ = argument == option or (open_ and number)
+        spread_out.append(argument)
+    return spread_out

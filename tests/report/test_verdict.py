@@ -43,8 +43,9 @@ def test_silence_on_the_whole_defence_is_said():
 
 def test_an_audit_that_found_worse_has_the_last_word(audit_fields):
     audit = Audit.model_validate(audit_fields | {"weights": "a1"})
-    said = verdict(results(CLEAN, PGD, WHOLE, weights=WEIGHTS), audit).headline
-    assert said.endswith("; attacked as a whole, it keeps 0.0 % of 4 images.")
+    found = verdict(results(CLEAN, PGD, WHOLE, weights=WEIGHTS), audit)
+    assert found.headline.endswith("; attacked as a whole, it keeps 0.0 % of 4 images.")
+    assert found.notes[-1] == "Of 2 checks of the audit, 1 doubt its figures: zero gradients."
     said = verdict(results(CLEAN, row("pgd", 0.1, 900, 850), weights=WEIGHTS), audit).headline
     assert said.endswith("; attacked as a whole at L∞ 0.30, it keeps 0.0 % of 4 images.")
 

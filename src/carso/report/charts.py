@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 Number: TypeAlias = int | float
 
-LEFT, RIGHT, TOP, BOTTOM = 44.0, 14.0, 12.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 50.0, 14.0, 12.0, 44.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ PERCENT = Axis("accuracy (%)", 0, 100, (0, 25, 50, 75, 100))
 def lines(title: str, x: Axis, y: Axis, series: Sequence[Series], box: Box = LARGE) -> Markup:
     """A line per series, its interval as a band, and its points with their figures on hover."""
     drawn = [_series(box, x, y, one) for one in series]
-    return _svg(title, box.width, box.height, _frame(box, x, y), *drawn)
+    style = "chart large" if box == LARGE else "chart"
+    return _svg(title, box.width, box.height, _frame(box, x, y), *drawn, style=style)
 
 
 def strips(title: str, x: Axis, rows: Sequence[tuple[str, Number, Number, Number, Number]]) -> Markup:
@@ -113,7 +114,7 @@ def strips(title: str, x: Axis, rows: Sequence[tuple[str, Number, Number, Number
 
 def heatmap(title: str, counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup:
     """Counts by true class (rows) and answer (columns); shade is the share of the row."""
-    left, top, size = 30.0, 26.0, 300.0
+    left, top, size = 30.0, 32.0, 300.0
     cell = size / len(classes)
     names = [_short(name) for name in classes]
     parts = [_text(left + size / 2, 10, "answer", "middle", "axis"), _sideways(8, top + size / 2, "true class")]
@@ -156,9 +157,9 @@ def ticks(low: Number, high: Number, about: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-def _svg(title: str, width: Number, height: Number, *parts: Markup) -> Markup:
-    opening = Markup('<svg class="chart" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">')
-    return opening.format(width, height, title) + Markup("").join(parts) + Markup("</svg>")
+def _svg(title: str, width: Number, height: Number, *parts: Markup, style: str = "chart") -> Markup:
+    opening = Markup('<svg class="{}" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">')
+    return opening.format(style, width, height, title) + Markup("").join(parts) + Markup("</svg>")
 
 
 def _frame(box: Box, x: Axis, y: Axis) -> Markup:

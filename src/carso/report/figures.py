@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from carso.evaluation.records import Records, RowRecord
-from carso.evaluation.results import Rate, ResultRow, Results
+from carso.evaluation.results import TARGETS, Rate, ResultRow, Results, Target
 from carso.report import charts, wording
 from carso.report.beside import Audit, Epoch
-from carso.report.charts import Axis, Point, Series
+from carso.report.charts import Axis, Box, Point, Series
 from carso.report.verdict import hardest, subject
 from carso.types import Norm
 
@@ -56,12 +56,12 @@ def against_eps(records: Records) -> list[Figure]:
     return found
 
 
-def of_results(results: Results) -> list[Figure]:
-    """Accuracy against the budget from the table's own rows: one small figure per attack, norm and aim."""
+def of_results(results: Results, aims: Sequence[Target] = TARGETS, box: Box = charts.SMALL) -> list[Figure]:
+    """Accuracy against the budget from the table's own rows: one figure per attack, norm and aim."""
     clean = next((row for row in results.rows if row.norm is None), None)
-    attacks: dict[tuple[str, Norm, str], list[ResultRow]] = defaultdict(list)
+    attacks: dict[tuple[str, Norm, Target], list[ResultRow]] = defaultdict(list)
     for row in results.rows:
-        if row.norm is not None and row.rates():
+        if row.norm is not None and row.rates() and row.directed_at in aims:
             attacks[row.attack, row.norm, row.directed_at].append(row)
     found = []
     for (attack, norm, aim), rows in attacks.items():
@@ -74,7 +74,7 @@ def of_results(results: Results) -> list[Figure]:
             for i, (column, pairs) in enumerate(rates.items())
         ]
         heading = f"{wording.ATTACKS.get(attack, attack)} {wording.NORMS[norm]} on the {aim}, n = {n:,}"
-        found.append(_small(heading, ordered[-1].eps, series))
+        found.append(_plain(heading, ordered[-1].eps, series, box))
     return found
 
 
@@ -89,7 +89,8 @@ def of_audit(audit: Audit | findings.Audit) -> Figure | None:
         lines["adversarially_trained", "images made for its classifier"] = blind
     clean = (0.0, audit.budgets[0].clean)
     series = [Series(name, style, [_point(*p) for p in [clean, *pairs]]) for (style, name), pairs in lines.items()]
-    return _small(f"{wording.NORMS[audit.budgets[0].norm]}, n = {audit.n:,}", worst[-1][0], series)
+    heading = f"Against {wording.NORMS[audit.budgets[0].norm]} budgets, n = {audit.n:,}"
+    return _plain(heading, worst[-1][0], series, charts.LARGE)
 
 
 def compared(runs: Mapping[str, Records]) -> list[Figure]:
@@ -104,7 +105,9 @@ def compared(runs: Mapping[str, Records]) -> list[Figure]:
             for i, (name, rows) in enumerate(lines)
         ]
         if series and len({tuple(p.x for p in one.points) for one in series}) == 1:
-            found.append(_figure(wording.heading(column), _eps_axis(lines[0][1][-1].row.eps), series, "eps"))
+            counts = {len(rows[0].outcomes[column].predicted) for _, rows in lines}
+            heading = wording.heading(column) + (f", n = {counts.pop():,}" if len(counts) == 1 else "")
+            found.append(_figure(heading, _eps_axis(lines[0][1][-1].row.eps), series, "eps"))
     return found
 
 
@@ -190,8 +193,8 @@ def _figure(heading: str, axis: Axis, series: list[Series], symbol: str) -> Figu
     return Figure(heading, charts.lines(heading, axis, charts.PERCENT, series), legend, header, body)
 
 
-def _small(heading: str, most: float, series: list[Series]) -> Figure:
-    chart = charts.lines(heading, _eps_axis(most), charts.PERCENT, series, charts.SMALL)
+def _plain(heading: str, most: float, series: list[Series], box: Box) -> Figure:
+    chart = charts.lines(heading, _eps_axis(most), charts.PERCENT, series, box)
     return Figure(heading, chart, tuple((one.style, one.name) for one in series))
 
 

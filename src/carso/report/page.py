@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from carso.evaluation.records import FILE, Records, read_records
 from carso.evaluation.results import Results, read_results
 from carso.files import write_text
-from carso.report import figures, wording
+from carso.report import charts, figures, wording
 from carso.report.beside import Audit, read_audit, read_history, read_recipe_text
 from carso.report.exhibits import walls
 from carso.report.verdict import hardest, subject, verdict
@@ -92,7 +92,7 @@ def _about(results: Results, audit: Audit | None) -> dict[str, Any]:
 
 def _seen(records: Records, results: Results) -> dict[str, Any]:
     return {
-        "curves": figures.against_eps(records),
+        "curves": figures.against_eps(records) + figures.of_results(results, ("defence",), charts.LARGE),
         "sweep": figures.against_votes(records),
         "needed": figures.votes_needed(records),
         "confusion": figures.confusion(records, results),

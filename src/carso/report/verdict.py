@@ -26,8 +26,10 @@ def verdict(results: Results, audit: Audit | None = None) -> Verdict:
     counted = audit if audit and doubt is None and audit.column(results) == ours else None
     headline = _transfer(row, ours, theirs) + _end_to_end(results.rows, row, ours, counted) + "."
     tally = _tally(results.rows, ours, theirs) if theirs else None
+    raised = _raised(counted) if counted else None
     ignored = f"{doubt} The sentence above does not count it." if doubt else None
-    return Verdict(headline, tuple(note for note in (_clean(results.rows, ours, theirs), tally, ignored) if note))
+    notes = (_clean(results.rows, ours, theirs), tally, raised, ignored)
+    return Verdict(headline, tuple(note for note in notes if note))
 
 
 def subject(results: Results) -> str:
@@ -86,6 +88,13 @@ def _tally(rows: list[ResultRow], ours: str, theirs: str) -> str | None:
         f"Of {len(pairs)} attacks on the classifier, {wording.heading(ours)} is ahead of adversarial training in "
         f"{ahead} and behind in {behind}; in {len(pairs) - ahead - behind} the 95 % intervals overlap."
     )
+
+
+def _raised(audit: Audit) -> str | None:
+    names = [check.name for check in audit.checks if check.raised]
+    if not names:
+        return None
+    return f"Of {len(audit.checks)} checks of the audit, {len(names)} doubt its figures: {', '.join(names)}."
 
 
 def short(rate: Rate) -> str:
