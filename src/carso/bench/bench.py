@@ -147,7 +147,8 @@ def _profiled(defence: CARSO, n: int) -> dict[str, Contestant]:
 
 
 def _labelled(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return _test(n).images, _test(n).required_labels
+    test = _test(n)
+    return test.images, test.required_labels
 
 
 def _print(entry: Report) -> None:
