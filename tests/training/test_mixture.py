@@ -42,3 +42,13 @@ def test_attacks_on_the_defence_see_the_defence() -> None:
 def test_without_attacks_the_batch_is_clean() -> None:
     images = torch.rand(5, 1, 4, 4)
     assert torch.equal(Mixture([]).mix(MLP((1, 4, 4)), images, torch.zeros(5, dtype=torch.long)), images)
+
+
+def test_noise_asks_no_model() -> None:
+    images = torch.full((4000, 1, 2, 2), 0.5)
+    spec = AttackSpec(attack="noise", eps=0.4)
+    part = Mixture([spec]).part(1, lambda _: pytest.fail("asked"), images, torch.zeros(4000, dtype=torch.long))
+    moved = part - images
+    assert moved.abs().max() <= 0.4
+    assert moved.mean().abs() < 0.01
+    assert moved.var() == pytest.approx(0.4**2 / 3, rel=0.05)

@@ -109,6 +109,8 @@ def perturb(
     if spec.attack == "fgsm":
         return ascend(model, images, labels, images, eps, eps, steps=1, norm=spec.norm, loss=loss).detach()
     start = (images + eps * within_ball(images, spec.norm)).clamp(0, 1)
+    if spec.attack == "noise":
+        return start
     annealed = spec.attack == "annealed"
     steps = [k.alpha or 2.5 * k.eps / k.steps for k in kin]
     alpha = eps if annealed else scale * per_image(steps, sizes, images)

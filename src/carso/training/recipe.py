@@ -30,9 +30,10 @@ class AttackSpec(_Strict):
     """One attack of a training mixture.
 
     "annealed" is PGD whose step shrinks from 2 eps to almost nothing (`carso.attacks.annealed`); `alpha` is PGD's own.
+    "noise" is drawn uniformly from the ball and follows no gradient.
     """
 
-    attack: Literal["fgsm", "pgd", "annealed"]
+    attack: Literal["fgsm", "pgd", "annealed", "noise"]
     eps: Annotated[float, Field(gt=0, le=10)]
     norm: Norm = "Linf"
     steps: Positive = 40
