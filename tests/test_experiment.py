@@ -35,10 +35,13 @@ def test_shipped_weights_are_adopted_and_own_ones_kept(tmp_path: Path) -> None:
     experiment.adopt("mnist")
     experiment.adopt("mnist")
     assert weights.digest(experiment.defence().purifier) == weights.digest(weights.load("mnist").purifier)
+    assert (tmp_path / weights.AUDIT).read_bytes() == (weights.find("mnist") / weights.AUDIT).read_bytes()
     (tmp_path / weights.PURIFIER).write_bytes(b"own")
+    (tmp_path / weights.AUDIT).write_text("{}")
     with pytest.raises(RunError, match="trained here"):
         experiment.adopt("mnist")
     assert (tmp_path / weights.PURIFIER).read_bytes() == b"own"
+    assert (tmp_path / weights.AUDIT).read_text() == "{}"
 
 
 def test_a_function_in_the_working_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

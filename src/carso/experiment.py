@@ -80,7 +80,7 @@ class Experiment:
         return data.load(self.recipe.data, "validation")
 
     def adopt(self, name: str) -> None:
-        """Copy shipped weights into the folder instead of training.
+        """Copy shipped weights, and the audit of them, into the folder instead of training; an audit there stays.
 
         Raises:
             RunError: if the folder already holds other weights.
@@ -92,6 +92,8 @@ class Experiment:
                 raise RunError(f"{target} was trained here and is not the shipped one; choose another --out")
             if (source / file).exists():
                 shutil.copyfile(source / file, target)
+        if (source / weights.AUDIT).exists() and not (self.out / weights.AUDIT).exists():
+            shutil.copyfile(source / weights.AUDIT, self.out / weights.AUDIT)
 
     def train_undefended(self) -> None:
         """Train the undefended classifier, if the recipe has one."""

@@ -29,6 +29,7 @@ from carso.tensors import read_tensors, write_tensors
 
 CLASSIFIER, PURIFIER, UNDEFENDED = "classifier.safetensors", "purifier.safetensors", "undefended.safetensors"
 UNHARDENED = "purifier-unhardened.safetensors"
+AUDIT = "audit.json"
 
 DEFAULTS = {"mnist": "mnist-strong"}
 """The shipped defence that a data set's name stands for."""

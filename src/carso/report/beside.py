@@ -12,10 +12,11 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from carso.errors import RunError
 from carso.evaluation.results import Rate, Results
 from carso.types import Norm
+from carso.weights import AUDIT
 
 T = TypeVar("T")
 
-HISTORY, AUDIT, RECIPE = "history.json", "audit.json", "recipe.yaml"
+HISTORY, RECIPE = "history.json", "recipe.yaml"
 
 
 class AuditAttack(BaseModel):
