@@ -34,6 +34,12 @@ def test_activations_are_those_of_the_layers_in_the_order_given() -> None:
     torch.testing.assert_close(logits, model(images))
 
 
+def test_the_image_itself_may_be_part() -> None:
+    images = torch.rand(2, 1, 28, 28)
+    _, representations = Representation(MLP(), ["mish2", "input"])(images)
+    assert torch.equal(representations[:, 80:], images.flatten(1))
+
+
 def test_convolutional_outputs_are_flattened_as_they_were_before_an_in_place_operation() -> None:
     model = Convolutional()
     images = torch.rand(2, 1, 28, 28)

@@ -25,7 +25,11 @@ def trained(module: nn.Module) -> nn.Module:
 def defence(output: str = "logits", layers: tuple[str, ...] | None = None) -> CARSO:
     torch.manual_seed(0)
     classifier = trained(MLP((1, 12, 12), (40, 30), 10, output=output))
-    neurons = {None: 80, ("mish2", "output"): 40, ("mish1",): 40}[layers] if output == "logits" else 90
+    neurons = (
+        {None: 80, ("mish2", "output"): 40, ("mish1",): 40, ("input", "mish2"): 174}[layers]
+        if output == "logits"
+        else 90
+    )
     purifier = trained(Purifier((1, 12, 12), neurons, latent=6))
     return CARSO(classifier, purifier, layers, samples=5)
 
@@ -42,7 +46,13 @@ def gradient(logits: Tensor, images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     ("output", "layers"),
-    [("logits", None), ("logits", ("mish2", "output")), ("logits", ("mish1",)), ("mish-log-softmax", None)],
+    [
+        ("logits", None),
+        ("logits", ("mish2", "output")),
+        ("logits", ("mish1",)),
+        ("logits", ("input", "mish2")),
+        ("mish-log-softmax", None),
+    ],
 )
 def test_float32_gives_the_logits_and_gradients_of_the_defence(output: str, layers: tuple[str, ...] | None) -> None:
     whole = defence(output, layers)

@@ -3,8 +3,8 @@
     r(x) = [a_1(x), ..., a_M(x)]     the outputs of M named layers, flattened and concatenated in a fixed order
 
 The layers are found by hooks on `nn.Module.named_modules()`, so any classifier will do, convolutional ones included.
-The extra name "output" stands for what the classifier returns. By default the layers are all non-linearities, then the
-output.
+The extra name "output" stands for what the classifier returns, "input" for the image itself. By default the layers
+are all non-linearities, then the output.
 
 Source: thesis, section 3.2.3 ("ordered representation").
 """
@@ -24,7 +24,7 @@ from carso.errors import ModelError
 from carso.nn.modes import evaluating
 from carso.types import Images, Logits, Representations
 
-OUTPUT = "output"
+INPUT, OUTPUT = "input", "output"
 
 _NOT_NEURONS = (
     activation.MultiheadAttention,
@@ -61,8 +61,8 @@ class Representation:
 
     Args:
         classifier: any module from images (B, C, H, W) to logits (B, classes).
-        layers: names as in `classifier.named_modules()`, or "output"; `None` for `default_layers`. A layer that runs
-            several times in one pass contributes all its outputs, in the order of the calls.
+        layers: names as in `classifier.named_modules()`, "input" or "output"; `None` for `default_layers`.
+            A layer that runs several times in one pass contributes all its outputs, in the order of the calls.
 
     Raises:
         ModelError: if a name is unknown (near ones are suggested), repeated, or the list is empty.
@@ -88,8 +88,9 @@ class Representation:
         activations: dict[str, list[Tensor]] = {layer: [] for layer in self.layers}
         with evaluating(self.classifier), self._listening(activations):
             logits = self.classifier(images)
-        if OUTPUT in self.layers and OUTPUT not in self._modules:
-            activations[OUTPUT].append(logits)
+        for layer, ends in ((INPUT, images), (OUTPUT, logits)):
+            if layer in self.layers and layer not in self._modules:
+                activations[layer].append(ends)
         for layer, outputs in activations.items():
             if not outputs:
                 raise ModelError(
@@ -116,7 +117,7 @@ class Representation:
                 handle.remove()
 
     def _check_names(self) -> None:
-        known = [*self._modules, OUTPUT]
+        known = [*self._modules, INPUT, OUTPUT]
         if not self.layers:
             raise ModelError("the representation needs at least one layer")
         for layer in self.layers:

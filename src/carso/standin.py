@@ -24,7 +24,7 @@ from carso.nn.folded import Stage, chain, fold
 from carso.nn.modes import evaluating
 from carso.nn.products import Affine, product_dtype
 from carso.purifier import Purifier
-from carso.representation import OUTPUT
+from carso.representation import INPUT, OUTPUT
 from carso.types import CandidateLogits, Codes, Images
 
 Step = tuple[Affine, nn.Module | None]
@@ -36,7 +36,7 @@ class StandIn:
     Args:
         classifier: steps of N up to its last affine map.
         tail: what N applies to its last affine map.
-        taps: places in N, counted over the outputs of all its steps and then of its tail, that make r.
+        taps: places in N, counted over the image and the outputs of all its steps and then of its tail, that make r.
         encoder: steps of R.
         latents: W_z (hidden, latent).
         codes: the first map of D, of c alone, and its non-linearity.
@@ -75,7 +75,7 @@ class StandIn:
         return _run(self.encoder, torch.cat([outputs[tap] for tap in self.taps], dim=1))
 
     def _outputs(self, rows: Tensor) -> list[Tensor]:
-        outputs = []
+        outputs = [rows]
         for affine, activation in self.classifier:
             rows = _activated(activation, affine(rows))
             outputs.append(rows)
@@ -131,15 +131,17 @@ def _taps(
     """Where each layer's output appears among those of the folded chain; None if one does not."""
     named = dict(classifier.named_modules())
     linears = [m for m in named.values() if isinstance(m, nn.Linear)]
-    shown = [*((s.activation or linear) for s, linear in zip(stages, linears, strict=False)), *tail]
-    places = [
-        len(shown) - 1 if layer == OUTPUT and layer not in named else _index(shown, named.get(layer))
-        for layer in layers
+    shown: list[nn.Module | None] = [
+        None,
+        *((s.activation or linear) for s, linear in zip(stages, linears, strict=False)),
+        *tail,
     ]
+    ends = {name: place for name, place in ((INPUT, 0), (OUTPUT, len(shown) - 1)) if name not in named}
+    places = [ends[layer] if layer in ends else _index(shown, named[layer]) for layer in layers]
     return None if None in places or len(linears) != len(stages) else [p for p in places if p is not None]
 
 
-def _index(modules: Sequence[nn.Module], module: nn.Module | None) -> int | None:
+def _index(modules: Sequence[nn.Module | None], module: nn.Module | None) -> int | None:
     return next((i for i, each in enumerate(modules) if each is module), None)
 
 
