@@ -2,7 +2,7 @@
 
     python benchmarks/stranger.py [--weights FILE] [--out out/stranger] [--images 2000] [--only train|validation|test]
 
-The representation is what its fully connected part computes. No label is used: the attacks move away from the
+The representation is the image and what the last two layers compute. No label is used: the attacks move away from the
 network's own answers, and the recalled images are held to them. The first 20,000 training images are attacked once;
 the table is that of the test images, with PGD directed at the bare classifier. Choices were made on `validation`.
 """
@@ -31,7 +31,7 @@ from carso.types import Budget
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "stranger"
-LAYERS = ("relu_fc1", "relu_fc2", "fc3")
+LAYERS = ["input", "classifier.relu_fc2", "classifier.fc3"]
 ATTACKED, CHUNK = 20_000, 500
 ROWS = [
     Row("none", foreseen=True),
@@ -96,8 +96,7 @@ def make_pairs(model: nn.Module, path: Path) -> None:
 def experiment_of(path: Path, out: Path, epochs: int, consistency: float) -> Experiment:
     schedule = {"epochs": epochs, "rate": 0.002, "average": 0.99, "mixing": "parts", "consistency": consistency}
     schedule |= {"feed": "pairs", "pairs": str(out / "pairs.npz")}
-    layers = [f"classifier.{layer}" for layer in LAYERS]
-    text = json.dumps({"name": "stranger", "purifier": {"layers": layers}, "purification": schedule})
+    text = json.dumps({"name": "stranger", "purifier": {"layers": LAYERS}, "purification": schedule})
     return Experiment(parse_recipe(text, "benchmarks/stranger.py"), out, torch.device("cpu"), stranger(path))
 
 
@@ -140,6 +139,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "stranger")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--consistency", type=float, default=50.0)
+    parser.add_argument("--consistency", type=float, default=300.0)
     parser.add_argument("--only", choices=["train", "validation", "test"])
     main(parser.parse_args())

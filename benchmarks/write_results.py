@@ -116,16 +116,16 @@ def readme(results: Path) -> None:
     }
     found = {name: audit for name, place in places.items() if (audit := read_audit(place)) is not None}
     first = next(iter(found.values()))
-    lines = ["| attacked as a whole | clean | " + " | ".join(b.title for b in first.budgets) + " | checks raised |"]
-    lines.append("| --- | ---: |" + " ---: |" * len(first.budgets) + " --- |")
+    lines = ["| attacked as a whole | n | clean | " + " | ".join(b.title for b in first.budgets) + " | checks raised |"]
+    lines.append("| --- | ---: | ---: |" + " ---: |" * len(first.budgets) + " --- |")
     for name, audit in found.items():
         worst = " | ".join(rate(budget.worst_case) for budget in audit.budgets)
         raised = ", ".join(check.name for check in audit.raised) or "none"
-        lines.append(f"| {name} | {rate(audit.budgets[0].clean)} | {worst} | {raised} |")
+        lines.append(f"| {name} | {audit.n:,} | {rate(audit.budgets[0].clean)} | {worst} | {raised} |")
     lines.append(
         f"\nAccuracy (%) of the worst case over every attack of `carso audit --effort {first.effort}`, with 95 %"
     )
-    lines.append(f"intervals; {first.n} test images, seed {first.seed}.")
+    lines.append(f"intervals; the first n test images, seed {first.seed}.")
     before, rest = path.read_text(encoding="utf-8").split(marks[0])
     after = rest.split(marks[1])[1]
     path.write_text(before + marks[0] + "\n".join(lines) + "\n" + marks[1] + after, encoding="utf-8")

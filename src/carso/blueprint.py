@@ -9,12 +9,14 @@ from torch import nn
 
 from carso.defence import CARSO
 from carso.report.architecture import Blueprint
+from carso.representation import INPUT
 
 
 def blueprint(defence: CARSO) -> Blueprint:
     """Read the sizes off the modules."""
     purifier = defence.purifier
-    taps = defence.representation.sizes(torch.zeros(1, *purifier.shape)).values()
+    sizes = defence.representation.sizes(torch.zeros(1, *purifier.shape))
+    taps = [neurons for layer, neurons in sizes.items() if layer != INPUT]
     return Blueprint(
         image=purifier.shape,
         classifier=(math.prod(purifier.shape), *taps),

@@ -31,3 +31,11 @@ def test_the_figure_is_well_formed_and_shows_every_size() -> None:
         assert sizes in texts
     assert "of 1,234" in texts
     assert sum(element.tag.endswith("polygon") for element in figure.iter()) == 9
+
+
+def test_an_image_in_the_representation_is_told_apart_from_neurons() -> None:
+    layers = ("input", "mish1", "output")
+    seeing = CARSO(MLP((1, 5, 5), (13, 8), 4), Purifier((1, 5, 5), 25 + 13 + 4), layers)
+    assert blueprint(seeing).classifier == (25, 13, 4)
+    assert "42, x included" in draw(blueprint(seeing))
+    assert "x included" not in draw(blueprint(defence()))

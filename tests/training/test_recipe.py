@@ -15,6 +15,12 @@ def test_shipped_recipes_survive_being_resolved(name: str) -> None:
     assert parse_recipe(recipe.to_yaml(), "resolved") == recipe
 
 
+@pytest.mark.parametrize("written", ["true", '"true"'])
+def test_true_labels_may_be_written_as_yaml_reads_them(written: str) -> None:
+    text = LEAST.replace("0.1", f"0.1, labels: {written}")
+    assert parse_recipe(text, "r.yaml").purification.labels == "true"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -78,7 +78,7 @@ def _training(b: Blueprint) -> str:
             _wire((130, 180), (160, 180), (160, 250), (190, 250)),
             _network(250, 120, "N", b.classifier, frozen=True),
             _wire((310, 120), (330, 120)),
-            _pill(380, 120, "r", f"{sum(b.classifier[1:]):,} neurons"),
+            _pill(380, 120, "r", _represented(b)),
             _wire((430, 120), (450, 120)),
             _network(510, 120, "R", b.representation_encoder),
             _wire((570, 120), (590, 120)),
@@ -110,7 +110,7 @@ def _inference(b: Blueprint) -> str:
             _wire((130, 440), (160, 440)),
             _network(220, 440, "N", b.classifier, frozen=True),
             _wire((280, 440), (295, 440)),
-            _pill(345, 440, "r", f"{sum(b.classifier[1:]):,}"),
+            _pill(345, 440, "r", _represented(b)),
             _wire((395, 440), (410, 440)),
             _network(470, 440, "R", b.representation_encoder),
             _wire((530, 440), (545, 440)),
@@ -127,6 +127,11 @@ def _inference(b: Blueprint) -> str:
             _pill(1100, 500, "mode", f"of {k}"),
         ]
     )
+
+
+def _represented(b: Blueprint) -> str:
+    neurons = b.representation_encoder[0]
+    return f"{neurons:,}, x included" if neurons > sum(b.classifier[1:]) else f"{neurons:,} neurons"
 
 
 def _network(x: int, y: int, name: str, sizes: Sequence[int], frozen: bool = False) -> str:

@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from carso.errors import RecipeError
 from carso.types import Budget, Norm
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _yaml_true(value: object) -> object:
+    """YAML reads a bare `true` as a boolean."""
+    return "true" if value is True else value
 
 
 class _Strict(BaseModel):
@@ -116,7 +121,7 @@ class PurifierTraining(Schedule):
     mixing: Literal["parts", "steps"] = "steps"
     feed: Literal["fresh", "cached", "pairs"] = "cached"
     pairs: str | None = None
-    labels: Literal["predicted", "true"] = "predicted"
+    labels: Annotated[Literal["predicted", "true"], BeforeValidator(_yaml_true)] = "predicted"
     kl_weight: Annotated[float, Field(ge=0)] = 1.0
     kl_warmup: Fraction = 0.0
     ramp: Fraction = 0.0
