@@ -5,6 +5,7 @@ python benchmarks/write_results.py
 
 import json
 from pathlib import Path
+from typing import Any
 
 from carso import weights
 from carso.audit import read_audit
@@ -73,21 +74,24 @@ def paired(folder: Path) -> str:
         "",
         "Equal budget, steps and images that are right when clean; one run from a random start each, counts summed",
         "over the seeds. `plain` is the readable loop in float32, `fast` the folded one, in bfloat16 where there are",
-        "units for it. On the whole defence an image counts if at most half of ten fresh votes on it are right.",
+        "units for it; the seconds are the processor's. On the whole defence an image counts if at most half of ten",
+        "fresh votes on it are right.",
         "",
         "| model | eps | attack | path | other library | seeds | images | found by ours | by theirs | only ours "
-        "| only theirs |",
-        "| --- | ---: | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| only theirs | seconds, ours | theirs |",
+        "| --- | ---: | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for path in sorted(folder.glob("*.json")):
-        groups: dict[tuple[object, ...], list[dict[str, int]]] = {}
+        groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
         for entry in json.loads(path.read_text(encoding="utf-8"))["entries"]:
             key = tuple(entry[name] for name in ("eps", "attack", "path", "peer"))
             groups.setdefault(key, []).append(entry)
         for key, entries in sorted(groups.items(), key=str):
             counts = ("found_ours", "found_theirs", "only_ours", "only_theirs")
             sums = (sum(entry[name] for entry in entries) for name in counts)
-            cells = (path.stem, *key, len(entries), entries[0]["n"], *sums)
+            clocks = ("cpu_seconds_ours", "cpu_seconds_theirs")
+            seconds = (f"{sum(entry[name] for entry in entries):.1f}" for name in clocks)
+            cells = (path.stem, *key, len(entries), entries[0]["n"], *sums, *seconds)
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, ""])
 
