@@ -116,7 +116,7 @@ def readme(results: Path) -> None:
     places = {
         "its adversarially trained classifier alone": results / "thesis-audit" / "adversarially_trained",
         "`mnist-thesis`: CARSO as in the thesis": results / "thesis-audit" / "carso",
-        "`mnist-strong`: hardened, same classifier": results / "strong-audit" / "carso",
+        "`mnist-strong`: hardened, with labels; same classifier": results / "strong-audit" / "carso",
     }
     found = {name: audit for name, place in places.items() if (audit := read_audit(place)) is not None}
     first = next(iter(found.values()))
