@@ -23,7 +23,8 @@ the defence.** The rows headed "End to end" and the audits are about that attack
 through the whole of each column.
 
 The shipped weights follow the recipes of their names, seed 0, on a processor with bfloat16 units; elsewhere training
-again gives close but not bit-equal weights.
+again gives close but not bit-equal weights. `strong-unlabelled` ran under the name of `strong`, which it then had, on
+the classifier of that time.
 
 """
 

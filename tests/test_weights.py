@@ -96,3 +96,8 @@ def test_a_shipped_audit_is_of_the_shipped_weights(name: str) -> None:
     assert found.weights == weights.digest(carso.load(name))
     kept = Path(__file__).parents[1] / "benchmarks" / "results" / f"{name.removeprefix('mnist-')}-audit" / "carso"
     assert found == read_audit(kept)
+
+
+def test_the_hardened_purifier_stands_before_the_same_classifier() -> None:
+    hardened, plain = (weights.digest(carso.load(name).classifier) for name in ("mnist-strong", "mnist-thesis"))
+    assert hardened == plain

@@ -16,7 +16,8 @@ def blueprint(defence: CARSO) -> Blueprint:
     """Read the sizes off the modules."""
     purifier = defence.purifier
     sizes = defence.representation.sizes(torch.zeros(1, *purifier.shape))
-    taps = [neurons for layer, neurons in sizes.items() if layer != INPUT]
+    named = dict(defence.classifier.named_modules())
+    taps = [neurons for layer, neurons in sizes.items() if layer != INPUT or layer in named]
     return Blueprint(
         image=purifier.shape,
         classifier=(math.prod(purifier.shape), *taps),

@@ -1,4 +1,7 @@
+from collections import OrderedDict
 from xml.etree import ElementTree
+
+from torch import nn
 
 from carso.blueprint import blueprint
 from carso.defence import CARSO
@@ -39,3 +42,10 @@ def test_an_image_in_the_representation_is_told_apart_from_neurons() -> None:
     assert blueprint(seeing).classifier == (25, 13, 4)
     assert "42, x included" in draw(blueprint(seeing))
     assert "x included" not in draw(blueprint(defence()))
+
+
+def test_a_layer_of_that_name_is_a_layer() -> None:
+    classifier = nn.Sequential(OrderedDict(flatten=nn.Flatten(), input=nn.Linear(25, 6), output=nn.Linear(6, 4)))
+    named_so = CARSO(classifier, Purifier((1, 5, 5), 10), ("input", "output"))
+    assert blueprint(named_so).classifier == (25, 6, 4)
+    assert "x included" not in draw(blueprint(named_so))

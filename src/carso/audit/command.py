@@ -9,10 +9,10 @@ from carso import data as datasets
 from carso import factory
 from carso.audit.audit import audit
 from carso.audit.effort import Effort
-from carso.audit.findings import FILE
 from carso.audit.printed import print_audit
 from carso.audit.subject import load_subject, load_transfers
 from carso.types import Norm
+from carso.weights import AUDIT
 
 
 def run(
@@ -58,5 +58,5 @@ def run(
         out=out,
     )
     print_audit(result)
-    print(f"\n{out / FILE}")
+    print(f"\n{out / AUDIT}")
     return result.exit_code

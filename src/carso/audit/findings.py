@@ -26,8 +26,7 @@ from carso.evaluation.environment import Environment
 from carso.evaluation.results import Percent, Rate
 from carso.files import write_text
 from carso.types import Norm
-
-FILE = "audit.json"
+from carso.weights import AUDIT
 
 
 class _Model(BaseModel):
@@ -116,7 +115,7 @@ class Audit(_Model):
 
     def write(self, folder: Path) -> Path:
         """Write `audit.json` into a folder, in one step."""
-        path = folder / FILE
+        path = folder / AUDIT
         write_text(path, self.model_dump_json(indent=1) + "\n")
         return path
 
@@ -127,7 +126,7 @@ def read_audit(path: Path) -> Audit:
     Raises:
         RunError: if it is missing, or a field is missing or wrong.
     """
-    path = path / FILE if path.is_dir() else path
+    path = path / AUDIT if path.is_dir() else path
     try:
         return Audit.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
