@@ -91,7 +91,7 @@ def test_evaluate_attacks_it() -> None:
 
 @pytest.mark.parametrize("part", ["", "/classifier"])
 def test_audit_attacks_it_and_its_classifier(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"n": 20, "pilot": 10, "steps": (5,), "restarts": 1, "plain": 5, "queries": 10, "spsa": (2, 2)}
+    sizes = {"n": 20, "pilot": 10, "steps": (5,), "restarts": (1, 1), "plain": 5, "queries": 10, "spsa": (2, 2)}
     monkeypatch.setitem(carso.audit.effort.SIZES, "quick", replace(SIZES["quick"], **sizes, spsa_images=2))
     out = Path(f"audited{len(part)}")
     answer = run(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from carso.audit import Audit, audit, read_audit
+from carso.audit.checks import Evidence, make
 from carso.data import Dataset
 from carso.errors import CarsoError, DataError, ModelError, RunError
 from carso.weights import digest
@@ -54,6 +55,30 @@ class TestHonest:
         result = run(robust, dataset, norm="L2", eps=(0.5, 1.5))
         assert raised(result) == set()
         assert result.budgets[1].worst_case.correct < result.budgets[0].worst_case.correct
+
+
+class TestRestarts:
+    @pytest.mark.parametrize("name", ["plain", "robust"])
+    def test_they_end_when_the_later_half_gains_nothing(
+        self, name: str, dataset: Dataset, request: pytest.FixtureRequest
+    ) -> None:
+        attack = run(request.getfixturevalue(name), dataset, eps=(0.1,)).budgets[0].find("pgd-annealed")
+        assert attack is not None
+        later = [sum(attack.gains[n // 2 : n]) for n in range(2, len(attack.gains) + 1)]
+        assert all(points >= 0.5 for points in later[:-1])
+        assert later[-1] < 0.5 or len(attack.gains) == 6
+
+    @pytest.mark.parametrize(("gains", "doubt"), [([60.0, 3.0, 1.5, 1.0], True), ([60.0, 3.0, 1.5, 0.4], False)])
+    def test_a_later_half_that_gains_is_doubted(
+        self, gains: list[float], doubt: bool, plain: nn.Module, dataset: Dataset
+    ) -> None:
+        found = run(plain, dataset, eps=(0.1,)).budgets[0]
+        attack = found.find("pgd-annealed")
+        assert attack is not None
+        attack.gains = gains
+        (check,) = [c for c in make(Evidence([found], random=False, averaged=True)) if "restarts" in c.name]
+        assert check.raised is doubt
+        assert check.value == pytest.approx(gains[2] + gains[3])
 
 
 class TestBadInput:

@@ -10,7 +10,7 @@ from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.representation import Representation
 from carso.training.classifier import ClassifierStage
-from carso.training.loop import Stage, fit, seed_of, seeded
+from carso.training.loop import Stage, fit, limited, seed_of, seeded
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import AttackSpec, ClassifierTraining, PurifierTraining
 
@@ -26,11 +26,11 @@ def digits(n: int = 96, labelled: bool = True) -> Dataset:
     return Dataset("bars", images, labels if labelled else None, ("a", "b", "c") if labelled else ())
 
 
-def classifier_stage(epochs: int = 6, shape: str = "cosine") -> ClassifierStage:
+def classifier_stage(epochs: int = 6, shape: str = "cosine", threads: int | None = None) -> ClassifierStage:
     with seeded(1, "start"):
         model = MLP((1, 4, 4), (8,), 3)
     schedule = ClassifierTraining(
-        epochs=epochs, batch=16, rate=0.05, average=0.9, attacks=ATTACKS, shape=shape, patience=1
+        epochs=epochs, batch=16, rate=0.05, average=0.9, attacks=ATTACKS, shape=shape, patience=1, threads=threads
     )
     return ClassifierStage("n", model, schedule, digits(), digits(), CPU)
 
@@ -87,6 +87,30 @@ def test_a_resumed_run_equals_an_unbroken_one(make, tmp_path: Path) -> None:
     assert fit(second, 3, "f", tmp_path / "c") == history
     for name, value in unbroken.module.state_dict().items():
         assert torch.equal(value, second.module.state_dict()[name]), name
+
+
+class Counting:
+    """A stage that notes on how many threads its epochs begin."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage, self.threads = stage, set[int]()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.stage, name)
+
+    def begin(self, epoch: int) -> None:
+        self.threads.add(torch.get_num_threads())
+        self.stage.begin(epoch)
+
+
+@pytest.mark.parametrize(("asked", "used"), [(1, 1), (None, 2)])
+def test_training_uses_the_threads_of_its_schedule(asked: int | None, used: int) -> None:
+    stage = Counting(classifier_stage(epochs=1, threads=asked))
+    with limited(2):
+        fit(stage, 3, "f")
+        assert torch.get_num_threads() == 2
+    assert stage.threads == {used}
+    assert torch.get_num_threads() == 1
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:

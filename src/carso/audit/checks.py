@@ -113,10 +113,9 @@ def more_steps_help(found: BudgetFound, evidence: Evidence) -> float:
 
 
 def more_restarts_help(found: BudgetFound, evidence: Evidence) -> float:
-    """Points that the last restart of annealed PGD gained."""
+    """Points that the later half of annealed PGD's runs gained: what doubling them was worth."""
     attack = found.find("pgd-annealed")
-    gains = attack.gains if attack else []
-    return gains[-1] if len(gains) > 1 else 0.0
+    return attack.lately if attack and len(attack.gains) > 1 else 0.0
 
 
 def surrogate_disagrees(found: BudgetFound, evidence: Evidence) -> float:
@@ -196,7 +195,7 @@ DOUBTS: tuple[Doubt, ...] = (
     Doubt(
         "not-converged-in-restarts",
         2.0,
-        "the last restart still broke images: the figures are upper bounds",
+        "twice the restarts still lowered it: the figures are upper bounds",
         more_restarts_help,
     ),
     Doubt("surrogate-disagrees", 10.0, "the attacked surrogate is not the defence that answers", surrogate_disagrees),

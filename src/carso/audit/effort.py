@@ -17,10 +17,11 @@ class Sizes:
         pilot: images on which numbers of steps and candidates are chosen, and the checks are measured.
         eot: candidates per gradient to choose from, for a random target.
         steps: steps of annealed PGD to choose from.
-        restarts: runs of annealed PGD.
+        restarts: runs of annealed PGD, at least and at most: it ends once the later half of them gains almost nothing.
+        other: the same on the other loss.
         long: steps and runs of its long variant.
         survivors: images at most for the long variant and for the one with more candidates; None for all.
-        margin: runs of annealed PGD on the margin loss, and on each further aggregate of a random target.
+        aggregates: runs of annealed PGD on each further aggregate of a random target.
         rivals: classes that the targeted attack goes for in turn, by falling score.
         plain: steps of plain PGD, Auto-PGD, BPDA and the transfers.
         deepfool: linearisations; 0 for no DeepFool.
@@ -36,10 +37,11 @@ class Sizes:
     pilot: int
     eot: tuple[int, ...]
     steps: tuple[int, ...]
-    restarts: int
+    restarts: tuple[int, int]
+    other: tuple[int, int]
     long: tuple[int, int]
     survivors: int | None
-    margin: int
+    aggregates: int
     rivals: int
     plain: int
     deepfool: int
@@ -57,10 +59,11 @@ SIZES: dict[Effort, Sizes] = {
         pilot=60,
         eot=(1, 4),
         steps=(50, 100),
-        restarts=4,
+        restarts=(4, 12),
+        other=(1, 3),
         long=(400, 1),
         survivors=100,
-        margin=1,
+        aggregates=1,
         rivals=2,
         plain=40,
         deepfool=0,
@@ -76,10 +79,11 @@ SIZES: dict[Effort, Sizes] = {
         pilot=100,
         eot=(1, 4),
         steps=(50, 100, 200),
-        restarts=8,
+        restarts=(8, 48),
+        other=(2, 12),
         long=(1000, 1),
         survivors=None,
-        margin=2,
+        aggregates=2,
         rivals=9,
         plain=100,
         deepfool=30,
@@ -95,10 +99,11 @@ SIZES: dict[Effort, Sizes] = {
         pilot=200,
         eot=(1, 4, 16),
         steps=(50, 100, 200, 400, 800),
-        restarts=40,
+        restarts=(16, 96),
+        other=(6, 24),
         long=(2000, 6),
         survivors=None,
-        margin=6,
+        aggregates=6,
         rivals=9,
         plain=200,
         deepfool=50,

@@ -48,6 +48,7 @@ class Attempt:
         kind: what the attacker knows and does.
         on: which images it begins with.
         rounds: each crafts images for the rows it is given.
+        least: rounds after which it may end, once the later half of them gains almost nothing; None to run them all.
         most: images at most, the first ones.
         known: the surrogate that the attack was made for, if its randomness is fixed.
         claims: the classes that the attack itself met on its images, if they are to be compared with fresh verdicts.
@@ -58,6 +59,7 @@ class Attempt:
     kind: Kind
     on: On
     rounds: Rounds
+    least: int | None = None
     most: int | None = None
     known: Classifier | None = None
     claims: bool = False
@@ -110,8 +112,8 @@ def _white_box(
     mean, steady = Expectation(candidates, tuning.eot), _steady(target, candidates, tuning)
     eot: dict[str, Any] = {"eot": tuning.eot} if target.random_surrogate else {}
 
-    def attempt(name: str, on: On, *rounds: Craft, **options: Any) -> Attempt:
-        return Attempt(name, "white-box", on, rounds, options=eot | options)
+    def attempt(name: str, on: On, *rounds: Craft, least: int | None = None, **options: Any) -> Attempt:
+        return Attempt(name, "white-box", on, rounds, least, options=eot | options)
 
     yield Attempt("fgsm", "one-step", "all", (craft(fgsm, steady),), options=eot and {"eot": steady.samples})
     if target.random_surrogate and target.known is not None:
@@ -119,14 +121,16 @@ def _white_box(
     yield attempt("pgd", "all", craft(pgd, mean, steps=plain), steps=plain)
     yield attempt("apgd-ce", "all", craft(apgd, steady, steps=plain), steps=plain)
     run = craft(annealed, mean, steps=steps, loss=tuning.loss)
-    yield attempt("pgd-annealed", "all", *[run] * sizes.restarts, steps=steps, loss=tuning.loss)
+    least, runs = sizes.restarts[0], [run] * sizes.restarts[1]
+    yield attempt("pgd-annealed", "all", *runs, least=least, steps=steps, loss=tuning.loss)
     yield attempt("apgd-dlr", "survivors", craft(apgd, steady, steps=plain, loss="dlr"), steps=plain)
     if sizes.deepfool and target.known is not None:
         run = craft(deepfool, target.known(0, 1), steps=sizes.deepfool)
         yield Attempt("deepfool", "white-box", "survivors", (run,), options={"steps": sizes.deepfool})
     other = "cross_entropy" if tuning.loss == "margin" else "margin"
     run = craft(annealed, mean, steps=steps, loss=other)
-    yield attempt("pgd-annealed-other-loss", "survivors", *[run] * sizes.margin, steps=steps, loss=other)
+    least, runs = sizes.other[0], [run] * sizes.other[1]
+    yield attempt("pgd-annealed-other-loss", "survivors", *runs, least=least, steps=steps, loss=other)
     if target.random_surrogate:
         yield from _aggregates(candidates, budget, sizes, tuning)
     runs = [craft(_at_rival, mean, rank=rank, steps=steps) for rank in range(sizes.rivals)]
@@ -153,7 +157,9 @@ def _more(target: Target, candidates: Candidates, budget: Budget, sizes: Sizes, 
     def attempt(name: str, eot: int, steps: int, runs: int) -> Attempt:
         rounds: Rounds = (craft(model=Expectation(candidates, eot), steps=steps),) * runs
         options = {"eot": eot} if target.random_surrogate else {}
-        return Attempt(name, "white-box", "survivors", rounds, most, options=options | {"steps": steps, "loss": loss})
+        return Attempt(
+            name, "white-box", "survivors", rounds, most=most, options=options | {"steps": steps, "loss": loss}
+        )
 
     if target.random_surrogate:
         yield attempt("pgd-annealed-more-candidates", 4 * tuning.eot, tuning.steps, 1)
@@ -167,7 +173,7 @@ def _aggregates(candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tu
         samples = max(4, tuning.eot)
         model = Expectation(candidates, samples, aggregate)
         loss = "margin" if aggregate is exponential else "cross_entropy"
-        rounds = (_craft(annealed, model, budget=budget, steps=tuning.steps, loss=loss),) * sizes.margin
+        rounds = (_craft(annealed, model, budget=budget, steps=tuning.steps, loss=loss),) * sizes.aggregates
         yield Attempt(f"pgd-{name}", "white-box", "survivors", rounds, options={"eot": samples, "steps": tuning.steps})
 
 
@@ -175,7 +181,7 @@ def _black_box(target: Target, budget: Budget, sizes: Sizes, most: int | None) -
     craft = partial(_craft, budget=budget)
 
     def attempt(name: str, attack: Craft, most: int | None, **options: Any) -> Attempt:
-        return Attempt(name, "black-box", "survivors", (attack,), most, options=options)
+        return Attempt(name, "black-box", "survivors", (attack,), most=most, options=options)
 
     queries, votes = sizes.queries, sizes.votes_queries
     yield attempt("square", craft(square, target.scores, queries=queries), None, queries=queries)

@@ -23,6 +23,9 @@ from carso.types import Classifier, Images, Labels
 CHUNK = 500
 """Images attacked at a time, which bounds the memory."""
 
+SETTLED = 0.5
+"""Points: an attack that may end early does so once the later half of its rounds gained less."""
+
 
 class Siege:
     """One budget's attacks on a target.
@@ -65,9 +68,11 @@ class Siege:
         done = sum(entry.rounds for entry in self.ledger.entries.values())
         with progress(f"audit {self.ledger.budget}", rounds, done) as bar:
             for attempt in attempts:
-                for index in range(self.ledger.entry(attempt).rounds, len(attempt.rounds)):
-                    self._round(attempt, index)
+                entry = self.ledger.entry(attempt)
+                while entry.rounds < len(attempt.rounds) and not self._settled(attempt, entry):
+                    self._round(attempt, entry.rounds)
                     bar.advance()
+                bar.advance(len(attempt.rounds) - entry.rounds)
         if self.ledger.final is None:
             self._settle()
         return self.found()
@@ -122,6 +127,10 @@ class Siege:
         with chance(self.device, self.seed, self.ledger.budget, "probe") as generator:
             self.ledger.probe, self.ledger.tuning = prober.measure(self.sizes, self.eot, generator)
         self._save()
+
+    def _settled(self, attempt: Attempt, entry: Entry) -> bool:
+        enough = attempt.least is not None and entry.rounds >= attempt.least
+        return enough and 100 * entry.lately < SETTLED * len(self.labels)
 
     def _round(self, attempt: Attempt, index: int) -> None:
         began, entry = time.perf_counter(), self.ledger.entry(attempt)

@@ -80,6 +80,17 @@ def seeded(seed: int, *names: object) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def limited(threads: int | None) -> Iterator[None]:
+    """Torch's threads set to a number, if there is one, and restored afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None = None) -> list[dict[str, float]]:
     """Train `stage.module` in place and return one entry of history per epoch.
 
@@ -89,6 +100,11 @@ def fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None = Non
         fingerprint: of the recipe; a checkpoint of another one is refused.
         checkpoint: where to leave checkpoints and to go on from, if anywhere.
     """
+    with limited(stage.schedule.threads):
+        return _fit(stage, seed, fingerprint, checkpoint)
+
+
+def _fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None) -> list[dict[str, float]]:
     schedule = stage.schedule
     batches = max(1, stage.size // schedule.batch)
     optimisation = Optimisation(stage.module, schedule, batches * stage.passes)

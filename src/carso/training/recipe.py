@@ -63,7 +63,8 @@ class Schedule(_Strict):
 
     `rate` is the peak learning rate. "plateau" multiplies it by `factor` when the loss has not fallen for `patience`
     epochs (thesis); "cosine" warms up linearly over `warmup` of the steps, then follows half a cosine to zero.
-    `average` is the decay per step of an exponential moving average of the weights, 0 for none.
+    `average` is the decay per step of an exponential moving average of the weights, 0 for none. `threads` is how many
+    of the processor's threads to use, by default all: on a given number, sums have the same order on every machine.
     """
 
     epochs: Positive
@@ -75,6 +76,7 @@ class Schedule(_Strict):
     patience: Positive = 10
     average: Fraction = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    threads: Positive | None = None
 
 
 class ClassifierSpec(_Strict):
