@@ -93,6 +93,36 @@ def targets(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def missed(found: dict[str, Any]) -> list[str]:
+    """Why the targets that are out of reach are so, from the same figures."""
+    vote, pgd, training = found["vote"], found["pgd"], found["training"]
+    loop, samples = "loop over the samples", 1500
+    full, limits = vote["ratios"]["carso, stop never"][loop]["median"], vote["limits"]["carso, stop never"]
+    least = samples // 2 + 1
+    batches = {p["arguments"].get("batch"): p["seconds"] for p in found["scaling"]["found"] if p["grows"] == "batch"}
+    few, many = min(b for b in batches if b >= 50), max(batches)
+    in_pgd, in_training = (
+        next(shares for name, shares in found["profiles"]["found"].items() if name.startswith(entry["work"]))
+        for entry in (pgd, training)
+    )
+    return [
+        "## What is missed, and why",
+        "",
+        f"- **Exact stop.** Even a unanimous vote of {samples} is open until {least} are cast, so the exact stop can "
+        f"at most halve the full vote: {full:.2f}x against the loop becomes {full * samples / least:.2f}x, and less "
+        f"where votes are split. The full vote runs at {limits['bfloat16']:.2f} of the bfloat16 limit of its products "
+        f"and {limits['float32']:.2f} of the float32 one; the rest is the logistic function and the like.",
+        "- **Training epoch.** Of a batch of 256 the mixture leaves 73 images to PGD, whose 40 steps must come one "
+        f"after the other; matrix products are {in_training.get('aten::mm', 0):.0f} % of the epoch (in PGD on 1,000 "
+        f"images {in_pgd.get('aten::mm', 0):.0f} %). Small calls are dear: {many:,} images cost "
+        f"{batches[few] / batches[many]:.1f} times as much in calls of {few} as in one, and at this size a second "
+        "thread gives nothing. Recorded as a CUDA graph, the step has no such cost.",
+        "- **PGD in float32 only**, of interest without bfloat16 units: the products are slower there, and everything "
+        "between them costs the same; see its profile below.",
+        "",
+    ]
+
+
 def race(entry: dict[str, Any]) -> list[str]:
     """One race: who took how long."""
     chief = next(iter(entry["ratios"]))
@@ -161,6 +191,7 @@ def main() -> None:
     raced = [found[key] for key in RACES if key in found]
     lines = [HEAD, machine(raced[0]), "", "## Targets", "", *targets(found), "", "## Races", ""]
     lines += [line for entry in raced for line in race(entry)]
+    lines += missed(found)
     for key, part in (("agreement", agreement), ("profiles", profiles), ("scaling", scaling)):
         lines += part(found[key]) if key in found else []
     (ROOT / "docs" / "speed.md").write_text("\n".join(lines), encoding="utf-8")

@@ -137,8 +137,8 @@ def _test(n: int) -> data.Dataset:
 
 
 def _profiled(defence: CARSO, n: int) -> dict[str, Contestant]:
-    """Our own contestants of the races with a target for the machine's limit, and DeepFool's."""
-    raced = [RACES[key](defence, n) for key in ("pgd", "deepfool", "vote")]
+    """Our own contestants of the races that run in this process."""
+    raced = [RACES[key](defence, n) for key in ("pgd", "deepfool", "vote", "training")]
     return {
         f"{work.name}: {name}": work.contestants[name]
         for work in raced

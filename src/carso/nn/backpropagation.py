@@ -84,8 +84,9 @@ class _Hidden:
 
     def forward(self, a: Tensor) -> Tensor:
         """phi(W a + b)."""
-        product(self.entry.copy_(a), self.weight, self.product)
-        self.activate(torch.add(self.product, self.offset, out=self.h), self.slope, *self.work)
+        rows = a if a.dtype is self.weight.dtype else self.entry.copy_(a)
+        reached = product(rows, self.weight, self.product)
+        self.activate(torch.add(reached, self.offset, out=self.h), self.slope, *self.work)
         return self.h
 
     def backward(self, d: Tensor) -> Tensor:

@@ -68,12 +68,13 @@ class Packed:
 
 
 def product(rows: Tensor, weight: Tensor, out: Tensor) -> Tensor:
-    """W a into `out`, without gradient: rows a (B, inputs), W (outputs, inputs), all of one dtype.
+    """W a, in `out` or elsewhere, without gradient: rows a (B, inputs), W (outputs, inputs), all of one dtype.
 
-    Torch hands bfloat16 to oneDNN by itself, and float32 to MKL.
+    Torch hands bfloat16 to oneDNN by itself, and float32 to MKL; oneDNN's own operator knows no `out`.
     """
     if rows.dtype is torch.float32 and rows.device.type == "cpu" and torch.backends.mkldnn.is_available():
-        return out.copy_(torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], ""))
+        multiplied: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
+        return multiplied
     return torch.mm(rows, weight.T, out=out)
 
 
