@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from carso.nn import MLP
-from carso.training.mixture import Mixture, shifted
+from carso.training.mixture import Mixture
 from carso.training.recipe import AttackSpec
 
 ATTACKS = [
@@ -52,23 +52,3 @@ def test_noise_asks_no_model() -> None:
     assert moved.abs().max() <= 0.4
     assert moved.mean().abs() < 0.01
     assert moved.var() == pytest.approx(0.4**2 / 3, rel=0.05)
-
-
-def test_shifts_are_all_there_and_equally_often() -> None:
-    images = torch.zeros(9000, 2, 5, 5)
-    images[:, 0, 2, 2], images[:, 1, 2, 3] = 1.0, 0.5
-    moved = shifted(images, 1)
-    counts = moved[:, 0].sum(0)
-    assert counts[1:4, 1:4].sum() == 9000
-    assert (counts[1:4, 1:4] / 1000 - 1).abs().max() < 0.15
-    torch.testing.assert_close(moved[:, 1, :, 1:], moved[:, 0, :, :-1] / 2)
-
-
-def test_zeros_come_in_at_the_border() -> None:
-    moved = shifted(torch.ones(200, 1, 3, 4), 1)
-    assert {int(n) for n in moved.sum((1, 2, 3))} == {3 * 4, 2 * 4, 3 * 3, 2 * 3}
-
-
-def test_no_shift_is_no_change() -> None:
-    images = torch.rand(3, 1, 4, 4)
-    assert shifted(images, 0) is images

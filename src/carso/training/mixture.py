@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from carso.attacks.ball import Pace, annealing, steady
@@ -135,15 +134,3 @@ def within_ball(images: Images, norm: Norm) -> Tensor:
     radius = torch.rand(len(images), 1, 1, 1, device=images.device)
     offsets: Tensor = direction / direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1) * radius
     return offsets
-
-
-def shifted(images: Images, most: int) -> Images:
-    """Each image moved by up to `most` pixels along each axis, zeros coming in."""
-    if not most:
-        return images
-    n, _, height, width = images.shape
-    top, left = torch.randint(2 * most + 1, (2, n, 1), device=images.device)
-    image = torch.arange(n, device=images.device).view(n, 1, 1)
-    rows, columns = top + torch.arange(height, device=images.device), left + torch.arange(width, device=images.device)
-    padded = F.pad(images, 4 * (most,))
-    return padded[image, :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2).contiguous()

@@ -23,7 +23,7 @@ from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
 from carso.standin import stand_in
 from carso.training.loop import seeded
-from carso.training.mixture import Mixture, shifted
+from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import PurifierTraining
 from carso.types import Classifier, Images, Labels, Latents, Logits, Representations
@@ -92,7 +92,7 @@ class PurifierStage:
 
     def loss(self, indices: Tensor, part: int) -> Tensor:
         """Negative ELBO of the batch, clean and attacked, with the consistency term if the recipe has one."""
-        clean, labels = shifted(self.images[indices], self.schedule.shift), self.labels[indices]
+        clean, labels = self.images[indices], self.labels[indices]
         seen, representations = self._seen(indices, clean, labels, part)
         with low_precision(self.device):
             reconstructions, mean, log_variance = self.module(seen, representations)

@@ -117,7 +117,6 @@ class PurifierTraining(Schedule):
     `labels`: what the attacks attack, N's own prediction on the clean image or the "true" label.
     `ramp`: share of the epochs over which the attacks' radii grow to what they are; needs attacks made anew.
     `consistency`: weight of the cross-entropy of N on a recalled sample, against the same labels.
-    `shift`: pixels by which images are shifted at random, each way at most, before they are attacked.
     """
 
     attacks: tuple[AttackSpec, ...] = ()
@@ -129,7 +128,6 @@ class PurifierTraining(Schedule):
     kl_warmup: Fraction = 0.0
     ramp: Fraction = 0.0
     consistency: Annotated[float, Field(ge=0)] = 0.0
-    shift: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _coherent(self) -> PurifierTraining:
@@ -139,8 +137,6 @@ class PurifierTraining(Schedule):
             raise ValueError("attacks on the defence change as the purifier learns: use feed: fresh")
         if self.feed != "fresh" and self.ramp:
             raise ValueError("ramp needs attacks made anew: use feed: fresh")
-        if self.feed != "fresh" and self.shift:
-            raise ValueError("shift needs attacks made anew: use feed: fresh")
         return self
 
 
