@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from carso.audit.findings import BudgetFound, Check
+from carso.audit.plan import lately
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,9 @@ def more_steps_help(found: BudgetFound, evidence: Evidence) -> float:
 
 
 def more_restarts_help(found: BudgetFound, evidence: Evidence) -> float:
-    """Points that the later half of annealed PGD's runs gained: what doubling them was worth."""
+    """Points that the later half of annealed PGD's runs gained."""
     attack = found.find("pgd-annealed")
-    return attack.lately if attack and len(attack.gains) > 1 else 0.0
+    return lately(attack.gains) if attack and len(attack.gains) > 1 else 0.0
 
 
 def surrogate_disagrees(found: BudgetFound, evidence: Evidence) -> float:

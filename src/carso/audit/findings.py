@@ -47,11 +47,6 @@ class AttackFound(_Model):
     known: Rate | None = None
     options: dict[str, Any] = {}
 
-    @property
-    def lately(self) -> float:
-        """Points of accuracy that the later half of its rounds took."""
-        return sum(self.gains[len(self.gains) // 2 :])
-
 
 class BudgetFound(_Model):
     """One budget: the accuracy on clean images, under each attack, and under the worst of them per image."""

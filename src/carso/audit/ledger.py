@@ -50,11 +50,6 @@ class Entry:
         return len(self.gains)
 
     @property
-    def lately(self) -> int:
-        """Images newly broken in the later half of the rounds."""
-        return sum(self.gains[self.rounds // 2 :])
-
-    @property
     def count(self) -> int:
         """How many images it attacked."""
         return int(self.attacked.sum())

@@ -7,7 +7,7 @@ call broken drop out, so restarts and targets cost only what is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, TypeAlias
@@ -64,6 +64,11 @@ class Attempt:
     known: Classifier | None = None
     claims: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def lately(gains: Sequence[float | int]) -> float | int:
+    """What the later half of an attack's rounds gained: what doubling them was worth."""
+    return sum(gains[len(gains) // 2 :])
 
 
 def plan(

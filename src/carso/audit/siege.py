@@ -13,7 +13,7 @@ from carso.audit.chance import chance
 from carso.audit.effort import Sizes
 from carso.audit.findings import AttackFound, BudgetFound
 from carso.audit.ledger import Entry, Ledger
-from carso.audit.plan import Attempt, plan
+from carso.audit.plan import Attempt, lately, plan
 from carso.audit.probe import Prober
 from carso.audit.verdict import Judge
 from carso.evaluation.results import Rate
@@ -130,7 +130,7 @@ class Siege:
 
     def _settled(self, attempt: Attempt, entry: Entry) -> bool:
         enough = attempt.least is not None and entry.rounds >= attempt.least
-        return enough and 100 * entry.lately < SETTLED * len(self.labels)
+        return enough and 100 * lately(entry.gains) < SETTLED * len(self.labels)
 
     def _round(self, attempt: Attempt, index: int) -> None:
         began, entry = time.perf_counter(), self.ledger.entry(attempt)
