@@ -19,7 +19,8 @@ def test_contestants_run_in_turns_after_a_round_that_does_not_count() -> None:
     finish = race("letters", {"a": lambda: run("a"), "b": lambda: run("b")}, rounds=3)
     assert order == ["a", "b"] * 4
     assert {name: len(values) for name, values in finish.seconds.items()} == {"a": 3, "b": 3}
-    assert finish.results == {"a": 1, "b": 2}
+    assert finish.results == {"a": [1, 3, 5, 7], "b": [2, 4, 6, 8]}
+    assert finish.rounds == [{"a": 1, "b": 2}, {"a": 3, "b": 4}, {"a": 5, "b": 6}, {"a": 7, "b": 8}]
 
 
 def test_seconds_are_those_of_the_work() -> None:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import mean
 from typing import Any, TypeAlias
 
 import torch
@@ -105,7 +106,7 @@ def measured(work: Work, rounds: int, clock: Clock = "wall") -> Report:
         },
     }
     if work.check is not None:
-        figures = work.check(finish.results)
+        figures = _mean([work.check(results) for results in finish.rounds])
         agree = {name: abs(f - figures[work.ours[0]]) <= work.within for name, f in figures.items()}
         entry["check"] = {"of": work.figure, "figures": figures, "within": work.within, "agree": agree}
     if work.products:
@@ -113,6 +114,10 @@ def measured(work: Work, rounds: int, clock: Clock = "wall") -> Report:
             name: _shares(work, dtype, min(finish.seconds[name]), clock) for name, dtype in work.limited.items()
         }
     return entry
+
+
+def _mean(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: mean(figures[name] for figures in rounds) for name in rounds[0]}
 
 
 def _shares(work: Work, dtype: torch.dtype, seconds: float, clock: Clock) -> dict[str, float]:

@@ -46,10 +46,16 @@ class Spread:
 
 @dataclass(frozen=True)
 class Finish:
-    """By contestant: seconds in each round, and what came out of the round that does not count."""
+    """By contestant: seconds in each round, and what came out of every round, that which does not count first."""
 
     seconds: Mapping[str, list[float]]
-    results: Mapping[str, object]
+    results: Mapping[str, list[object]]
+
+    @property
+    def rounds(self) -> list[dict[str, object]]:
+        """What came out, round by round."""
+        turns = zip(*self.results.values(), strict=True)
+        return [dict(zip(self.results, turn, strict=True)) for turn in turns]
 
 
 def race(name: str, contestants: Mapping[str, Contestant], rounds: int, clock: Clock = "wall") -> Finish:
@@ -62,13 +68,14 @@ def race(name: str, contestants: Mapping[str, Contestant], rounds: int, clock: C
         clock: what seconds are counted by.
     """
     now = CLOCKS[clock]
-    results = {each: contestant() for each, contestant in contestants.items()}
+    results = {each: [contestant()] for each, contestant in contestants.items()}
     seconds: dict[str, list[float]] = {each: [] for each in contestants}
     for _ in track(range(rounds), name):
         for each, contestant in contestants.items():
             started = now()
-            contestant()
+            result = contestant()
             seconds[each].append(now() - started)
+            results[each].append(result)
     return Finish(seconds, results)
 
 

@@ -63,7 +63,8 @@ class Work:
         products: the shapes of its matrix products, for the machine's limit; empty for none.
         repeats: how often `products` are computed.
         limited: the contestants held to that limit, and the dtype of their products.
-        check: what came out -> for each contestant a figure that must agree with ours; None for no such figure.
+        check: what came out of one round -> for each contestant a figure whose mean over the rounds must agree with
+            ours, since attacks start at random; None for no such figure.
         figure: what that figure is.
         within: how far the figures may differ from ours.
     """

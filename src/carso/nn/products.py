@@ -10,6 +10,7 @@ as MKL's, torch's own choice, on processors that MKL does not favour.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -79,10 +80,10 @@ def product(rows: Tensor, weight: Tensor, out: Tensor) -> Tensor:
 
 
 def mish(h: Tensor) -> Tensor:
-    """Mish h tanh(log(1 + e^h)) = h w / (w + 2), with w = e^h (e^h + 2): one exponential, no logarithm."""
-    e = h.clamp(max=40).exp_()
-    w = torch.addcmul(e.mul(2), e, e)
-    return e.copy_(w).add_(2).reciprocal_().mul_(w).mul_(h)
+    """Mish h tanh(log(1 + e^h)) = h w / (w + 1), with w = e^h + e^2h / 2: one power of two, no logarithm."""
+    e = h.mul(1 / math.log(2)).clamp_(max=58).exp2_()
+    w = torch.addcmul(e, e, e, value=0.5)
+    return torch.div(w, w + 1, out=e).mul_(h)
 
 
 def _fused(activation: nn.Module | None) -> tuple[str, list[float]]:
