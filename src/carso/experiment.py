@@ -123,7 +123,8 @@ class Experiment:
         with seeded(self.recipe.seed, "purifier"):
             representation = Representation(classifier, self.recipe.purifier.layers)
             neurons = sum(representation.sizes(train.images[:1]).values())
-            purifier = Purifier(train.shape, neurons, self.recipe.purifier.latent, self.recipe.purifier.widths)
+            spec = self.recipe.purifier
+            purifier = Purifier(train.shape, neurons, spec.latent, spec.widths, spec.representation)
         file = weights.PURIFIER if hardening is None else weights.UNHARDENED
         self._purify("purifier", schedule, representation, purifier, file)
         if hardening is not None:

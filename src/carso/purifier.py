@@ -40,35 +40,45 @@ class Widths:
     decoder: tuple[int, ...]
 
     @classmethod
-    def published(cls, pixels: int, neurons: int, latent: int) -> Widths:
+    def published(cls, pixels: int, neurons: int, latent: int, representation: Sequence[int] = ()) -> Widths:
         """The sizes of the published experiment code, scaled to other images and classifiers.
 
         For 784 pixels, 290 neurons and 36 latents: 784-490-196, 290-174-58, 254-199-145, 94-1244-1014-784.
         Compressed sizes are capped at 512 (image) and 256 (code), which keeps convolutional representations affordable.
+        Sizes given for the representation take the place of its own.
         """
-        image, code = min(pixels // 4, 512), max(1, min(neurons // 5, 256))
+        image, (*_, code) = min(pixels // 4, 512), representation or (max(1, min(neurons // 5, 256)),)
         joint = image + code
         heads = (joint + latent) // 2
         wide = round(pixels * 1244 / 784)
         return cls(
             image=(min((pixels + image) // 2, 1024), image),
-            representation=(min((neurons + code) // 2, 1024), code),
+            representation=tuple(representation) or (min((neurons + code) // 2, 1024), code),
             encoder=((joint + heads) // 2, heads),
             decoder=(wide, (wide + pixels) // 2),
         )
 
     @classmethod
-    def interpolated(cls, pixels: int, neurons: int, latent: int) -> Widths:
-        """The sizes of the thesis's text: two hidden layers each, spaced evenly between input and output."""
-        image, code = min(pixels // 4, 512), max(1, min(neurons // 5, 256))
+    def interpolated(cls, pixels: int, neurons: int, latent: int, representation: Sequence[int] = ()) -> Widths:
+        """The sizes of the thesis's text: two hidden layers each, spaced evenly between input and output.
+
+        Sizes given for the representation take the place of its own.
+        """
+        image, (*_, code) = min(pixels // 4, 512), representation or (max(1, min(neurons // 5, 256)),)
         joint = image + code
         heads = (joint + latent) // 2
         return cls(
             image=(*_between(pixels, image), image),
-            representation=(*_between(neurons, code), code),
+            representation=tuple(representation) or (*_between(neurons, code), code),
             encoder=((joint + heads) // 2, heads),
             decoder=_between(latent + code, pixels),
         )
+
+    @classmethod
+    def by_rule(cls, rule: Sizing, pixels: int, neurons: int, latent: int, representation: Sequence[int] = ()) -> Widths:
+        """The sizes of the rule of that name."""
+        sized = cls.published if rule == "published" else cls.interpolated
+        return sized(pixels, neurons, latent, representation)
 
 
 def _between(start: int, end: int) -> tuple[int, int]:
@@ -83,10 +93,16 @@ class Purifier(nn.Module):
         neurons: length of the representation.
         latent: dimension of z.
         widths: layer sizes, or the name of a rule for them.
+        representation: the sizes of R's layers, the code's last, in place of the rule's.
     """
 
     def __init__(
-        self, shape: Sequence[int], neurons: int, latent: int = 36, widths: Widths | Sizing = "published"
+        self,
+        shape: Sequence[int],
+        neurons: int,
+        latent: int = 36,
+        widths: Widths | Sizing = "published",
+        representation: Sequence[int] = (),
     ) -> None:
         super().__init__()
         channels, height, width = shape
@@ -94,7 +110,9 @@ class Purifier(nn.Module):
         self.neurons = neurons
         self.latent = latent
         pixels = math.prod(shape)
-        self.widths = getattr(Widths, widths)(pixels, neurons, latent) if isinstance(widths, str) else widths
+        if isinstance(widths, str):
+            widths = Widths.by_rule(widths, pixels, neurons, latent, representation)
+        self.widths = widths
         image, code = self.widths.image[-1], self.widths.representation[-1]
         self.image_encoder = _perceptron((pixels, *self.widths.image), nn.Sigmoid())
         self.representation_encoder = _perceptron((neurons, *self.widths.representation), nn.Sigmoid())

@@ -102,10 +102,15 @@ class ClassifierTraining(Schedule):
 
 
 class PurifierSpec(_Strict):
-    """The conditional VAE's architecture and what it reads of N."""
+    """The conditional VAE's architecture and what it reads of N.
+
+    `widths`: the rule for the sizes of its layers; `representation`: those of R in place of the rule's, the code's last.
+    R runs once per image, not once per candidate, so that it may be large.
+    """
 
     latent: Positive = 36
     widths: Literal["published", "interpolated"] = "published"
+    representation: tuple[Positive, ...] = ()
     layers: tuple[str, ...] | None = None
 
 
