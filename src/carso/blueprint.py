@@ -23,7 +23,7 @@ def blueprint(defence: CARSO) -> Blueprint:
         classifier=(math.prod(purifier.shape), *taps),
         classes=defence.classes,
         image_encoder=_layers(purifier.image_encoder),
-        representation_encoder=_layers(purifier.representation_encoder),
+        representation_encoder=_after(purifier.neurons, _layers(purifier.representation_encoder)),
         encoder=_layers(purifier.encoder),
         latent=purifier.latent,
         decoder=_layers(purifier.decoder),
@@ -35,6 +35,10 @@ def blueprint(defence: CARSO) -> Blueprint:
 def _layers(network: nn.Module) -> tuple[int, ...]:
     linears = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
     return (linears[0].in_features, *(layer.out_features for layer in linears))
+
+
+def _after(neurons: int, layers: tuple[int, ...]) -> tuple[int, ...]:
+    return layers if layers[0] == neurons else (neurons, *layers)
 
 
 def _parameters(module: nn.Module) -> int:

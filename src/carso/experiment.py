@@ -9,6 +9,7 @@ goes on where it was, to the same end.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from carso.data import Dataset
 from carso.defence import CARSO
 from carso.errors import DataError, ModelError, RecipeError, RunError
 from carso.files import write_text
+from carso.nn.maps import Maps
 from carso.nn.mlp import MLP
 from carso.purifier import Purifier
 from carso.representation import Representation, check_classifier
@@ -122,13 +124,17 @@ class Experiment:
             raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
         with seeded(self.recipe.seed, "purifier"):
             representation = Representation(classifier, self.recipe.purifier.layers)
-            neurons = sum(representation.sizes(train.images[:1]).values())
-            spec = self.recipe.purifier
-            purifier = Purifier(train.shape, neurons, spec.latent, spec.widths, spec.representation)
+            purifier = self._fresh_purifier(representation, train)
         file = weights.PURIFIER if hardening is None else weights.UNHARDENED
         self._purify("purifier", schedule, representation, purifier, file)
         if hardening is not None:
             self._purify("hardening", hardening, representation, purifier, weights.PURIFIER)
+
+    def _fresh_purifier(self, representation: Representation, train: Dataset) -> Purifier:
+        spec = self.recipe.purifier
+        shapes = [shape for layer in representation.shapes(train.images[:1]).values() for shape in layer]
+        neurons, maps = sum(map(math.prod, shapes)), Maps(shapes, spec.maps) if spec.maps else None
+        return Purifier(train.shape, neurons, spec.latent, spec.widths, spec.representation, maps)
 
     def _purify(
         self, name: str, schedule: PurifierTraining, representation: Representation, purifier: Purifier, file: str

@@ -1,6 +1,6 @@
 """The purifier: a conditional variational autoencoder of clean images given the classifier's representation.
 
-    c = R(r)                      representation pre-encoder: r(x) -> code
+    c = R(r)                      representation pre-encoder: r(x) -> code, by convolutions first where r has maps
     q(z | x, c) = N(mu, sigma^2)  encoder: [I(x), c] -> mean and log-variance, I being the image pre-encoder
     x_hat = D(z, c)               decoder: [z, c] -> a clean image
     ELBO = -BCE(x_hat, x_clean) - KL(q(z | x, c) || N(0, I))
@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from carso.nn.maps import Maps
 from carso.types import Codes, Images, Representations
 
 Moments = Float[Tensor, "batch latent"]
@@ -94,6 +95,7 @@ class Purifier(nn.Module):
         latent: dimension of z.
         widths: layer sizes, or the name of a rule for them.
         representation: the sizes of R's layers, the code's last, in place of the rule's.
+        maps: convolutions with which R begins; none if the representation is all flat.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Purifier(nn.Module):
         latent: int = 36,
         widths: Widths | Sizing = "published",
         representation: Sequence[int] = (),
+        maps: Maps | None = None,
     ) -> None:
         super().__init__()
         channels, height, width = shape
@@ -110,12 +113,14 @@ class Purifier(nn.Module):
         self.neurons = neurons
         self.latent = latent
         pixels = math.prod(shape)
+        features = neurons if maps is None else maps.features
         if isinstance(widths, str):
-            widths = Widths.by_rule(widths, pixels, neurons, latent, representation)
+            widths = Widths.by_rule(widths, pixels, features, latent, representation)
         self.widths = widths
         image, code = self.widths.image[-1], self.widths.representation[-1]
         self.image_encoder = _perceptron((pixels, *self.widths.image), nn.Sigmoid())
-        self.representation_encoder = _perceptron((neurons, *self.widths.representation), nn.Sigmoid())
+        self.maps = maps or nn.Identity()
+        self.representation_encoder = _perceptron((features, *self.widths.representation), nn.Sigmoid())
         self.encoder = _perceptron((image + code, *self.widths.encoder), nn.Tanh())
         self.mean = nn.Linear(self.widths.encoder[-1], latent)
         self.log_variance = nn.Linear(self.widths.encoder[-1], latent)
@@ -128,7 +133,7 @@ class Purifier(nn.Module):
 
     def compress(self, representations: Representations) -> Codes:
         """R: representations (B, neurons) to codes (B, code) in (0, 1)."""
-        codes: Tensor = self.representation_encoder(representations)
+        codes: Tensor = self.representation_encoder(self.maps(representations))
         return codes.to(representations.dtype)
 
     def encode(self, images: Images, codes: Codes) -> tuple[Moments, Moments]:

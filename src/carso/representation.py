@@ -12,6 +12,7 @@ Source: thesis, section 3.2.3 ("ordered representation").
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -80,9 +81,13 @@ class Representation:
 
     def sizes(self, images: Images) -> dict[str, int]:
         """How many neurons each layer contributes, found by a dry run on `images`."""
+        return {layer: sum(map(math.prod, shapes)) for layer, shapes in self.shapes(images).items()}
+
+    def shapes(self, images: Images) -> dict[str, list[tuple[int, ...]]]:
+        """The shape, without the batch, of every output that each layer contributes, found by a dry run on `images`."""
         with torch.no_grad():
             _, activations = self._run(images)
-        return {layer: sum(a[0].numel() for a in outputs) for layer, outputs in activations.items()}
+        return {layer: [tuple(a.shape[1:]) for a in outputs] for layer, outputs in activations.items()}
 
     def _run(self, images: Tensor) -> tuple[Tensor, dict[str, list[Tensor]]]:
         activations: dict[str, list[Tensor]] = {layer: [] for layer in self.layers}

@@ -13,6 +13,7 @@ Source: the chain is that of `carso.defence`; the folding that of `carso.nn.fold
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from carso.defence import CARSO
 from carso.nn.folded import Stage, chain, fold
+from carso.nn.maps import Maps
 from carso.nn.modes import evaluating
 from carso.nn.products import Affine, product_dtype
 from carso.purifier import Purifier
@@ -37,7 +39,8 @@ class StandIn:
         classifier: steps of N up to its last affine map.
         tail: what N applies to its last affine map.
         taps: places in N, counted over the image and the outputs of all its steps and then of its tail, that make r.
-        encoder: steps of R.
+        maps: convolutions of R, in the dtype of the large products.
+        encoder: the other steps of R.
         latents: W_z (hidden, latent).
         codes: the first map of D, of c alone, and its non-linearity.
         decoder: the other steps of D.
@@ -48,12 +51,13 @@ class StandIn:
         classifier: list[Step],
         tail: nn.Sequential,
         taps: list[int],
+        maps: nn.Module,
         encoder: list[Step],
         latents: Tensor,
         codes: Step,
         decoder: list[Step],
     ) -> None:
-        self.classifier, self.tail, self.taps = classifier, tail, taps
+        self.classifier, self.tail, self.taps, self.maps = classifier, tail, taps, maps
         self.encoder, self.latents, self.first, self.decoder = encoder, latents, codes, decoder
 
     def __call__(self, images: Images, latents: Tensor) -> CandidateLogits:
@@ -72,7 +76,8 @@ class StandIn:
     def codes(self, images: Images) -> Codes:
         """c (B, code), differentiable in the images."""
         outputs = self._outputs(images.flatten(1))
-        return _run(self.encoder, torch.cat([outputs[tap] for tap in self.taps], dim=1))
+        representations = torch.cat([outputs[tap] for tap in self.taps], dim=1)
+        return _run(self.encoder, self.maps(representations))
 
     def _outputs(self, rows: Tensor) -> list[Tensor]:
         outputs = [rows]
@@ -118,6 +123,7 @@ def stand_in(
             _steps(folded.stages, dtype),
             folded.tail,
             taps,
+            _Frozen(purifier.maps, dtype) if isinstance(purifier.maps, Maps) else nn.Identity(),
             _steps(encoder, dtype),
             first.weight[:, :split].clone(),
             (Affine(first.weight[:, split:].contiguous(), first.bias.clone(), dtype), first.activation),
@@ -143,6 +149,18 @@ def _taps(
 
 def _index(modules: Sequence[nn.Module | None], module: nn.Module | None) -> int | None:
     return next((i for i, each in enumerate(modules) if each is module), None)
+
+
+class _Frozen(nn.Module):
+    """Convolutions in a dtype of one's choice, between float32 and float32."""
+
+    def __init__(self, maps: Maps, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.maps, self.dtype = copy.deepcopy(maps).requires_grad_(False).to(dtype), dtype
+
+    def forward(self, rows: Tensor) -> Tensor:
+        features: Tensor = self.maps(rows.to(self.dtype))
+        return features.float()
 
 
 def _steps(stages: Sequence[Stage], dtype: torch.dtype) -> list[Step]:

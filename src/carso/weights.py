@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from carso.defence import CARSO
 from carso.errors import WeightsError
+from carso.nn.maps import Maps
 from carso.nn.mlp import MLP
 from carso.purifier import Purifier, Widths
 from carso.tensors import read_tensors, write_tensors
@@ -54,7 +55,8 @@ def load(source: str | Path, classifier: nn.Module | None = None) -> CARSO:
     if digest(classifier) != about["classifier"]:
         raise WeightsError(f"{folder / PURIFIER} was trained for a classifier with other weights")
     widths = Widths(**{name: tuple(sizes) for name, sizes in about["widths"].items()})
-    purifier = Purifier(about["shape"], about["neurons"], about["latent"], widths)
+    maps = Maps(**about["maps"]) if about.get("maps") else None
+    purifier = Purifier(about["shape"], about["neurons"], about["latent"], widths, maps=maps)
     _fill(purifier, tensors, folder / PURIFIER)
     return CARSO(
         classifier,
@@ -129,6 +131,10 @@ def save_classifier(
     write_tensors(path, _stored(classifier, half), description)
 
 
+def _described(maps: nn.Module) -> dict[str, Any] | None:
+    return {"shapes": maps.shapes, "channels": maps.channels} if isinstance(maps, Maps) else None
+
+
 def save_purifier(defence: CARSO, path: Path, origin: Mapping[str, Any] | None = None, *, half: bool = False) -> None:
     """Write a defence's purifier, its settings, and a digest of the classifier that it belongs to."""
     purifier = defence.purifier
@@ -139,6 +145,7 @@ def save_purifier(defence: CARSO, path: Path, origin: Mapping[str, Any] | None =
         "neurons": purifier.neurons,
         "latent": purifier.latent,
         "widths": asdict(purifier.widths),
+        "maps": _described(purifier.maps),
         "layers": defence.representation.layers,
         "samples": defence.samples,
         "rule": defence.rule,
