@@ -11,6 +11,7 @@ import carso
 from carso.errors import CarsoError, ModelError
 from carso.export import export
 from carso.nn import MLP
+from carso.nn.maps import Maps
 from carso.purifier import Purifier
 from carso.vote import mode
 
@@ -42,6 +43,15 @@ def test_the_file_votes_as_the_defence_for_any_batch(classifier: nn.Module, neur
     assert torch.equal(run(path, images[:1]).sum(1), torch.tensor([40]))
     votes, winners = onnxruntime.InferenceSession(str(path)).run(["votes", "winners"], {"images": images.numpy()})
     assert winners.tolist() == mode(torch.from_numpy(votes)).tolist()
+
+
+def test_convolutions_of_the_representation_are_exported(tmp_path: Path) -> None:
+    purifier = Purifier((1, 8, 8), 81, latent=4, representation=(20, 9), maps=Maps([(1, 8, 8), (12,), (5,)], (3, 4)))
+    defence = carso.CARSO(MLP((1, 8, 8), (12,), 5), purifier, ("input", "mish1", "output"), samples=40)
+    images = torch.rand(11, 1, 8, 8)
+    path = export(defence, tmp_path / "d.onnx", images[:4], seed=3)
+    expected = defence.votes(images, generator=torch.Generator().manual_seed(3))
+    assert (run(path, images) - expected).abs().max() <= 1
 
 
 def test_the_classifier_alone_gives_its_logits(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as oracle
 
+from carso.nn.maps import Maps
 from carso.purifier import Purifier, Widths, kl_divergence, reconstruction_loss
 
 
@@ -27,6 +28,23 @@ def test_interpolated_sizes_are_evenly_spaced() -> None:
     widths = Widths.interpolated(784, 290, 36)
     assert widths.image == (588, 392, 196)
     assert widths.decoder == (324, 554)
+
+
+@pytest.mark.parametrize("rule", ["published", "interpolated"])
+def test_the_representation_encoder_may_have_sizes_of_its_own(rule: str) -> None:
+    plain, own = (Purifier((1, 28, 28), 290, widths=rule, representation=given) for given in ((), (300, 200, 100)))
+    assert sizes(own.representation_encoder) == [290, 300, 200, 100]
+    assert own.code == 100
+    assert sizes(own.encoder)[0] == 196 + 100
+    assert sizes(own.decoder)[0] == 36 + 100
+    assert sizes(own.image_encoder) == sizes(plain.image_encoder)
+
+
+def test_maps_come_before_the_representation_encoder() -> None:
+    purifier = Purifier((1, 8, 8), 70, representation=(9, 5), maps=Maps([(1, 8, 8), (6,)], (3,))).eval()
+    assert sizes(purifier.representation_encoder) == [3 * 16 + 6, 9, 5]
+    r = torch.rand(4, 70)
+    assert torch.equal(purifier.compress(r), purifier.representation_encoder(purifier.maps(r)))
 
 
 def test_the_decoder_has_no_batch_norm_before_its_last_layer() -> None:

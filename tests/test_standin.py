@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from carso.defence import CARSO
 from carso.nn import MLP
 from carso.nn.folded import chain
+from carso.nn.maps import Maps
 from carso.purifier import Purifier
 from carso.standin import StandIn, stand_in
 
@@ -61,6 +62,23 @@ def test_float32_gives_the_logits_and_gradients_of_the_defence(output: str, laye
     ours = stand_in_of(whole, torch.float32)(images, latents)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(gradient(ours, images), gradient(theirs, images), atol=1e-4, rtol=1e-3)
+
+
+def convolving() -> CARSO:
+    torch.manual_seed(0)
+    classifier, layers = trained(MLP((1, 12, 12), (40, 30), 10)), ("input", "mish2")
+    purifier = Purifier((1, 12, 12), 174, latent=6, representation=(50, 20), maps=Maps([(1, 12, 12), (30,)], (4, 6)))
+    return CARSO(classifier, trained(purifier), layers, samples=5)
+
+
+def test_convolutions_of_the_representation_are_followed() -> None:
+    whole, images, latents = convolving(), torch.rand(7, 1, 12, 12, requires_grad=True), torch.randn(3, 6)
+    theirs = whole.logits(images, latents=latents)
+    ours, rounded = (stand_in_of(whole, dtype)(images, latents) for dtype in (torch.float32, torch.bfloat16))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    exact = gradient(theirs, images)
+    torch.testing.assert_close(gradient(ours, images), exact, atol=1e-4, rtol=1e-3)
+    assert torch.cosine_similarity(exact.flatten(1), gradient(rounded, images).flatten(1)).quantile(0.1) > 0.98
 
 
 def test_bfloat16_points_the_same_way() -> None:

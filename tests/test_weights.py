@@ -10,6 +10,7 @@ from carso.audit import read_audit
 from carso.errors import RunError, WeightsError
 from carso.files import write_text
 from carso.nn import MLP
+from carso.nn.maps import Maps
 from carso.purifier import Purifier
 
 
@@ -29,6 +30,16 @@ def test_a_saved_defence_comes_back(defence: carso.CARSO, tmp_path: Path, half: 
     assert torch.equal(*answers)
     assert (again.samples, again.rule) == (40, "mean")
     assert weights.about(tmp_path / weights.PURIFIER, "purifier")["seed"] == 7
+
+
+def test_convolutions_come_back(tmp_path: Path) -> None:
+    maps = Maps([(1, 8, 8), (12,), (10,)], (3, 5))
+    purifier = Purifier((1, 8, 8), 86, latent=6, representation=(20, 9), maps=maps)
+    defence = carso.CARSO(MLP((1, 8, 8), (12,)), purifier, ("input", "mish1", "output"), samples=40)
+    weights.save(defence, tmp_path)
+    again, images = carso.load(tmp_path), torch.rand(5, 1, 8, 8)
+    assert again.purifier.maps.channels == (3, 5)
+    assert torch.equal(again.codes(images), defence.codes(images))
 
 
 def test_a_foreign_classifier_must_be_given_and_must_be_the_right_one(tmp_path: Path) -> None:

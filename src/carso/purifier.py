@@ -75,12 +75,6 @@ class Widths:
             decoder=_between(latent + code, pixels),
         )
 
-    @classmethod
-    def by_rule(cls, rule: Sizing, pixels: int, neurons: int, latent: int, representation: Sequence[int] = ()) -> Widths:
-        """The sizes of the rule of that name."""
-        sized = cls.published if rule == "published" else cls.interpolated
-        return sized(pixels, neurons, latent, representation)
-
 
 def _between(start: int, end: int) -> tuple[int, int]:
     return round(start + (end - start) / 3), round(start + 2 * (end - start) / 3)
@@ -115,7 +109,7 @@ class Purifier(nn.Module):
         pixels = math.prod(shape)
         features = neurons if maps is None else maps.features
         if isinstance(widths, str):
-            widths = Widths.by_rule(widths, pixels, features, latent, representation)
+            widths = getattr(Widths, widths)(pixels, features, latent, representation)
         self.widths = widths
         image, code = self.widths.image[-1], self.widths.representation[-1]
         self.image_encoder = _perceptron((pixels, *self.widths.image), nn.Sigmoid())

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -60,7 +61,7 @@ def _steps(shape: Shape, channels: Sequence[int]) -> list[tuple[int, int]]:
     """Channels before and after each convolution that fits."""
     fitting = int(math.log2(min(shape[1:]))) if len(shape) == 3 else 0
     leaving = [*shape[:1], *channels[:fitting]]
-    return list(zip(leaving[:-1], leaving[1:], strict=True))
+    return list(pairwise(leaving))
 
 
 def _features(shape: Shape, channels: Sequence[int]) -> int:
