@@ -108,9 +108,8 @@ class Purifier(nn.Module):
         self.latent = latent
         pixels = math.prod(shape)
         features = neurons if maps is None else maps.features
-        if isinstance(widths, str):
-            widths = getattr(Widths, widths)(pixels, features, latent, representation)
-        self.widths = widths
+        sizes = (pixels, features, latent, representation)
+        self.widths: Widths = getattr(Widths, widths)(*sizes) if isinstance(widths, str) else widths
         image, code = self.widths.image[-1], self.widths.representation[-1]
         self.image_encoder = _perceptron((pixels, *self.widths.image), nn.Sigmoid())
         self.maps = maps or nn.Identity()

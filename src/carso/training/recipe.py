@@ -104,9 +104,9 @@ class ClassifierTraining(Schedule):
 class PurifierSpec(_Strict):
     """The conditional VAE's architecture and what it reads of N.
 
-    `widths`: the rule for the sizes of its layers; `representation`: those of R in place of the rule's, the code's last;
-    `maps`: channels of the convolutions that R begins with on layers that are images or maps. R runs once per image,
-    not once per candidate, so that it may be large.
+    `widths`: the rule for the sizes of its layers; `representation`: those of R in place of the rule's, the last being
+    the code's; `maps`: channels of the convolutions that R begins with on layers that are images or maps. R runs once
+    per image, not once per candidate, so that it may be large.
     """
 
     latent: Positive = 36
