@@ -35,7 +35,7 @@ def test_a_saved_defence_comes_back(defence: carso.CARSO, tmp_path: Path, half: 
 def test_convolutions_come_back(tmp_path: Path) -> None:
     maps = Maps([(1, 8, 8), (12,), (10,)], (3, 5))
     purifier = Purifier((1, 8, 8), 86, latent=6, representation=(20, 9), maps=maps)
-    defence = carso.CARSO(MLP((1, 8, 8), (12,)), purifier, ("input", "mish1", "output"), samples=40)
+    defence = carso.CARSO(MLP((1, 8, 8), (12,), maps=(2,)), purifier, ("input", "mish1", "output"), samples=40)
     weights.save(defence, tmp_path)
     again, images = carso.load(tmp_path), torch.rand(5, 1, 8, 8)
     assert again.purifier.maps.channels == (3, 5)

@@ -165,7 +165,7 @@ class Experiment:
             raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
         with seeded(self.recipe.seed, name):
             mean, std = _moments(train) if self.recipe.data != "mnist" else ((0.1307,), (0.3081,))
-            classifier = MLP(train.shape, spec.hidden, classes, spec.dropout, mean, std, spec.output)
+            classifier = MLP(train.shape, spec.hidden, classes, spec.dropout, mean, std, spec.output, spec.maps)
         self._fit(ClassifierStage(name, classifier, schedule, train, self.validation, self.device))
         self._save_classifier(classifier.cpu(), file)
         self._forget(name)

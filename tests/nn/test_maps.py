@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from carso.nn import MLP
 from carso.nn.maps import Maps
+from carso.representation import Representation
 
 
 @given(
@@ -39,3 +41,14 @@ def test_an_image_moved_by_a_stride_moves_its_map() -> None:
 def test_a_map_of_a_pixel_is_left_alone(shape: tuple[int, ...]) -> None:
     rows = torch.randn(2, math.prod(shape))
     assert torch.equal(Maps([shape], (4,))(rows), rows)
+
+
+def test_a_classifier_may_begin_with_convolutions() -> None:
+    classifier = MLP((1, 8, 8), (7,), 5, maps=(3, 4)).eval()
+    images = torch.rand(6, 1, 8, 8)
+    convolved = Maps([(1, 8, 8)], (3, 4))
+    convolved.layers[0].load_state_dict(classifier.maps.state_dict())
+    features = convolved(((images - 0.1307) / 0.3081).flatten(1))
+    hidden = classifier.norm1(nn.functional.mish(classifier.linear1(features)))
+    torch.testing.assert_close(classifier(images), classifier.logits(hidden))
+    assert Representation(classifier).sizes(images) == {"maps.1": 48, "maps.3": 16, "mish1": 7, "output": 5}

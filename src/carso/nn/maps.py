@@ -36,12 +36,12 @@ class Maps(nn.Module):
         super().__init__()
         self.shapes = tuple(tuple(shape) for shape in shapes)
         self.channels = tuple(channels)
-        self.layers = nn.ModuleList(_convolutions(shape, channels) for shape in self.shapes)
+        self.layers = nn.ModuleList(convolutions(shape, channels) for shape in self.shapes)
 
     @property
     def features(self) -> int:
         """How many numbers come out per image."""
-        return sum(_features(shape, self.channels) for shape in self.shapes)
+        return sum(features_of(shape, self.channels) for shape in self.shapes)
 
     def forward(self, representations: Representations) -> Float[Tensor, "batch features"]:
         """m(r) (B, features) of r (B, neurons)."""
@@ -50,7 +50,8 @@ class Maps(nn.Module):
         return torch.cat([layer(a).flatten(1) for layer, a in zip(self.layers, maps, strict=True)], dim=1)
 
 
-def _convolutions(shape: Shape, channels: Sequence[int]) -> nn.Sequential:
+def convolutions(shape: Shape, channels: Sequence[int]) -> nn.Sequential:
+    """The convolutions that fit a layer of that shape, each with its LeakyReLU."""
     layers: list[nn.Module] = []
     for entering, leaving in _steps(shape, channels):
         layers += [nn.Conv2d(entering, leaving, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(0.1)]
@@ -64,6 +65,7 @@ def _steps(shape: Shape, channels: Sequence[int]) -> list[tuple[int, int]]:
     return list(pairwise(leaving))
 
 
-def _features(shape: Shape, channels: Sequence[int]) -> int:
+def features_of(shape: Shape, channels: Sequence[int]) -> int:
+    """How many numbers these convolutions make of a layer of that shape."""
     steps = _steps(shape, channels)
     return steps[-1][1] * math.prod(side >> len(steps) for side in shape[1:]) if steps else math.prod(shape)

@@ -9,18 +9,20 @@ with 784-200-80-10 neurons. The representation r(x) of the thesis is the 200 + 8
 keeps every logit above -0.31, so the softmax of a confident answer saturates and the loss gradient fades: robustness to
 gradient attacks then looks better than it is (masked gradients).
 
+`maps` puts convolutions before the flattening, for classifiers that the thesis does not have.
+
 Source: E. Ballarin, MSc thesis, University of Trieste, 2022, section 3.3, and its published experiment code.
 """
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
 from torch import nn
 
+from carso.nn.maps import convolutions, features_of
 from carso.nn.standardise import Standardise
 
 Output = Literal["logits", "mish-log-softmax"]
@@ -37,6 +39,7 @@ class MLP(nn.Sequential):
         mean: of the training images, per channel.
         std: of the training images, per channel.
         output: plain logits, or the published code's Mish and LogSoftmax on top of them.
+        maps: channels of convolutions before the hidden layers, as in `carso.nn.maps`.
     """
 
     def __init__(
@@ -48,9 +51,13 @@ class MLP(nn.Sequential):
         mean: Sequence[float] = (0.1307,),
         std: Sequence[float] = (0.3081,),
         output: Output = "logits",
+        maps: Sequence[int] = (),
     ) -> None:
-        layers: OrderedDict[str, nn.Module] = OrderedDict(standardise=Standardise(mean, std), flatten=nn.Flatten())
-        width = math.prod(shape)
+        layers: OrderedDict[str, nn.Module] = OrderedDict(standardise=Standardise(mean, std))
+        if maps:
+            layers["maps"] = convolutions(shape, maps)
+        layers["flatten"] = nn.Flatten()
+        width = features_of(shape, maps)
         for i, neurons in enumerate(hidden, start=1):
             layers[f"linear{i}"] = nn.Linear(width, neurons)
             layers[f"mish{i}"] = nn.Mish()
@@ -70,4 +77,5 @@ class MLP(nn.Sequential):
             "mean": list(mean),
             "std": list(std),
             "output": output,
+            "maps": list(maps),
         }

@@ -80,8 +80,12 @@ class Schedule(_Strict):
 
 
 class ClassifierSpec(_Strict):
-    """N's architecture: an `carso.nn.MLP`, or a function of the user's that returns a trained module."""
+    """N's architecture: a `carso.nn.MLP`, or a function of the user's that returns a trained module.
 
+    `maps`: channels of convolutions before the hidden layers.
+    """
+
+    maps: tuple[Positive, ...] = ()
     hidden: tuple[Positive, ...] = (200, 80)
     dropout: Fraction = 0.15
     output: Literal["logits", "mish-log-softmax"] = "logits"
