@@ -49,6 +49,18 @@ def purifier_stage(
     return PurifierStage("p", representation, purifier, schedule, data, data, 1, CPU)
 
 
+def test_a_classifier_with_convolutions_learns_in_the_products_of_the_processor() -> None:
+    with seeded(1, "start"):
+        model = MLP((1, 4, 4), (8,), 3, maps=(4,))
+    schedule = ClassifierTraining(epochs=6, batch=16, rate=0.05, average=0.9, attacks=ATTACKS)
+    stage = ClassifierStage("n", model, schedule, digits(), digits(), CPU)
+    assert not stage.folds
+    assert stage.loss(torch.arange(16), 0).dtype is torch.float32
+    before = stage.validate()["validation_accuracy"]
+    fit(stage, 0, "f")
+    assert stage.validate()["validation_accuracy"] > max(before, 80)
+
+
 class Interrupted:
     """A stage whose user presses Ctrl-C when an epoch begins."""
 

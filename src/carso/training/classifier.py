@@ -11,12 +11,16 @@ Sources: thesis, section 3.2.3; A. Madry et al., Towards deep learning models re
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carso.data import Dataset
+from carso.nn.folded import fold
 from carso.nn.modes import evaluating
+from carso.nn.products import low_precision
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import ClassifierTraining
@@ -51,6 +55,8 @@ class ClassifierStage:
         self.scale = torch.ones((), device=device)
         self.images, self.labels = train.images.to(device), train.required_labels.to(device)
         self.held_out = validation.images.to(device), validation.required_labels.to(device)
+        with evaluating(self.module):
+            self.folds = fold(self.module) is not None
 
     @property
     def size(self) -> int:
@@ -65,12 +71,18 @@ class ClassifierStage:
     def loss(self, indices: Tensor, part: int) -> Tensor:
         """Mean cross-entropy over the batch, clean and attacked."""
         images, labels = self.images[indices], self.labels[indices]
-        with evaluating(self.module):
+        with evaluating(self.module), self._precision():
             if self.schedule.mixing == "steps":
                 images = self.mixture.part(part, self.module, images, labels, scale=self.scale)
             else:
                 images = self.mixture.mix(self.module, images, labels, scale=self.scale)
-        return F.cross_entropy(self.module(images), labels)
+        with self._precision():
+            logits = self.module(images)
+        return F.cross_entropy(logits.float(), labels)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        """Bfloat16 products, where the processor has units for them, for a model whose attacks have no fast path."""
+        return nullcontext() if self.folds else low_precision(self.device)
 
     def begin(self, epoch: int) -> None:
         """Set the scale of the attacks' radii, which grow linearly over the ramp."""
