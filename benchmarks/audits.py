@@ -1,34 +1,94 @@
-"""Audit a defence and its bare classifier on the same images: the two end-to-end worst cases side by side.
+"""Audit a defence beside its bare classifier, and beside what a reviewer asks for, on the same images.
 
-python benchmarks/audits.py mnist-thesis quick benchmarks/results/thesis-audit [carso | adversarially_trained]
+python benchmarks/audits.py mnist-thesis quick benchmarks/results/thesis-audit
+python benchmarks/audits.py mnist-strong standard benchmarks/results/strong-audit --images 2000 --control out/control
+python benchmarks/audits.py mnist-strong standard benchmarks/results/strong-audit-L2 --norm L2 --eps 1 1.5 2
+
+Subjects: `adversarially_trained`, N alone; `carso`; `fixed`, the same defence with four latents that the attacker
+knows, drawn once; `control`, a classifier trained by another recipe.
 """
 
-import sys
+import argparse
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
+
+import torch
+from torch import Generator, Tensor, nn
 
 from carso import data, weights
+from carso.attacks.eot import mean_log_probability
 from carso.audit import audit
 from carso.audit.effort import Effort
-from carso.audit.subject import load_transfers
+from carso.audit.subject import load_subject, load_transfers
+from carso.defence import CARSO
+from carso.standin import stand_in_of
+from carso.vote import count
+
+LATENTS, SEED = 4, 0
+DEFAULTS = {"Linf": (0.15, 0.3), "L2": (1.0, 1.5, 2.0)}
 
 
-def main(name: str, effort: Effort, out: Path, only: list[str]) -> None:
-    defence, test = weights.load(name), data.load("mnist", "test")
-    transfer = load_transfers(name, "mnist", ())
-    for label, subject in (("adversarially_trained", defence.classifier), ("carso", defence)):
-        if only and label not in only:
-            continue
+class Fixed(nn.Module):
+    """A defence whose few latents never change: nothing about it is random, and its attacker knows them."""
+
+    latents: Tensor
+
+    def __init__(self, defence: CARSO) -> None:
+        super().__init__()
+        self.defence = defence
+        self.register_buffer("latents", defence.latents(LATENTS, Generator().manual_seed(SEED)))
+        self.folded = stand_in_of(defence)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Shares of the votes (B, classes) of the few candidates; a tie goes to the larger mean probability."""
+        logits = self.defence.logits(images, latents=self.latents)
+        return count(logits) / LATENTS + 0.5 * logits.softmax(2).mean(1) / LATENTS
+
+    def surrogate(self, images: Tensor) -> Tensor:
+        """Log-probabilities (B, classes), averaged over the candidates, differentiable."""
+        if self.folded is not None:
+            return mean_log_probability(self.folded(images, self.latents))
+        return mean_log_probability(self.defence.logits(images, latents=self.latents))
+
+
+def subjects(defence: CARSO, control: Path | None, only: list[str]) -> dict[str, Any]:
+    """By name."""
+    known: dict[str, Any] = {"adversarially_trained": defence.classifier, "carso": defence, "fixed": Fixed(defence)}
+    if control is not None:
+        known["control"] = load_subject(f"{control}/classifier")
+    wanted = only or [name for name in known if name != "fixed"]
+    return {name: known[name] for name in wanted}
+
+
+def main(given: argparse.Namespace) -> None:
+    defence, test = weights.load(given.name), data.load("mnist", "test")
+    transfer = load_transfers(given.name, "mnist", ())
+    for label, subject in subjects(defence, given.control, given.only).items():
         found = audit(
-            subject, test, effort=effort, eps=(0.15, 0.3), norm="Linf", transfer=transfer, name=label, out=out / label
+            subject,
+            test,
+            effort=given.effort,
+            eps=tuple(given.eps or DEFAULTS[given.norm]),
+            norm=given.norm,
+            n=given.images,
+            transfer=transfer,
+            name=label,
+            out=given.out / label,
         )
         for budget in found.budgets:
-            print(
-                label, budget.title, budget.clean.accuracy, budget.worst_case.accuracy, [c.name for c in found.raised]
-            )
+            raised = [check.name for check in found.raised]
+            print(label, budget.title, budget.clean.accuracy, budget.worst_case.accuracy, raised, flush=True)
 
 
 if __name__ == "__main__":
-    if sys.argv[2] not in get_args(Effort):
-        sys.exit(f"the effort must be one of {', '.join(get_args(Effort))}, not {sys.argv[2]!r}")
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="a shipped defence or a folder")
+    parser.add_argument("effort", choices=get_args(Effort))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--norm", choices=list(DEFAULTS), default="Linf")
+    parser.add_argument("--eps", type=float, nargs="+")
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--control", type=Path, help="folder of a trained recipe whose classifier stands beside")
+    parser.add_argument("--only", nargs="+", default=[], help="which subjects")
+    main(parser.parse_args())

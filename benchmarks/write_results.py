@@ -29,6 +29,14 @@ the classifier of that time.
 """
 
 
+TARGETS = {
+    "adversarially_trained": "N alone",
+    "carso": "the whole defence, fresh latents in every call",
+    "control": "a classifier with as many weights as N and the purifier together, by recipe `control`",
+    "fixed": "the whole defence, but for good with the same four latents, which the attacker knows",
+}
+
+
 def audited(folder: Path) -> str:
     """The worst cases that an audit found for each subject of a folder, budget by budget."""
     found = [audit for place in sorted(folder.iterdir()) if (audit := read_audit(place)) is not None]
@@ -46,7 +54,8 @@ def audited(folder: Path) -> str:
             raised = ", ".join(check.name for check in audit.raised) or "none"
             cells = (audit.target, budget.title, rate(budget.clean), rate(budget.worst_case), budget.strongest, raised)
             lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
-    return "\n".join([*lines, ""])
+    legend = "; ".join(f"`{audit.target}`: {TARGETS[audit.target]}" for audit in found)
+    return "\n".join([*lines, "", f"{legend}.", ""])
 
 
 def seeded(folder: Path) -> str:
@@ -115,9 +124,10 @@ def readme(results: Path) -> None:
     """Put the audits' table between the README's two marks."""
     path, marks = ROOT / "README.md", ("<!-- audits -->\n", "<!-- /audits -->\n")
     places = {
-        "its adversarially trained classifier alone": results / "thesis-audit" / "adversarially_trained",
+        "its adversarially trained classifier alone": results / "strong-audit" / "adversarially_trained",
         "`mnist-thesis`: CARSO as in the thesis": results / "thesis-audit" / "carso",
         "`mnist-strong`: hardened, with labels; same classifier": results / "strong-audit" / "carso",
+        "control: one classifier, as many weights, as much training": results / "strong-audit" / "control",
     }
     found = {name: audit for name, place in places.items() if (audit := read_audit(place)) is not None}
     first = next(iter(found.values()))
