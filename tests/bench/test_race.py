@@ -23,6 +23,13 @@ def test_contestants_run_in_turns_after_a_round_that_does_not_count() -> None:
     assert finish.rounds == [{"a": 1, "b": 2}, {"a": 3, "b": 4}, {"a": 5, "b": 6}, {"a": 7, "b": 8}]
 
 
+def test_contestants_of_a_round_draw_the_same_numbers() -> None:
+    draw = lambda: torch.rand(1).item()  # noqa: E731
+    results = race("draws", {"a": draw, "b": draw}, rounds=2).results
+    assert results["a"] == results["b"]
+    assert len(set(results["a"])) == 3
+
+
 def test_seconds_are_those_of_the_work() -> None:
     (slept,) = race("sleep", {"sleeper": lambda: time.sleep(0.02)}, rounds=1).seconds["sleeper"]
     assert slept >= 0.02

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal, TypeAlias
 
+import torch
+
 from carso.progress import track
 
 Contestant = Callable[[], object]
@@ -59,7 +61,7 @@ class Finish:
 
 
 def race(name: str, contestants: Mapping[str, Contestant], rounds: int, clock: Clock = "wall") -> Finish:
-    """Run every contestant once in each round, after one round that does not count.
+    """Run every contestant once in each round, after one round that does not count, each from the round's seed.
 
     Args:
         name: of the work, for the progress shown.
@@ -68,15 +70,15 @@ def race(name: str, contestants: Mapping[str, Contestant], rounds: int, clock: C
         clock: what seconds are counted by.
     """
     now = CLOCKS[clock]
-    results = {each: [contestant()] for each, contestant in contestants.items()}
+    results: dict[str, list[object]] = {each: [] for each in contestants}
     seconds: dict[str, list[float]] = {each: [] for each in contestants}
-    for _ in track(range(rounds), name):
+    for turn in track(range(rounds + 1), name):
         for each, contestant in contestants.items():
+            torch.manual_seed(turn)
             started = now()
-            result = contestant()
+            results[each].append(contestant())
             seconds[each].append(now() - started)
-            results[each].append(result)
-    return Finish(seconds, results)
+    return Finish({each: values[1:] for each, values in seconds.items()}, results)
 
 
 def ratio(seconds: Mapping[str, Sequence[float]], slower: str, faster: str) -> Spread:

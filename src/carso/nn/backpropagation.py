@@ -117,7 +117,7 @@ def _mish(h: Tensor, slope: Tensor, e: Tensor, t: Tensor) -> None:
 
     With w = e^h + e^2h / 2, q = 1 / (1 + w) and t = w q:    phi = h t,    phi' = t + 2 h q (t - e^h q / 2).
     """
-    torch.clamp(h, max=40, out=e).exp_()  # beyond 40, t is 1 in float32 either way
+    torch.clamp(h, min=-80, max=40, out=e).exp_()  # t is 0 and 1 beyond, and an exponential that underflows is slow
     torch.addcmul(e, e, e, value=0.5, out=t)
     q = torch.add(t, 1, out=slope).reciprocal_()
     t.mul_(q)

@@ -81,7 +81,7 @@ def product(rows: Tensor, weight: Tensor, out: Tensor) -> Tensor:
 
 def mish(h: Tensor) -> Tensor:
     """Mish h tanh(log(1 + e^h)) = h w / (w + 1), with w = e^h + e^2h / 2: one power of two, no logarithm."""
-    e = h.mul(1 / math.log(2)).clamp_(max=58).exp2_()
+    e = h.mul(1 / math.log(2)).clamp_(min=-115, max=58).exp2_()
     w = torch.addcmul(e, e, e, value=0.5)
     return torch.div(w, w + 1, out=e).mul_(h)
 
