@@ -20,6 +20,7 @@ from carso.attacks.eot import mean_log_probability
 from carso.audit import audit
 from carso.audit.effort import Effort
 from carso.audit.subject import load_subject, load_transfers
+from carso.audit.target import reduced
 from carso.defence import CARSO
 from carso.standin import stand_in_of
 from carso.vote import count
@@ -52,11 +53,25 @@ class Fixed(nn.Module):
         return mean_log_probability(self.defence.logits(images, latents=self.latents))
 
 
+class Rounded(nn.Module):
+    """A classifier whose attacker differentiates it in the products of the processor, as those of a defence do."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.surrogate = reduced(classifier)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Its own logits (B, classes)."""
+        logits: Tensor = self.classifier(images)
+        return logits
+
+
 def subjects(defence: CARSO, control: Path | None, only: list[str]) -> dict[str, Any]:
     """By name."""
     known: dict[str, Any] = {"adversarially_trained": defence.classifier, "carso": defence, "fixed": Fixed(defence)}
     if control is not None:
-        known["control"] = load_subject(f"{control}/classifier")
+        known["control"] = Rounded(load_subject(f"{control}/classifier"))
     wanted = only or [name for name in known if name != "fixed"]
     return {name: known[name] for name in wanted}
 

@@ -171,8 +171,12 @@ def shipped() -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if (entry / PURIFIER).exists()) if folder.exists() else []
 
 
-def find(source: str | Path) -> Path:
+def find(source: str | Path, file: str = PURIFIER) -> Path:
     """The folder of a defence, by the name of a shipped one or by path.
+
+    Args:
+        source: the name or the path.
+        file: what the folder must hold; by default what makes a whole defence.
 
     Raises:
         WeightsError: if there is none, with the near names and what would make one.
@@ -181,13 +185,13 @@ def find(source: str | Path) -> Path:
     if name in shipped():
         return Path(str(resources.files("carso"))) / "assets" / "weights" / name
     folder = Path(source)
-    if (folder / PURIFIER).exists():
+    if (folder / file).exists():
         return folder
     known = [*DEFAULTS, *shipped()]
     near = difflib.get_close_matches(str(source), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     if folder.exists():
-        raise WeightsError(f"{folder} holds no {PURIFIER}: it is not a defence that carso saved{hint}")
+        raise WeightsError(f"{folder} holds no {file}: it is not a defence that carso saved{hint}")
     raise WeightsError(f"no defence {str(source)!r}{hint}; shipped: {', '.join(known)}; or pass a folder of weights")
 
 

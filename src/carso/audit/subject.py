@@ -37,7 +37,7 @@ def load_subject(source: str, classifier: nn.Module | None = None) -> Any:
     if part == "classifier" and classifier is not None:
         return weights.load(whole, classifier).classifier
     file = weights.CLASSIFIER if part == "classifier" else weights.UNDEFENDED
-    return weights.load_classifier(weights.find(whole) / file)
+    return weights.load_classifier(weights.find(whole, file) / file)
 
 
 def load_transfers(source: str, data: str, factories: Sequence[str]) -> dict[str, Classifier]:
