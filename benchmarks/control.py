@@ -1,0 +1,35 @@
+"""The control of `strong` in the thesis's protocol: what attacks made on it leave of it, on test images.
+
+    carso train classifier control --out out/control
+    python benchmarks/control.py out/control [--images 2000]
+
+Its audit is that of `benchmarks/audits.py --control out/control`.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from carso import data
+from carso.audit.subject import load_subject
+from carso.evaluation.evaluate import Settings, evaluate
+from carso.report.table import print_table
+
+RESULTS = Path(__file__).parent / "results" / "control"
+
+
+def main(folder: Path, images: int) -> None:
+    settings = Settings(n=images, seed=0, curve_images=0, sweep_images=0)
+    columns = {"adversarially_trained": load_subject(f"{folder}/classifier")}
+    found = evaluate(columns, data.load("mnist", "test"), settings=settings, recipe="control", directory=folder / "test")
+    print_table(found.results())
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / "test" / "results.json", RESULTS / "results.json")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=2000)
+    given = parser.parse_args()
+    main(given.folder, given.images)
