@@ -32,7 +32,8 @@ the classifier of that time.
 TARGETS = {
     "adversarially_trained": "N alone",
     "carso": "the whole defence, fresh latents in every call",
-    "control": "a classifier with as many weights as N and the purifier together, by recipe `control`",
+    "control": "a classifier with as many weights as N and the purifier together, by recipe `control`, differentiated "
+    "in rounded products, which `wrong-gradients` rightly notices; in float32 it is not raised",
     "fixed": "the whole defence, but for good with the same four latents, which the attacker knows",
 }
 
