@@ -2,13 +2,14 @@
 
 python benchmarks/audits.py mnist-thesis quick benchmarks/results/thesis-audit
 python benchmarks/audits.py mnist-strong standard benchmarks/results/strong-audit --images 2000 --control out/control
-python benchmarks/audits.py mnist-strong standard benchmarks/results/strong-audit-L2 --norm L2 --eps 1 1.5 2
+python benchmarks/audits.py mnist-strong standard benchmarks/results/strong-L2-audit --norm L2 --eps 1 1.5 2
 
 Subjects: `adversarially_trained`, N alone; `carso`; `fixed`, the same defence with four latents that the attacker
-knows, drawn once; `control`, a classifier trained by another recipe.
+knows, drawn once; `control`, a classifier trained by another recipe; `control-in-float32`, the same unrounded.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -68,12 +69,18 @@ class Rounded(nn.Module):
 
 
 def subjects(defence: CARSO, control: Path | None, only: list[str]) -> dict[str, Any]:
-    """By name."""
-    known: dict[str, Any] = {"adversarially_trained": defence.classifier, "carso": defence, "fixed": Fixed(defence)}
+    """By name; those that were not asked for by name are made only if they are among the usual ones."""
+    makers: dict[str, Callable[[], Any]] = {
+        "adversarially_trained": lambda: defence.classifier,
+        "carso": lambda: defence,
+        "fixed": lambda: Fixed(defence),
+    }
+    usual = ["adversarially_trained", "carso"]
     if control is not None:
-        known["control"] = Rounded(load_subject(f"{control}/classifier"))
-    wanted = only or [name for name in known if name != "fixed"]
-    return {name: known[name] for name in wanted}
+        makers["control"] = lambda: Rounded(load_subject(f"{control}/classifier"))
+        makers["control-in-float32"] = lambda: load_subject(f"{control}/classifier")
+        usual.append("control")
+    return {name: makers[name]() for name in only or usual}
 
 
 def main(given: argparse.Namespace) -> None:

@@ -21,9 +21,8 @@ RESULTS = Path(__file__).parent / "results" / "control"
 def main(folder: Path, images: int) -> None:
     settings = Settings(n=images, seed=0, curve_images=0, sweep_images=0)
     columns = {"adversarially_trained": load_subject(f"{folder}/classifier")}
-    found = evaluate(
-        columns, data.load("mnist", "test"), settings=settings, recipe="control", directory=folder / "test"
-    )
+    test, directory = data.load("mnist", "test"), folder / "test"
+    found = evaluate(columns, test, settings=settings, recipe="control", directory=directory)
     print_table(found.results())
     RESULTS.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(directory / "results.json", RESULTS / "results.json")

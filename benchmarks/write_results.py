@@ -33,7 +33,8 @@ TARGETS = {
     "adversarially_trained": "N alone",
     "carso": "the whole defence, fresh latents in every call",
     "control": "a classifier with as many weights as N and the purifier together, by recipe `control`, differentiated "
-    "in rounded products, which `wrong-gradients` rightly notices; in float32 it is not raised",
+    "in rounded products, which `wrong-gradients` notices",
+    "control-in-float32": "the same classifier, differentiated in float32",
     "fixed": "the whole defence, but for good with the same four latents, which the attacker knows",
 }
 
@@ -128,7 +129,7 @@ def readme(results: Path) -> None:
         "its adversarially trained classifier alone": results / "strong-audit" / "adversarially_trained",
         "`mnist-thesis`: CARSO as in the thesis": results / "thesis-audit" / "carso",
         "`mnist-strong`: hardened, with labels; same classifier": results / "strong-audit" / "carso",
-        "control: one classifier, as many weights, as much training": results / "strong-audit" / "control",
+        "control: one classifier, as many weights, about as much training": results / "strong-audit" / "control",
     }
     found = {name: audit for name, place in places.items() if (audit := read_audit(place)) is not None}
     first = next(iter(found.values()))

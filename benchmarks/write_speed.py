@@ -109,7 +109,7 @@ def missed(found: dict[str, Any]) -> list[str]:
     few, many = min(b for b in batches if b >= 50), max(batches)
     shares = found["profiles"]["found"].items()
     profile = next(each for name, each in shares if name.startswith(found["training"]["work"]))
-    rounding = found["pgd"]["limits"]["carso, float32"]["float32"]
+    reached = found["pgd"]["limits"]["carso, float32"]["float32"]
     return [
         "## What limits the rest",
         "",
@@ -121,7 +121,7 @@ def missed(found: dict[str, Any]) -> list[str]:
         f"to PGD, whose {steps} steps must come one after the other; matrix products are "
         f"{profile.get('aten::mm', 0):.0f} % of the epoch. Small calls are dear: {many:,} images cost "
         f"{batches[few] / batches[many]:.1f} times as much in calls of {few} as in one.",
-        f"- **PGD in float32 only**, of interest without bfloat16 units: {rounding:.2f} of its limit; by its profile "
+        f"- **PGD in float32 only**, of interest without bfloat16 units: {reached:.2f} of its limit; by its profile "
         "below, the rest is not products but element-wise work, of which each operation goes through memory once.",
         "",
     ]

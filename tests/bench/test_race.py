@@ -24,7 +24,9 @@ def test_contestants_run_in_turns_after_a_round_that_does_not_count() -> None:
 
 
 def test_contestants_of_a_round_draw_the_same_numbers() -> None:
-    draw = lambda: torch.rand(1).item()  # noqa: E731
+    def draw() -> float:
+        return torch.rand(1).item()
+
     results = race("draws", {"a": draw, "b": draw}, rounds=2).results
     assert results["a"] == results["b"]
     assert len(set(results["a"])) == 3
