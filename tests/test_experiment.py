@@ -71,6 +71,12 @@ def test_a_classifier_with_too_few_classes_is_refused(tmp_path: Path) -> None:
         Experiment(recipe(), tmp_path, CPU, classifier).train_purifier()
 
 
+def test_convolutions_without_anything_to_convolve_are_refused(tmp_path: Path) -> None:
+    text = TEXT.format(seed=0) + "purifier: {maps: [4], layers: [mish1, output]}\n"
+    with pytest.raises(RecipeError, match=r"purifier.maps needs a layer with height and width.*mish1, output"):
+        Experiment(recipe(text), tmp_path, CPU, MLP()).train_purifier()
+
+
 @pytest.mark.parametrize(
     ("factory", "message"), [("no.such:thing", "cannot be imported"), ("builtins:list", "returned list")]
 )

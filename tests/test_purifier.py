@@ -40,6 +40,11 @@ def test_the_representation_encoder_may_have_sizes_of_its_own(rule: str) -> None
     assert sizes(own.image_encoder) == sizes(plain.image_encoder)
 
 
+def test_the_representation_has_its_sizes_from_one_place() -> None:
+    with pytest.raises(ValueError, match="leave out `representation`"):
+        Purifier((1, 28, 28), 290, widths=Widths.published(784, 290, 36), representation=(9, 5))
+
+
 def test_maps_come_before_the_representation_encoder() -> None:
     purifier = Purifier((1, 8, 8), 70, representation=(9, 5), maps=Maps([(1, 8, 8), (6,)], (3,))).eval()
     assert sizes(purifier.representation_encoder) == [3 * 16 + 6, 9, 5]

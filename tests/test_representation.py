@@ -40,6 +40,17 @@ def test_the_image_itself_may_be_part() -> None:
     assert torch.equal(representations[:, 80:], images.flatten(1))
 
 
+def test_the_image_is_heard_before_the_classifier_writes_over_it() -> None:
+    class Shifting(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.sub_(0.5).flatten(1)[:, :10]
+
+    images = torch.rand(2, 1, 28, 28)
+    before = images.clone()
+    _, representations = Representation(Shifting(), ["input"])(images)
+    assert torch.equal(representations, before.flatten(1))
+
+
 def test_convolutional_outputs_are_flattened_as_they_were_before_an_in_place_operation() -> None:
     model = Convolutional()
     images = torch.rand(2, 1, 28, 28)

@@ -134,6 +134,11 @@ class Experiment:
         spec = self.recipe.purifier
         shapes = [shape for layer in representation.shapes(train.images[:1]).values() for shape in layer]
         neurons, maps = sum(map(math.prod, shapes)), Maps(shapes, spec.maps) if spec.maps else None
+        if maps is not None and not list(maps.parameters()):
+            raise RecipeError(
+                "purifier.maps needs a layer with height and width, such as input; purifier.layers gives none: "
+                + ", ".join(representation.layers)
+            )
         return Purifier(train.shape, neurons, spec.latent, spec.widths, spec.representation, maps)
 
     def _purify(

@@ -90,6 +90,9 @@ class Purifier(nn.Module):
         widths: layer sizes, or the name of a rule for them.
         representation: the sizes of R's layers, the code's last, in place of the rule's.
         maps: convolutions with which R begins; none if the representation is all flat.
+
+    Raises:
+        ValueError: if `representation` is given beside sizes for all layers.
     """
 
     def __init__(
@@ -102,6 +105,8 @@ class Purifier(nn.Module):
         maps: Maps | None = None,
     ) -> None:
         super().__init__()
+        if representation and isinstance(widths, Widths):
+            raise ValueError("`widths` has sizes for the representation already; leave out `representation`")
         channels, height, width = shape
         self.shape = (channels, height, width)
         self.neurons = neurons

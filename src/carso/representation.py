@@ -91,11 +91,13 @@ class Representation:
 
     def _run(self, images: Tensor) -> tuple[Tensor, dict[str, list[Tensor]]]:
         activations: dict[str, list[Tensor]] = {layer: [] for layer in self.layers}
+        ends = {INPUT, OUTPUT} & activations.keys() - self._modules.keys()
+        if INPUT in ends:
+            activations[INPUT].append(images.clone())
         with evaluating(self.classifier), self._listening(activations):
             logits = self.classifier(images)
-        for layer, ends in ((INPUT, images), (OUTPUT, logits)):
-            if layer in self.layers and layer not in self._modules:
-                activations[layer].append(ends)
+        if OUTPUT in ends:
+            activations[OUTPUT].append(logits)
         for layer, outputs in activations.items():
             if not outputs:
                 raise ModelError(
