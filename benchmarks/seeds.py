@@ -1,30 +1,36 @@
-"""One recipe, several seeds: everything trained from nothing and evaluated, then the rows' means and spreads.
+"""One recipe, several seeds: everything trained from nothing, evaluated and audited; then means and spreads.
 
     python benchmarks/seeds.py quick benchmarks/results/quick-seeds --seeds 0 1 2 [--images 10000]
+    python benchmarks/seeds.py strong benchmarks/results/strong-seeds --seeds 0 1 2 --audit 500
 
-Each seed's run is kept under out/seeds/RECIPE-SEED and is not done again. The summary holds, per row and column, the
-mean and the sample standard deviation of the accuracy over the seeds, and each seed's own figure.
+What a seed gave is kept under OUT/SEED and is not done again; its weights stay under out/seeds. OUT/seeds.json holds
+the mean and the sample standard deviation of the accuracy over the seeds, and each seed's own figure: per row and
+column of the thesis's protocol, and, with --audit, per budget and target of the audits (effort `standard`).
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import torch
 
 from carso import data, weights
+from carso.audit import Audit, audit, read_audit
 from carso.evaluation.evaluate import Settings, evaluate
-from carso.evaluation.results import COLUMNS, Results
+from carso.evaluation.results import COLUMNS, Results, read_results, write_results
 from carso.experiment import Experiment
 from carso.report import wording
 from carso.reproduce import columns_of
 from carso.training.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1]
+TARGETS = ("adversarially_trained", "carso")
 
 
-def run(recipe: str, seed: int, images: int) -> Results:
+def trained(recipe: str, seed: int) -> Experiment:
     experiment = Experiment(
         read_recipe(recipe).model_copy(update={"seed": seed}),
         ROOT / "out" / "seeds" / f"{Path(recipe).stem}-{seed}",
@@ -34,38 +40,78 @@ def run(recipe: str, seed: int, images: int) -> Results:
     experiment.train_undefended()
     experiment.train_classifier()
     experiment.train_purifier()
-    columns = columns_of(experiment.defence(), weights.load_undefended(experiment.out))
-    settings = Settings(n=images, seed=seed, stop="confident", curve_images=0, sweep_images=0)
-    test = data.load(experiment.recipe.data, "test")
-    return evaluate(columns, test, settings=settings, recipe=recipe, directory=experiment.out).results()
+    return experiment
 
 
-def summary(recipe: str, runs: list[Results]) -> dict[str, object]:
+def run(recipe: str, seed: int, images: int, audited: int, kept: Path) -> None:
+    """What one seed gives, in its folder."""
+    done = (kept / "results.json").exists() and (not audited or all(read_audit(kept / name) for name in TARGETS))
+    if done:
+        return
+    experiment = trained(recipe, seed)
+    defence, test = experiment.defence(), data.load(experiment.recipe.data, "test")
+    kept.mkdir(parents=True, exist_ok=True)
+    if not (kept / "results.json").exists():
+        settings = Settings(n=images, seed=seed, stop="confident", curve_images=0, sweep_images=0)
+        columns, directory = columns_of(defence, weights.load_undefended(experiment.out)), experiment.out / "test"
+        write_results(evaluate(columns, test, settings=settings, recipe=recipe, directory=directory).results(), kept)
+    subjects = dict(zip(TARGETS, (defence.classifier, defence), strict=True)) if audited else {}
+    undefended = weights.load_undefended(experiment.out)
+    transfer = {} if undefended is None else {"undefended": undefended}
+    for name, subject in subjects.items():
+        out = experiment.out / "audit" / name
+        found = audit(subject, test, n=audited, seed=seed, transfer=transfer, name=name, out=out)
+        found.write(kept / name)
+
+
+def spread(found: Sequence[float]) -> dict[str, Any]:
+    return {"mean": round(mean(found), 3), "sd": round(stdev(found), 3), "seeds": list(found)}
+
+
+def rows_of(runs: list[Results]) -> list[dict[str, Any]]:
     rows = []
     for same in zip(*(results.rows for results in runs), strict=True):
-        row: dict[str, object] = {
-            "title": wording.attack(same[0]),
-            "attack": same[0].attack,
-            "norm": same[0].norm,
-            "eps": same[0].eps,
-        }
-        row["foreseen"], row["directed_at"] = same[0].foreseen, same[0].directed_at
-        for column in COLUMNS:
-            found = [getattr(each, column).accuracy for each in same]
-            row[column] = {"mean": round(mean(found), 3), "sd": round(stdev(found), 3), "seeds": found}
-        rows.append(row)
-    first = runs[0]
-    seeds = [results.seed for results in runs]
-    return {"recipe": recipe, "n": first.n, "seeds": seeds, "environment": first.environment.model_dump(), "rows": rows}
+        row: dict[str, Any] = {"title": wording.attack(same[0])}
+        row |= {name: getattr(same[0], name) for name in ("attack", "norm", "eps", "foreseen", "directed_at")}
+        rows.append(row | {column: spread([getattr(each, column).accuracy for each in same]) for column in COLUMNS})
+    return rows
+
+
+def audits_of(audits: dict[str, list[Audit]]) -> list[dict[str, Any]]:
+    budgets = []
+    for same in zip(*(zip(*(found.budgets for found in audits[name]), strict=True) for name in TARGETS), strict=True):
+        entry: dict[str, Any] = {"title": same[0][0].title, "n": audits[TARGETS[0]][0].n}
+        for name, each in zip(TARGETS, same, strict=True):
+            entry[name] = spread([budget.worst_case.accuracy for budget in each])
+        budgets.append(entry)
+    return budgets
+
+
+def summary(recipe: str, folders: list[Path]) -> dict[str, Any]:
+    runs = [read_results(folder) for folder in folders]
+    found = {name: [a for folder in folders if (a := read_audit(folder / name))] for name in TARGETS}
+    complete = all(len(found[name]) == len(folders) for name in TARGETS)
+    return {
+        "recipe": recipe,
+        "n": runs[0].n,
+        "seeds": [results.seed for results in runs],
+        "environment": runs[0].environment.model_dump(),
+        "rows": rows_of(runs),
+        "audits": audits_of(found) if complete else [],
+    }
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--audit", type=int, default=0, help="images of the audits; none by default")
     given = parser.parse_args()
-    found = summary(given.recipe, [run(given.recipe, seed, given.images) for seed in given.seeds])
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "seeds.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    folders = [given.out / str(seed) for seed in given.seeds]
+    for seed, folder in zip(given.seeds, folders, strict=True):
+        run(given.recipe, seed, given.images, given.audit, folder)
+    if len(folders) > 1:
+        found = summary(given.recipe, folders)
+        (given.out / "seeds.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

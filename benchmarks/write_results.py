@@ -57,7 +57,9 @@ def audited(folder: Path) -> str:
             cells = (audit.target, budget.title, rate(budget.clean), rate(budget.worst_case), budget.strongest, raised)
             lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     legend = "; ".join(f"`{audit.target}`: {TARGETS[audit.target]}" for audit in found)
-    return "\n".join([*lines, "", f"{legend}.", ""])
+    early = any(budget.find("pgd-annealed-neighbours") is None for audit in found for budget in audit.budgets)
+    note = " From before `pgd-annealed-neighbours` was one of the attacks." if early else ""
+    return "\n".join([*lines, "", f"{legend}.{note}", ""])
 
 
 def seeded(folder: Path) -> str:
@@ -76,6 +78,9 @@ def seeded(folder: Path) -> str:
     for row in found["rows"]:
         cells = (f"{row[column]['mean']:.2f} ± {row[column]['sd']:.2f}" for column in columns)
         lines.append(f"| {row['title']} | {' | '.join(cells)} |")
+    for budget in found.get("audits", []):
+        cells = (f"{budget[c]['mean']:.2f} ± {budget[c]['sd']:.2f}" if c in budget else "" for c in columns)
+        lines.append(f"| worst case of the audit, {budget['title']}, n = {budget['n']:,} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 

@@ -23,6 +23,7 @@ from carso.audit.chance import chance
 from carso.audit.effort import SIZES, Effort, Sizes
 from carso.audit.findings import Audit, BudgetFound
 from carso.audit.ledger import Ledger
+from carso.audit.neighbours import Neighbours
 from carso.audit.siege import Siege
 from carso.audit.target import Target, target_of
 from carso.audit.verdict import VOTES, Judge
@@ -53,7 +54,7 @@ def audit(
     Args:
         subject: a CARSO defence, any module or callable from images (B, C, H, W) in [0, 1] to scores (B, classes), or
             either with an attribute `surrogate`, which is then what gradients are taken of; see `carso.audit.target`.
-        dataset: labelled images.
+        dataset: labelled images; those beyond the first n only serve one of the attacks to begin at.
         effort: how hard to try; see `carso.audit.effort`.
         eps: radii, in (0, 1] for Linf, up to the box's diagonal for L2.
         norm: of all budgets.
@@ -85,12 +86,24 @@ def audit(
         if target.classifier is not None:
             transfer = {"classifier": target.classifier} | transfer
         clean = _clean(judge, images, labels, seed)
-        identity = _identity(target, images, labels, sizes, votes, eot, seed, transfer)
+        neighbours = Neighbours(dataset.images, dataset.required_labels)
+        identity = _identity(target, images, labels, sizes, votes, eot, seed, transfer, neighbours)
         found: list[BudgetFound] = []
         for budget in budgets:
             ledger = _ledger(judge, budget, clean, images, out, identity)
             books = (out, identity) if out else None
-            siege = Siege(judge, images, labels, ledger, sizes=sizes, seed=seed, transfer=transfer, eot=eot, out=books)
+            siege = Siege(
+                judge,
+                images,
+                labels,
+                ledger,
+                sizes=sizes,
+                seed=seed,
+                transfer=transfer,
+                neighbours=neighbours,
+                eot=eot,
+                out=books,
+            )
             found.append(siege.run())
     return _conclude(target, found, dataset.name, effort, seed, judge, eot, len(images), out)
 
@@ -172,9 +185,11 @@ def _identity(
     eot: int | None,
     seed: int,
     transfer: Mapping[str, Classifier],
+    neighbours: Neighbours,
 ) -> str:
     """A digest of all that decides the figures, as far as it can be seen."""
     settings = (target.name, target.identity, asdict(sizes), votes, eot, seed, sorted(transfer), carso.__version__)
     digest = hashlib.sha256(repr(settings).encode())
-    digest.update(images.numpy().tobytes() + labels.numpy().tobytes())
+    for tensor in (images, labels, neighbours.images, neighbours.labels):
+        digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()

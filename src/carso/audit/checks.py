@@ -114,9 +114,9 @@ def more_steps_help(found: BudgetFound, evidence: Evidence) -> float:
 
 
 def more_restarts_help(found: BudgetFound, evidence: Evidence) -> float:
-    """Points that the later half of annealed PGD's runs gained."""
-    attack = found.find("pgd-annealed")
-    return lately(attack.gains) if attack and len(attack.gains) > 1 else 0.0
+    """Points that the later half of annealed PGD's runs gained, from random starts or from neighbours."""
+    runs = [attack.gains for attack in found.attacks if attack.name in ("pgd-annealed", "pgd-annealed-neighbours")]
+    return max((lately(gains) for gains in runs if len(gains) > 1), default=0.0)
 
 
 def surrogate_disagrees(found: BudgetFound, evidence: Evidence) -> float:

@@ -18,6 +18,7 @@ class Sizes:
         eot: candidates per gradient to choose from, for a random target.
         steps: steps of annealed PGD to choose from.
         restarts: runs of annealed PGD, at least and at most: it ends once the later half of them gains almost nothing.
+        neighbours: the same from the nearest images of other classes.
         other: the same on the other loss.
         long: steps and runs of its long variant.
         survivors: images at most for the long variant and for the one with more candidates; None for all.
@@ -38,6 +39,7 @@ class Sizes:
     eot: tuple[int, ...]
     steps: tuple[int, ...]
     restarts: tuple[int, int]
+    neighbours: tuple[int, int]
     other: tuple[int, int]
     long: tuple[int, int]
     survivors: int | None
@@ -60,6 +62,7 @@ SIZES: dict[Effort, Sizes] = {
         eot=(1, 4),
         steps=(50, 100),
         restarts=(4, 12),
+        neighbours=(2, 12),
         other=(1, 3),
         long=(400, 1),
         survivors=100,
@@ -80,6 +83,7 @@ SIZES: dict[Effort, Sizes] = {
         eot=(1, 4),
         steps=(50, 100, 200),
         restarts=(8, 48),
+        neighbours=(4, 48),
         other=(2, 12),
         long=(1000, 1),
         survivors=None,
@@ -100,6 +104,7 @@ SIZES: dict[Effort, Sizes] = {
         eot=(1, 4, 16),
         steps=(50, 100, 200, 400, 800),
         restarts=(16, 96),
+        neighbours=(8, 96),
         other=(6, 24),
         long=(2000, 6),
         survivors=None,

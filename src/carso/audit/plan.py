@@ -16,10 +16,12 @@ import torch
 from torch import Generator, Tensor
 
 from carso.attacks import annealed, apgd, deepfool, fgsm, noise, pgd, spsa, square
+from carso.attacks.ball import project
 from carso.attacks.bpda import straight_through
 from carso.attacks.eot import Candidates, Expectation, exponential, log_mean_probability
 from carso.audit.autoattack import autoattack, is_installed
 from carso.audit.effort import Sizes
+from carso.audit.neighbours import Neighbours
 from carso.audit.target import Target, reduced
 from carso.types import Budget, Classifier, Images, Labels
 
@@ -72,7 +74,13 @@ def lately(gains: Sequence[float | int]) -> float | int:
 
 
 def plan(
-    target: Target, budget: Budget, sizes: Sizes, tuning: Tuning, transfer: Mapping[str, Classifier], blind: bool
+    target: Target,
+    budget: Budget,
+    sizes: Sizes,
+    tuning: Tuning,
+    transfer: Mapping[str, Classifier],
+    neighbours: Neighbours,
+    blind: bool,
 ) -> Iterator[Attempt]:
     """The attacks on a target.
 
@@ -82,13 +90,14 @@ def plan(
         sizes: of the attacks.
         tuning: of the strongest one.
         transfer: other models whose adversarial images are tried, by name.
+        neighbours: images among which those of other classes are where one of the attacks begins.
         blind: whether there is no gradient worth following, so that those attacks are left out.
     """
     craft = partial(_craft, budget=budget)
     rounds: Rounds
     yield Attempt("noise", "noise", "all", (craft(noise, target.scores, draws=sizes.draws),))
     if target.candidates is not None and not blind:
-        yield from _white_box(target, target.candidates, budget, sizes, tuning)
+        yield from _white_box(target, target.candidates, budget, sizes, tuning, neighbours)
     for name, model in transfer.items():
         rounds = tuple(craft(pgd, model, steps=sizes.plain, loss=loss) for loss in ("cross_entropy", "margin"))
         yield Attempt(f"transfer-{name}", "transfer", "all", rounds, options={"steps": sizes.plain})
@@ -110,7 +119,7 @@ def _craft(attack: Call, model: Classifier, budget: Budget, **options: Any) -> C
 
 
 def _white_box(
-    target: Target, candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning
+    target: Target, candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning, neighbours: Neighbours
 ) -> Iterator[Attempt]:
     """From weak to strong: of equally harmful images, the books keep the last one."""
     craft, plain, steps = partial(_craft, budget=budget), sizes.plain, tuning.steps
@@ -128,6 +137,11 @@ def _white_box(
     run = craft(annealed, mean, steps=steps, loss=tuning.loss)
     least, runs = sizes.restarts[0], [run] * sizes.restarts[1]
     yield attempt("pgd-annealed", "all", *runs, least=least, steps=steps, loss=tuning.loss)
+    if most := min(sizes.neighbours[1], len(neighbours)):
+        least = min(sizes.neighbours[0], most)
+        near: dict[str, Any] = {"neighbours": neighbours, "steps": steps, "loss": tuning.loss}
+        runs = [craft(_at_neighbour, mean, rank=rank, **near) for rank in range(most)]
+        yield attempt("pgd-annealed-neighbours", "all", *runs, least=least, steps=steps, loss=tuning.loss)
     yield attempt("apgd-dlr", "survivors", craft(apgd, steady, steps=plain, loss="dlr"), steps=plain)
     if sizes.deepfool and target.known is not None:
         run = craft(deepfool, target.known(0, 1), steps=sizes.deepfool)
@@ -212,3 +226,20 @@ def _at_rival(
         scores = model(images).scatter(1, labels[:, None], -torch.inf)
     rivals = scores.argsort(1, descending=True)[:, rank % (scores.shape[1] - 1)]
     return annealed(model, images, rivals, budget, steps=steps, targeted=True, loss="margin", generator=generator)
+
+
+def _at_neighbour(
+    model: Classifier,
+    images: Images,
+    labels: Labels,
+    budget: Budget,
+    *,
+    neighbours: Neighbours,
+    rank: int,
+    steps: int,
+    loss: str,
+    generator: Generator | None = None,
+) -> Images:
+    """Annealed PGD from where the way to a near image of another class leaves the ball."""
+    start = project(neighbours.nearest(images, labels, rank), images, budget.eps, budget.norm)
+    return annealed(model, images, labels, budget, steps=steps, loss=loss, start=start, generator=generator)

@@ -13,6 +13,7 @@ from carso.audit.chance import chance
 from carso.audit.effort import Sizes
 from carso.audit.findings import AttackFound, BudgetFound
 from carso.audit.ledger import Entry, Ledger
+from carso.audit.neighbours import Neighbours
 from carso.audit.plan import Attempt, lately, plan
 from carso.audit.probe import Prober
 from carso.audit.verdict import Judge
@@ -38,6 +39,7 @@ class Siege:
         sizes: of the attacks.
         seed: of all chance.
         transfer: other models whose adversarial images are tried, by name.
+        neighbours: images among which those of other classes are where one of the attacks begins.
         eot: candidates per gradient that the caller insists on.
         out: the folder of the books, if they are kept, and whose they are.
     """
@@ -52,11 +54,13 @@ class Siege:
         sizes: Sizes,
         seed: int,
         transfer: Mapping[str, Classifier],
+        neighbours: Neighbours,
         eot: int | None = None,
         out: tuple[Path, str] | None = None,
     ) -> None:
         self.judge, self.images, self.labels, self.ledger = judge, images, labels, ledger
-        self.sizes, self.seed, self.transfer, self.eot, self.out = sizes, seed, transfer, eot, out
+        self.sizes, self.seed, self.transfer, self.neighbours = sizes, seed, transfer, neighbours
+        self.eot, self.out = eot, out
         self.device = judge.target.device
 
     def run(self) -> BudgetFound:
@@ -115,11 +119,10 @@ class Siege:
         )
 
     def _plan(self) -> list[Attempt]:
-        ledger = self.ledger
+        target, ledger = self.judge.target, self.ledger
         assert ledger.probe is not None
-        return list(
-            plan(self.judge.target, ledger.budget, self.sizes, ledger.tuning, self.transfer, ledger.probe.blind)
-        )
+        blind = ledger.probe.blind
+        return list(plan(target, ledger.budget, self.sizes, ledger.tuning, self.transfer, self.neighbours, blind))
 
     def _probe(self) -> None:
         rows = self.ledger.right_when_clean.nonzero().squeeze(1)[: self.sizes.pilot]

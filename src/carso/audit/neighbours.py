@@ -1,0 +1,46 @@
+"""Where an attack may begin: the images of other classes that lie nearest.
+
+    s_i(x) = P(n_i(x))
+
+    n_i     the i-th nearest image, in L2, whose class is not that of x
+    P       projection into the budget's ball
+
+A random point of an L2 ball is faint noise everywhere, which networks that were hardened in Linf threshold away; their
+gradients around x then lead to few of the mistakes that lie on the way to another image.
+
+Sources: attacks that begin at images of other classes are in W. Brendel, J. Rauber and M. Bethge, "Decision-based
+adversarial attacks", ICLR 2018; the thresholds in L. Schott et al., "Towards the first adversarially robust neural
+network model on MNIST", ICLR 2019.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from carso.types import Images, Labels
+
+MOST = 10_000
+"""Images at most, which bounds the memory."""
+
+
+class Neighbours:
+    """Images whose classes are known.
+
+    Args:
+        images: (n, C, H, W); the first `MOST` are used.
+        labels: their classes (n,).
+    """
+
+    def __init__(self, images: Images, labels: Labels) -> None:
+        self.images, self.labels = images[:MOST], labels[:MOST]
+
+    def __len__(self) -> int:
+        """How many neighbours every image has."""
+        return len(self.labels) - int(self.labels.unique(return_counts=True)[1].max())
+
+    def nearest(self, images: Images, labels: Labels, rank: int) -> Images:
+        """The neighbours (B, C, H, W) of images (B, C, H, W) at a rank, counted from 0 by growing distance."""
+        distances = torch.cdist(images.flatten(1), self.images.to(images).flatten(1))
+        distances[labels[:, None] == self.labels.to(labels.device)] = torch.inf
+        chosen = distances.topk(rank + 1, largest=False).indices[:, rank]
+        return self.images[chosen.cpu()].to(images)
