@@ -113,6 +113,26 @@ def paired(folder: Path) -> str:
     return "\n".join([*lines, ""])
 
 
+def witnesses(path: Path) -> str:
+    """Where N and the vote agree, and what that is worth."""
+    table = json.loads(path.read_text(encoding="utf-8"))
+    lines = [
+        f"## disagreement-{path.stem}",
+        "",
+        "N is asked too, and an image on which the vote's class is not N's own is flagged instead of answered. Worst",
+        f"outcome of an image over the attacker's runs, Linf, n = {table['n']:,}, seed 0: "
+        f"`python benchmarks/disagreement.py {table['weights']} {path.relative_to(ROOT)}`.",
+        "",
+        "| attacker | eps | runs | answered rightly | flagged | answered wrongly |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for entry in table["entries"]:
+        rates = (rate(Rate.model_validate(entry[name])) for name in ("right", "flagged", "unnoticed"))
+        eps = f"{entry['eps']:.2f}" if entry["eps"] else ""
+        lines.append(f"| {entry['attacker']} | {eps} | {entry['runs']} | {' | '.join(rates)} |")
+    return "\n".join([*lines, ""])
+
+
 def timed(folder: Path) -> str:
     """What a purifier cost, where the run says so."""
     path = folder / "time.json"
@@ -170,6 +190,7 @@ def main() -> None:
     parts = [f"## {run.name}\n\n{markdown(read_results(run))}{timed(run)}" for run in runs]
     parts += [audited(folder) for folder in sorted((ROOT / "benchmarks" / "results").glob("*-audit"))]
     parts += [seeded(path.parent) for path in sorted((ROOT / "benchmarks" / "results").glob("*/seeds.json"))]
+    parts += [witnesses(path) for path in sorted((ROOT / "benchmarks" / "results" / "disagreement").glob("*.json"))]
     if (contests := ROOT / "benchmarks" / "results" / "paired").exists():
         parts.append(paired(contests))
     readme(ROOT / "benchmarks" / "results")

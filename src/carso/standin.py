@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from carso.defence import CARSO
 from carso.nn.folded import Stage, chain, fold
-from carso.nn.maps import Maps
+from carso.nn.maps import Maps, unshuffled
 from carso.nn.modes import evaluating
 from carso.nn.products import Affine, product_dtype
 from carso.purifier import Purifier
@@ -156,7 +156,9 @@ class _Frozen(nn.Module):
 
     def __init__(self, maps: Maps, dtype: torch.dtype) -> None:
         super().__init__()
-        self.maps, self.dtype = copy.deepcopy(maps).requires_grad_(False).to(dtype), dtype
+        frozen = copy.deepcopy(maps).requires_grad_(False)
+        frozen.layers = nn.ModuleList(map(unshuffled, frozen.layers))
+        self.maps, self.dtype = frozen.to(dtype), dtype
 
     def forward(self, rows: Tensor) -> Tensor:
         features: Tensor = self.maps(rows.to(self.dtype))

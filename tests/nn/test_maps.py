@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from carso.nn import MLP
-from carso.nn.maps import Maps
+from carso.nn.maps import Maps, Unshuffled
 from carso.representation import Representation
 
 
@@ -52,3 +52,14 @@ def test_a_classifier_may_begin_with_convolutions() -> None:
     hidden = classifier.norm1(nn.functional.mish(classifier.linear1(features)))
     torch.testing.assert_close(classifier(images), classifier.logits(hidden))
     assert Representation(classifier).sizes(images) == {"maps.1": 48, "maps.3": 16, "mish1": 7, "output": 5}
+
+
+@given(st.integers(1, 3), st.integers(4, 11), st.integers(4, 11), st.booleans())
+def test_an_unshuffled_convolution_is_the_convolution(channels: int, height: int, width: int, biased: bool) -> None:
+    convolution = nn.Conv2d(channels, 5, kernel_size=4, stride=2, padding=1, bias=biased).double()
+    images = torch.randn(2, channels, height, width, dtype=torch.float64, requires_grad=True)
+    expected, found = convolution(images), Unshuffled(convolution)(images)
+    torch.testing.assert_close(found, expected)
+    slope = torch.randn_like(expected)
+    gradients = (torch.autograd.grad(maps, images, slope, retain_graph=True)[0] for maps in (found, expected))
+    torch.testing.assert_close(*gradients)
