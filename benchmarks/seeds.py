@@ -21,6 +21,7 @@ from carso import data, weights
 from carso.audit import Audit, audit, read_audit
 from carso.evaluation.evaluate import Settings, evaluate
 from carso.evaluation.results import COLUMNS, Results, read_results, write_results
+from carso.evaluation.results import FILE as RESULTS
 from carso.experiment import Experiment
 from carso.report import wording
 from carso.reproduce import columns_of
@@ -44,24 +45,40 @@ def trained(recipe: str, seed: int) -> Experiment:
 
 
 def run(recipe: str, seed: int, images: int, audited: int, kept: Path) -> None:
-    """What one seed gives, in its folder."""
-    done = (kept / "results.json").exists() and (not audited or all(read_audit(kept / name) for name in TARGETS))
-    if done:
+    """What one seed gives, in its folder; refused if that holds another recipe's, or of other sizes."""
+    wanted = [name for name in TARGETS if audited and kept_audit(kept / name, audited) is None]
+    if (evaluated := kept_results(kept, recipe, seed, images)) and not wanted:
         return
     experiment = trained(recipe, seed)
-    defence, test = experiment.defence(), data.load(experiment.recipe.data, "test")
+    defence, undefended = experiment.defence(), weights.load_undefended(experiment.out)
+    test = data.load(experiment.recipe.data, "test")
     kept.mkdir(parents=True, exist_ok=True)
-    if not (kept / "results.json").exists():
+    if not evaluated:
         settings = Settings(n=images, seed=seed, stop="confident", curve_images=0, sweep_images=0)
-        columns, directory = columns_of(defence, weights.load_undefended(experiment.out)), experiment.out / "test"
+        columns, directory = columns_of(defence, undefended), experiment.out / "test"
         write_results(evaluate(columns, test, settings=settings, recipe=recipe, directory=directory).results(), kept)
-    subjects = dict(zip(TARGETS, (defence.classifier, defence), strict=True)) if audited else {}
-    undefended = weights.load_undefended(experiment.out)
     transfer = {} if undefended is None else {"undefended": undefended}
-    for name, subject in subjects.items():
-        out = experiment.out / "audit" / name
-        found = audit(subject, test, n=audited, seed=seed, transfer=transfer, name=name, out=out)
-        found.write(kept / name)
+    for name in wanted:
+        subject, out = defence if name == "carso" else defence.classifier, experiment.out / "audit" / name
+        audit(subject, test, n=audited, seed=seed, transfer=transfer, name=name, out=out).write(kept / name)
+
+
+def kept_results(kept: Path, recipe: str, seed: int, images: int) -> Results | None:
+    if not (kept / RESULTS).exists():
+        return None
+    results = read_results(kept)
+    if (results.recipe, results.seed, results.n) != (recipe, seed, images):
+        raise SystemExit(f"{kept} holds {results.recipe}, seed {results.seed}, n = {results.n}; choose another OUT")
+    return results
+
+
+def kept_audit(kept: Path, n: int = 0) -> Audit | None:
+    if not (kept / weights.AUDIT).exists():
+        return None
+    found = read_audit(kept)
+    if n and found.n != n:
+        raise SystemExit(f"{kept} holds an audit of {found.n} images, not of {n}; choose another OUT")
+    return found
 
 
 def spread(found: Sequence[float]) -> dict[str, Any]:
@@ -78,9 +95,9 @@ def rows_of(runs: list[Results]) -> list[dict[str, Any]]:
 
 
 def audits_of(audits: dict[str, list[Audit]]) -> list[dict[str, Any]]:
-    budgets = []
+    first, budgets = audits[TARGETS[0]][0], []
     for same in zip(*(zip(*(found.budgets for found in audits[name]), strict=True) for name in TARGETS), strict=True):
-        entry: dict[str, Any] = {"title": same[0][0].title, "n": audits[TARGETS[0]][0].n}
+        entry: dict[str, Any] = {"title": same[0][0].title, "n": first.n, "effort": first.effort}
         for name, each in zip(TARGETS, same, strict=True):
             entry[name] = spread([budget.worst_case.accuracy for budget in each])
         budgets.append(entry)
@@ -89,7 +106,7 @@ def audits_of(audits: dict[str, list[Audit]]) -> list[dict[str, Any]]:
 
 def summary(recipe: str, folders: list[Path]) -> dict[str, Any]:
     runs = [read_results(folder) for folder in folders]
-    found = {name: [a for folder in folders if (a := read_audit(folder / name))] for name in TARGETS}
+    found = {name: [a for folder in folders if (a := kept_audit(folder / name))] for name in TARGETS}
     complete = all(len(found[name]) == len(folders) for name in TARGETS)
     return {
         "recipe": recipe,

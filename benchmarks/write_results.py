@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from carso import weights
-from carso.audit import read_audit
+from carso.audit import Audit, read_audit
 from carso.evaluation.results import Rate, read_results
 from carso.report import wording
 from carso.report.table import markdown
@@ -22,9 +22,9 @@ columns) and handed over. With respect to CARSO that is a transfer: **it says no
 the defence.** The rows headed "End to end" and the audits are about that attacker, who follows the gradient
 through the whole of each column.
 
-The shipped weights follow the recipes of their names, seed 0, on a processor with bfloat16 units; elsewhere training
-again gives close but not bit-equal weights. `strong-unlabelled` ran under the name of `strong`, which it then had, on
-the classifier of that time.
+The shipped weights follow the recipes of their names, seed 0; training again gives weights that are close, and equal
+bit for bit only where every sum is rounded alike. `strong-unlabelled` ran under the name of `strong`, which it then
+had, on the classifier of that time.
 
 """
 
@@ -57,9 +57,14 @@ def audited(folder: Path) -> str:
             cells = (audit.target, budget.title, rate(budget.clean), rate(budget.worst_case), budget.strongest, raised)
             lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     legend = "; ".join(f"`{audit.target}`: {TARGETS[audit.target]}" for audit in found)
-    early = any(budget.find("pgd-annealed-neighbours") is None for audit in found for budget in audit.budgets)
-    note = " From before `pgd-annealed-neighbours` was one of the attacks." if early else ""
+    early = ", ".join(f"`{audit.target}`" for audit in found if is_early(audit))
+    note = f" Before `pgd-annealed-neighbours` was one of the attacks: {early}." if early else ""
     return "\n".join([*lines, "", f"{legend}.{note}", ""])
+
+
+def is_early(audit: Audit) -> bool:
+    """Whether it ran before the youngest attack joined."""
+    return any(budget.white_box and not budget.find("pgd-annealed-neighbours") for budget in audit.budgets)
 
 
 def seeded(folder: Path) -> str:
@@ -163,11 +168,14 @@ def readme(results: Path) -> None:
     for name, audit in found.items():
         worst = " | ".join(rate(budget.worst_case) for budget in audit.budgets)
         raised = ", ".join(check.name for check in audit.raised) or "none"
-        lines.append(f"| {name} | {audit.n:,} | {rate(audit.budgets[0].clean)} | {worst} | {raised} |")
+        mark = " †" if is_early(audit) else ""
+        lines.append(f"| {name}{mark} | {audit.n:,} | {rate(audit.budgets[0].clean)} | {worst} | {raised} |")
     lines.append(
         f"\nAccuracy (%) of the worst case over every attack of `carso audit --effort {first.effort}`, with 95 %"
     )
     lines.append(f"intervals; the first n test images, seed {first.seed}.")
+    if any(map(is_early, found.values())):
+        lines.append("† before `pgd-annealed-neighbours` was one of the attacks.")
     before, rest = path.read_text(encoding="utf-8").split(marks[0])
     after = rest.split(marks[1])[1]
     path.write_text(before + marks[0] + "\n".join(lines) + "\n" + marks[1] + after, encoding="utf-8")

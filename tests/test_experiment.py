@@ -73,8 +73,11 @@ def test_a_classifier_with_too_few_classes_is_refused(tmp_path: Path) -> None:
 
 def test_convolutions_without_anything_to_convolve_are_refused(tmp_path: Path) -> None:
     text = TEXT.format(seed=0) + "purifier: {maps: [4], layers: [mish1, output]}\n"
-    with pytest.raises(RecipeError, match=r"purifier.maps needs a layer with height and width.*mish1, output"):
+    message = r"purifier.maps needs a layer of 2 x 2 pixels or more.*mish1, output"
+    with pytest.raises(RecipeError, match=message):
         Experiment(recipe(text), tmp_path, CPU, MLP()).train_purifier()
+    with pytest.raises(RecipeError, match=message):
+        Experiment(recipe(text), tmp_path, CPU).check()
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def train_purifier(recipe: Recipe, out: Out = None, seed: Seed = None, device: D
     """Stage 2: the purifier of the folder's classifier, trained first if it is not there."""
     experiment = _experiment(recipe, out, seed, device)
     with _resumable(experiment.out):
+        experiment.check()
         experiment.open()
         experiment.train_classifier()
         experiment.train_purifier()

@@ -53,12 +53,17 @@ class Experiment:
     classifier: nn.Module | None = None
 
     def check(self) -> None:
-        """Refuse a recipe that has no purifier to train, before anything is trained.
+        """Refuse a recipe that has no purifier to train, or one that cannot be made, before anything is trained.
 
         Raises:
-            RecipeError: saying what the recipe is for.
+            RecipeError: saying what the recipe is for, or what is wrong with the purifier's fields.
+            ModelError: if the purifier is to read layers that the classifier does not have.
         """
         self._purification()
+        own = self.classifier is None and self.recipe.classifier.factory is None
+        if own and not (self.out / weights.CLASSIFIER).exists():
+            with seeded(self.recipe.seed, "check"):
+                self._fresh_purifier(Representation(self._untrained(), self.recipe.purifier.layers), self.train)
 
     def open(self) -> None:
         """Claim the folder by writing the resolved recipe into it.
@@ -136,7 +141,7 @@ class Experiment:
         neurons, maps = sum(map(math.prod, shapes)), Maps(shapes, spec.maps) if spec.maps else None
         if maps is not None and not list(maps.parameters()):
             raise RecipeError(
-                "purifier.maps needs a layer with height and width, such as input; purifier.layers gives none: "
+                "purifier.maps needs a layer of 2 x 2 pixels or more, such as input; purifier.layers gives none: "
                 + ", ".join(representation.layers)
             )
         return Purifier(train.shape, neurons, spec.latent, spec.widths, spec.representation, maps)
@@ -164,16 +169,19 @@ class Experiment:
     def _classifier(self, name: str, schedule: ClassifierTraining, file: str) -> None:
         if (self.out / file).exists():
             return
+        with seeded(self.recipe.seed, name):
+            classifier = self._untrained()
+        self._fit(ClassifierStage(name, classifier, schedule, self.train, self.validation, self.device))
+        self._save_classifier(classifier.cpu(), file)
+        self._forget(name)
+
+    def _untrained(self) -> MLP:
         spec, train = self.recipe.classifier, self.train
         classes = len(train.classes)
         if not classes:
             raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
-        with seeded(self.recipe.seed, name):
-            mean, std = _moments(train) if self.recipe.data != "mnist" else ((0.1307,), (0.3081,))
-            classifier = MLP(train.shape, spec.hidden, classes, spec.dropout, mean, std, spec.output, spec.maps)
-        self._fit(ClassifierStage(name, classifier, schedule, train, self.validation, self.device))
-        self._save_classifier(classifier.cpu(), file)
-        self._forget(name)
+        mean, std = _moments(train) if self.recipe.data != "mnist" else ((0.1307,), (0.3081,))
+        return MLP(train.shape, spec.hidden, classes, spec.dropout, mean, std, spec.output, spec.maps)
 
     def _fit(self, stage: Stage) -> None:
         history = fit(stage, self.recipe.seed, self.recipe.fingerprint, self._checkpoint(stage.name))

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from carso.defence import CARSO
 from carso.nn.folded import Stage, chain, fold
-from carso.nn.maps import Maps, unshuffled
+from carso.nn.maps import Maps, first_unshuffled
 from carso.nn.modes import evaluating
 from carso.nn.products import Affine, product_dtype
 from carso.purifier import Purifier
@@ -157,7 +157,7 @@ class _Frozen(nn.Module):
     def __init__(self, maps: Maps, dtype: torch.dtype) -> None:
         super().__init__()
         frozen = copy.deepcopy(maps).requires_grad_(False)
-        frozen.layers = nn.ModuleList(map(unshuffled, frozen.layers))
+        frozen.layers = nn.ModuleList(map(first_unshuffled, frozen.layers))
         self.maps, self.dtype = frozen.to(dtype), dtype
 
     def forward(self, rows: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ def more_steps_help(found: BudgetFound, evidence: Evidence) -> float:
 
 
 def more_restarts_help(found: BudgetFound, evidence: Evidence) -> float:
-    """Points that the later half of annealed PGD's runs gained, from random starts or from neighbours."""
+    """Points that the later half of annealed PGD's runs gained, those from random starts or those from neighbours."""
     runs = [attack.gains for attack in found.attacks if attack.name in ("pgd-annealed", "pgd-annealed-neighbours")]
     return max((lately(gains) for gains in runs if len(gains) > 1), default=0.0)
 

@@ -20,27 +20,29 @@ import torch
 from carso.types import Images, Labels
 
 MOST = 10_000
-"""Images at most, which bounds the memory."""
+"""Images at most among which neighbours are sought."""
 
 
 class Neighbours:
     """Images whose classes are known.
 
     Args:
-        images: (n, C, H, W); the first `MOST` are used.
-        labels: their classes (n,).
+        images: (n, C, H, W) on the CPU; at most `MOST` of them are used, evenly spaced.
+        labels: their classes (n,), likewise.
     """
 
     def __init__(self, images: Images, labels: Labels) -> None:
-        self.images, self.labels = images[:MOST], labels[:MOST]
+        every = -(-len(labels) // MOST)
+        self.images, self.labels = images[::every], labels[::every]
 
-    def __len__(self) -> int:
-        """How many neighbours every image has."""
-        return len(self.labels) - int(self.labels.unique(return_counts=True)[1].max())
+    @property
+    def ranks(self) -> int:
+        """How many neighbours an image has, whatever its class; 0 if there is but one class."""
+        return len(self.labels) - int(self.labels.bincount().max())
 
     def nearest(self, images: Images, labels: Labels, rank: int) -> Images:
         """The neighbours (B, C, H, W) of images (B, C, H, W) at a rank, counted from 0 by growing distance."""
-        distances = torch.cdist(images.flatten(1), self.images.to(images).flatten(1))
-        distances[labels[:, None] == self.labels.to(labels.device)] = torch.inf
+        distances = torch.cdist(images.cpu().flatten(1), self.images.flatten(1))
+        distances[labels.cpu()[:, None] == self.labels] = torch.inf
         chosen = distances.topk(rank + 1, largest=False).indices[:, rank]
-        return self.images[chosen.cpu()].to(images)
+        return self.images[chosen].to(images)

@@ -137,11 +137,12 @@ def _white_box(
     run = craft(annealed, mean, steps=steps, loss=tuning.loss)
     least, runs = sizes.restarts[0], [run] * sizes.restarts[1]
     yield attempt("pgd-annealed", "all", *runs, least=least, steps=steps, loss=tuning.loss)
-    if most := min(sizes.neighbours[1], len(neighbours)):
-        least = min(sizes.neighbours[0], most)
-        near: dict[str, Any] = {"neighbours": neighbours, "steps": steps, "loss": tuning.loss}
-        runs = [craft(_at_neighbour, mean, rank=rank, **near) for rank in range(most)]
-        yield attempt("pgd-annealed-neighbours", "all", *runs, least=least, steps=steps, loss=tuning.loss)
+    if runs := [
+        craft(_at_neighbour, mean, neighbours=neighbours, rank=rank, steps=steps, loss=tuning.loss)
+        for rank in range(min(sizes.neighbours[1], neighbours.ranks))
+    ]:
+        options = {"steps": steps, "loss": tuning.loss, "among": len(neighbours.images)}
+        yield attempt("pgd-annealed-neighbours", "survivors", *runs, least=sizes.neighbours[0], **options)
     yield attempt("apgd-dlr", "survivors", craft(apgd, steady, steps=plain, loss="dlr"), steps=plain)
     if sizes.deepfool and target.known is not None:
         run = craft(deepfool, target.known(0, 1), steps=sizes.deepfool)
@@ -240,6 +241,6 @@ def _at_neighbour(
     loss: str,
     generator: Generator | None = None,
 ) -> Images:
-    """Annealed PGD from where the way to a near image of another class leaves the ball."""
+    """Annealed PGD from a near image of another class, projected into the ball."""
     start = project(neighbours.nearest(images, labels, rank), images, budget.eps, budget.norm)
     return annealed(model, images, labels, budget, steps=steps, loss=loss, start=start, generator=generator)

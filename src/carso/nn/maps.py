@@ -24,8 +24,8 @@ from carso.types import Representations
 
 Shape = Sequence[int]
 
-IMAGE = 4
-"""Channels that an image has at most."""
+FEW = 4
+"""Channels at most that are too few to multiply fast: an image's."""
 
 
 class Maps(nn.Module):
@@ -63,7 +63,7 @@ def convolutions(shape: Shape, channels: Sequence[int]) -> nn.Sequential:
 
 
 class Unshuffled(nn.Module):
-    """A convolution of `convolutions` in fewer, wider strides: kernel 2 on the image unshuffled by 2, to rounding.
+    """A convolution of `convolutions` with kernel 2 and stride 1, on blocks of 2 x 2 pixels as channels; to rounding.
 
         (k * x)[i] = sum_{r, a} k[2a + r] x[2(i + a) + r - 1]    in each direction; r in {0, 1} becomes a channel
 
@@ -73,15 +73,15 @@ class Unshuffled(nn.Module):
         convolution: kernel 4, stride 2, padding 1; its weights are those of this moment.
     """
 
+    kernel: Tensor
+    bias: Tensor | None
+
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
         kernel = convolution.weight.detach().unflatten(3, (2, 2)).unflatten(2, (2, 2))
         kernel = kernel.permute(0, 1, 3, 5, 2, 4).flatten(1, 3).contiguous(memory_format=torch.channels_last)
         self.register_buffer("kernel", kernel)
         self.register_buffer("bias", None if convolution.bias is None else convolution.bias.detach().clone())
-
-    kernel: Tensor
-    bias: Tensor | None
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch maps rows columns"]:
         """The maps (B, maps, H // 2, W // 2)."""
@@ -90,10 +90,10 @@ class Unshuffled(nn.Module):
         return F.conv2d(blocks.contiguous(memory_format=torch.channels_last), self.kernel, self.bias)
 
 
-def unshuffled(layers: nn.Module) -> nn.Sequential:
-    """The same convolutions to rounding, the first unshuffled if it meets an image; the others have channels enough."""
+def first_unshuffled(layers: nn.Module) -> nn.Sequential:
+    """The same convolutions to rounding, the first unshuffled if it meets few channels."""
     children = list(layers.children())
-    if children and isinstance(children[0], nn.Conv2d) and children[0].in_channels <= IMAGE:
+    if children and isinstance(children[0], nn.Conv2d) and children[0].in_channels <= FEW:
         children[0] = Unshuffled(children[0])
     return nn.Sequential(*children)
 
