@@ -126,7 +126,7 @@ def witnesses(path: Path) -> str:
         "",
         "N is asked too, and an image on which the vote's class is not N's own is flagged instead of answered. Worst",
         f"outcome of an image over the attacker's runs, Linf, n = {table['n']:,}, seed 0: "
-        f"`python benchmarks/disagreement.py {table['weights']} {path.relative_to(ROOT)}`.",
+        f"`python benchmarks/disagreement.py {table['weights']} {path.relative_to(ROOT)} --images {table['n']}`.",
         "",
         "| attacker | eps | runs | answered rightly | flagged | answered wrongly |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
