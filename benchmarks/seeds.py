@@ -19,6 +19,7 @@ import torch
 
 from carso import data, weights
 from carso.audit import Audit, audit, read_audit
+from carso.audit.subject import load_transfers
 from carso.evaluation.evaluate import Settings, evaluate
 from carso.evaluation.results import COLUMNS, Results, read_results, write_results
 from carso.evaluation.results import FILE as RESULTS
@@ -50,14 +51,13 @@ def run(recipe: str, seed: int, images: int, audited: int, kept: Path) -> None:
     if (evaluated := kept_results(kept, recipe, seed, images)) and not wanted:
         return
     experiment = trained(recipe, seed)
-    defence, undefended = experiment.defence(), weights.load_undefended(experiment.out)
-    test = data.load(experiment.recipe.data, "test")
+    defence, test = experiment.defence(), data.load(experiment.recipe.data, "test")
     kept.mkdir(parents=True, exist_ok=True)
     if not evaluated:
         settings = Settings(n=images, seed=seed, stop="confident", curve_images=0, sweep_images=0)
-        columns, directory = columns_of(defence, undefended), experiment.out / "test"
+        columns, directory = columns_of(defence, weights.load_undefended(experiment.out)), experiment.out / "test"
         write_results(evaluate(columns, test, settings=settings, recipe=recipe, directory=directory).results(), kept)
-    transfer = {} if undefended is None else {"undefended": undefended}
+    transfer = load_transfers(str(experiment.out), experiment.recipe.data, ())
     for name in wanted:
         subject, out = defence if name == "carso" else defence.classifier, experiment.out / "audit" / name
         audit(subject, test, n=audited, seed=seed, transfer=transfer, name=name, out=out).write(kept / name)
@@ -96,11 +96,10 @@ def rows_of(runs: list[Results]) -> list[dict[str, Any]]:
 
 def audits_of(audits: dict[str, list[Audit]]) -> list[dict[str, Any]]:
     first, budgets = audits[TARGETS[0]][0], []
-    for same in zip(*(zip(*(found.budgets for found in audits[name]), strict=True) for name in TARGETS), strict=True):
-        entry: dict[str, Any] = {"title": same[0][0].title, "n": first.n, "effort": first.effort}
-        for name, each in zip(TARGETS, same, strict=True):
-            entry[name] = spread([budget.worst_case.accuracy for budget in each])
-        budgets.append(entry)
+    for place, budget in enumerate(first.budgets):
+        left = {name: [found.budgets[place].worst_case.accuracy for found in audits[name]] for name in TARGETS}
+        entry = {"title": budget.title, "n": first.n, "effort": first.effort}
+        budgets.append(entry | {name: spread(accuracies) for name, accuracies in left.items()})
     return budgets
 
 

@@ -80,12 +80,12 @@ def seeded(folder: Path) -> str:
         "| attack | " + " | ".join(wording.heading(column) for column in columns) + " |",
         "| --- |" + " ---: |" * len(columns),
     ]
-    for row in found["rows"]:
-        cells = (f"{row[column]['mean']:.2f} ± {row[column]['sd']:.2f}" for column in columns)
-        lines.append(f"| {row['title']} | {' | '.join(cells)} |")
+    titled = [(row["title"], row) for row in found["rows"]]
     for budget in found.get("audits", []):
-        cells = (f"{budget[c]['mean']:.2f} ± {budget[c]['sd']:.2f}" if c in budget else "" for c in columns)
-        lines.append(f"| worst case of the audit, {budget['title']}, n = {budget['n']:,} | {' | '.join(cells)} |")
+        titled.append((f"worst case of the audit, {budget['title']}, n = {budget['n']:,}", budget))
+    for title, row in titled:
+        cells = (f"{row[c]['mean']:.2f} ± {row[c]['sd']:.2f}" if c in row else "" for c in columns)
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 

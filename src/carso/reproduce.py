@@ -46,7 +46,8 @@ def reproduce(
     recipe = experiment.recipe
     if pretrained:
         weights.find(f"{recipe.data}-{recipe.name}")
-    experiment.check()
+    else:
+        experiment.check()
     experiment.open()
     if pretrained:
         experiment.adopt(f"{recipe.data}-{recipe.name}")

@@ -16,7 +16,6 @@ import torch
 from torch import Generator, Tensor
 
 from carso.attacks import annealed, apgd, deepfool, fgsm, noise, pgd, spsa, square
-from carso.attacks.ball import project
 from carso.attacks.bpda import straight_through
 from carso.attacks.eot import Candidates, Expectation, exponential, log_mean_probability
 from carso.audit.autoattack import autoattack, is_installed
@@ -241,6 +240,6 @@ def _at_neighbour(
     loss: str,
     generator: Generator | None = None,
 ) -> Images:
-    """Annealed PGD from a near image of another class, projected into the ball."""
-    start = project(neighbours.nearest(images, labels, rank), images, budget.eps, budget.norm)
+    """Annealed PGD from a near image of another class, which it takes into the ball."""
+    start = neighbours.nearest(images, labels, rank)
     return annealed(model, images, labels, budget, steps=steps, loss=loss, start=start, generator=generator)

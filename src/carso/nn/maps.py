@@ -67,7 +67,7 @@ class Unshuffled(nn.Module):
 
         (k * x)[i] = sum_{r, a} k[2a + r] x[2(i + a) + r - 1]    in each direction; r in {0, 1} becomes a channel
 
-    Processors multiply channels fast, and images have few: this is up to twice as fast on them, gradient included.
+    Processors multiply channels fast, and images have few: this is faster on them, gradient included.
 
     Args:
         convolution: kernel 4, stride 2, padding 1; its weights are those of this moment.
