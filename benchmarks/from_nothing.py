@@ -1,6 +1,6 @@
 """How long a recipe takes from nothing, and how much memory: `carso reproduce RECIPE` in a process of its own.
 
-    python benchmarks/from_nothing.py quick --out out/from-nothing/quick
+    python benchmarks/from_nothing.py quick --out out/from-nothing/quick [--seed 0]
 
 The folder must not hold a run yet. Writes benchmarks/results/from-nothing/RECIPE.json.
 """
@@ -18,13 +18,15 @@ from carso.evaluation.environment import environment
 RESULTS = Path(__file__).parent / "results" / "from-nothing"
 
 
-def main(recipe: str, out: Path) -> None:
+def main(recipe: str, out: Path, seed: int) -> None:
     if out.exists():
         raise SystemExit(f"{out} exists; a run from nothing needs a new folder")
     started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "carso.cli", "reproduce", recipe, "--out", str(out)], check=True)
+    command = [sys.executable, "-m", "carso.cli", "reproduce", recipe, "--out", str(out), "--seed", str(seed)]
+    subprocess.run(command, check=True)
     took = {
         "recipe": recipe,
+        "seed": seed,
         "minutes": round((time.monotonic() - started) / 60, 2),
         "peak_mib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
         "environment": environment().model_dump(),
@@ -38,5 +40,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    main(given.recipe, given.out)
+    main(given.recipe, given.out, given.seed)

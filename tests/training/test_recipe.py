@@ -38,11 +38,37 @@ def test_true_labels_may_be_written_as_yaml_reads_them(written: str) -> None:
         ("name: x\npurification:\n  rate: 1\n  rate: 2\n", r"line 4: field 'rate' stands here twice"),
         ("name: [x\n", r"r.yaml, line 2: is not valid YAML: expected"),
         ("- 1\n", "must be a mapping"),
+        ("name: x\nbase: thesys\n", r"r.yaml, line 2: base: no recipe 'thesys'; did you mean 'thesis'"),
+        ("base: thesis\n", r"line 1: name: Field required"),
+        ("name: x\nbase: thesis\nhardening: {epochs: 3}\n", r"line 3: hardening.rate: Field required"),
     ],
 )
 def test_mistakes_are_named_with_their_line(text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse_recipe(text, "r.yaml")
+
+
+def test_a_recipe_says_only_what_its_base_does_not() -> None:
+    base = read_recipe("strong")
+    own = "name: x\nbase: strong\npurification: null\nhardening: null\npurifier: {maps: [8]}\n"
+    expected = base.model_copy(
+        update={
+            "name": "x",
+            "purification": None,
+            "hardening": None,
+            "purifier": base.purifier.model_copy(update={"maps": (8,)}),
+        }
+    )
+    assert parse_recipe(own, "r.yaml") == expected
+    assert "base" not in expected.to_yaml()
+
+
+def test_lists_of_attacks_are_taken_whole() -> None:
+    own = "name: x\nbase: thesis\nadversarial: {epochs: 3, attacks: [{attack: fgsm, eps: 0.1}]}\n"
+    recipe, base = parse_recipe(own, "r.yaml").adversarial, read_recipe("thesis").adversarial
+    assert recipe is not None
+    assert base is not None
+    assert (recipe.epochs, recipe.rate, len(recipe.attacks)) == (3, base.rate, 1)
 
 
 def test_unknown_recipes_get_a_near_one() -> None:

@@ -1,7 +1,8 @@
 """A recipe: one experiment as data, from the classifier's layers to the purifier's attacks.
 
 Recipes are YAML. Every field has a type and most have a default; unknown, mistyped and contradictory fields are refused
-with the line on which they stand. The resolved recipe, defaults included, is saved beside the weights.
+with the line on which they stand. `base` names a shipped recipe: what the file does not give is taken from it, field by
+field; a list is taken whole. The resolved recipe, base and defaults included, is saved beside the weights.
 """
 
 from __future__ import annotations
@@ -198,7 +199,7 @@ def read_recipe(source: str | Path) -> Recipe:
     """
     path = Path(source)
     if path.suffix not in {".yaml", ".yml"} and not path.is_file():
-        return parse_recipe(_shipped_text(str(source)), f"recipe {source}")
+        return parse_recipe(_shipped_text(str(source), "; or pass a .yaml file"), f"recipe {source}")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -206,11 +207,11 @@ def read_recipe(source: str | Path) -> Recipe:
     return parse_recipe(text, str(path))
 
 
-def _shipped_text(name: str) -> str:
+def _shipped_text(name: str, otherwise: str = "") -> str:
     if name not in shipped():
         near = difflib.get_close_matches(name, shipped(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise RecipeError(f"no recipe {name!r}; {hint}shipped: {', '.join(shipped())}; or pass a .yaml file")
+        raise RecipeError(f"no recipe {name!r}; {hint}shipped: {', '.join(shipped())}{otherwise}")
     return (resources.files("carso") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
@@ -227,9 +228,31 @@ def parse_recipe(text: str, source: str) -> Recipe:
         raise RecipeError(f"{source} must be a mapping of fields, as in recipes/quick.yaml")
     _check_repeated(tree, source)
     try:
-        return Recipe.model_validate(values, strict=False)
+        return Recipe.model_validate(_on_base(values, f"{source}, line {_line(tree, ('base',))}"), strict=False)
     except ValidationError as error:
         raise RecipeError("\n".join(_explain(source, tree, e) for e in error.errors())) from error
+
+
+def _on_base(values: dict[str, Any], place: str) -> dict[str, Any]:
+    """The fields of a recipe over those of its base, if it has one; the name is always its own."""
+    own = {field: value for field, value in values.items() if field != "base"}
+    if "base" not in values:
+        return own
+    try:
+        text = _shipped_text(str(values["base"]))
+    except RecipeError as error:
+        raise RecipeError(f"{place}: base: {error}") from error
+    base = _on_base(yaml.safe_load(text), place)
+    return _merged({field: value for field, value in base.items() if field != "name"}, own)
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        field: _merged(base[field], value)
+        for field, value in own.items()
+        if isinstance(value, dict) and isinstance(base.get(field), dict)
+    }
+    return base | own | both
 
 
 def _check_repeated(node: yaml.Node | None, source: str) -> None:
