@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from carso.defence import CARSO
 from carso.nn.folded import Stage, chain, fold
 from carso.nn.maps import Maps, first_unshuffled
+from carso.nn.mish import Mish
 from carso.nn.modes import evaluating
 from carso.nn.products import Affine, product_dtype
 from carso.purifier import Purifier
@@ -166,7 +167,11 @@ class _Frozen(nn.Module):
 
 
 def _steps(stages: Sequence[Stage], dtype: torch.dtype) -> list[Step]:
-    return [(Affine(stage.weight.clone(), stage.bias.clone(), dtype), stage.activation) for stage in stages]
+    return [(Affine(stage.weight.clone(), stage.bias.clone(), dtype), _fast(stage.activation)) for stage in stages]
+
+
+def _fast(activation: nn.Module | None) -> nn.Module | None:
+    return Mish() if isinstance(activation, nn.Mish) else activation
 
 
 def _run(steps: Sequence[Step], rows: Tensor) -> Tensor:

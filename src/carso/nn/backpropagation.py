@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carso.nn.folded import Folded, Stage
+from carso.nn.mish import mish_and_slope
 from carso.nn.products import SMALL, product
 
 Activate: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], None]
@@ -97,7 +98,7 @@ class _Hidden:
 def _activate(activation: nn.Module | None) -> Activate:
     if activation is None:
         return _identity
-    return _mish if isinstance(activation, nn.Mish) else partial(_by_autograd, activation)
+    return mish_and_slope if isinstance(activation, nn.Mish) else partial(_by_autograd, activation)
 
 
 def _identity(h: Tensor, slope: Tensor, _: Tensor, __: Tensor) -> None:
@@ -110,17 +111,3 @@ def _by_autograd(activation: nn.Module, h: Tensor, slope: Tensor, leaf: Tensor, 
         value = activation(leaf.clone() if getattr(activation, "inplace", False) else leaf)
     slope.copy_(torch.autograd.grad(value, leaf, torch.ones_like(value))[0])
     h.copy_(value.detach())
-
-
-def _mish(h: Tensor, slope: Tensor, e: Tensor, t: Tensor) -> None:
-    """Mish h tanh(log(1 + e^h)) and its derivative from one exponential.
-
-    With w = e^h + e^2h / 2, q = 1 / (1 + w) and t = w q:    phi = h t,    phi' = t + 2 h q (t - e^h q / 2).
-    """
-    torch.clamp(h, min=-80, max=40, out=e).exp_()  # t is 0 and 1 beyond, and an exponential that underflows is slow
-    torch.addcmul(e, e, e, value=0.5, out=t)
-    q = torch.add(t, 1, out=slope).reciprocal_()
-    t.mul_(q)
-    torch.sub(t, e.mul_(q), alpha=0.5, out=e)
-    torch.addcmul(t, q.mul_(h), e, value=2, out=slope)
-    h.mul_(t)

@@ -10,12 +10,13 @@ as MKL's, torch's own choice, on processors that MKL does not favour.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from carso.nn.mish import mish
 
 SMALL = 4096
 """Weights with fewer entries are multiplied in float32: their products are not worth a conversion."""
@@ -77,13 +78,6 @@ def product(rows: Tensor, weight: Tensor, out: Tensor) -> Tensor:
         multiplied: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
         return multiplied
     return torch.mm(rows, weight.T, out=out)
-
-
-def mish(h: Tensor) -> Tensor:
-    """Mish h tanh(log(1 + e^h)) = h w / (w + 1), with w = e^h + e^2h / 2: one power of two, no logarithm."""
-    e = h.mul(1 / math.log(2)).clamp_(min=-115, max=58).exp2_()
-    w = torch.addcmul(e, e, e, value=0.5)
-    return torch.div(w, w + 1, out=e).mul_(h)
 
 
 def _fused(activation: nn.Module | None) -> tuple[str, list[float]]:
