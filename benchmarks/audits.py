@@ -51,6 +51,10 @@ class Fixed(nn.Module):
         """Log-probabilities (B, classes), averaged over the candidates, differentiable."""
         if self.folded is not None:
             return mean_log_probability(self.folded(images, self.latents))
+        return self.exact(images)
+
+    def exact(self, images: Tensor) -> Tensor:
+        """The same, unrounded."""
         return mean_log_probability(self.defence.logits(images, latents=self.latents))
 
 
@@ -59,12 +63,12 @@ class Rounded(nn.Module):
 
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
-        self.classifier = classifier
+        self.exact = classifier
         self.surrogate = reduced(classifier)
 
     def forward(self, images: Tensor) -> Tensor:
         """Its own logits (B, classes)."""
-        logits: Tensor = self.classifier(images)
+        logits: Tensor = self.exact(images)
         return logits
 
 

@@ -177,3 +177,21 @@ def test_a_gradient_that_is_not_the_slope(plain: nn.Module, dataset: Dataset) ->
             return logits
 
     assert "wrong-gradients" in raised(run(Misleading(), dataset))
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_rounded_surrogate_has_no_slope_but_its_exact_one_has(plain: nn.Module, dataset: Dataset, told: bool) -> None:
+    class Rounded:
+        def __init__(self) -> None:
+            if told:
+                self.exact = plain
+
+        def surrogate(self, images: Tensor) -> Tensor:
+            logits: Tensor = plain(images)
+            return logits + ((8 * logits).round() / 8 - logits).detach()
+
+        def __call__(self, images: Tensor) -> Tensor:
+            scores: Tensor = plain(images)
+            return scores
+
+    assert ("wrong-gradients" in raised(run(Rounded(), dataset))) != told

@@ -5,8 +5,9 @@
     candidates  images, K -> logits (B, K, classes), what an attacker with gradients differentiates
 
 A target is a CARSO defence, any `nn.Module` or callable from images to scores, or either of these with an attribute
-`surrogate` (images -> logits, differentiable). One with the attributes `purify` (images -> images) and `classifier`
-can also be attacked as if its purifier were the identity.
+`surrogate` (images -> logits, differentiable); if that one is rounded for speed, an attribute `exact` is the same
+unrounded, of which finite differences and DeepFool can be taken. One with the attributes `purify` (images -> images)
+and `classifier` can also be attacked as if its purifier were the identity.
 """
 
 from __future__ import annotations
@@ -131,7 +132,9 @@ def _callable(subject: Any, images: Images, name: str) -> Target:
     raw = _checked(subject, images, name)
     smooth: Classifier = getattr(subject, "surrogate", subject)
     probabilities = are_probabilities(raw if smooth is subject else _checked(smooth, images, f"{name}.surrogate"))
-    surrogate = partial(_logarithm, smooth) if probabilities else smooth
+    surrogate, exact = (
+        partial(_logarithm, each) if probabilities else each for each in (smooth, getattr(subject, "exact", smooth))
+    )
     scores = partial(_logarithm, subject) if are_probabilities(raw) else subject
     differentiable = _has_gradient(surrogate, images)
     return Target(
@@ -139,7 +142,7 @@ def _callable(subject: Any, images: Images, name: str) -> Target:
         answer=partial(_answer, subject, name),
         scores=scores,
         candidates=calls(surrogate) if differentiable else None,
-        known=partial(_fixed, surrogate) if differentiable else None,
+        known=partial(_fixed, exact) if differentiable else None,
         random=is_random(subject, images),
         random_surrogate=is_random(surrogate, images),
         probabilities=probabilities,
