@@ -39,6 +39,28 @@ def test_attacks_on_the_defence_see_the_defence() -> None:
     assert seen == [3] * 4
 
 
+def test_attacks_on_the_defence_run_together_each_with_its_own_loss() -> None:
+    """The third logit is the largest but the label's: cross-entropy also raises the second, the margin leaves it."""
+    seen = []
+
+    def defence(images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return images.flatten(1) * torch.tensor([1.0, 1.0, 0.0]) + torch.tensor([0.0, 0.0, 5.0])
+
+    def spec(loss: str, eps: float) -> AttackSpec:
+        return AttackSpec(attack="annealed", eps=eps, steps=4, loss=loss, directed_at="defence")
+
+    specs = [spec("cross_entropy", 0.1), spec("margin", 0.2), spec("cross_entropy", 0.3)]
+    images, labels = torch.full((8, 1, 1, 3), 0.5), torch.zeros(8, dtype=torch.long)
+    torch.manual_seed(0)
+    together = Mixture(specs).mix(lambda _: pytest.fail("asked"), images, labels, defence)
+    first, second, _ = (together - images).flatten(1).unbind(1)
+    assert seen == [6] * 4
+    torch.testing.assert_close(first, -torch.tensor([0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3]))
+    torch.testing.assert_close(second[[2, 3, 6, 7]], torch.tensor([0.1, 0.1, 0.3, 0.3]))
+    assert ((second[4:6].abs() < 0.19) & (second[4:6] != 0)).all()
+
+
 def test_without_attacks_the_batch_is_clean() -> None:
     images = torch.rand(5, 1, 4, 4)
     assert torch.equal(Mixture([]).mix(MLP((1, 4, 4)), images, torch.zeros(5, dtype=torch.long)), images)

@@ -1,7 +1,8 @@
 """A mixture: clean images and several attacks on them, in equal parts of one batch or one after the other.
 
 Attacks of one kind (same method, norm, steps and loss) run together with one radius per image, so that a batch of five
-parts costs two attack calls instead of four.
+parts costs two attack calls instead of four. On the whole defence the losses may differ, too: one call of many images
+is faster than two of fewer, while the loops that are folded for a classifier cut their batches themselves.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from carso.attacks.ball import Pace, annealing, steady
 from carso.attacks.gradient import ascend
-from carso.attacks.losses import loss_of
+from carso.attacks.losses import Loss, loss_of
 from carso.training.recipe import AttackSpec
 from carso.types import Classifier, Images, Labels, Norm
 
@@ -83,7 +84,8 @@ class Mixture:
 
 
 def _kind(spec: AttackSpec) -> tuple[str, str, Norm, int, str]:
-    return spec.directed_at, spec.attack, spec.norm, spec.steps, spec.loss
+    loss = spec.loss if spec.directed_at == "classifier" else ""
+    return spec.directed_at, spec.attack, spec.norm, spec.steps, loss
 
 
 def _target(spec: AttackSpec, classifier: Classifier, defence: Classifier | None) -> Classifier:
@@ -102,9 +104,9 @@ def perturb(
     sizes: Sequence[int],
     scale: float | Tensor = 1.0,
 ) -> Images:
-    """Attack consecutive runs of images, each with `scale` times the radius of its own spec; no wait for the device."""
+    """Attack runs of images, each with its own spec's loss and `scale` times its radius; no wait for the device."""
     spec = kin[0]
-    loss = loss_of(spec.loss)
+    loss = _loss_of_runs([loss_of(k.loss) for k in kin], sizes)
     eps = scale * per_image([k.eps for k in kin], sizes, images)
     if spec.attack == "fgsm":
         return ascend(model, images, labels, images, eps, eps, steps=1, norm=spec.norm, loss=loss).detach()
@@ -118,6 +120,18 @@ def perturb(
     return ascend(
         model, images, labels, start, eps, alpha, steps=spec.steps, norm=spec.norm, loss=loss, pace=pace
     ).detach()
+
+
+def _loss_of_runs(losses: Sequence[Loss], sizes: Sequence[int]) -> Loss:
+    """Each loss over its run of images."""
+    if len(set(losses)) == 1:
+        return losses[0]
+
+    def each(logits: Tensor, labels: Tensor) -> Tensor:
+        runs = zip(losses, logits.split(list(sizes)), labels.split(list(sizes)), strict=True)
+        return torch.cat([loss(*run) for loss, *run in runs])
+
+    return each
 
 
 def per_image(values: Sequence[float], sizes: Sequence[int], images: Images) -> Tensor:
