@@ -23,8 +23,7 @@ the defence.** The rows headed "End to end" and the audits are about that attack
 through the whole of each column.
 
 The shipped weights follow the recipes of their names, seed 0; training again gives weights that are close, and equal
-bit for bit only where every sum is rounded alike. `strong-unlabelled` ran under the name of `strong`, which it then
-had, on the classifier of that time.
+bit for bit only where every sum is rounded alike.
 
 """
 
@@ -33,7 +32,7 @@ TARGETS = {
     "adversarially_trained": "N alone",
     "carso": "the whole defence, fresh latents in every call",
     "control": "a classifier with as many weights as N and the purifier together, by recipe `control`, differentiated "
-    "in rounded products, which `wrong-gradients` notices",
+    "in rounded products, as the defence is",
     "control-in-float32": "the same classifier, differentiated in float32",
     "fixed": "the whole defence, but for good with the same four latents, which the attacker knows",
 }
@@ -159,6 +158,7 @@ def readme(results: Path) -> None:
         "its adversarially trained classifier alone": results / "strong-audit" / "adversarially_trained",
         "`mnist-thesis`: CARSO as in the thesis": results / "thesis-audit" / "carso",
         "`mnist-strong`: hardened, with labels; same classifier": results / "strong-audit" / "carso",
+        "`strong-unlabelled`: hardened, without labels; same classifier": results / "strong-unlabelled-audit" / "carso",
         "control: one classifier, as many weights, about as much training": results / "strong-audit" / "control",
     }
     found = {name: audit for name, place in places.items() if (audit := read_audit(place)) is not None}
