@@ -21,7 +21,7 @@ from carso.attacks.eot import Candidates, Expectation, exponential, log_mean_pro
 from carso.audit.autoattack import autoattack, is_installed
 from carso.audit.effort import Sizes
 from carso.audit.neighbours import Neighbours
-from carso.audit.target import Target, reduced
+from carso.audit.target import Target
 from carso.types import Budget, Classifier, Images, Labels
 
 Kind: TypeAlias = Literal["noise", "one-step", "white-box", "transfer", "cross-check", "black-box"]
@@ -129,8 +129,8 @@ def _white_box(
         return Attempt(name, "white-box", on, rounds, least, options=eot | options)
 
     yield Attempt("fgsm", "one-step", "all", (craft(fgsm, steady),), options=eot and {"eot": steady.samples})
-    if target.random_surrogate and target.known is not None:
-        yield _known_latents(target.known, budget, plain)
+    if target.random_surrogate and target.pinned is not None:
+        yield _known_latents(target.pinned(1, 4), budget, plain)
     yield attempt("pgd", "all", craft(pgd, mean, steps=plain), steps=plain)
     yield attempt("apgd-ce", "all", craft(apgd, steady, steps=plain), steps=plain)
     run = craft(annealed, mean, steps=steps, loss=tuning.loss)
@@ -162,11 +162,10 @@ def _steady(target: Target, candidates: Candidates, tuning: Tuning) -> Expectati
     return Expectation(candidates, max(tuning.eot, 4) if target.random_surrogate else tuning.eot)
 
 
-def _known_latents(known: Callable[[int, int], Classifier], budget: Budget, steps: int) -> Attempt:
+def _known_latents(pinned: Classifier, budget: Budget, steps: int) -> Attempt:
     """Against candidates of fixed randomness, judged against fresh ones."""
-    model = reduced(known(1, 4))
-    rounds: Rounds = (_craft(annealed, model, budget, steps=steps),) * 2
-    return Attempt("pgd-fixed-latents", "white-box", "all", rounds, known=model, options={"steps": steps})
+    rounds: Rounds = (_craft(annealed, pinned, budget, steps=steps),) * 2
+    return Attempt("pgd-fixed-latents", "white-box", "all", rounds, known=pinned, options={"steps": steps})
 
 
 def _more(target: Target, candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning) -> Iterator[Attempt]:

@@ -43,7 +43,8 @@ class Target:
         answer: one verdict (B,) per call.
         scores: differences matter: logits, log-probabilities or shares.
         candidates: differentiable logits (B, K, classes); None if there is no gradient at all.
-        known: seed, K -> the surrogate on K candidates of fixed randomness, (B, classes).
+        known: seed, K -> the surrogate on K candidates of fixed randomness, (B, classes), unrounded.
+        pinned: the same rounded for speed, as `candidates` are.
         random: whether its answers' scores vary between calls.
         random_surrogate: whether the candidates vary between calls.
         probabilities: whether its raw scores are probabilities; then `scores` and `candidates` are their logarithms.
@@ -60,6 +61,7 @@ class Target:
     scores: Classifier
     candidates: Candidates | None
     known: Callable[[int, int], Classifier] | None
+    pinned: Callable[[int, int], Classifier] | None
     random: bool
     random_surrogate: bool
     probabilities: bool
@@ -97,17 +99,20 @@ def target_of(subject: Any, images: Images, name: str | None = None) -> Target:
 def _carso(defence: CARSO, images: Images, name: str) -> Target:
     folded = stand_in_of(defence)
 
-    def candidates(images: Tensor, samples: int) -> Tensor:
+    def logits(images: Tensor, latents: Tensor) -> Tensor:
         if folded is not None:
-            return folded(images, defence.latents(samples))
-        return reduced(partial(defence.logits, samples=samples))(images)
+            return folded(images, latents)
+        return reduced(partial(defence.logits, latents=latents))(images)
+
+    def candidates(images: Tensor, samples: int) -> Tensor:
+        return logits(images, defence.latents(samples))
 
     def surrogate(images: Tensor) -> Tensor:
         return mean_log_probability(candidates(images, 4))
 
-    def known(seed: int, samples: int) -> Classifier:
+    def fixed_by(differentiable: Callable[..., Tensor], seed: int, samples: int) -> Classifier:
         latents = defence.latents(samples, torch.Generator().manual_seed(seed))
-        return lambda images: mean_log_probability(defence.logits(images, latents=latents))
+        return lambda images: mean_log_probability(differentiable(images, latents=latents))
 
     _checked(defence, images, name)
     return Target(
@@ -115,7 +120,8 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
         answer=defence.predict,
         scores=surrogate,
         candidates=candidates,
-        known=known,
+        known=partial(fixed_by, defence.logits),
+        pinned=partial(fixed_by, logits),
         random=True,
         random_surrogate=True,
         probabilities=False,
@@ -143,6 +149,7 @@ def _callable(subject: Any, images: Images, name: str) -> Target:
         scores=scores,
         candidates=calls(surrogate) if differentiable else None,
         known=partial(_fixed, exact) if differentiable else None,
+        pinned=partial(_fixed, surrogate) if differentiable else None,
         random=is_random(subject, images),
         random_surrogate=is_random(surrogate, images),
         probabilities=probabilities,
