@@ -22,8 +22,8 @@ columns) and handed over. With respect to CARSO that is a transfer: **it says no
 the defence.** The rows headed "End to end" and the audits are about that attacker, who follows the gradient
 through the whole of each column.
 
-The shipped weights follow the recipes of their names, seed 0; training again gives weights that are close, and equal
-bit for bit only where every sum is rounded alike.
+The shipped weights follow the recipes of their names, seed 0; training again gives weights that are close. N's are
+equal bit for bit where every sum is rounded alike; the N of `strong-unlabelled` was trained on another processor.
 
 """
 
@@ -158,7 +158,9 @@ def readme(results: Path) -> None:
         "its adversarially trained classifier alone": results / "strong-audit" / "adversarially_trained",
         "`mnist-thesis`: CARSO as in the thesis": results / "thesis-audit" / "carso",
         "`mnist-strong`: hardened, with labels; same classifier": results / "strong-audit" / "carso",
-        "`strong-unlabelled`: hardened, without labels; same classifier": results / "strong-unlabelled-audit" / "carso",
+        "`strong-unlabelled`: hardened, without labels; its classifier trained anew": results
+        / "strong-unlabelled-audit"
+        / "carso",
         "control: one classifier, as many weights, about as much training": results / "strong-audit" / "control",
     }
     found = {name: audit for name, place in places.items() if (audit := read_audit(place)) is not None}
@@ -166,7 +168,8 @@ def readme(results: Path) -> None:
     lines = ["| attacked as a whole | n | clean | " + " | ".join(b.title for b in first.budgets) + " | checks raised |"]
     lines.append("| --- | ---: | ---: |" + " ---: |" * len(first.budgets) + " --- |")
     for name, audit in found.items():
-        worst = " | ".join(rate(budget.worst_case) for budget in audit.budgets)
+        left = {budget.title: rate(budget.worst_case) for budget in audit.budgets}
+        worst = " | ".join(left.get(budget.title, "not run") for budget in first.budgets)
         raised = ", ".join(check.name for check in audit.raised) or "none"
         mark = " †" if is_early(audit) else ""
         lines.append(f"| {name}{mark} | {audit.n:,} | {rate(audit.budgets[0].clean)} | {worst} | {raised} |")

@@ -2,7 +2,7 @@
 
 carso bench mnist-thesis --out benchmarks/results/bench/bench.json
 carso bench mnist-thesis --only agreement --only scaling --only profiles --out benchmarks/results/bench/bench.json
-python benchmarks/from_nothing.py quick --out out/from-nothing/quick
+python benchmarks/from_nothing.py quick --out out/from-nothing/quick    # likewise strong, strong-unlabelled
 python benchmarks/write_speed.py
 """
 
@@ -17,10 +17,11 @@ MINUTES = {"quick": 10, "strong": 60, "strong-unlabelled": 60}
 RACES = ("pgd", "deepfool", "vote", "training", "fresh")
 HEAD = """# Speed
 
-Written by `python benchmarks/write_speed.py` from `benchmarks/results/bench/bench.json`, which `carso bench` left; no
-figure is typed in. Contestants run in turns within one run; a ratio is taken round by round, so that a machine that
-slows down slows both. Ratios are medians over the rounds with the least and the largest in brackets. What each
-contestant achieved is checked: the success rates of attacks, the answers of votes, the accuracy after training.
+Written by `python benchmarks/write_speed.py` from `benchmarks/results/bench/bench.json`, which `carso bench` left, and
+from the runs of `benchmarks/from_nothing.py`; no figure is typed in. Contestants run in turns within one run; a ratio
+is taken round by round, so that a machine that slows down slows both. Ratios are medians over the rounds with the
+least and the largest in brackets. What each contestant achieved is checked: the success rates of attacks, the answers
+of votes, the accuracy after training.
 
 The limit of the machine is the least time of the work's matrix products alone, by the faster of torch's own product and
 oneDNN's, measured in the same run. A share of the float32 limit above 1 is bfloat16 at work.
@@ -91,8 +92,10 @@ def targets(found: dict[str, Any]) -> list[str]:
         measured = spread(seconds, " s"), verdict(seconds["median"] <= 3)
         line(fresh, "the clock", "at most 3 s", measured)
     for whole in found["from-nothing"]:
-        threads, most = whole["environment"]["threads"], MINUTES[whole["recipe"]]
-        work = f"`carso reproduce {whole['recipe']}` from nothing, threads: {threads}, {whole['peak_mib']:,} MiB at most"
+        place, most = whole["environment"], MINUTES[whole["recipe"]]
+        size = f"{whole['peak_mib']:,} MiB at its peak, {place['cpu']}, threads: {place['threads']}"
+        work = f"`carso reproduce {whole['recipe']}` from nothing, {size}"
+        work += f", beside {whole['beside']}" if whole.get("beside") else ""
         measured = f"{whole['minutes']:.1f} min", verdict(whole["minutes"] <= most)
         line({"work": work}, "the clock", f"at most {most} min", measured)
     return lines
@@ -192,8 +195,8 @@ def scaling(entry: dict[str, Any]) -> list[str]:
 def main() -> None:
     results = ROOT / "benchmarks" / "results"
     found = json.loads((results / "bench" / "bench.json").read_text(encoding="utf-8"))
-    runs = sorted((results / "from-nothing").glob("*.json"))
-    found["from-nothing"] = [json.loads(path.read_text(encoding="utf-8")) for path in runs]
+    runs = [results / "from-nothing" / f"{recipe}.json" for recipe in MINUTES]
+    found["from-nothing"] = [json.loads(path.read_text(encoding="utf-8")) for path in runs if path.exists()]
     raced = [found[key] for key in RACES if key in found]
     lines = [HEAD, machine(raced[0]), "", "## Targets", "", *targets(found), "", "## Races", ""]
     lines += [line for entry in raced for line in race(entry)]

@@ -179,6 +179,22 @@ def test_a_gradient_that_is_not_the_slope(plain: nn.Module, dataset: Dataset) ->
     assert "wrong-gradients" in raised(run(Misleading(), dataset))
 
 
+def test_a_surrogate_whose_gradient_is_not_the_slope_of_its_exact_self(plain: nn.Module, dataset: Dataset) -> None:
+    class Misleading:
+        exact = staticmethod(plain)
+
+        def surrogate(self, images: Tensor) -> Tensor:
+            detour = images.flip(3)
+            logits: Tensor = plain(detour + (images - detour).detach())
+            return logits
+
+        def __call__(self, images: Tensor) -> Tensor:
+            scores: Tensor = plain(images)
+            return scores
+
+    assert "wrong-gradients" in raised(run(Misleading(), dataset))
+
+
 @pytest.mark.parametrize("told", [False, True])
 def test_a_rounded_surrogate_has_no_slope_but_its_exact_one_has(plain: nn.Module, dataset: Dataset, told: bool) -> None:
     class Rounded:

@@ -29,7 +29,7 @@ def judge(answer: Coin, *, random: bool = True, votes: int = 10) -> Judge:
         scores=lambda images: images,
         candidates=None,
         known=None,
-        pinned=None,
+        exact=None,
         random=random,
         random_surrogate=False,
         probabilities=False,

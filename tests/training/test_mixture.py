@@ -61,6 +61,12 @@ def test_attacks_on_the_defence_run_together_each_with_its_own_loss() -> None:
     assert ((second[4:6].abs() < 0.19) & (second[4:6] != 0)).all()
 
 
+def test_losses_of_runs_survive_a_defence_that_folds() -> None:
+    specs = [AttackSpec(attack="pgd", eps=0.1, steps=1, loss=loss, directed_at="defence") for loss in ("dlr", "margin")]
+    model, images = MLP((1, 28, 28)).eval(), torch.rand(2400, 1, 28, 28)
+    assert Mixture(specs).mix(model, images, torch.zeros(2400, dtype=torch.long), model).shape == images.shape
+
+
 def test_without_attacks_the_batch_is_clean() -> None:
     images = torch.rand(5, 1, 4, 4)
     assert torch.equal(Mixture([]).mix(MLP((1, 4, 4)), images, torch.zeros(5, dtype=torch.long)), images)

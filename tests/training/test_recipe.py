@@ -39,7 +39,9 @@ def test_true_labels_may_be_written_as_yaml_reads_them(written: str) -> None:
         ("name: [x\n", r"r.yaml, line 2: is not valid YAML: expected"),
         ("- 1\n", "must be a mapping"),
         ("name: x\nbase: thesys\n", r"r.yaml, line 2: base: no recipe 'thesys'; did you mean 'thesis'"),
-        ("base: thesis\n", r"line 1: name: Field required"),
+        ("name: x\nbase: [thesis]\n", r"r.yaml, line 2: base: Input should be the name .*\['thesis'\]"),
+        ("name: x\nbases: thesis\n", r"line 2: unknown field 'bases'; did you mean 'base'"),
+        ("base: thesis\n", r"line 1: name: Field required$"),
         ("name: x\nbase: thesis\nhardening: {epochs: 3}\n", r"line 3: hardening.rate: Field required"),
     ],
 )

@@ -129,8 +129,8 @@ def _white_box(
         return Attempt(name, "white-box", on, rounds, least, options=eot | options)
 
     yield Attempt("fgsm", "one-step", "all", (craft(fgsm, steady),), options=eot and {"eot": steady.samples})
-    if target.random_surrogate and target.pinned is not None:
-        yield _known_latents(target.pinned(1, 4), budget, plain)
+    if target.random_surrogate and target.known is not None:
+        yield _known_latents(target.known(1, 4), budget, plain)
     yield attempt("pgd", "all", craft(pgd, mean, steps=plain), steps=plain)
     yield attempt("apgd-ce", "all", craft(apgd, steady, steps=plain), steps=plain)
     run = craft(annealed, mean, steps=steps, loss=tuning.loss)
@@ -143,8 +143,8 @@ def _white_box(
         options = {"steps": steps, "loss": tuning.loss, "among": len(neighbours.images)}
         yield attempt("pgd-annealed-neighbours", "survivors", *runs, least=sizes.neighbours[0], **options)
     yield attempt("apgd-dlr", "survivors", craft(apgd, steady, steps=plain, loss="dlr"), steps=plain)
-    if sizes.deepfool and target.known is not None:
-        run = craft(deepfool, target.known(0, 1), steps=sizes.deepfool)
+    if sizes.deepfool and target.exact is not None:
+        run = craft(deepfool, target.exact(0, 1), steps=sizes.deepfool)
         yield Attempt("deepfool", "white-box", "survivors", (run,), options={"steps": sizes.deepfool})
     other = "cross_entropy" if tuning.loss == "margin" else "margin"
     run = craft(annealed, mean, steps=steps, loss=other)
@@ -162,10 +162,10 @@ def _steady(target: Target, candidates: Candidates, tuning: Tuning) -> Expectati
     return Expectation(candidates, max(tuning.eot, 4) if target.random_surrogate else tuning.eot)
 
 
-def _known_latents(pinned: Classifier, budget: Budget, steps: int) -> Attempt:
+def _known_latents(known: Classifier, budget: Budget, steps: int) -> Attempt:
     """Against candidates of fixed randomness, judged against fresh ones."""
-    rounds: Rounds = (_craft(annealed, pinned, budget, steps=steps),) * 2
-    return Attempt("pgd-fixed-latents", "white-box", "all", rounds, known=pinned, options={"steps": steps})
+    rounds: Rounds = (_craft(annealed, known, budget, steps=steps),) * 2
+    return Attempt("pgd-fixed-latents", "white-box", "all", rounds, known=known, options={"steps": steps})
 
 
 def _more(target: Target, candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning) -> Iterator[Attempt]:

@@ -142,10 +142,10 @@ class Prober:
         return p.gather(2, self.labels.expand(10, -1).unsqueeze(2)).std(0).mean().item()
 
     def _finite_differences(self) -> float:
-        """Share of images whose margin does not change along its gradient as the gradient says."""
-        if self.target.known is None:
+        """Share of images whose margin does not change along the gradient that attacks follow as the gradient says."""
+        if self.target.known is None or self.target.exact is None:
             return 0.0
-        return percent(mistaken(self.target.known(0, 1), self.images, self.labels))
+        return percent(mistaken(self.target.known(0, 1), self.target.exact(0, 1), self.images, self.labels))
 
     def _disagreement(self, surrogate: Classifier, attacked: Images) -> float:
         """Share of images, clean and attacked, whose class the averaged surrogate and most verdicts do not share."""
@@ -175,17 +175,17 @@ def squeezed(logits: Tensor) -> Tensor:
     return middle - ordered[:, 0] < SQUEEZED * (ordered[:, -1] - ordered[:, 0])
 
 
-def mistaken(model: Classifier, images: Images, labels: Labels, tolerance: float = 0.25) -> Tensor:
-    """Which images' (B,) margin changes along its own gradient by another amount than the gradient says.
+def mistaken(model: Classifier, exact: Classifier, images: Images, labels: Labels, tolerance: float = 0.25) -> Tensor:
+    """Which images' (B,) margin changes along the model's gradient by another amount than the gradient says.
 
-    A central difference of `STEP` along the sign of the gradient, at the image drawn that far into the box; images
-    without gradient are not counted.
+    A central difference of `STEP` along the sign of the gradient, taken of the exact model, at the image drawn that far
+    into the box; images without gradient are not counted.
     """
     inside = images.clamp(STEP, 1 - STEP)
     gradient = input_gradient(model, inside, labels, margin)
     direction = gradient.sign()
     with torch.no_grad():
-        ahead, behind = (margin(model((inside + side * STEP * direction).clamp(0, 1)), labels) for side in (1, -1))
+        ahead, behind = (margin(exact((inside + side * STEP * direction).clamp(0, 1)), labels) for side in (1, -1))
     measured = (ahead - behind) / (2 * STEP)
     expected = (gradient * direction).flatten(1).sum(1)
     wrong = (measured - expected).abs() > tolerance * (measured.abs() + expected.abs())

@@ -43,8 +43,8 @@ class Target:
         answer: one verdict (B,) per call.
         scores: differences matter: logits, log-probabilities or shares.
         candidates: differentiable logits (B, K, classes); None if there is no gradient at all.
-        known: seed, K -> the surrogate on K candidates of fixed randomness, (B, classes), unrounded.
-        pinned: the same rounded for speed, as `candidates` are.
+        known: seed, K -> the surrogate on K candidates of fixed randomness, (B, classes), rounded as `candidates` are.
+        exact: the same unrounded.
         random: whether its answers' scores vary between calls.
         random_surrogate: whether the candidates vary between calls.
         probabilities: whether its raw scores are probabilities; then `scores` and `candidates` are their logarithms.
@@ -61,7 +61,7 @@ class Target:
     scores: Classifier
     candidates: Candidates | None
     known: Callable[[int, int], Classifier] | None
-    pinned: Callable[[int, int], Classifier] | None
+    exact: Callable[[int, int], Classifier] | None
     random: bool
     random_surrogate: bool
     probabilities: bool
@@ -120,8 +120,8 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
         answer=defence.predict,
         scores=surrogate,
         candidates=candidates,
-        known=partial(fixed_by, defence.logits),
-        pinned=partial(fixed_by, logits),
+        known=partial(fixed_by, logits),
+        exact=partial(fixed_by, defence.logits),
         random=True,
         random_surrogate=True,
         probabilities=False,
@@ -138,9 +138,8 @@ def _callable(subject: Any, images: Images, name: str) -> Target:
     raw = _checked(subject, images, name)
     smooth: Classifier = getattr(subject, "surrogate", subject)
     probabilities = are_probabilities(raw if smooth is subject else _checked(smooth, images, f"{name}.surrogate"))
-    surrogate, exact = (
-        partial(_logarithm, each) if probabilities else each for each in (smooth, getattr(subject, "exact", smooth))
-    )
+    surrogate = partial(_logarithm, smooth) if probabilities else smooth
+    exact = surrogate if smooth is subject else _exact(subject, surrogate, images, name)
     scores = partial(_logarithm, subject) if are_probabilities(raw) else subject
     differentiable = _has_gradient(surrogate, images)
     return Target(
@@ -148,8 +147,8 @@ def _callable(subject: Any, images: Images, name: str) -> Target:
         answer=partial(_answer, subject, name),
         scores=scores,
         candidates=calls(surrogate) if differentiable else None,
-        known=partial(_fixed, exact) if differentiable else None,
-        pinned=partial(_fixed, surrogate) if differentiable else None,
+        known=partial(_fixed, surrogate) if differentiable else None,
+        exact=partial(_fixed, exact) if differentiable else None,
         random=is_random(subject, images),
         random_surrogate=is_random(surrogate, images),
         probabilities=probabilities,
@@ -159,6 +158,13 @@ def _callable(subject: Any, images: Images, name: str) -> Target:
         purify=getattr(subject, "purify", None),
         classifier=getattr(subject, "classifier", None) if hasattr(subject, "purify") else None,
     )
+
+
+def _exact(subject: Any, surrogate: Classifier, images: Images, name: str) -> Classifier:
+    if not hasattr(subject, "exact"):
+        return surrogate
+    probabilities = are_probabilities(_checked(subject.exact, images, f"{name}.exact"))
+    return partial(_logarithm, subject.exact) if probabilities else subject.exact
 
 
 def reduced(model: Classifier) -> Classifier:

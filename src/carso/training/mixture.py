@@ -1,8 +1,7 @@
 """A mixture: clean images and several attacks on them, in equal parts of one batch or one after the other.
 
-Attacks of one kind (same method, norm, steps and loss) run together with one radius per image, so that a batch of five
-parts costs two attack calls instead of four. On the whole defence the losses may differ, too: one call of many images
-is faster than two of fewer, while the loops that are folded for a classifier cut their batches themselves.
+Attacks of one kind (same target, method, norm and steps; on the classifier, whose folded loops cut their batches, the
+same loss as well) run together with one radius per image: one call of many images is faster than two of fewer.
 """
 
 from __future__ import annotations
@@ -83,9 +82,9 @@ class Mixture:
         return perturb(_target(spec, classifier, defence), images, labels, [spec], [len(images)], scale)
 
 
-def _kind(spec: AttackSpec) -> tuple[str, str, Norm, int, str]:
-    loss = spec.loss if spec.directed_at == "classifier" else ""
-    return spec.directed_at, spec.attack, spec.norm, spec.steps, loss
+def _kind(spec: AttackSpec) -> tuple[str | int, ...]:
+    kind = (spec.directed_at, spec.attack, spec.norm, spec.steps)
+    return (*kind, spec.loss) if spec.directed_at == "classifier" else kind
 
 
 def _target(spec: AttackSpec, classifier: Classifier, defence: Classifier | None) -> Classifier:
@@ -107,9 +106,10 @@ def perturb(
     """Attack runs of images, each with its own spec's loss and `scale` times its radius; no wait for the device."""
     spec = kin[0]
     loss = _loss_of_runs([loss_of(k.loss) for k in kin], sizes)
+    fast = None if len({k.loss for k in kin}) == 1 else False
     eps = scale * per_image([k.eps for k in kin], sizes, images)
     if spec.attack == "fgsm":
-        return ascend(model, images, labels, images, eps, eps, steps=1, norm=spec.norm, loss=loss).detach()
+        return ascend(model, images, labels, images, eps, eps, steps=1, norm=spec.norm, loss=loss, fast=fast).detach()
     start = (images + eps * within_ball(images, spec.norm)).clamp(0, 1)
     if spec.attack == "noise":
         return start
@@ -118,7 +118,7 @@ def perturb(
     alpha = eps if annealed else scale * per_image(steps, sizes, images)
     pace: Pace = annealing if annealed else steady
     return ascend(
-        model, images, labels, start, eps, alpha, steps=spec.steps, norm=spec.norm, loss=loss, pace=pace
+        model, images, labels, start, eps, alpha, steps=spec.steps, norm=spec.norm, loss=loss, fast=fast, pace=pace
     ).detach()
 
 

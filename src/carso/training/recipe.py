@@ -2,7 +2,8 @@
 
 Recipes are YAML. Every field has a type and most have a default; unknown, mistyped and contradictory fields are refused
 with the line on which they stand. `base` names a shipped recipe: what the file does not give is taken from it, field by
-field; a list is taken whole. The resolved recipe, base and defaults included, is saved beside the weights.
+field; a list is taken whole, and `null` takes away a section. The resolved recipe, base and defaults included, is saved
+beside the weights.
 """
 
 from __future__ import annotations
@@ -225,7 +226,7 @@ def parse_recipe(text: str, source: str) -> Recipe:
     except yaml.YAMLError as error:
         raise RecipeError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"{source} must be a mapping of fields, as in recipes/quick.yaml")
+        raise RecipeError(f"{source} must be a mapping of fields, as in recipes/thesis.yaml")
     _check_repeated(tree, source)
     try:
         return Recipe.model_validate(_on_base(values, f"{source}, line {_line(tree, ('base',))}"), strict=False)
@@ -238,8 +239,10 @@ def _on_base(values: dict[str, Any], place: str) -> dict[str, Any]:
     own = {field: value for field, value in values.items() if field != "base"}
     if "base" not in values:
         return own
+    if not isinstance(values["base"], str):
+        raise RecipeError(f"{place}: base: Input should be the name of a shipped recipe, not {values['base']!r}")
     try:
-        text = _shipped_text(str(values["base"]))
+        text = _shipped_text(values["base"])
     except RecipeError as error:
         raise RecipeError(f"{place}: base: {error}") from error
     base = _on_base(yaml.safe_load(text), place)
@@ -269,7 +272,8 @@ def _explain(source: str, tree: yaml.Node | None, error: Any) -> str:
     line = _line(tree, error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{source}, line {line}: unknown field {place!r}{_suggest(error['loc'])}"
-    return f"{source}, line {line}: {place}: {error['msg']}, not {error['input']!r}"
+    given = "" if isinstance(error["input"], dict) else f", not {error['input']!r}"
+    return f"{source}, line {line}: {place}: {error['msg']}{given}"
 
 
 def _suggest(loc: tuple[int | str, ...]) -> str:
@@ -277,7 +281,8 @@ def _suggest(loc: tuple[int | str, ...]) -> str:
     for part in loc[:-1]:
         if isinstance(part, str) and part in getattr(model, "model_fields", {}):
             model = _model_of(model.model_fields[part].annotation)
-    near = difflib.get_close_matches(str(loc[-1]), list(getattr(model, "model_fields", {})), n=1)
+    fields = [*getattr(model, "model_fields", {}), *(["base"] if model is Recipe else [])]
+    near = difflib.get_close_matches(str(loc[-1]), fields, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
