@@ -23,7 +23,8 @@ the defence.** The rows headed "End to end" and the audits are about that attack
 through the whole of each column.
 
 The shipped weights follow the recipes of their names, seed 0; training again gives weights that are close. N's are
-equal bit for bit where every sum is rounded alike; the N of `strong-unlabelled` was trained on another processor.
+equal bit for bit where every sum is rounded alike; the N of `strong-unlabelled` was trained on another processor,
+and `strong-again` is recipe `strong` there, seed 0, on that N.
 
 """
 
