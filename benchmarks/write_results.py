@@ -82,7 +82,8 @@ def seeded(folder: Path) -> str:
     ]
     titled = [(row["title"], row) for row in found["rows"]]
     for budget in found.get("audits", []):
-        titled.append((f"worst case of the audit, {budget['title']}, n = {budget['n']:,}", budget))
+        some = "" if budget["seeds"] == found["seeds"] else f", seeds {', '.join(map(str, budget['seeds']))}"
+        titled.append((f"worst case of the audit, {budget['title']}, n = {budget['n']:,}{some}", budget))
     for title, row in titled:
         cells = (f"{row[c]['mean']:.2f} ± {row[c]['sd']:.2f}" if c in row else "" for c in columns)
         lines.append(f"| {title} | {' | '.join(cells)} |")
