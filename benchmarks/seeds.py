@@ -98,23 +98,22 @@ def audits_of(audits: dict[str, list[Audit]]) -> list[dict[str, Any]]:
     first, budgets = audits[TARGETS[0]][0], []
     for place, budget in enumerate(first.budgets):
         left = {name: [found.budgets[place].worst_case.accuracy for found in audits[name]] for name in TARGETS}
-        seeds = [found.seed for found in audits[TARGETS[0]]]
-        entry = {"title": budget.title, "n": first.n, "effort": first.effort, "seeds": seeds}
+        entry = {"title": budget.title, "n": first.n, "effort": first.effort}
         budgets.append(entry | {name: spread(accuracies) for name, accuracies in left.items()})
     return budgets
 
 
 def summary(recipe: str, folders: list[Path]) -> dict[str, Any]:
     runs = [read_results(folder) for folder in folders]
-    audited = [folder for folder in folders if all(kept_audit(folder / name) for name in TARGETS)]
-    found = {name: [a for folder in audited if (a := kept_audit(folder / name))] for name in TARGETS}
+    found = {name: [a for folder in folders if (a := kept_audit(folder / name))] for name in TARGETS}
+    complete = all(len(found[name]) == len(folders) for name in TARGETS)
     return {
         "recipe": recipe,
         "n": runs[0].n,
         "seeds": [results.seed for results in runs],
         "environment": runs[0].environment.model_dump(),
         "rows": rows_of(runs),
-        "audits": audits_of(found) if len(audited) > 1 else [],
+        "audits": audits_of(found) if complete else [],
     }
 
 

@@ -82,8 +82,7 @@ def seeded(folder: Path) -> str:
     ]
     titled = [(row["title"], row) for row in found["rows"]]
     for budget in found.get("audits", []):
-        some = "" if budget["seeds"] == found["seeds"] else f", seeds {', '.join(map(str, budget['seeds']))}"
-        titled.append((f"worst case of the audit, {budget['title']}, n = {budget['n']:,}{some}", budget))
+        titled.append((f"worst case of the audit, {budget['title']}, n = {budget['n']:,}", budget))
     for title, row in titled:
         cells = (f"{row[c]['mean']:.2f} ± {row[c]['sd']:.2f}" if c in row else "" for c in columns)
         lines.append(f"| {title} | {' | '.join(cells)} |")
@@ -157,21 +156,18 @@ def readme(results: Path) -> None:
     """Put the audits' table between the README's two marks."""
     path, marks = ROOT / "README.md", ("<!-- audits -->\n", "<!-- /audits -->\n")
     places = {
-        "its adversarially trained classifier alone": results / "strong-audit" / "adversarially_trained",
-        "`mnist-thesis`: CARSO as in the thesis": results / "thesis-audit" / "carso",
-        "`mnist-strong`: hardened, with labels; same classifier": results / "strong-audit" / "carso",
-        "`strong-unlabelled`: hardened, without labels; its classifier trained anew": results
-        / "strong-unlabelled-audit"
-        / "carso",
-        "control: one classifier, as many weights, about as much training": results / "strong-audit" / "control",
+        "its adversarially trained classifier alone": "strong-audit/adversarially_trained",
+        "`mnist-thesis`: CARSO as in the thesis": "thesis-audit/carso",
+        "`mnist-strong`: hardened, with labels; same classifier": "strong-audit/carso",
+        "`strong-unlabelled`: hardened, without labels; its classifier trained anew": "strong-unlabelled-audit/carso",
+        "control: one classifier, as many weights, about as much training": "strong-audit/control",
     }
-    found = {name: audit for name, place in places.items() if (audit := read_audit(place)) is not None}
+    found = {name: audit for name, place in places.items() if (audit := read_audit(results / place)) is not None}
     first = next(iter(found.values()))
     lines = ["| attacked as a whole | n | clean | " + " | ".join(b.title for b in first.budgets) + " | checks raised |"]
     lines.append("| --- | ---: | ---: |" + " ---: |" * len(first.budgets) + " --- |")
     for name, audit in found.items():
-        left = {budget.title: rate(budget.worst_case) for budget in audit.budgets}
-        worst = " | ".join(left.get(budget.title, "not run") for budget in first.budgets)
+        worst = " | ".join(rate(budget.worst_case) for budget in audit.budgets)
         raised = ", ".join(check.name for check in audit.raised) or "none"
         mark = " †" if is_early(audit) else ""
         lines.append(f"| {name}{mark} | {audit.n:,} | {rate(audit.budgets[0].clean)} | {worst} | {raised} |")

@@ -76,7 +76,7 @@ class Thresholds(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images.where(images > 0.5, 0.0 * images))
+        logits: Tensor = self.model(images.where(images > 0.48, 0.0 * images))
         return logits
 
 
@@ -87,7 +87,8 @@ def test_what_noise_is_too_faint_to_find_is_found_from_a_neighbour(
     noise, near = found.find("pgd-annealed"), found.find(NAME)
     assert noise is not None
     assert near is not None
-    assert near.result.correct < noise.result.correct
+    assert near.result.correct == 0
+    assert noise.result.correct > 2
 
 
 def test_fewer_neighbours_are_fewer_runs(small: None, plain: nn.Module, dataset: Dataset) -> None:

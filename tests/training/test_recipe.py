@@ -42,6 +42,7 @@ def test_true_labels_may_be_written_as_yaml_reads_them(written: str) -> None:
         ("name: x\nbase: [thesis]\n", r"r.yaml, line 2: base: Input should be the name .*\['thesis'\]"),
         ("name: x\nbases: thesis\n", r"line 2: unknown field 'bases'; did you mean 'base'"),
         ("base: thesis\n", r"line 1: name: Field required$"),
+        (LEAST.replace("0.1", "{a: 1}"), r"line 2: purification.rate: .*, not \{'a': 1\}"),
         ("name: x\nbase: thesis\nhardening: {epochs: 3}\n", r"line 3: hardening.rate: Field required"),
     ],
 )

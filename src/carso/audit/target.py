@@ -137,34 +137,27 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
 def _callable(subject: Any, images: Images, name: str) -> Target:
     raw = _checked(subject, images, name)
     smooth: Classifier = getattr(subject, "surrogate", subject)
-    probabilities = are_probabilities(raw if smooth is subject else _checked(smooth, images, f"{name}.surrogate"))
-    surrogate = partial(_logarithm, smooth) if probabilities else smooth
-    exact = surrogate if smooth is subject else _exact(subject, surrogate, images, name)
-    scores = partial(_logarithm, subject) if are_probabilities(raw) else subject
+    shown = raw if smooth is subject else _checked(smooth, images, f"{name}.surrogate")
+    surrogate = exact = _logits(smooth, shown)
+    if smooth is not subject and hasattr(subject, "exact"):
+        exact = _logits(subject.exact, _checked(subject.exact, images, f"{name}.exact"))
     differentiable = _has_gradient(surrogate, images)
     return Target(
         name=name,
         answer=partial(_answer, subject, name),
-        scores=scores,
+        scores=_logits(subject, raw),
         candidates=calls(surrogate) if differentiable else None,
         known=partial(_fixed, surrogate) if differentiable else None,
         exact=partial(_fixed, exact) if differentiable else None,
         random=is_random(subject, images),
         random_surrogate=is_random(surrogate, images),
-        probabilities=probabilities,
+        probabilities=are_probabilities(shown),
         device=images.device,
         identity=fingerprint(subject) if isinstance(subject, nn.Module) else name,
         weights=weights_of(subject),
         purify=getattr(subject, "purify", None),
         classifier=getattr(subject, "classifier", None) if hasattr(subject, "purify") else None,
     )
-
-
-def _exact(subject: Any, surrogate: Classifier, images: Images, name: str) -> Classifier:
-    if not hasattr(subject, "exact"):
-        return surrogate
-    probabilities = are_probabilities(_checked(subject.exact, images, f"{name}.exact"))
-    return partial(_logarithm, subject.exact) if probabilities else subject.exact
 
 
 def reduced(model: Classifier) -> Classifier:
@@ -193,6 +186,11 @@ def _answer(subject: Classifier, name: str, images: Tensor) -> Tensor:
     scores = subject(images)
     check_scores(scores, len(images), name)
     return scores.argmax(1)
+
+
+def _logits(model: Classifier, shown: Tensor) -> Classifier:
+    """The model, or its logarithm if what it has shown are probabilities."""
+    return partial(_logarithm, model) if are_probabilities(shown) else model
 
 
 def _logarithm(model: Classifier, images: Tensor) -> Tensor:

@@ -105,8 +105,9 @@ def perturb(
 ) -> Images:
     """Attack runs of images, each with its own spec's loss and `scale` times its radius; no wait for the device."""
     spec = kin[0]
-    loss = _loss_of_runs([loss_of(k.loss) for k in kin], sizes)
-    fast = None if len({k.loss for k in kin}) == 1 else False
+    alike = len({k.loss for k in kin}) == 1
+    loss = loss_of(spec.loss) if alike else _loss_of_runs([loss_of(k.loss) for k in kin], sizes)
+    fast = None if alike else False
     eps = scale * per_image([k.eps for k in kin], sizes, images)
     if spec.attack == "fgsm":
         return ascend(model, images, labels, images, eps, eps, steps=1, norm=spec.norm, loss=loss, fast=fast).detach()
@@ -124,8 +125,6 @@ def perturb(
 
 def _loss_of_runs(losses: Sequence[Loss], sizes: Sequence[int]) -> Loss:
     """Each loss over its run of images."""
-    if len(set(losses)) == 1:
-        return losses[0]
 
     def each(logits: Tensor, labels: Tensor) -> Tensor:
         runs = zip(losses, logits.split(list(sizes)), labels.split(list(sizes)), strict=True)

@@ -272,7 +272,8 @@ def _explain(source: str, tree: yaml.Node | None, error: Any) -> str:
     line = _line(tree, error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{source}, line {line}: unknown field {place!r}{_suggest(error['loc'])}"
-    given = "" if isinstance(error["input"], dict) else f", not {error['input']!r}"
+    of_section = error["type"] in {"missing", "value_error"} and isinstance(error["input"], dict)
+    given = "" if of_section else f", not {error['input']!r}"
     return f"{source}, line {line}: {place}: {error['msg']}{given}"
 
 
