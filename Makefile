@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check clean
+.PHONY: run test check bench clean
 
 run: .venv/core ## the thesis's table on the MNIST test set, from the shipped weights
 	$(BIN)/carso reproduce thesis --pretrained --out out/thesis
@@ -25,6 +25,13 @@ check: .venv/dev ## lint, formatting and types
 .venv/dev: .venv/core
 	$(PIP) -e .[dev]
 	$(PIP) --no-deps torchattacks==3.5.1
+	touch $@
+
+bench: .venv/bench ## races against the peers, on quiet cores; figures into benchmarks/results/bench/bench.json
+	$(BIN)/python -m benchmarks.speed mnist-thesis --rounds 3 --out benchmarks/results/bench/bench.json
+
+.venv/bench: .venv/dev benchmarks/speed/requirements.txt
+	$(PIP) -r benchmarks/speed/requirements.txt
 	touch $@
 
 clean:

@@ -34,7 +34,7 @@ def test_make_targets_exist_and_the_default_commands_come_first() -> None:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("carso ") and not c.startswith(LONG)])
 def test_commands_run(command: str, tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "carso.cli", *shlex.split(command)[1:]]
+    line = [sys.executable, "-m", "carso", *shlex.split(command)[1:]]
     answer = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.strip()

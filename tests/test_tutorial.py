@@ -1,4 +1,4 @@
-"""docs/tutorial.ipynb runs from the first cell to the last, and stands as benchmarks/write_tutorial.py left it."""
+"""docs/tutorial.ipynb runs from the first cell to the last, and stands as benchmarks/docs/tutorial.py left it."""
 
 from pathlib import Path
 

@@ -8,10 +8,11 @@ if TYPE_CHECKING:
     from carso.defence import CARSO
     from carso.errors import CarsoError
     from carso.purifier import Purifier
-    from carso.recollections import Recollections, show
+    from carso.report.recollections import Recollections, show
     from carso.representation import Representation
+    from carso.storage import weights
+    from carso.storage.weights import load
     from carso.types import Budget
-    from carso.weights import load
 
 __all__ = [
     "CARSO",
@@ -24,6 +25,7 @@ __all__ = [
     "data",
     "load",
     "show",
+    "weights",
 ]
 __version__ = "0.1.0"
 
@@ -32,10 +34,10 @@ _HOMES = {
     "Budget": "carso.types",
     "CarsoError": "carso.errors",
     "Purifier": "carso.purifier",
-    "Recollections": "carso.recollections",
+    "Recollections": "carso.report.recollections",
     "Representation": "carso.representation",
-    "load": "carso.weights",
-    "show": "carso.recollections",
+    "load": "carso.storage.weights",
+    "show": "carso.report.recollections",
 }
 
 
@@ -43,7 +45,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name in __all__:
-        return import_module(f"carso.{name}")
+        return import_module({"weights": "carso.storage.weights"}.get(name, f"carso.{name}"))
     raise AttributeError(f"module 'carso' has no attribute {name!r}")
 
 

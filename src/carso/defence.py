@@ -17,13 +17,12 @@ import torch
 from torch import nn
 
 from carso import vote
-from carso.checks import check_images
 from carso.errors import ModelError
 from carso.nn.modes import evaluating
 from carso.purifier import Purifier
 from carso.recall import classify, draw, poll, recall
 from carso.representation import Representation, check_classifier
-from carso.types import CandidateLogits, Candidates, Codes, Counts, Images, Labels, Latents, Logits
+from carso.types import CandidateLogits, Candidates, Codes, Counts, Images, Labels, Latents, Logits, check_images
 from carso.vote import Rule, Stop, Tally
 
 IMAGES_AT_A_TIME = 1024

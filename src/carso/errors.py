@@ -13,6 +13,16 @@ class ModelError(CarsoError):
     """A classifier, layer or defence does not honour the contract."""
 
 
+class NoGradientError(ModelError):
+    """A model's logits do not depend differentiably on the images."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model has no gradient: its output does not depend differentiably on the images; "
+            "attack it with 'square' or 'spsa'"
+        )
+
+
 class RecipeError(CarsoError):
     """A recipe has an unknown, mistyped or contradictory field."""
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from carso.ballot import ballot
+from carso.fast import voting
 from carso.purifier import Purifier
 from carso.types import Candidates, Classifier, Codes, Counts, Latents
 from carso.vote import Stop, Tally, count, settled
@@ -26,7 +26,7 @@ from carso.vote import Stop, Tally, count, settled
 Voting: TypeAlias = Callable[[Latents, Codes], Counts]
 
 WORTH_FOLDING = 1024
-"""Candidates in the first round from which on the vote is taken by folded layers (`carso.ballot`)."""
+"""Candidates in the first round from which on the vote is taken by folded layers (`carso.fast`)."""
 
 ROWS = 4096
 """Candidates decoded at a time: enough to keep the processor busy, few enough to bound the memory."""
@@ -62,9 +62,9 @@ def poll(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Co
     used = torch.full((len(codes),), samples, dtype=torch.long, device=codes.device)
     counts: Counts | None = None
     looks = list(rounds(samples, stop))
-    voting = _voting(classifier, purifier, latents[: looks[0][1]], codes)
+    cast = _voting(classifier, purifier, latents[: looks[0][1]], codes)
     for start, end in looks:
-        votes = voting(latents[start:end], codes[open_])
+        votes = cast(latents[start:end], codes[open_])
         counts = votes if counts is None else counts.index_add(0, open_, votes)
         decided = settled(counts[open_], end, samples, stop, error)
         used[open_[decided]] = end
@@ -86,11 +86,9 @@ def rounds(samples: int, stop: Stop) -> Iterator[tuple[int, int]]:
 
 def _voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Voting:
     """By folded layers where there are some and the first round is large enough to repay the folding."""
-    folded = ballot(classifier, purifier) if len(latents) * len(codes) >= WORTH_FOLDING else None
-    if folded is None:
-        return partial(_votes, classifier, purifier)
-    folded.prepare(latents, codes)
-    return folded.votes
+    large = len(latents) * len(codes) >= WORTH_FOLDING
+    folded = voting(classifier, purifier, latents, codes) if large else None
+    return folded or partial(_votes, classifier, purifier)
 
 
 def _votes(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Counts:

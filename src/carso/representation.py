@@ -23,9 +23,7 @@ from torch.nn.modules import activation
 
 from carso.errors import ModelError
 from carso.nn.modes import evaluating
-from carso.types import Images, Logits, Representations
-
-INPUT, OUTPUT = "input", "output"
+from carso.types import INPUT, OUTPUT, Images, Logits, Representations
 
 _NOT_NEURONS = (
     activation.MultiheadAttention,

@@ -7,12 +7,15 @@ B_p(x, eps) = {x' : ||x' - x||_p <= eps} intersected with the unit box.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from carso.errors import DataError
 
 Images: TypeAlias = Float[Tensor, "batch channels height width"]
 Labels: TypeAlias = Int[Tensor, " batch"]
@@ -26,6 +29,9 @@ Counts: TypeAlias = Int[Tensor, "batch classes"]
 
 Classifier: TypeAlias = Callable[[Tensor], Tensor]
 """Anything from images (B, C, H, W) in [0, 1] to logits (B, classes)."""
+
+INPUT, OUTPUT = "input", "output"
+"""The two ends of a classifier, named among its layers: the image itself, and what the classifier returns."""
 
 Norm: TypeAlias = Literal["Linf", "L2"]
 
@@ -49,3 +55,22 @@ class Budget:
 
     def __str__(self) -> str:
         return f"{self.norm} {self.eps:g}"
+
+
+def check_images(images: Tensor, shape: Sequence[int] | None = None) -> None:
+    """Hold images to the contract.
+
+    Raises:
+        DataError: unless they are floats (B, C, H, W) in [0, 1], of the given (C, H, W) if any, without NaN.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise DataError(f"images must be a float tensor in [0, 1], not {kind}; divide bytes by 255")
+    if images.ndim != 4 or (shape is not None and tuple(images.shape[1:]) != tuple(shape)):
+        wanted = "(batch, channels, height, width)" if shape is None else f"(batch, {', '.join(map(str, shape))})"
+        raise DataError(f"images must have shape {wanted}, not {tuple(images.shape)}")
+    if images.numel() == 0:
+        return
+    low, high = torch.aminmax(images.detach())
+    if not (low >= 0 and high <= 1):
+        raise DataError(f"images must lie in [0, 1] without NaN; these span {low.item():g} to {high.item():g}")

@@ -78,6 +78,6 @@ def dataset() -> Dataset:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Efforts cut down to the size of these images."""
-    quick = {"n": 60, "pilot": 30, "steps": (25, 50), "restarts": (2, 6), "other": (1, 1), "plain": 20, "queries": 150}
+    quick = {"n": 60, "tuning": 30, "steps": (25, 50), "restarts": (2, 6), "other": (1, 1), "plain": 20, "queries": 150}
     sizes = replace(SIZES["quick"], **quick, spsa=(10, 12), spsa_images=30)
     monkeypatch.setitem(carso.audit.effort.SIZES, "quick", sizes)

@@ -13,7 +13,7 @@ from carso.audit import Audit, audit, read_audit
 from carso.audit.checks import Evidence, make
 from carso.data import Dataset
 from carso.errors import CarsoError, DataError, ModelError, RunError
-from carso.weights import digest
+from carso.storage.weights import digest
 
 EPS = 0.15
 
@@ -164,7 +164,7 @@ class TestResuming:
             with pytest.raises(KeyboardInterrupt):
                 run(subject, dataset, out=tmp_path / "parts", n=40)
         assert not (tmp_path / "parts" / "audit.json").exists()
-        assert list((tmp_path / "parts" / "ledgers").iterdir())
+        assert list((tmp_path / "parts" / "state").iterdir())
         subject.calls = float("inf")
         resumed = run(subject, dataset, out=tmp_path / "parts", n=40)
         assert timeless(resumed) == timeless(whole)
@@ -192,7 +192,7 @@ class TestResuming:
 
     def test_damaged_books_are_named(self, plain: nn.Module, dataset: Dataset, tmp_path: Path) -> None:
         run(plain, dataset, out=tmp_path, n=30)
-        (book,) = (tmp_path / "ledgers").iterdir()
+        (book,) = (tmp_path / "state").iterdir()
         book.write_bytes(book.read_bytes()[:50])
         with pytest.raises(RunError, match=book.name):
             run(plain, dataset, out=tmp_path, n=30)

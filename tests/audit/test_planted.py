@@ -142,7 +142,7 @@ def test_randomness_without_eot(plant: Any, plain: nn.Module, dataset: Dataset) 
     assert "randomised-without-eot" in raised(ignored)
     assert "randomised-without-eot" not in raised(averaged)
     assert averaged.budgets[0].worst_case.accuracy < 20
-    assert averaged.budgets[0].probe.spread > 0
+    assert averaged.budgets[0].diagnostics.spread > 0
 
 
 def test_quantised_front_end(plain: nn.Module, dataset: Dataset) -> None:

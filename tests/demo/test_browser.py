@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 
 import carso
-from carso import data, weights
+from carso import data
 from carso.defence import CARSO
 from carso.demo.studio import Studio
 from carso.nn import MLP
 from carso.purifier import Purifier
+from carso.storage import weights
 
 pytest.importorskip("uvicorn")
 playwright = pytest.importorskip("playwright.sync_api")

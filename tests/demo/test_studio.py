@@ -29,25 +29,25 @@ def test_an_unknown_attack_is_named(studio: Studio) -> None:
 
 def test_the_vote_ends_as_the_defence_votes(studio: Studio) -> None:
     image, _ = studio.pick(1)
-    ballots = list(studio.vote(image, seed=7))
+    rounds_ = list(studio.vote(image, seed=7))
     tally = studio.defence.poll(image, stop="confident", generator=torch.Generator().manual_seed(7))
-    assert [ballot.decided for ballot in ballots] == [False] * (len(ballots) - 1) + [True]
-    assert ballots[-1].counts == tally.counts[0].tolist()
-    assert ballots[-1].samples == tally.samples.item()
-    assert all(sum(ballot.counts) == ballot.samples for ballot in ballots)
+    assert [round_.decided for round_ in rounds_] == [False] * (len(rounds_) - 1) + [True]
+    assert rounds_[-1].counts == tally.counts[0].tolist()
+    assert rounds_[-1].samples == tally.samples.item()
+    assert all(sum(round_.counts) == round_.samples for round_ in rounds_)
 
 
 def test_a_whole_vote_counts_every_candidate(studio: Studio) -> None:
     image, _ = studio.pick(1)
-    ballots = list(studio.vote(image, seed=7, whole=True))
-    assert [ballot.samples for ballot in ballots] == [20, 40, 60]
-    assert [ballot.decided for ballot in ballots] == [False, False, True]
-    assert ballots[-1].counts == studio.defence.votes(image, torch.Generator().manual_seed(7))[0].tolist()
+    rounds_ = list(studio.vote(image, seed=7, whole=True))
+    assert [round_.samples for round_ in rounds_] == [20, 40, 60]
+    assert [round_.decided for round_ in rounds_] == [False, False, True]
+    assert rounds_[-1].counts == studio.defence.votes(image, torch.Generator().manual_seed(7))[0].tolist()
 
 
 def test_every_candidate_that_is_shown_comes_with_its_vote(studio: Studio) -> None:
-    for ballot in studio.vote(studio.pick(4)[0]):
-        assert ballot.votes == studio.defence.classifier(ballot.candidates).argmax(1).tolist()
+    for round_ in studio.vote(studio.pick(4)[0]):
+        assert round_.votes == studio.defence.classifier(round_.candidates).argmax(1).tolist()
 
 
 def test_what_is_elected_is_what_the_vote_ends_with(studio: Studio) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from carso import CARSO
 from carso.data.dataset import Dataset
-from carso.evaluation.columns import Columns
+from carso.evaluation.models import Models
 from carso.nn import MLP
 from carso.purifier import Purifier
 
@@ -24,7 +24,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def columns() -> Iterator[Columns]:
+def columns() -> Iterator[Models]:
     """An undefended classifier, N, and CARSO around N: 4 classes, 60 samples at most."""
     with torch.random.fork_rng():
         torch.manual_seed(0)

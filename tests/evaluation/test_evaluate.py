@@ -9,9 +9,9 @@ from carso import attacks
 from carso.attacks.deepfool import minimal_perturbation
 from carso.data.dataset import Dataset
 from carso.errors import DataError, RunError, WeightsError
-from carso.evaluation import Row, Settings, crafting, evaluate, read_records, read_results
+from carso.evaluation import Row, Settings, evaluate, examples, read_records, read_results
 from carso.evaluation.records import FILE
-from carso.evaluation.streams import stream
+from carso.evaluation.seeding import generator_of
 from carso.types import Budget
 
 CLEAN = Row("none", foreseen=True)
@@ -47,7 +47,7 @@ def test_the_figures_are_those_of_attack_and_answer_by_hand(records, columns, da
         attacked = attacks.fgsm(model, dataset.images, dataset.labels, Budget("Linf", 0.2))
         expected = model(attacked).argmax(1)
         assert torch.equal(records.rows[FGSM.key].outcomes[name].predicted.long(), expected)
-    votes = stream(0, FGSM.key, "vote", 0)
+    votes = generator_of(0, FGSM.key, "vote", 0)
     tally = columns["carso"].poll(attacked[:20], generator=votes)
     assert torch.equal(records.rows[FGSM.key].outcomes["carso"].counts[:20].long(), tally.counts)
 
@@ -85,7 +85,7 @@ def test_a_rows_figures_do_not_depend_on_the_others(records, columns, dataset):
 def test_deepfool_searches_once_for_all_its_rows(columns, dataset, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        crafting, "minimal_perturbation", lambda *a, **k: calls.append(a) or minimal_perturbation(*a, **k)
+        examples, "minimal_perturbation", lambda *a, **k: calls.append(a) or minimal_perturbation(*a, **k)
     )
     settings = Settings(curve_images=0, sweep_images=0, chunk=25)
     records = evaluate(columns, dataset, DEEPFOOL, settings)

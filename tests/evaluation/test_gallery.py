@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from carso.evaluation import gallery
-from carso.evaluation.columns import Outcome
+from carso.evaluation.models import Outcome
 
 
 @pytest.fixture

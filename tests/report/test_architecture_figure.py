@@ -3,11 +3,10 @@ from xml.etree import ElementTree
 
 from torch import nn
 
-from carso.blueprint import blueprint
 from carso.defence import CARSO
 from carso.nn import MLP
 from carso.purifier import Purifier, Widths
-from carso.report.architecture import draw
+from carso.report.architecture import dimensions_of, draw
 
 
 def defence() -> CARSO:
@@ -15,8 +14,8 @@ def defence() -> CARSO:
     return CARSO(MLP((1, 5, 5), (13, 8), 4), Purifier((1, 5, 5), 25, latent=3, widths=widths), samples=1234)
 
 
-def test_the_blueprint_reads_the_modules() -> None:
-    found = blueprint(defence())
+def test_the_dimensions_are_those_of_the_modules() -> None:
+    found = dimensions_of(defence())
     assert found.classifier == (25, 13, 8, 4)
     assert found.image_encoder == (25, 20, 9)
     assert found.representation_encoder == (25, 11, 7)
@@ -28,7 +27,7 @@ def test_the_blueprint_reads_the_modules() -> None:
 
 
 def test_the_figure_is_well_formed_and_shows_every_size() -> None:
-    figure = ElementTree.fromstring(draw(blueprint(defence())))
+    figure = ElementTree.fromstring(draw(dimensions_of(defence())))
     texts = [element.text for element in figure.iter() if element.tag.endswith("text")]
     for sizes in ("25-13-8-4", "25-20-9", "25-11-7", "16-12-10", "10-31-33-25"):
         assert sizes in texts
@@ -39,13 +38,13 @@ def test_the_figure_is_well_formed_and_shows_every_size() -> None:
 def test_an_image_in_the_representation_is_told_apart_from_neurons() -> None:
     layers = ("input", "mish1", "output")
     seeing = CARSO(MLP((1, 5, 5), (13, 8), 4), Purifier((1, 5, 5), 25 + 13 + 4), layers)
-    assert blueprint(seeing).classifier == (25, 13, 4)
-    assert "42, x included" in draw(blueprint(seeing))
-    assert "x included" not in draw(blueprint(defence()))
+    assert dimensions_of(seeing).classifier == (25, 13, 4)
+    assert "42, x included" in draw(dimensions_of(seeing))
+    assert "x included" not in draw(dimensions_of(defence()))
 
 
 def test_a_layer_of_that_name_is_a_layer() -> None:
     classifier = nn.Sequential(OrderedDict(flatten=nn.Flatten(), input=nn.Linear(25, 6), output=nn.Linear(6, 4)))
     named_so = CARSO(classifier, Purifier((1, 5, 5), 10), ("input", "output"))
-    assert blueprint(named_so).classifier == (25, 6, 4)
-    assert "x included" not in draw(blueprint(named_so))
+    assert dimensions_of(named_so).classifier == (25, 6, 4)
+    assert "x included" not in draw(dimensions_of(named_so))

@@ -1,7 +1,7 @@
 import re
 from pathlib import Path
 
-from carso.audit.findings import read_audit
+from carso.audit.results import read_audit
 from carso.evaluation import Rate, ResultRow, Results, read_results
 from carso.evaluation.environment import environment
 from carso.report import figures

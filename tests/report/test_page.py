@@ -108,15 +108,15 @@ def test_every_picture_and_chart_is_said_in_words(page):
 
 def test_the_gallery_shows_what_the_rules_picked(page, finished):
     records = read_records(finished)
-    walls = page.get("gallery").all("details", "wall")
-    assert len(walls) == len(records.rows)
-    for wall, record in zip(walls, records.rows.values(), strict=True):
-        exhibits = wall.all("article")
-        assert [exhibit.all("span", "chip")[0].text for exhibit in exhibits] == record.gallery.rules
-        for exhibit, index in zip(exhibits, record.gallery.index.tolist(), strict=True):
+    gallery_rows = page.get("gallery").all("details", "gallery_row")
+    assert len(gallery_rows) == len(records.rows)
+    for shown, record in zip(gallery_rows, records.rows.values(), strict=True):
+        images = shown.all("article")
+        assert [image.all("span", "chip")[0].text for image in images] == record.gallery.rules
+        for image, index in zip(images, record.gallery.index.tolist(), strict=True):
             said = "abcd"[record.outcomes["carso"].predicted[index]]
             right = "right" if record.outcomes["carso"].predicted[index] == records.labels[index] else "wrong"
-            assert exhibit.all("li")[-1].text == f"CARSOsays {said}, {right}"
+            assert image.all("li")[-1].text == f"CARSOsays {said}, {right}"
 
 
 def test_votes_history_audit_and_recipe_are_shown(page):

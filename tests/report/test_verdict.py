@@ -2,7 +2,7 @@ import pytest
 
 from carso.evaluation.environment import environment
 from carso.evaluation.results import Rate, ResultRow, Results
-from carso.report.beside import Audit
+from carso.report.artifacts import Audit
 from carso.report.verdict import hardest, subject, verdict
 
 

@@ -158,7 +158,7 @@ def test_the_frozen_classifier_stays_frozen() -> None:
 def test_low_precision_descends_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
     slopes = []
     for dtype in (torch.float32, torch.bfloat16):
-        monkeypatch.setattr("carso.nn.products.product_dtype", lambda device, dtype=dtype: dtype)
+        monkeypatch.setattr("carso.fast.products.product_dtype", lambda device, dtype=dtype: dtype)
         stage = purifier_stage(feed="fresh", consistency=1.0, attacks=())
         with seeded(0, "loss"):
             stage.loss(torch.arange(64), 0).backward()

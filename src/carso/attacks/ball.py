@@ -57,6 +57,24 @@ def length(delta: Images) -> Tensor:
     return norms.view(-1, 1, 1, 1)
 
 
+class Ball:
+    """The ball around images (B, C, H, W), within the box, in terms of delta; eps per image, (B, 1, 1, 1)."""
+
+    def __init__(self, images: Images, eps: Tensor, norm: Norm) -> None:
+        self.eps, self.norm = eps, norm
+        self.low, self.high, self.direction = -images, 1 - images, torch.empty_like(images)
+        if norm == "Linf":
+            self.low, self.high = torch.maximum(self.low, -eps), torch.minimum(self.high, eps)
+
+    def step_(self, delta: Tensor, gradient: Tensor, alpha: Tensor) -> None:
+        """A step of length alpha along the gradient, and the projection; both in place."""
+        self.direction.copy_(gradient)
+        delta.addcmul_(self.direction.sign_() if self.norm == "Linf" else unit(self.direction, "L2"), alpha)
+        torch.clamp(delta, self.low, self.high, out=delta)
+        if self.norm == "L2":
+            delta.mul_((self.eps / length(delta).clamp_min_(torch.finfo(delta.dtype).tiny)).clamp_max_(1))
+
+
 def uniform(images: Images, budget: Budget, generator: Generator | None = None) -> Images:
     """A point drawn uniformly from the ball around each image, then clamped to [0, 1]."""
     offset = torch.empty(images.shape, device=images.device if generator is None else generator.device)

@@ -9,10 +9,9 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from carso.checks import check_images
 from carso.errors import ModelError
 from carso.nn import evaluating
-from carso.types import Classifier
+from carso.types import Classifier, check_images
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 

@@ -32,9 +32,7 @@ from torch import Generator, Tensor
 from carso.attacks.ball import length, unit
 from carso.attacks.budget import bounded, confine
 from carso.attacks.contract import checked
-from carso.attacks.folded import folded_if
-from carso.nn.backpropagation import Backpropagation
-from carso.nn.folded import Folded
+from carso.fast import faster, pullback
 from carso.types import Budget, Classifier, Images, Labels, Norm
 
 
@@ -114,13 +112,13 @@ def _nearest(
             f"DeepFool needs steps >= 1, candidates >= 2 and overshoot >= 0, not {steps}, {candidates} and {overshoot}"
         )
     x, left = images.clone(), torch.arange(len(images), device=images.device)
-    chain, rivals = folded_if(model, images, fast), _rivals(model, images, labels, candidates)
+    quick, rivals = faster(model, images, fast), _rivals(model, images, labels, candidates)
     for _ in range(steps):
         with torch.no_grad():
             left = left[model(x[left]).argmax(dim=1) == labels[left]]
         if not len(left):
             break
-        step = _step(_differences(model, chain, x[left], labels[left], rivals[left]), x[left], norm)
+        step = _step(_differences(quick, x[left], labels[left], rivals[left]), x[left], norm)
         x[left] = (x[left] + (1 + overshoot) * step).clamp(0, 1)
     return x
 
@@ -132,19 +130,13 @@ def _rivals(model: Classifier, images: Images, labels: Labels, candidates: int) 
     return others.topk(min(candidates, others.shape[1]) - 1, dim=1).indices
 
 
-def _differences(
-    model: Classifier, chain: Folded | None, images: Images, labels: Labels, rivals: Tensor
-) -> Iterator[tuple[Tensor, Images]]:
+def _differences(model: Classifier, images: Images, labels: Labels, rivals: Tensor) -> Iterator[tuple[Tensor, Images]]:
     """For each rival, f (B,) and its gradient w (B, C, H, W); the next one may overwrite w."""
-    chained = None if chain is None else Backpropagation(chain, images)
-    leaf = (
-        (images if chained is None else chained.logits(torch.zeros_like(images.flatten(1)))).detach().requires_grad_()
-    )
-    logits = model(leaf) if chain is None else chain.tail(leaf.clone())
-    f = logits.gather(1, rivals) - logits.gather(1, labels[:, None])
-    for k in range(rivals.shape[1]):
-        (w,) = torch.autograd.grad(f[:, k].sum(), leaf, retain_graph=True)
-        yield f[:, k].detach(), w if chained is None else chained.gradient(w).view_as(images)
+    at, own = pullback(model, images, torch.float32, keep=True), labels[:, None]
+    logits = at.logits(torch.zeros_like(images))
+    for rival in rivals.split(1, dim=1):
+        slope = torch.zeros_like(logits).scatter_(1, rival, 1.0).scatter_(1, own, -1.0)
+        yield (logits.gather(1, rival) - logits.gather(1, own)).squeeze(1), at.gradient(slope)
 
 
 def _step(differences: Iterable[tuple[Tensor, Images]], x: Images, norm: Norm) -> Images:

@@ -1,10 +1,10 @@
 """Attacks that climb the gradient g = grad_x L(f(x), y) of a loss.
 
     FGSM    x' = x + eps s(g)
-    PGD     x_0 = x + u,    x_{t+1} = P(x_t + alpha s(g_t)),    u uniform in the ball
+    PGD     delta_0 uniform in the ball,    delta_{t+1} = P(delta_t + alpha s(g_t)),    x' = x + delta_T
 
     s       the step of unit length that raises the loss most: sign(g) in Linf, g / ||g||_2 in L2
-    P       projection into the ball B_p(x, eps) and into [0, 1]
+    P       projection of x + delta into the ball B_p(x, eps) and into [0, 1]
 
 A targeted attack descends the loss of the target class instead.
 
@@ -20,10 +20,10 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from carso.attacks import folded
-from carso.attacks.ball import Pace, project, steady, uniform, unit
+from carso.attacks.ball import Ball, Pace, steady, uniform
 from carso.attacks.budget import bounded, confine, reach
-from carso.attacks.losses import Loss, loss_of
+from carso.attacks.losses import Loss, loss_of, slope_of
+from carso.fast import faster, portions, pullback
 from carso.types import Budget, Classifier, Images, Labels, Norm
 
 
@@ -127,6 +127,7 @@ def pgd(
     return best
 
 
+@torch.no_grad()
 def ascend(
     model: Classifier,
     images: Images,
@@ -157,20 +158,24 @@ def ascend(
         norm: of the ball and of the step.
         loss: (logits, labels) -> (B,), climbed, or descended if `targeted`.
         targeted: see `loss`.
-        fast: take the gradient by hand on the folded model (`carso.attacks.folded`), which needs a chain of known
-            layers: None where that applies and the images are on the CPU, True or else fail, False never.
+        fast: whether the model is taken in a cheaper form (`carso.fast`): None where there is one and the images
+            are on the CPU, True or else fail, False never.
         pace: share of the run -> what the step is multiplied by.
     """
-    chain = folded.folded_if(model, images, fast)
-    if chain is not None:
-        return folded.ascend(
-            chain, images, labels, start, eps, alpha, steps=steps, norm=norm, loss=loss, targeted=targeted, pace=pace
-        )
-    x = start
-    for t in range(steps):
-        gradient = input_gradient(model, x, labels, loss, targeted)
-        x = project(x + alpha * pace(t / steps) * unit(gradient, norm), images, eps, norm)
-    return x
+    quick, slope = faster(model, images, fast), slope_of(loss, targeted)
+    whole = (images, labels, start, _per_image(eps, images), _per_image(alpha, images))
+    reached = []
+    for x_0, y, begin, radius, step in zip(*(v.tensor_split(portions(quick, images)) for v in whole), strict=True):
+        at, ball, delta = pullback(quick, x_0), Ball(x_0, radius, norm), begin - x_0
+        for t in range(steps):
+            gradient = at.gradient(slope(at.logits(delta), y))
+            ball.step_(delta, gradient, step * pace(t / steps))
+        reached.append((x_0 + delta).clamp_(0, 1))
+    return torch.cat(reached)
+
+
+def _per_image(value: float | Tensor, images: Images) -> Tensor:
+    return torch.as_tensor(value, dtype=images.dtype, device=images.device).expand(len(images), 1, 1, 1)
 
 
 def input_gradient(model: Classifier, images: Images, labels: Labels, loss: Loss, targeted: bool = False) -> Images:

@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -57,6 +59,26 @@ def dlr(logits: Logits, labels: Labels) -> Losses:
 
 
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
+
+
+def slope_of(loss: Loss, targeted: bool = False) -> Loss:
+    """The gradient (B, classes) of the summed loss with respect to the logits; of minus the loss if `targeted`."""
+    sign = -1 if targeted else 1
+    return partial(_cross_entropy_slope, sign) if loss is cross_entropy else partial(_slope, loss, sign)
+
+
+def _cross_entropy_slope(sign: int, logits: Logits, labels: Labels) -> Logits:
+    """softmax(z) - onehot(y), by classes in memory, as a folded chain takes it."""
+    p = torch.softmax(logits.T, dim=0)
+    p.scatter_add_(0, labels.unsqueeze(0), p.new_full((1, len(labels)), -1))
+    return p.mul_(sign).T
+
+
+@torch.enable_grad()
+def _slope(loss: Loss, sign: int, logits: Logits, labels: Labels) -> Logits:
+    leaf = logits.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(sign * loss(leaf, labels).sum(), leaf)
+    return slope
 
 
 def loss_of(loss: str | Loss) -> Loss:

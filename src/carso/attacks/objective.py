@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from carso.attacks.ball import uniform
 from carso.attacks.budget import confine
 from carso.attacks.losses import Loss
-from carso.errors import ModelError
+from carso.errors import NoGradientError
 from carso.types import Budget, Classifier, Images, Labels
 
 CONFIRMATIONS = 10
@@ -53,10 +53,7 @@ class Objective:
         for _ in range(self.calls):
             value, hit = self._once(x, labels)
             if not value.requires_grad:
-                raise ModelError(
-                    "the model has no gradient: its output does not depend differentiably on the images; "
-                    "attack it with 'square' or 'spsa'"
-                )
+                raise NoGradientError
             gradient += torch.autograd.grad(value.sum(), x)[0]
             loss, fooled = loss + value.detach(), fooled + hit
         return loss / self.calls, gradient / self.calls, 2 * fooled > self.calls

@@ -2,7 +2,7 @@
 
     for each budget: measure, attack round by round, pass fresh verdicts on each image's worst case; then doubt it all
 
-The headline of a budget is the worst case per image over all attacks. With a folder, the books are kept after each
+The headline of a budget is the worst case per image over all attacks. With a folder, the state are kept after each
 round; the same call goes on from them and ends as an unbroken run would.
 """
 
@@ -19,17 +19,17 @@ from torch import Tensor
 
 import carso
 from carso.audit import checks
-from carso.audit.chance import chance
 from carso.audit.effort import SIZES, Effort, Sizes
-from carso.audit.findings import Audit, BudgetFound
-from carso.audit.ledger import Ledger
+from carso.audit.ensemble import Ensemble
 from carso.audit.neighbours import Neighbours
-from carso.audit.siege import Siege
+from carso.audit.results import Audit, BudgetResult
+from carso.audit.state import State
 from carso.audit.target import Target, target_of
 from carso.audit.verdict import VOTES, Judge
 from carso.data import Dataset
 from carso.errors import CarsoError, DataError, ModelError
 from carso.evaluation.environment import environment
+from carso.evaluation.seeding import seeded
 from carso.nn import evaluating
 from carso.types import Budget, Classifier, Images, Labels, Norm
 
@@ -61,11 +61,11 @@ def audit(
         n: how many images, from the first; by default the effort's.
         seed: of all chance.
         votes: k, the fresh verdicts by which an image of a random target is judged.
-        eot: candidates per gradient against a random target; by default the pilot chooses. 1 stands for an attack that
-            does not average over randomness.
+        eot: candidates per gradient against a random target; by default the tuning chooses. 1 stands for an
+            attack that does not average over randomness.
         transfer: other classifiers, by name, whose adversarial images are tried.
         name: what the report calls the target.
-        out: folder for the books and `audit.json`.
+        out: folder for the state and `audit.json`.
 
     Returns:
         What was found; also written to `out`.
@@ -88,15 +88,15 @@ def audit(
         clean = _clean(judge, images, labels, seed)
         neighbours = Neighbours(dataset.images, dataset.required_labels)
         identity = _identity(target, images, labels, sizes, votes, eot, seed, transfer, neighbours)
-        found: list[BudgetFound] = []
+        found: list[BudgetResult] = []
         for budget in budgets:
-            ledger = _ledger(judge, budget, clean, images, out, identity)
+            state = _state(judge, budget, clean, images, out, identity)
             books = (out, identity) if out else None
-            siege = Siege(
+            ensemble = Ensemble(
                 judge,
                 images,
                 labels,
-                ledger,
+                state,
                 sizes=sizes,
                 seed=seed,
                 transfer=transfer,
@@ -104,13 +104,13 @@ def audit(
                 eot=eot,
                 out=books,
             )
-            found.append(siege.run())
+            found.append(ensemble.run())
     return _conclude(target, found, dataset.name, effort, seed, judge, eot, len(images), out)
 
 
 def _conclude(
     target: Target,
-    found: list[BudgetFound],
+    found: list[BudgetResult],
     dataset: str,
     effort: Effort,
     seed: int,
@@ -161,7 +161,7 @@ def _first(dataset: Dataset, n: int) -> tuple[Images, Labels]:
 
 
 def _clean(judge: Judge, images: Images, labels: Labels, seed: int) -> Tensor:
-    with chance(judge.target.device, seed, "clean"):
+    with seeded(judge.target.device, seed, "clean"):
         right = judge.right(images, labels)
     if judge.broken(right).all():
         raise ModelError(
@@ -171,9 +171,9 @@ def _clean(judge: Judge, images: Images, labels: Labels, seed: int) -> Tensor:
     return right
 
 
-def _ledger(judge: Judge, budget: Budget, clean: Tensor, images: Images, out: Path | None, identity: str) -> Ledger:
-    kept = Ledger.read(out, budget, identity) if out else None
-    return kept or Ledger.open(budget, judge.k, clean, images)
+def _state(judge: Judge, budget: Budget, clean: Tensor, images: Images, out: Path | None, identity: str) -> State:
+    kept = State.read(out, budget, identity) if out else None
+    return kept or State.open(budget, judge.k, clean, images)
 
 
 def _identity(

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from carso.audit.findings import BudgetFound, Check
 from carso.audit.plan import lately
+from carso.audit.results import BudgetResult, Check
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Evidence:
         averaged: whether the attacks averaged over its randomness.
     """
 
-    budgets: Sequence[BudgetFound]
+    budgets: Sequence[BudgetResult]
     random: bool
     averaged: bool
 
@@ -46,7 +46,7 @@ class Doubt:
     name: str
     threshold: float
     meaning: str
-    measure: Callable[[BudgetFound, Evidence], float]
+    measure: Callable[[BudgetResult, Evidence], float]
 
     def check(self, evidence: Evidence) -> Check:
         """The check at the budget where its value is largest."""
@@ -62,69 +62,69 @@ class Doubt:
         )
 
 
-def rise_with_eps(found: BudgetFound, evidence: Evidence) -> float:
-    """Points by which the accuracy is higher at this eps than at a smaller one; on the pilot too, by one attack."""
+def rise_with_eps(found: BudgetResult, evidence: Evidence) -> float:
+    """Points by which the accuracy is higher at this eps than at a smaller one; also on the tuning images, by one."""
     smaller = [b for b in evidence.budgets if b.norm == found.norm and b.eps < found.eps]
     rises = [found.worst_case.accuracy - other.worst_case.accuracy for other in smaller]
-    left = [accuracy for _, accuracy in sorted(found.probe.by_eps.items(), key=lambda item: float(item[0]))]
+    left = [accuracy for _, accuracy in sorted(found.diagnostics.by_eps.items(), key=lambda item: float(item[0]))]
     rises += [later - earlier for i, later in enumerate(left) for earlier in left[:i]]
     return max([0.0, *rises])
 
 
-def steps_lose_to_one(found: BudgetFound, evidence: Evidence) -> float:
+def steps_lose_to_one(found: BudgetResult, evidence: Evidence) -> float:
     """Points by which the best iterative attack leaves more than FGSM."""
     one, many = _left(found, "fgsm"), _left(found, "pgd", "pgd-annealed", "apgd-ce")
     return 0.0 if one is None or many is None else many - one
 
 
-def blind_wins(found: BudgetFound, evidence: Evidence) -> float:
+def blind_wins(found: BudgetResult, evidence: Evidence) -> float:
     """Points by which attacks without the defence's gradient lower what those with it leave."""
     left = found.clean if found.white_box is None else found.white_box
     return left.accuracy - found.worst_case.accuracy
 
 
-def survives_everything(found: BudgetFound, evidence: Evidence) -> float:
-    """Accuracy (%) on the pilot when the attacker may draw any image at all."""
-    return found.probe.unbounded
+def survives_everything(found: BudgetResult, evidence: Evidence) -> float:
+    """Accuracy (%) on the tuning images when the attacker may draw any image at all."""
+    return found.diagnostics.unbounded
 
 
-def zero_gradients(found: BudgetFound, evidence: Evidence) -> float:
-    """Share (%) of the pilot whose cross-entropy has no gradient."""
-    return found.probe.zero_gradients
+def zero_gradients(found: BudgetResult, evidence: Evidence) -> float:
+    """Share (%) of the tuning images whose cross-entropy has no gradient."""
+    return found.diagnostics.zero_gradients
 
 
-def saturation(found: BudgetFound, evidence: Evidence) -> float:
-    """Share (%) of the pilot whose outputs are probabilities, overflow a softmax, or are clipped from below."""
-    return found.probe.saturated
+def saturation(found: BudgetResult, evidence: Evidence) -> float:
+    """Share (%) of the tuning images whose outputs are probabilities, overflow a softmax, or are clipped from below."""
+    return found.diagnostics.saturated
 
 
-def chance_ignored(found: BudgetFound, evidence: Evidence) -> float:
+def chance_ignored(found: BudgetResult, evidence: Evidence) -> float:
     """Spread of the true class's probability over calls, if the attacks did not average over it."""
-    return 0.0 if evidence.averaged or not evidence.random else found.probe.spread
+    return 0.0 if evidence.averaged or not evidence.random else found.diagnostics.spread
 
 
-def more_candidates_help(found: BudgetFound, evidence: Evidence) -> float:
+def more_candidates_help(found: BudgetResult, evidence: Evidence) -> float:
     """Points of the worst case that four times as many candidates per gradient took from all attacks before."""
     return _further(found, "pgd-annealed-more-candidates")
 
 
-def more_steps_help(found: BudgetFound, evidence: Evidence) -> float:
+def more_steps_help(found: BudgetResult, evidence: Evidence) -> float:
     """Points of the worst case that the long run took from all attacks before."""
     return _further(found, "pgd-annealed-long")
 
 
-def more_restarts_help(found: BudgetFound, evidence: Evidence) -> float:
+def more_restarts_help(found: BudgetResult, evidence: Evidence) -> float:
     """Points that the later half of annealed PGD's runs gained, those from random starts or those from neighbours."""
     runs = [attack.gains for attack in found.attacks if attack.name in ("pgd-annealed", "pgd-annealed-neighbours")]
     return max((lately(gains) for gains in runs if len(gains) > 1), default=0.0)
 
 
-def surrogate_disagrees(found: BudgetFound, evidence: Evidence) -> float:
+def surrogate_disagrees(found: BudgetResult, evidence: Evidence) -> float:
     """Share (%) of clean and attacked images to which the surrogate and the vote give different classes."""
-    return found.probe.disagreement
+    return found.diagnostics.disagreement
 
 
-def noise_harms(found: BudgetFound, evidence: Evidence) -> float:
+def noise_harms(found: BudgetResult, evidence: Evidence) -> float:
     """Noise's share (%) of the harm that the white-box attacks do, where they leave something standing."""
     white = [a.result.accuracy for a in found.attacks if a.kind == "white-box"]
     noise = _left(found, "noise")
@@ -133,9 +133,9 @@ def noise_harms(found: BudgetFound, evidence: Evidence) -> float:
     return 100 * (found.clean.accuracy - noise) / max(found.clean.accuracy - min(white), 1e-9)
 
 
-def wrong_gradients(found: BudgetFound, evidence: Evidence) -> float:
-    """Share (%) of the pilot whose gradient is not the one that finite differences measure."""
-    return found.probe.finite_differences
+def wrong_gradients(found: BudgetResult, evidence: Evidence) -> float:
+    """Share (%) of the tuning images whose gradient is not the one that finite differences measure."""
+    return found.diagnostics.finite_differences
 
 
 DOUBTS: tuple[Doubt, ...] = (
@@ -215,12 +215,12 @@ def make(evidence: Evidence) -> list[Check]:
     return [doubt.check(evidence) for doubt in DOUBTS]
 
 
-def _left(found: BudgetFound, *names: str) -> float | None:
+def _left(found: BudgetResult, *names: str) -> float | None:
     """The least accuracy that one of the attacks leaves, or None if none of them was run."""
     return min((a.result.accuracy for a in found.attacks if a.name in names), default=None)
 
 
-def _further(found: BudgetFound, name: str) -> float:
+def _further(found: BudgetResult, name: str) -> float:
     """Points by which an attack on some survivors lowers the accuracy, if it does to all of them as to these."""
     attack = found.find(name)
     if attack is None or not attack.attacked:

@@ -14,7 +14,7 @@ class Sizes:
 
     Args:
         n: images, unless the caller says otherwise.
-        pilot: images on which numbers of steps and candidates are chosen, and the checks are measured.
+        tuning: images on which numbers of steps and candidates are chosen, and the checks are measured.
         eot: candidates per gradient to choose from, for a random target.
         steps: steps of annealed PGD to choose from.
         restarts: runs of annealed PGD, at least and at most: it ends once the later half of them gains almost nothing.
@@ -35,7 +35,7 @@ class Sizes:
     """
 
     n: int
-    pilot: int
+    tuning: int
     eot: tuple[int, ...]
     steps: tuple[int, ...]
     restarts: tuple[int, int]
@@ -58,7 +58,7 @@ class Sizes:
 SIZES: dict[Effort, Sizes] = {
     "quick": Sizes(
         n=500,
-        pilot=60,
+        tuning=60,
         eot=(1, 4),
         steps=(50, 100),
         restarts=(4, 12),
@@ -79,7 +79,7 @@ SIZES: dict[Effort, Sizes] = {
     ),
     "standard": Sizes(
         n=500,
-        pilot=100,
+        tuning=100,
         eot=(1, 4),
         steps=(50, 100, 200),
         restarts=(8, 48),
@@ -100,7 +100,7 @@ SIZES: dict[Effort, Sizes] = {
     ),
     "full": Sizes(
         n=1000,
-        pilot=200,
+        tuning=200,
         eot=(1, 4, 16),
         steps=(50, 100, 200, 400, 800),
         restarts=(16, 96),

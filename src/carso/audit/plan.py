@@ -33,7 +33,7 @@ Call: TypeAlias = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Tuning:
-    """What the pilot chose: candidates per gradient, steps per run, and the loss."""
+    """What the tuning chose: candidates per gradient, steps per run, and the loss."""
 
     eot: int = 1
     steps: int = 200
@@ -120,7 +120,7 @@ def _craft(attack: Call, model: Classifier, budget: Budget, **options: Any) -> C
 def _white_box(
     target: Target, candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning, neighbours: Neighbours
 ) -> Iterator[Attempt]:
-    """From weak to strong: of equally harmful images, the books keep the last one."""
+    """From weak to strong: of equally harmful images, the state keep the last one."""
     craft, plain, steps = partial(_craft, budget=budget), sizes.plain, tuning.steps
     mean, steady = Expectation(candidates, tuning.eot), _steady(target, candidates, tuning)
     eot: dict[str, Any] = {"eot": tuning.eot} if target.random_surrogate else {}

@@ -24,10 +24,9 @@ from carso.attacks.eot import Candidates, Expectation, calls, fixed, mean_log_pr
 from carso.attacks.objective import is_random
 from carso.defence import CARSO
 from carso.errors import ModelError
-from carso.evaluation.columns import device_of, fingerprint, weights_of
+from carso.evaluation.models import device_of, fingerprint, weights_of
+from carso.fast import faster
 from carso.nn import evaluating
-from carso.nn.products import product_dtype
-from carso.standin import stand_in_of
 from carso.types import Classifier, Images, Labels
 
 VOTES_SEEN = 20
@@ -97,15 +96,12 @@ def target_of(subject: Any, images: Images, name: str | None = None) -> Target:
 
 
 def _carso(defence: CARSO, images: Images, name: str) -> Target:
-    folded = stand_in_of(defence)
-
-    def logits(images: Tensor, latents: Tensor) -> Tensor:
-        if folded is not None:
-            return folded(images, latents)
-        return reduced(partial(defence.logits, latents=latents))(images)
+    _checked(defence, images, name)
+    quick = faster(defence, images)
 
     def candidates(images: Tensor, samples: int) -> Tensor:
-        return logits(images, defence.latents(samples))
+        logits: Tensor = quick.logits(images, latents=defence.latents(samples))
+        return logits
 
     def surrogate(images: Tensor) -> Tensor:
         return mean_log_probability(candidates(images, 4))
@@ -114,13 +110,12 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
         latents = defence.latents(samples, torch.Generator().manual_seed(seed))
         return lambda images: mean_log_probability(differentiable(images, latents=latents))
 
-    _checked(defence, images, name)
     return Target(
         name=name,
         answer=defence.predict,
         scores=surrogate,
         candidates=candidates,
-        known=partial(fixed_by, logits),
+        known=partial(fixed_by, quick.logits),
         exact=partial(fixed_by, defence.logits),
         random=True,
         random_surrogate=True,
@@ -158,19 +153,6 @@ def _callable(subject: Any, images: Images, name: str) -> Target:
         purify=getattr(subject, "purify", None),
         classifier=getattr(subject, "classifier", None) if hasattr(subject, "purify") else None,
     )
-
-
-def reduced(model: Classifier) -> Classifier:
-    """The model with its matrix products in bfloat16, where the processor has units for them."""
-
-    def fast(images: Tensor) -> Tensor:
-        kind = images.device.type
-        dtype = torch.bfloat16 if kind == "cuda" else product_dtype(images.device)
-        with torch.autocast(kind, torch.bfloat16, enabled=dtype is torch.bfloat16):
-            logits = model(images)
-        return logits.float()
-
-    return fast
 
 
 def are_probabilities(scores: Tensor) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from carso.data.dataset import check_images, from_bytes
 from carso.data.reading import open_file
 from carso.errors import DataError
-from carso.files import write_aside
+from carso.storage.files import write_aside
 
 
 @dataclass(frozen=True, eq=False)

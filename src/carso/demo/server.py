@@ -35,7 +35,7 @@ from starlette.routing import Route
 from torch import Tensor
 
 from carso.data.image import open_image, prepare
-from carso.demo.studio import ATTACKS, SHOWN, Aim, Ballot, Studio
+from carso.demo.studio import ATTACKS, SHOWN, Aim, Round, Studio
 from carso.errors import CarsoError, DataError
 from carso.recall import rounds
 from carso.types import Images, Norm
@@ -163,16 +163,16 @@ def application(studio: Studio) -> Starlette:
 
     async def vote(request: Request) -> Response:
         asked = await parse(request, VoteRequest)
-        ballots = studio.vote(decode(asked.image, studio), asked.seed, asked.whole)
+        rounds_ = studio.vote(decode(asked.image, studio), asked.seed, asked.whole)
 
         async def lines() -> AsyncIterator[str]:
             try:
                 while True:  # a turn for each round, so that a slow reader keeps nobody waiting
                     async with turn():
-                        ballot = await run_in_threadpool(next, ballots, None)
-                    if ballot is None:
+                        round_ = await run_in_threadpool(next, rounds_, None)
+                    if round_ is None:
                         return
-                    yield json.dumps(told(ballot)) + "\n"
+                    yield json.dumps(told(round_)) + "\n"
             except RefusedError as refused:
                 yield json.dumps({"error": str(refused)}) + "\n"
 
@@ -287,15 +287,15 @@ def decode(text: str, studio: Studio) -> Images:
     return torch.from_numpy(values.copy()).view(1, *studio.shape)
 
 
-def told(ballot: Ballot) -> dict[str, Any]:
-    """A ballot as JSON."""
-    candidates = [encode(candidate) for candidate in ballot.candidates]
+def told(round_: Round) -> dict[str, Any]:
+    """A round_ as JSON."""
+    candidates = [encode(candidate) for candidate in round_.candidates]
     return {
-        "counts": ballot.counts,
-        "samples": ballot.samples,
-        "decided": ballot.decided,
+        "counts": round_.counts,
+        "samples": round_.samples,
+        "decided": round_.decided,
         "candidates": candidates,
-        "votes": ballot.votes,
+        "votes": round_.votes,
     }
 
 

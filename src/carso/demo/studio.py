@@ -52,7 +52,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Ballot:
+class Round:
     """The vote after a round: counts per class, candidates so far, whether it is decided, some of them, their votes."""
 
     counts: list[int]
@@ -139,7 +139,7 @@ class Studio:
         tally = self.defence.poll(image, stop="confident", generator=generator)
         return Answer("carso", int(tally.winners), tally.shares[0].tolist())
 
-    def vote(self, image: Images, seed: int = 0, whole: bool = False) -> Iterator[Ballot]:
+    def vote(self, image: Images, seed: int = 0, whole: bool = False) -> Iterator[Round]:
         """CARSO's vote on an image (1, C, H, W), round by round, the first in parts of five, until it is decided.
 
         With `whole` all candidates are counted, twenty by twenty.
@@ -159,7 +159,7 @@ class Studio:
             counts = counts + count(logits).cpu()
             decided = end in looks and bool(settled(counts, end, total, stop, defence.error))
             shown = logits[0, :SHOWN].argmax(1).tolist()
-            yield Ballot(counts[0].tolist(), end, decided, candidates[0, :SHOWN].cpu(), shown)
+            yield Round(counts[0].tolist(), end, decided, candidates[0, :SHOWN].cpu(), shown)
             if decided:
                 return
 

@@ -25,10 +25,12 @@ import carso
 from carso.data.dataset import Dataset
 from carso.errors import DataError, RunError
 from carso.evaluation import gallery, sweep
-from carso.evaluation.columns import (
-    Answering,
-    Columns,
+from carso.evaluation.environment import environment
+from carso.evaluation.examples import AdversarialExamples
+from carso.evaluation.models import (
     Defence,
+    Model,
+    Models,
     Outcome,
     answer,
     device_of,
@@ -37,12 +39,10 @@ from carso.evaluation.columns import (
     voting,
     weights_of,
 )
-from carso.evaluation.crafting import Crafting
-from carso.evaluation.environment import environment
 from carso.evaluation.protocol import END_TO_END, SWEEP, TABLE, Row, curve
 from carso.evaluation.records import FILE, Gallery, Records, RowRecord, Sweep, read_records
 from carso.evaluation.results import write_results
-from carso.evaluation.streams import stream
+from carso.evaluation.seeding import generator_of
 from carso.progress import track
 from carso.vote import Stop
 
@@ -86,7 +86,7 @@ class Settings:
 
 
 def evaluate(
-    columns: Columns,
+    columns: Models,
     dataset: Dataset,
     rows: Sequence[Row] = TABLE + END_TO_END,
     settings: Settings | None = None,
@@ -132,12 +132,12 @@ def evaluate(
 class _Run:
     """One evaluation under way: the data, and the records so far."""
 
-    def __init__(self, columns: Columns, dataset: Dataset, settings: Settings, directory: Path | None) -> None:
+    def __init__(self, columns: Models, dataset: Dataset, settings: Settings, directory: Path | None) -> None:
         self.columns = columns
         self.settings = settings
         self.directory = directory
         self.images, self.labels = _first(dataset, settings.n)
-        self.crafting = Crafting(settings.seed)
+        self.crafting = AdversarialExamples(settings.seed)
         self.records = Records(
             recipe="",
             seed=settings.seed,
@@ -199,11 +199,11 @@ class _Run:
             aim = exposed(column, row.directed_at)
             if aim not in attacked:
                 attacked[aim] = self._attacked(row, column, span)
-            votes = stream(self.settings.seed, row.key, "vote", span.start)
+            votes = generator_of(self.settings.seed, row.key, "vote", span.start)
             parts[name].append(answer(column, attacked[aim], votes, self.settings.samples, self.settings.stop))
         return attacked[exposed(self.columns[gallery.subject(self.columns)], row.directed_at)].cpu()
 
-    def _attacked(self, row: Row, column: Answering, span: slice) -> Tensor:
+    def _attacked(self, row: Row, column: Model, span: slice) -> Tensor:
         images, labels = (part[span].to(device_of(column)) for part in (self.images, self.labels))
         return self.crafting(row, exposed(column, row.directed_at), images, labels, span.start)
 
@@ -212,7 +212,7 @@ class _Run:
 
     def _gallery(self, record: RowRecord, attacked: Tensor) -> Gallery:
         name, rival = gallery.subject(self.columns), gallery.rival(self.columns)
-        draws = stream(self.settings.seed, record.row.key, "gallery")
+        draws = generator_of(self.settings.seed, record.row.key, "gallery")
         theirs = record.outcomes[rival] if rival else None
         chosen = gallery.choose(self.records.labels[: len(attacked)], record.outcomes[name], theirs, draws)
         return gallery.hang(self.columns, chosen, self.images, attacked, self.settings.seed)
@@ -221,7 +221,7 @@ class _Run:
         attacked = torch.cat([self._attacked(row, defence, span) for span in self._spans(n)])
         samples = sweep.up_to(self.settings.samples or int(getattr(defence, "samples", sweep.SAMPLES[-1])))
         seed = self.settings.seed
-        predicted = sweep.elected(defence, attacked, samples, lambda k: stream(seed, row.key, "sweep", k))
+        predicted = sweep.elected(defence, attacked, samples, lambda k: generator_of(seed, row.key, "sweep", k))
         return Sweep(row=row, column=name, samples=torch.tensor(samples), predicted=predicted)
 
     def _settings(self) -> dict[str, Any]:

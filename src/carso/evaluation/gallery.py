@@ -16,9 +16,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from carso.evaluation.columns import Columns, Defence, Outcome, device_of
+from carso.evaluation.models import Defence, Models, Outcome, device_of
 from carso.evaluation.records import Gallery
-from carso.evaluation.streams import stream
+from carso.evaluation.seeding import generator_of
 
 PICKS: Mapping[str, int] = {
     "random": 4,
@@ -31,13 +31,13 @@ SHOWN = 5
 AVERAGED = 100
 
 
-def subject(columns: Columns) -> str:
+def subject(columns: Models) -> str:
     """The column that the gallery is about: the last defence, or else the last column."""
     defences = [name for name, column in columns.items() if isinstance(column, Defence)]
     return (defences or list(columns))[-1]
 
 
-def rival(columns: Columns) -> str | None:
+def rival(columns: Models) -> str | None:
     """The column of the bare classifier that `subject` defends, if the table has it."""
     defended = columns[subject(columns)]
     bare = defended.classifier if isinstance(defended, Defence) else None
@@ -76,7 +76,7 @@ def _first_come(pools: Mapping[str, Tensor]) -> dict[int, str]:
     return chosen
 
 
-def hang(columns: Columns, chosen: dict[int, str], clean: Tensor, attacked: Tensor, seed: int) -> Gallery:
+def hang(columns: Models, chosen: dict[int, str], clean: Tensor, attacked: Tensor, seed: int) -> Gallery:
     """The gallery of the chosen images, out of all clean and attacked ones (n, C, H, W)."""
     index = torch.tensor(list(chosen), dtype=torch.long)
     shift = (attacked[index] - clean[index]).double().flatten(1)
@@ -98,6 +98,6 @@ def hang(columns: Columns, chosen: dict[int, str], clean: Tensor, attacked: Tens
 def _recollect(gallery: Gallery, defence: Defence, seed: int) -> Gallery:
     with torch.no_grad():
         images = gallery.attacked.to(device_of(defence.classifier))
-        recalled = defence.recall(images, AVERAGED, generator=stream(seed, "gallery")).cpu()
+        recalled = defence.recall(images, AVERAGED, generator=generator_of(seed, "gallery")).cpu()
     bytes_ = [(255 * pixels).round().byte() for pixels in (recalled[:, :SHOWN], recalled.mean(1))]
     return gallery.model_copy(update={"recalled": bytes_[0], "mean": bytes_[1], "averaged": AVERAGED})

@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from carso.errors import RunError
-from carso.evaluation.columns import Outcome
 from carso.evaluation.environment import Environment
+from carso.evaluation.models import Outcome
 from carso.evaluation.protocol import Row
 from carso.evaluation.results import COLUMNS, Rate, ResultRow, Results
-from carso.tensors import read_tensors, write_tensors
+from carso.storage.tensors import read_tensors, write_tensors
 
 FILE = "records.safetensors"
 _KIND = "evaluation"

@@ -19,9 +19,10 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from carso.errors import RunError
+from carso.evaluation.display import Displayed
 from carso.evaluation.environment import Environment
 from carso.evaluation.interval import wilson
-from carso.files import write_text
+from carso.storage.files import write_text
 from carso.types import Norm
 
 Target = Literal["classifier", "defence"]
@@ -91,7 +92,7 @@ class ResultRow(_Model):
         return {name: rate for name, rate in named.items() if rate is not None} | self.others
 
 
-class Results(_Model):
+class Results(Displayed, _Model):
     """The whole of `results.json`."""
 
     recipe: str
@@ -108,11 +109,6 @@ class Results(_Model):
         """The names of all columns that some row has, in order."""
         found = dict.fromkeys(name for row in self.rows for name in row.rates())
         return [*(name for name in COLUMNS if name in found), *(name for name in found if name not in COLUMNS)]
-
-    def _repr_html_(self) -> str:
-        from carso.report.inline import results_html
-
-        return results_html(self)
 
 
 def write_results(results: Results, directory: Path) -> Path:

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from carso.evaluation.columns import Defence
+from carso.evaluation.models import Defence
 from carso.vote import mode
 
 SAMPLES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1500)

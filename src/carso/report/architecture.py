@@ -10,6 +10,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from carso.types import INPUT
+
+if TYPE_CHECKING:
+    from carso.defence import CARSO
 
 STYLE = """
   .ink { fill: #15171c; } .soft { fill: #545b67; } .net { fill: #e8ebfc; stroke: #3145c4; } .frozen { fill: #f5f6f8; stroke: #4d5360; }
@@ -26,7 +35,7 @@ STYLE = """
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class Dimensions:
     """The sizes that the figures show.
 
     Args:
@@ -54,9 +63,29 @@ class Blueprint:
     parameters: tuple[int, int]
 
 
-def draw(blueprint: Blueprint) -> str:
+def dimensions_of(defence: CARSO) -> Dimensions:
+    """Read the sizes off the modules."""
+    purifier = defence.purifier
+    sizes = defence.representation.sizes(torch.zeros(1, *purifier.shape))
+    named = dict(defence.classifier.named_modules())
+    taps = [neurons for layer, neurons in sizes.items() if layer != INPUT or layer in named]
+    return Dimensions(
+        image=purifier.shape,
+        classifier=(math.prod(purifier.shape), *taps),
+        classes=defence.classes,
+        image_encoder=_layers(purifier.image_encoder),
+        representation_encoder=_after(purifier.neurons, _layers(purifier.representation_encoder)),
+        encoder=_layers(purifier.encoder),
+        latent=purifier.latent,
+        decoder=_layers(purifier.decoder),
+        samples=defence.samples,
+        parameters=(_parameters(defence.classifier), _parameters(purifier)),
+    )
+
+
+def draw(dimensions: Dimensions) -> str:
     """Both figures, one above the other, as an SVG that follows the reader's light or dark."""
-    b = blueprint
+    b = dimensions
     n, purifier = (f"{count:,}" for count in b.parameters)
     label = f"CARSO at training time and at inference time; N has {n} parameters, the purifier {purifier}"
     return (
@@ -70,7 +99,7 @@ def draw(blueprint: Blueprint) -> str:
     )
 
 
-def _training(b: Blueprint) -> str:
+def _training(b: Dimensions) -> str:
     return "".join(
         [
             _pill(80, 180, "x, or x'", "clean or attacked"),
@@ -102,7 +131,7 @@ def _training(b: Blueprint) -> str:
     )
 
 
-def _inference(b: Blueprint) -> str:
+def _inference(b: Dimensions) -> str:
     k = f"{b.samples:,}"
     return "".join(
         [
@@ -129,7 +158,7 @@ def _inference(b: Blueprint) -> str:
     )
 
 
-def _represented(b: Blueprint) -> str:
+def _represented(b: Dimensions) -> str:
     neurons = b.representation_encoder[0]
     return f"{neurons:,}, x included" if neurons > sum(b.classifier[1:]) else f"{neurons:,} neurons"
 
@@ -175,3 +204,16 @@ def _wire(*points: tuple[int, int]) -> str:
 def _text(x: int, y: int, text: str, kind: str, start: bool = False, end: bool = False) -> str:
     anchor = ' style="text-anchor: start"' if start else ' style="text-anchor: end"' if end else ""
     return f'<text class="{kind}" x="{x}" y="{y}"{anchor}>{escape(text)}</text>'
+
+
+def _layers(network: nn.Module) -> tuple[int, ...]:
+    linears = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    return (linears[0].in_features, *(layer.out_features for layer in linears))
+
+
+def _after(neurons: int, layers: tuple[int, ...]) -> tuple[int, ...]:
+    return layers if layers[0] == neurons else (neurons, *layers)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

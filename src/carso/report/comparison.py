@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 from carso.errors import RunError
 from carso.evaluation.records import FILE, Records, read_records
 from carso.evaluation.results import Rate, ResultRow, Results, read_results
-from carso.files import write_text
 from carso.report import figures, wording
 from carso.report.page import render
 from carso.report.verdict import hardest, short, subject
+from carso.storage.files import write_text
 
 PAGE = "comparison.html"
 

@@ -13,13 +13,13 @@ from markupsafe import Markup
 from carso.evaluation.records import Records, RowRecord
 from carso.evaluation.results import TARGETS, Rate, ResultRow, Results, Target
 from carso.report import charts, wording
-from carso.report.beside import Audit, Epoch
+from carso.report.artifacts import Audit, Epoch
 from carso.report.charts import Axis, Box, Point, Series
 from carso.report.verdict import hardest, subject
 from carso.types import Norm
 
 if TYPE_CHECKING:
-    from carso.audit import findings
+    from carso.audit.results import Audit as FullAudit
 
 SHADES = ("carso", "adversarially_trained", "undefended", "fourth", "fifth", "sixth")
 """Classes of the style sheet for lines that are no column of the table, from most to least prominent."""
@@ -78,7 +78,7 @@ def of_results(results: Results, aims: Sequence[Target] = TARGETS, box: Box = ch
     return found
 
 
-def of_audit(audit: Audit | findings.Audit) -> Figure | None:
+def of_audit(audit: Audit | FullAudit) -> Figure | None:
     """What an audit leaves at every budget, beside what images made for the bare classifier leave."""
     if not audit.budgets:
         return None

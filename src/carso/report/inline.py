@@ -10,9 +10,9 @@ from carso.report.page import render
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from carso.audit.findings import Audit
+    from carso.audit.results import Audit
     from carso.evaluation.results import Results
-    from carso.recollections import Recollections
+    from carso.report.recollections import Recollections
 
 
 def results_html(results: Results) -> str:

@@ -10,11 +10,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from carso.evaluation.records import FILE, Records, read_records
 from carso.evaluation.results import Results, read_results
-from carso.files import write_text
 from carso.report import charts, figures, wording
-from carso.report.beside import Audit, read_audit, read_history, read_recipe_text
-from carso.report.exhibits import walls
+from carso.report.artifacts import Audit, read_audit, read_history, read_recipe_text
+from carso.report.gallery import gallery_rows
 from carso.report.verdict import hardest, subject, verdict
+from carso.storage.files import write_text
 
 PAGE = "report.html"
 
@@ -83,7 +83,7 @@ def _about(results: Results, audit: Audit | None) -> dict[str, Any]:
         "sweep": None,
         "needed": None,
         "confusion": [],
-        "walls": [],
+        "gallery_rows": [],
         "rules": RULES,
         "opened": wording.attack(hardest(results.rows, subject(results))),
         "fingerprint": None,
@@ -96,6 +96,6 @@ def _seen(records: Records, results: Results) -> dict[str, Any]:
         "sweep": figures.against_votes(records),
         "needed": figures.votes_needed(records),
         "confusion": figures.confusion(records, results),
-        "walls": walls(records),
+        "gallery_rows": gallery_rows(records),
         "fingerprint": records.fingerprint,
     }

@@ -17,7 +17,7 @@ from carso.evaluation.results import ResultRow, Results
 from carso.report import wording
 
 WIDE = 132
-"""Columns of a terminal that has room for an accuracy and its interval on one line."""
+"""Models of a terminal that has room for an accuracy and its interval on one line."""
 
 
 def print_table(results: Results, file: IO[str] | None = None) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from carso.evaluation.results import Rate, ResultRow, Results
 from carso.report import wording
-from carso.report.beside import Audit
+from carso.report.artifacts import Audit
 
 
 @dataclass(frozen=True)

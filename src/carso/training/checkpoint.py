@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from carso.errors import RunError
-from carso.tensors import read_tensors, write_tensors
+from carso.storage.tensors import read_tensors, write_tensors
 from carso.training.optimise import Optimisation
 
 

@@ -16,17 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carso.data import Dataset
+from carso.fast import faster, low_precision
 from carso.nn.modes import evaluating
-from carso.nn.products import low_precision
 from carso.progress import track
 from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
-from carso.standin import stand_in
 from carso.training.loop import seeded
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import PurifierTraining
-from carso.types import Classifier, Images, Labels, Latents, Logits, Representations
+from carso.types import CandidateLogits, Classifier, Images, Labels, Latents, Logits, Representations
 
 CHUNK = 5000
 
@@ -120,16 +119,30 @@ class PurifierStage:
 
     def attackable(self) -> Classifier:
         """The defence as attacks in training see it: N's logits on one recalled sample per image, fresh latents."""
-        on_gpu = self.device.type == "cuda"
-        folded = None if on_gpu else stand_in(self.classifier, self.module, self.representation.layers)
-        if folded is None:
-            return self._plain
-        return lambda images: folded(images, self._latents(len(images)).unsqueeze(1)).squeeze(1)
+        quick = faster(self)
 
-    def _plain(self, images: Images) -> Logits:
+        def one_each(images: Images) -> Logits:
+            logits: Tensor = quick.logits(images, latents=self._latents(len(images)).unsqueeze(1))
+            return logits.squeeze(1)
+
+        return one_each
+
+    @property
+    def purifier(self) -> Purifier:
+        """The module in training."""
+        return self.module
+
+    def logits(self, images: Images, *, latents: Tensor) -> CandidateLogits:
+        """N's logits (B, 1, classes) on one candidate per image, of its own latent (B, 1, latent)."""
         _, representations = self.representation(images)
-        with evaluating(self.module):
-            return self._recalled(representations)
+        with evaluating(self.module), evaluating(self.classifier):
+            codes = self.module.compress(representations)
+            logits: Tensor = self.classifier(self.module.decode(latents.squeeze(1), codes))
+        return logits.unsqueeze(1)
+
+    def latents(self, samples: int | None = None, generator: torch.Generator | None = None) -> Latents:
+        """Fresh z (K, latent)."""
+        return torch.randn(samples or 1, self.module.latent, generator=generator, device=self.device)
 
     def _latents(self, n: int) -> Latents:
         return torch.randn(n, self.module.latent, device=self.device)

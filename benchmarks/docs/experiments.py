@@ -1,0 +1,56 @@
+"""Write docs/experiments.md from benchmarks/results/trials/trials.json.
+
+python benchmarks/docs/experiments.py
+"""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HEAD = """# Experiments
+
+What was tried on the way to the recipes, failures included. Every figure is an accuracy (%) on held-out training
+images, never on test images, and is there for choices: the audits in [results.md](results.md) are harder. All tables
+are written by `python benchmarks/docs/experiments.py` from `benchmarks/results/trials/trials.json`.
+
+## Against an attacker of the whole defence
+
+`benchmarks/runs/trial.py`: annealed PGD of 100 steps on the whole of the target, the worst of two losses in Linf, the
+margin in L2; the vote of 15. Entries marked (prototype) come from a private script with the same attacks, whose
+networks were not kept.
+
+"""
+MIDDLE = """
+## The thesis's protocol
+
+Transfer attacks; what the purifier's schedule and the strength of N do to the ten rows (columns: N / CARSO), n = 2,000.
+
+"""
+
+
+def table(rows: list[list[str]]) -> str:
+    head, *body = rows
+    rule = ["---", "---", *("---:" for _ in head[2:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body)) + "\n"
+
+
+def main() -> None:
+    log = json.loads((ROOT / "benchmarks/results/trials/trials.json").read_text(encoding="utf-8"))
+    attacked = [entry for entry in log if "left" in entry]
+
+    def cells(left: dict[str, float]) -> list[str]:
+        return [f"{left[name]:.1f}" if name in left else "" for name in names]
+
+    names = list(attacked[0]["left"])
+    first = table([["tried", "target", *names], *([e["tried"], e["target"], *cells(e["left"])] for e in attacked)])
+    transfer = [entry for entry in log if "transfer" in entry]
+    names = list(transfer[0]["transfer"])
+    second = table(
+        [["tried", "target", *names]]
+        + [[e["tried"], e["target"], *("{} / {}".format(*e["transfer"][n]) for n in names)] for e in transfer]
+    )
+    (ROOT / "docs" / "experiments.md").write_text(HEAD + first + MIDDLE + second, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Draw docs/recall.png: test digits, attacks on them, and what the defence recalls.
+
+The digits are the first six of the test set that PGD (Linf 0.30, 40 steps of 0.01) turns for N, whatever CARSO says.
+
+    python benchmarks/docs/recall.py
+"""
+
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+import carso
+
+ROOT = Path(__file__).parents[2]
+CELL, GAP, MARGIN, SHOWN = 72, 8, 34, 7
+
+
+def main() -> None:
+    defence = carso.load("mnist")
+    test = carso.data.load("mnist", "test")[:60]
+    generator = torch.Generator().manual_seed(0)
+    budget = carso.Budget("Linf", 0.3)
+    attacked = carso.attacks.pgd(
+        defence.classifier, test.images, test.required_labels, budget, alpha=0.01, generator=generator
+    )
+    with torch.no_grad():
+        fooled = defence.classifier(attacked).argmax(1)
+        rows = (fooled != test.labels).nonzero()[:6, 0].tolist()
+        recalled = defence.recall(attacked[rows], samples=SHOWN, generator=generator)
+        answers = defence.poll(attacked[rows], stop="never", generator=generator)
+    width = 2 * MARGIN + (SHOWN + 2) * (CELL + GAP) + 150
+    sheet = Image.new("RGB", (width, 2 * MARGIN + len(rows) * (CELL + GAP)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for column, title in ((0, "clean"), (1, "attacked"), (2, "recalled from the attacked image")):
+        pen.text((MARGIN + column * (CELL + GAP), 12), title, fill="#555", font=font)
+    for i, row in enumerate(rows):
+        top = MARGIN + i * (CELL + GAP)
+        for j, image in enumerate([test.images[row], attacked[row], *recalled[i]]):
+            sheet.paste(cell(image), (MARGIN + j * (CELL + GAP), top))
+        left = MARGIN + (SHOWN + 2) * (CELL + GAP) + 6
+        winner = int(answers.winners[i])
+        right = winner == int(test.required_labels[row])
+        pen.text((left, top + 16), f"N alone: {int(fooled[row])}", fill="#b00020", font=font)
+        share = f"CARSO: {winner}  ({100 * float(answers.shares[i, winner]):.0f} %)"
+        pen.text((left, top + 38), share, fill="#00695c" if right else "#b00020", font=font)
+    sheet.quantize(64).save(ROOT / "docs" / "recall.png", optimize=True)
+
+
+def cell(image: Tensor) -> Image.Image:
+    pixels = (image.squeeze(0) * 255).round().byte().numpy()
+    return Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.NEAREST).convert("RGB")
+
+
+if __name__ == "__main__":
+    main()

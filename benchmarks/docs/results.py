@@ -1,0 +1,211 @@
+"""Write docs/results.md from the committed results in benchmarks/results.
+
+python benchmarks/docs/results.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from carso.audit import Audit, read_audit
+from carso.evaluation.results import Rate, read_results
+from carso.report import wording
+from carso.report.table import markdown
+from carso.storage import weights
+
+ROOT = Path(__file__).parents[2]
+HEAD = """# Results
+
+Every table below is written by `python benchmarks/docs/results.py` from a `results.json` that a run left; none is
+typed in. In the thesis's protocol an attack is crafted on the column's classifier alone (on N for both defended
+columns) and handed over. With respect to CARSO that is a transfer: **it says nothing about an attacker who knows of
+the defence.** The rows headed "End to end" and the audits are about that attacker, who follows the gradient
+through the whole of each column.
+
+The shipped weights follow the recipes of their names, seed 0; training again gives weights that are close. N's are
+equal bit for bit where every sum is rounded alike; the N of `strong-unlabelled` was trained on another processor,
+and `strong-again` is recipe `strong` there, seed 0, on that N.
+
+"""
+
+
+TARGETS = {
+    "adversarially_trained": "N alone",
+    "carso": "the whole defence, fresh latents in every call",
+    "control": "a classifier with as many weights as N and the purifier together, by recipe `control`, differentiated "
+    "in rounded products, as the defence is",
+    "control-in-float32": "the same classifier, differentiated in float32",
+    "fixed": "the whole defence, but for good with the same four latents, which the attacker knows",
+}
+
+
+def audited(folder: Path) -> str:
+    """The worst cases that an audit found for each subject of a folder, budget by budget."""
+    found = [audit for place in sorted(folder.iterdir()) if (audit := read_audit(place)) is not None]
+    lines = [
+        f"## {folder.name}",
+        "",
+        f"The worst case per image over every attack of `carso audit --effort {found[0].effort}`, each directed at the "
+        f"whole of its target and judged again with fresh latents; n = {found[0].n}, seed {found[0].seed}.",
+        "",
+        "| target | budget | clean | worst case | strongest single attack | checks raised |",
+        "| --- | --- | ---: | ---: | --- | --- |",
+    ]
+    for audit in found:
+        for budget in audit.budgets:
+            raised = ", ".join(check.name for check in audit.raised) or "none"
+            cells = (audit.target, budget.title, rate(budget.clean), rate(budget.worst_case), budget.strongest, raised)
+            lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
+    legend = "; ".join(f"`{audit.target}`: {TARGETS[audit.target]}" for audit in found)
+    early = ", ".join(f"`{audit.target}`" for audit in found if is_early(audit))
+    note = f" Before `pgd-annealed-neighbours` was one of the attacks: {early}." if early else ""
+    return "\n".join([*lines, "", f"{legend}.{note}", ""])
+
+
+def is_early(audit: Audit) -> bool:
+    """Whether it ran before the youngest attack joined."""
+    return any(budget.white_box and not budget.find("pgd-annealed-neighbours") for budget in audit.budgets)
+
+
+def seeded(folder: Path) -> str:
+    """Means and spreads over the seeds of one recipe."""
+    found = json.loads((folder / "seeds.json").read_text(encoding="utf-8"))
+    columns = [name for name in ("undefended", "adversarially_trained", "carso") if name in found["rows"][0]]
+    lines = [
+        f"## {folder.name}",
+        "",
+        f"Recipe `{found['recipe']}` trained from nothing with seeds {', '.join(map(str, found['seeds']))}; thesis "
+        f"protocol, n = {found['n']:,}; mean of the accuracies (%) ± their sample standard deviation.",
+        "",
+        "| attack | " + " | ".join(wording.heading(column) for column in columns) + " |",
+        "| --- |" + " ---: |" * len(columns),
+    ]
+    titled = [(row["title"], row) for row in found["rows"]]
+    for budget in found.get("audits", []):
+        titled.append((f"worst case of the audit, {budget['title']}, n = {budget['n']:,}", budget))
+    for title, row in titled:
+        cells = (f"{row[c]['mean']:.2f} ± {row[c]['sd']:.2f}" if c in row else "" for c in columns)
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def paired(folder: Path) -> str:
+    """Our attacks beside other libraries' on the same images, summed over the seeds."""
+    lines = [
+        "## Our attacks and others'",
+        "",
+        "Equal budget, steps and images that are right when clean; one run from a random start each, counts summed",
+        "over the seeds. `plain` is the readable loop in float32, `fast` the folded one, in bfloat16 where there are",
+        "units for it; the seconds are the processor's. On the whole defence an image counts if at most half of ten",
+        "fresh votes on it are right.",
+        "",
+        "| model | eps | attack | path | other library | seeds | images | found by ours | by theirs | only ours "
+        "| only theirs | seconds, ours | theirs |",
+        "| --- | ---: | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for path in sorted(folder.glob("*.json")):
+        groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+        for entry in json.loads(path.read_text(encoding="utf-8"))["entries"]:
+            key = tuple(entry[name] for name in ("eps", "attack", "path", "peer"))
+            groups.setdefault(key, []).append(entry)
+        for key, entries in sorted(groups.items(), key=str):
+            counts = ("found_ours", "found_theirs", "only_ours", "only_theirs")
+            sums = (sum(entry[name] for entry in entries) for name in counts)
+            clocks = ("cpu_seconds_ours", "cpu_seconds_theirs")
+            seconds = (f"{sum(entry[name] for entry in entries):.1f}" for name in clocks)
+            cells = (path.stem, *key, len(entries), entries[0]["n"], *sums, *seconds)
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join([*lines, ""])
+
+
+def witnesses(path: Path) -> str:
+    """Where N and the vote agree, and what that is worth."""
+    table = json.loads(path.read_text(encoding="utf-8"))
+    lines = [
+        f"## disagreement-{path.stem}",
+        "",
+        "N is asked too, and an image on which the vote's class is not N's own is flagged instead of answered. Worst",
+        f"outcome of an image over the attacker's runs, Linf, n = {table['n']:,}, seed 0: "
+        f"`python benchmarks/runs/disagreement.py {table['weights']} {path.relative_to(ROOT)} --images {table['n']}`.",
+        "",
+        "| attacker | eps | runs | answered rightly | flagged | answered wrongly |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for entry in table["entries"]:
+        rates = (rate(Rate.model_validate(entry[name])) for name in ("right", "flagged", "unnoticed"))
+        eps = f"{entry['eps']:.2f}" if entry["eps"] else ""
+        lines.append(f"| {entry['attacker']} | {eps} | {entry['runs']} | {' | '.join(rates)} |")
+    return "\n".join([*lines, ""])
+
+
+def timed(folder: Path) -> str:
+    """What a purifier cost, where the run says so."""
+    path = folder / "time.json"
+    if not path.exists():
+        return ""
+    took = json.loads(path.read_text(encoding="utf-8"))
+    return (
+        "\nThe classifier is a robust convolutional network that others trained, used as it came. Its purifier,\n"
+        f"attacks on {took['attacked']:,} training images and {took['epochs']} epochs included, took "
+        f"{took['minutes']:.1f} minutes\n({took['cpu_minutes']:.1f} of processor time, {took['threads']} threads): "
+        "`python benchmarks/runs/stranger.py`.\n"
+    )
+
+
+def readme(results: Path) -> None:
+    """Put the audits' table between the README's two marks."""
+    path, marks = ROOT / "README.md", ("<!-- audits -->\n", "<!-- /audits -->\n")
+    places = {
+        "its adversarially trained classifier alone": "strong-audit/adversarially_trained",
+        "`mnist-thesis`: CARSO as in the thesis": "thesis-audit/carso",
+        "`mnist-strong`: hardened, with labels; same classifier": "strong-audit/carso",
+        "`strong-unlabelled`: hardened, without labels; its classifier trained anew": "strong-unlabelled-audit/carso",
+        "control: one classifier, as many weights, about as much training": "strong-audit/control",
+    }
+    found = {name: audit for name, place in places.items() if (audit := read_audit(results / place)) is not None}
+    first = next(iter(found.values()))
+    lines = ["| attacked as a whole | n | clean | " + " | ".join(b.title for b in first.budgets) + " | checks raised |"]
+    lines.append("| --- | ---: | ---: |" + " ---: |" * len(first.budgets) + " --- |")
+    for name, audit in found.items():
+        worst = " | ".join(rate(budget.worst_case) for budget in audit.budgets)
+        raised = ", ".join(check.name for check in audit.raised) or "none"
+        mark = " †" if is_early(audit) else ""
+        lines.append(f"| {name}{mark} | {audit.n:,} | {rate(audit.budgets[0].clean)} | {worst} | {raised} |")
+    lines.append(
+        f"\nAccuracy (%) of the worst case over every attack of `carso audit --effort {first.effort}`, with 95 %"
+    )
+    lines.append(f"intervals; the first n test images, seed {first.seed}.")
+    if any(map(is_early, found.values())):
+        lines.append("† before `pgd-annealed-neighbours` was one of the attacks.")
+    before, rest = path.read_text(encoding="utf-8").split(marks[0])
+    after = rest.split(marks[1])[1]
+    path.write_text(before + marks[0] + "\n".join(lines) + "\n" + marks[1] + after, encoding="utf-8")
+
+
+def ship(results: Path) -> None:
+    """Put the audits of the shipped defences beside their weights, inside the package."""
+    for name in weights.shipped():
+        source = results / f"{name.removeprefix('mnist-')}-audit" / "carso"
+        read_audit(source).write(weights.find(name))
+
+
+def rate(found: Rate) -> str:
+    low, high = found.ci95
+    return f"{found.accuracy:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def main() -> None:
+    runs = sorted(path.parent for path in (ROOT / "benchmarks" / "results").glob("*/results.json"))
+    parts = [f"## {run.name}\n\n{markdown(read_results(run))}{timed(run)}" for run in runs]
+    parts += [audited(folder) for folder in sorted((ROOT / "benchmarks" / "results").glob("*-audit"))]
+    parts += [seeded(path.parent) for path in sorted((ROOT / "benchmarks" / "results").glob("*/seeds.json"))]
+    parts += [witnesses(path) for path in sorted((ROOT / "benchmarks" / "results" / "disagreement").glob("*.json"))]
+    if (contests := ROOT / "benchmarks" / "results" / "paired").exists():
+        parts.append(paired(contests))
+    readme(ROOT / "benchmarks" / "results")
+    ship(ROOT / "benchmarks" / "results")
+    (ROOT / "docs" / "results.md").write_text(HEAD + "\n".join(parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""Write docs/speed.md from benchmarks/results/bench/bench.json and benchmarks/results/from-nothing/*.json.
+
+carso bench mnist-thesis --out benchmarks/results/bench/bench.json
+carso bench mnist-thesis --only agreement --only scaling --only profiles --out benchmarks/results/bench/bench.json
+python benchmarks/runs/from_nothing.py quick --out out/from-nothing/quick    # likewise strong, strong-unlabelled
+python benchmarks/docs/speed.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from carso.training.recipe import read_recipe
+
+ROOT = Path(__file__).parents[2]
+MINUTES = {"quick": 10, "strong": 60, "strong-unlabelled": 60}
+RACES = ("pgd", "deepfool", "vote", "training", "fresh")
+HEAD = """# Speed
+
+Written by `python benchmarks/docs/speed.py` from `benchmarks/results/bench/bench.json`, which `make bench` left, and
+from the runs of `benchmarks/runs/from_nothing.py`; no figure is typed in. Contestants run in turns within one run; a
+ratio is taken round by round, so that a machine that slows down slows both. Ratios are medians over the rounds with
+the least and the largest in brackets. What each contestant achieved is checked: the success rates of attacks, the
+answers of votes, the accuracy after training.
+
+The limit of the machine is the least time of the work's matrix products alone, by the faster of torch's own product and
+oneDNN's, measured in the same run. A share of the float32 limit above 1 is bfloat16 at work.
+"""
+
+
+def spread(found: dict[str, float], unit: str = "x") -> str:
+    digits = 1 if found["median"] >= 10 else 2
+    return f"{found['median']:.{digits}f}{unit} [{found['least']:.{digits}f}, {found['largest']:.{digits}f}]"
+
+
+def verdict(met: bool) -> str:
+    return "met" if met else "**missed**"
+
+
+def ratio(entry: dict[str, Any], ours: str, other: str, target: float) -> tuple[str, str]:
+    found = entry["ratios"][ours][other]
+    return spread(found), verdict(found["median"] >= target)
+
+
+def share(entry: dict[str, Any], ours: str, dtype: str, target: float) -> tuple[str, str]:
+    found = entry["limits"][ours][dtype]
+    return f"{found:.2f}", verdict(found >= target)
+
+
+def targets(found: dict[str, Any]) -> list[str]:
+    """The table of what was asked for, as far as it was measured."""
+    lines = ["| work | against | at least | measured | |", "| --- | --- | ---: | ---: | --- |"]
+
+    def line(entry: dict[str, Any], against: str, least: str, measured: tuple[str, str], suffix: str = "") -> None:
+        lines.append(f"| {entry['work']}{suffix} | {against} | {least} | {measured[0]} | {measured[1]} |")
+
+    if pgd := found.get("pgd"):
+        rivals = {n: r["median"] for n, r in pgd["ratios"]["carso"].items() if not n.startswith("carso")}
+        fastest = min(rivals, key=lambda name: rivals[name])
+        fair = "" if pgd["check"]["agree"][fastest] else ", whose success differs (see its race)"
+        line(pgd, f"{fastest}, the fastest peer{fair}", "3x", ratio(pgd, "carso", fastest, 3))
+        line(pgd, f"{fastest}{fair}", "2x", ratio(pgd, "carso, float32", fastest, 2), ", float32 products only")
+        line(pgd, "bfloat16 limit", "0.25", share(pgd, "carso", "bfloat16", 0.25))
+        line(pgd, "float32 limit", "0.6", share(pgd, "carso, float32", "float32", 0.6), ", float32 products only")
+    if deepfool := found.get("deepfool"):
+        line(deepfool, "foolbox", "2x", ratio(deepfool, "carso", "foolbox", 2))
+    if vote := found.get("vote"):
+        loop = "loop over the samples"
+        line(vote, "a loop over the samples", "8x", ratio(vote, "carso, stop exact", loop, 8), ", exact stop")
+        line(vote, "a loop over the samples", "40x", ratio(vote, "carso, stop confident", loop, 40), ", confident stop")
+        line(vote, "float32 limit", "0.6", share(vote, "carso, stop never", "float32", 0.6), ", no stop")
+        line(
+            vote,
+            "float32 limit",
+            "0.6",
+            share(vote, "carso, stop never, float32", "float32", 0.6),
+            ", no stop, float32 products only",
+        )
+    if agreement := found.get("agreement"):
+        each = agreement["found"]
+        line(
+            {"work": f"confident stop, {each['n']:,} votes over the ten rows"},
+            "the full vote",
+            "at most 0.1 %",
+            (f"{each['percent']:.3f} % [{each['low']:.3f}, {each['high']:.3f}]", verdict(each["percent"] <= 0.1)),
+        )
+    if training := found.get("training"):
+        plain = "autograd and torchattacks"
+        line(training, plain, "4x", ratio(training, "carso", plain, 4))
+    if fresh := found.get("fresh"):
+        seconds = fresh["seconds"]["carso predict"]
+        measured = spread(seconds, " s"), verdict(seconds["median"] <= 3)
+        line(fresh, "the clock", "at most 3 s", measured)
+    for whole in found["from-nothing"]:
+        place, most = whole["environment"], MINUTES[whole["recipe"]]
+        size = f"{whole['peak_mib']:,} MiB at its peak, {place['cpu']}, threads: {place['threads']}"
+        work = f"`carso reproduce {whole['recipe']}` from nothing, {size}"
+        work += f", beside {whole['beside']}" if whole.get("beside") else ""
+        measured = f"{whole['minutes']:.1f} min", verdict(whole["minutes"] <= most)
+        line({"work": work}, "the clock", f"at most {most} min", measured)
+    return lines
+
+
+def missed(found: dict[str, Any]) -> list[str]:
+    """Why what is missed, or nearly so, is no faster, from the same figures."""
+    vote, recipe = found["vote"], read_recipe("thesis")
+    assert recipe.adversarial is not None
+    loop, samples, schedule = "loop over the samples", recipe.samples, recipe.adversarial
+    climbing = [spec for spec in schedule.attacks if spec.attack == "pgd"]
+    share, steps = len(climbing) / (len(schedule.attacks) + 1), climbing[0].steps
+    full, limits = vote["ratios"]["carso, stop never"][loop]["median"], vote["limits"]["carso, stop never"]
+    least = samples // 2 + 1
+    batches = {p["arguments"].get("batch"): p["seconds"] for p in found["scaling"]["found"] if p["grows"] == "batch"}
+    few, many = min(b for b in batches if b >= 50), max(batches)
+    shares = found["profiles"]["found"].items()
+    profile = next(each for name, each in shares if name.startswith(found["training"]["work"]))
+    reached = found["pgd"]["limits"]["carso, float32"]["float32"]
+    return [
+        "## What limits the rest",
+        "",
+        f"- **Exact stop.** Even a unanimous vote of {samples} is open until {least} are cast, so the exact stop can "
+        f"at most halve the full vote: {full:.2f}x against the loop becomes {full * samples / least:.2f}x, and less "
+        f"where votes are split. The full vote runs at {limits['bfloat16']:.2f} of the bfloat16 limit of its products "
+        f"and {limits['float32']:.2f} of the float32 one.",
+        f"- **Training epoch.** Of a batch of {schedule.batch} the mixture leaves {schedule.batch * share:.0f} images "
+        f"to PGD, whose {steps} steps must come one after the other; matrix products are "
+        f"{profile.get('aten::mm', 0):.0f} % of the epoch. Small calls are dear: {many:,} images cost "
+        f"{batches[few] / batches[many]:.1f} times as much in calls of {few} as in one.",
+        f"- **PGD in float32 only**, of interest without bfloat16 units: {reached:.2f} of its limit; by its profile "
+        "below, the rest is not products but element-wise work, of which each operation goes through memory once.",
+        "",
+    ]
+
+
+def race(entry: dict[str, Any]) -> list[str]:
+    """One race: who took how long."""
+    chief = next(iter(entry["ratios"]))
+    of = entry.get("check", {}).get("of")
+    head = ["contestant", "seconds", f"times {chief}"] + ([of] if of else [])
+    lines = [f"### {entry['work']}", "", f"{entry['rounds']} rounds.", "", "| " + " | ".join(head) + " |"]
+    lines.append("| --- |" + " ---: |" * (len(head) - 1))
+    for name, seconds in entry["seconds"].items():
+        times = entry["ratios"][chief].get(name)
+        cells = [name, f"{seconds['median']:.3f} [{seconds['least']:.3f}, {seconds['largest']:.3f}]"]
+        cells.append("1" if times is None else spread(times, ""))
+        cells += [f"{entry['check']['figures'][name]:.1f}"] if of else []
+        lines.append(f"| {' | '.join(cells)} |")
+    odd = [name for name, agrees in entry.get("check", {}).get("agree", {}).items() if not agrees]
+    return [*lines, "", f"Not equal work, so no fair race: {', '.join(odd)}.", ""] if odd else [*lines, ""]
+
+
+def machine(entry: dict[str, Any]) -> str:
+    where, can = entry["environment"], entry["machine"]
+    rates = ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in can["products_per_second"].items())
+    peers = ", ".join(f"{name} {which}" for name, which in entry["peers"].items())
+    clock = {"wall": "by the clock", "processor": "of the processor, one thread, as other programs ran on the machine"}
+    return (
+        f"Seconds are {clock[entry['clock']]}. Machine: "
+        f"{where['cpu']}, {where['threads']} threads, {where['platform']}; torch {where['torch']}, Python "
+        f"{where['python']}. Square matrix products at {rates}; memory {can['bytes_per_second'] / 1e9:.0f} GB/s read "
+        f"and written. Peers: {peers}. Defence: `{entry['defence']}`."
+    )
+
+
+def agreement(entry: dict[str, Any]) -> list[str]:
+    """The confident stop beside the full vote, row by row."""
+    found = entry["found"]
+    lines = ["## The confident stop", ""]
+    lines += [f"Promised error {found['error']:g} per image; the same latents as the full vote.", ""]
+    lines += ["| attack on N | votes | answered otherwise | samples drawn, mean |", "| --- | ---: | ---: | ---: |"]
+    lines += [f"| {r['attack']} | {r['n']} | {r['otherwise']} | {r['samples']:.0f} |" for r in found["rows"]]
+    return [*lines, ""]
+
+
+def profiles(entry: dict[str, Any]) -> list[str]:
+    """Where the time goes."""
+    lines = ["## Profiles", "", "Shares of the processor time of our own contestants, by operation.", ""]
+    for name, shares in entry["found"].items():
+        listed = ", ".join(f"`{key}` {value:.0f} %" for key, value in shares.items() if value >= 1)
+        lines.append(f"- {name}: {listed}.")
+    return [*lines, ""]
+
+
+def scaling(entry: dict[str, Any]) -> list[str]:
+    """Seconds and memory as one thing grows."""
+    lines = ["## Scaling", "", "Each point in a process of its own; memory is what the work adds to it.", ""]
+    lines += ["| work | what grows | arguments | seconds | memory (MB) |", "| --- | --- | --- | ---: | ---: |"]
+    for point in entry["found"]:
+        given = ", ".join(f"{value} {name}" for name, value in point["arguments"].items())
+        cells = (point["work"], point["grows"], given, f"{point['seconds']:.3f}", f"{point['bytes'] / 1e6:.0f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def main() -> None:
+    results = ROOT / "benchmarks" / "results"
+    found = json.loads((results / "bench" / "bench.json").read_text(encoding="utf-8"))
+    runs = [results / "from-nothing" / f"{recipe}.json" for recipe in MINUTES]
+    found["from-nothing"] = [json.loads(path.read_text(encoding="utf-8")) for path in runs if path.exists()]
+    raced = [found[key] for key in RACES if key in found]
+    lines = [HEAD, machine(raced[0]), "", "## Targets", "", *targets(found), "", "## Races", ""]
+    lines += [line for entry in raced for line in race(entry)]
+    lines += missed(found)
+    for key, part in (("agreement", agreement), ("profiles", profiles), ("scaling", scaling)):
+        lines += part(found[key]) if key in found else []
+    (ROOT / "docs" / "speed.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Measurements on a few images, from which the checks are made and the strongest attack is tuned.
+
+All of them are taken on the tuning: the first images that the target answers rightly when they are clean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from torch import Generator, Tensor
+
+from carso.attacks.eot import Candidates, Expectation
+from carso.attacks.gradient import input_gradient
+from carso.attacks.losses import Loss, cross_entropy, margin
+from carso.audit.effort import Sizes
+from carso.audit.plan import Tuning
+from carso.audit.tuning import Tuner, percent
+from carso.audit.verdict import Judge
+from carso.types import Budget, Classifier, Images, Labels
+
+VANISHED = 1e-20
+"""Largest component of a gradient that counts as none: the loss is flat to float32."""
+
+OVERFLOW = 88.0
+"""Gap of two logits above which the smaller one's probability is zero in float32."""
+
+SQUEEZED = 0.05
+"""Share of the range of the logits within which the lower half of them lies if the outputs are clipped from below."""
+
+STEP = 1e-3
+"""Length of the finite difference, in units of the [0, 1] pixel."""
+
+
+class Diagnostics(BaseModel):
+    """What was measured; accuracies and shares in percent of the tuning images.
+
+    `zero_gradients` counts the images whose cross-entropy has no gradient, `flat` those whose margin has none. One run
+    of annealed PGD leaves `by_loss`, `by_eot` and `by_steps`, by its loss, candidates per gradient and steps; two runs,
+    one on either loss, leave `by_eps`. `spread` is the standard deviation, over calls, of the true class's probability.
+    """
+
+    images: int
+    zero_gradients: float
+    saturated: float
+    spread: float
+    finite_differences: float
+    disagreement: float
+    unbounded: float
+    flat: float = 100.0
+    by_loss: dict[str, float] = {}
+    by_eot: dict[int, float] = {}
+    by_steps: dict[int, float] = {}
+    by_eps: dict[str, float] = {}
+
+    @property
+    def blind(self) -> bool:
+        """Whether no gradient is worth following."""
+        return self.flat > 99
+
+
+class DiagnosticRun:
+    """Measures a target on the tuning images.
+
+    Args:
+        judge: passes verdicts on the target.
+        images: the tuning images, (B, C, H, W), on the target's device.
+        labels: their classes, likewise.
+        budget: of the attacks.
+    """
+
+    def __init__(self, judge: Judge, images: Images, labels: Labels, budget: Budget) -> None:
+        self.judge, self.target = judge, judge.target
+        self.images, self.labels, self.budget = images, labels, budget
+
+    def measure(self, sizes: Sizes, eot: int | None, generator: Generator) -> tuple[Diagnostics, Tuning]:
+        """Everything, and the tuning of the strongest attack.
+
+        Args:
+            sizes: among which candidates and steps are chosen.
+            eot: candidates per gradient that the caller insists on.
+            generator: of the attacks.
+        """
+        candidates = self.target.candidates
+        if candidates is None:
+            return self._without_gradient(), Tuning()
+        once = Expectation(candidates, 4 if self.target.random_surrogate else 1)
+        diagnostics = Diagnostics(
+            images=len(self.images),
+            zero_gradients=percent(vanished(once, self.images, self.labels, cross_entropy)),
+            flat=percent(vanished(once, self.images, self.labels, margin)),
+            saturated=self._saturated(once),
+            spread=self._spread(),
+            finite_differences=self._finite_differences(),
+            disagreement=0.0,
+            unbounded=100.0,
+        )
+        if diagnostics.blind:
+            return diagnostics, Tuning()
+        return self._attacked(diagnostics, candidates, sizes, eot, generator)
+
+    def _without_gradient(self) -> Diagnostics:
+        return Diagnostics(
+            images=len(self.images),
+            zero_gradients=100.0,
+            saturated=self._saturated(self.target.scores),
+            spread=self._spread(),
+            finite_differences=0.0,
+            disagreement=0.0,
+            unbounded=100.0,
+        )
+
+    def _attacked(
+        self, diagnostics: Diagnostics, candidates: Candidates, sizes: Sizes, eot: int | None, generator: Generator
+    ) -> tuple[Diagnostics, Tuning]:
+        tuner = Tuner(self.judge, candidates, self.images, self.labels, self.budget, generator)
+        tuning, tried = tuner.tune(sizes, eot)
+        attacked, _ = tuner.attack(tuning)
+        measured: dict[str, Any] = {
+            **tried,
+            "by_eps": tuner.by_eps(tuning),
+            "unbounded": tuner.unbounded(tuning),
+            "disagreement": self._disagreement(Expectation(candidates, 20), attacked),
+        }
+        return diagnostics.model_copy(update=measured), tuning
+
+    def _saturated(self, model: Classifier) -> float:
+        """Share of images whose outputs say less than logits do."""
+        with torch.no_grad():
+            logits = model(self.images)
+        if self.target.probabilities:
+            return 100.0
+        return percent(overflowing(logits) | squeezed(logits))
+
+    def _spread(self) -> float:
+        """Standard deviation, over ten calls, of the probability of the true class, averaged over the images."""
+        if not self.target.random:
+            return 0.0
+        with torch.no_grad():
+            p = torch.stack([self.target.scores(self.images).softmax(1) for _ in range(10)])
+        return p.gather(2, self.labels.expand(10, -1).unsqueeze(2)).std(0).mean().item()
+
+    def _finite_differences(self) -> float:
+        """Share of images whose margin does not change along the gradient that attacks follow as the gradient says."""
+        if self.target.known is None or self.target.exact is None:
+            return 0.0
+        return percent(mistaken(self.target.known(0, 1), self.target.exact(0, 1), self.images, self.labels))
+
+    def _disagreement(self, surrogate: Classifier, attacked: Images) -> float:
+        """Share of images, clean and attacked, whose class the averaged surrogate and most verdicts do not share."""
+        both = torch.cat([self.images, attacked])
+        with torch.no_grad():
+            seen = surrogate(both).argmax(1).cpu()
+        return percent(self.judge.broken(self.judge.right(both, seen)))
+
+
+def vanished(model: Classifier, images: Images, labels: Labels, loss: Loss) -> Tensor:
+    """Which images' (B,) loss has no gradient in float32."""
+    return input_gradient(model, images, labels, loss).flatten(1).abs().amax(1) <= VANISHED
+
+
+def overflowing(logits: Tensor) -> Tensor:
+    """Which images' (B,) best logit is so far ahead that all other probabilities are zero in float32."""
+    first, second = logits.topk(2, dim=1).values.unbind(1)
+    return first - second > OVERFLOW
+
+
+def squeezed(logits: Tensor) -> Tensor:
+    """Which images' (B,) lower half of the logits is clipped: it fills next to nothing of their range."""
+    if logits.shape[1] < 4:
+        return torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+    ordered = logits.sort(1).values
+    middle = ordered[:, logits.shape[1] // 2 - 1]
+    return middle - ordered[:, 0] < SQUEEZED * (ordered[:, -1] - ordered[:, 0])
+
+
+def mistaken(model: Classifier, exact: Classifier, images: Images, labels: Labels, tolerance: float = 0.25) -> Tensor:
+    """Which images' (B,) margin changes along the model's gradient by another amount than the gradient says.
+
+    A central difference of `STEP` along the sign of the gradient, taken of the exact model, at the image drawn that far
+    into the box; images without gradient are not counted.
+    """
+    inside = images.clamp(STEP, 1 - STEP)
+    gradient = input_gradient(model, inside, labels, margin)
+    direction = gradient.sign()
+    with torch.no_grad():
+        ahead, behind = (margin(exact((inside + side * STEP * direction).clamp(0, 1)), labels) for side in (1, -1))
+    measured = (ahead - behind) / (2 * STEP)
+    expected = (gradient * direction).flatten(1).sum(1)
+    wrong = (measured - expected).abs() > tolerance * (measured.abs() + expected.abs())
+    return wrong & (expected > VANISHED)

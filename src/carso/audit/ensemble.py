@@ -1,0 +1,198 @@
+"""All attacks of one budget, round by round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from carso.audit.diagnostics import DiagnosticRun
+from carso.audit.effort import Sizes
+from carso.audit.neighbours import Neighbours
+from carso.audit.plan import Attempt, lately, plan
+from carso.audit.results import AttackResult, BudgetResult
+from carso.audit.state import AttackState, State
+from carso.audit.verdict import Judge
+from carso.evaluation.results import Rate
+from carso.evaluation.seeding import seeded
+from carso.progress import progress
+from carso.types import Classifier, Images, Labels
+
+CHUNK = 500
+"""Images attacked at a time, which bounds the memory."""
+
+SETTLED = 0.5
+"""Points: an attack that may end early does so once the later half of its rounds gained less."""
+
+
+class Ensemble:
+    """One budget's attacks on a target.
+
+    Args:
+        judge: passes verdicts on the target.
+        images: (n, C, H, W) on the CPU.
+        labels: their classes (n,), likewise.
+        state: what was done so far.
+        sizes: of the attacks.
+        seed: of all chance.
+        transfer: other models whose adversarial images are tried, by name.
+        neighbours: images among which those of other classes are where one of the attacks begins.
+        eot: candidates per gradient that the caller insists on.
+        out: the folder of the state, if they are kept, and whose they are.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        images: Images,
+        labels: Labels,
+        state: State,
+        *,
+        sizes: Sizes,
+        seed: int,
+        transfer: Mapping[str, Classifier],
+        neighbours: Neighbours,
+        eot: int | None = None,
+        out: tuple[Path, str] | None = None,
+    ) -> None:
+        self.judge, self.images, self.labels, self.state = judge, images, labels, state
+        self.sizes, self.seed, self.transfer, self.neighbours = sizes, seed, transfer, neighbours
+        self.eot, self.out = eot, out
+        self.device = judge.target.device
+
+    def run(self) -> BudgetResult:
+        """Measure, attack, and pass the final verdict, from wherever the state stand."""
+        if self.state.diagnostics is None:
+            self._diagnose()
+        attempts = self._plan()
+        rounds = sum(len(attempt.rounds) for attempt in attempts)
+        done = sum(entry.rounds for entry in self.state.entries.values())
+        with progress(f"audit {self.state.budget}", rounds, done) as bar:
+            for attempt in attempts:
+                entry = self.state.entry(attempt)
+                while entry.rounds < len(attempt.rounds) and not self._settled(attempt, entry):
+                    self._round(attempt, entry.rounds)
+                    bar.advance()
+                bar.advance(len(attempt.rounds) - entry.rounds)
+        if self.state.final is None:
+            self._settle()
+        return self.found()
+
+    def found(self) -> BudgetResult:
+        """The figures."""
+        state, entries = self.state, self.state.entries
+        assert state.final is not None
+        assert state.diagnostics is not None
+        names = list(entries)
+        white = [name for name in names if entries[name].about["kind"] in ("one-step", "white-box")]
+        attacks = [self._found(entry, names[: place + 1]) for place, entry in enumerate(entries.values())]
+        alone = {attack.name: attack.result.correct for attack in attacks if attack.on == "all"}
+        right, k = state.final * state.right_when_clean, state.k
+        return BudgetResult(
+            norm=state.budget.norm,
+            eps=state.budget.eps,
+            clean=rate(state.right_when_clean),
+            worst_case=rate(state.standing()),
+            attacks=attacks,
+            mean=100 * right.sum().item() / (k * len(right)),
+            worst_of_k=rate(state.standing() & (right == k)),
+            white_box=rate(state.standing(*white)) if white else None,
+            strongest=_strongest(alone, int(state.right_when_clean.sum())),
+            diagnostics=state.diagnostics,
+        )
+
+    def _found(self, entry: AttackState, so_far: list[str]) -> AttackResult:
+        about, state = entry.about, self.state
+        left = state.standing(about["name"]) if about["on"] == "all" else state.standing(*so_far)
+        clean = state.right_when_clean
+        return AttackResult(
+            **about,
+            result=rate(left),
+            seconds=round(entry.seconds, 2),
+            attacked=entry.count,
+            gains=[100 * gain / len(clean) for gain in entry.gains],
+            claimed=None if entry.claimed is None else rate(clean & ~entry.claimed),
+            known=None if entry.known is None else rate(clean & entry.known),
+        )
+
+    def _plan(self) -> list[Attempt]:
+        target, state = self.judge.target, self.state
+        assert state.diagnostics is not None
+        blind = state.diagnostics.blind
+        return list(plan(target, state.budget, self.sizes, state.tuning, self.transfer, self.neighbours, blind))
+
+    def _diagnose(self) -> None:
+        rows = self.state.right_when_clean.nonzero().squeeze(1)[: self.sizes.tuning]
+        run = DiagnosticRun(self.judge, *self._move(rows), self.state.budget)
+        with seeded(self.device, self.seed, self.state.budget, "probe") as generator:
+            self.state.diagnostics, self.state.tuning = run.measure(self.sizes, self.eot, generator)
+        self._save()
+
+    def _settled(self, attempt: Attempt, entry: AttackState) -> bool:
+        enough = attempt.least is not None and entry.rounds >= attempt.least
+        return enough and 100 * lately(entry.gains) < SETTLED * len(self.labels)
+
+    def _round(self, attempt: Attempt, index: int) -> None:
+        began, entry = time.perf_counter(), self.state.entry(attempt)
+        rows, before = self._rows(attempt, entry), self.state.broken(entry.right).sum()
+        for start in range(0, len(rows), CHUNK):
+            some = rows[start : start + CHUNK]
+            with seeded(self.device, self.seed, self.state.budget, attempt.name, index, start) as generator:
+                images, labels = self._move(some)
+                found = attempt.rounds[index](images, labels, generator).detach()
+                right = self.judge.screened(found, self.labels[some])
+                self._aside(attempt, entry, some, found, images, labels)
+            self.state.note(attempt, some, found.cpu(), right)
+        entry.gains.append(int(self.state.broken(entry.right).sum() - before))
+        entry.seconds += time.perf_counter() - began
+        self._save()
+
+    def _rows(self, attempt: Attempt, entry: AttackState) -> Tensor:
+        """The images that a round is for."""
+        left = self.state.right_when_clean if attempt.on == "all" else self.state.standing()
+        left = left & ~self.state.broken(entry.right)
+        if attempt.most is not None and entry.rounds:
+            left = left & entry.attacked
+        return left.nonzero().squeeze(1)[: attempt.most]
+
+    def _aside(
+        self, attempt: Attempt, entry: AttackState, rows: Tensor, found: Images, images: Images, labels: Labels
+    ) -> None:
+        """What an attack claims, and what it achieves against the latents that it knows."""
+        if attempt.claims:
+            entry.claimed = torch.zeros_like(entry.attacked) if entry.claimed is None else entry.claimed
+            entry.claimed[rows] |= (found != images).flatten(1).any(1).cpu()
+        if attempt.known is not None:
+            entry.known = self.state.right_when_clean.clone() if entry.known is None else entry.known
+            with torch.no_grad():
+                entry.known[rows] &= (attempt.known(found).argmax(1) == labels).cpu()
+
+    def _settle(self) -> None:
+        """The final verdict, on the worst image of each row that is right when clean."""
+        final, rows = torch.zeros_like(self.state.clean), self.state.right_when_clean.nonzero().squeeze(1)
+        with seeded(self.device, self.seed, self.state.budget, "final"):
+            for some in rows.split(CHUNK):
+                final[some] = self.judge.right(self.state.worst[some], self.labels[some])
+        self.state.final = final
+        self._save()
+
+    def _move(self, rows: Tensor) -> tuple[Images, Labels]:
+        return self.images[rows].to(self.device), self.labels[rows].to(self.device)
+
+    def _save(self) -> None:
+        if self.out is not None:
+            self.state.write(*self.out)
+
+
+def _strongest(left: Mapping[str, int], clean: int) -> str | None:
+    """The attack that leaves the fewest images, if any breaks one."""
+    name = min(left, key=left.__getitem__, default=None)
+    return name if name is not None and left[name] < clean else None
+
+
+def rate(right: Tensor) -> Rate:
+    """The rate of the images (n,) that are right."""
+    return Rate.of(int(right.sum()), len(right))

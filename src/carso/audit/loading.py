@@ -1,0 +1,70 @@
+"""Finding what is to be audited, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from carso.errors import ModelError
+from carso.storage import factory
+from carso.types import Classifier
+
+PARTS = ("classifier", "undefended")
+
+
+def load_target(source: str, classifier: nn.Module | None = None) -> Any:
+    """What a name stands for.
+
+    Args:
+        source: a shipped defence or a folder of weights; with "/classifier" or "/undefended" behind it, that classifier
+            of it alone; or `package.module:factory`, a function without arguments whose answer is audited.
+        classifier: N, where the folder was trained for a classifier of the user's own.
+
+    Raises:
+        WeightsError: if there is no such defence.
+        ModelError: if the function cannot be found, fails, or returns nothing callable.
+    """
+    from carso.storage import weights
+
+    if ":" in source and not Path(source).exists():
+        return _made(source)
+    whole, _, part = source.rpartition("/")
+    if part not in PARTS or Path(source).is_dir():
+        return weights.load(source, classifier)
+    if part == "classifier" and classifier is not None:
+        return weights.load(whole, classifier).classifier
+    file = weights.CLASSIFIER if part == "classifier" else weights.UNDEFENDED
+    return weights.load_classifier(weights.find(whole, file) / file)
+
+
+def load_transfers(source: str, data: str, factories: Sequence[str]) -> dict[str, Classifier]:
+    """Classifiers whose adversarial images are tried on the target, by name.
+
+    Args:
+        source: the target; its own undefended classifier is one, or that of the shipped defence of `data`.
+        data: the data set's name.
+        factories: further ones, as for `load_target`.
+    """
+    from carso.errors import WeightsError
+    from carso.storage import weights
+
+    found: dict[str, Classifier] = {}
+    for place in (source, data):
+        try:
+            undefended = weights.load_undefended(place)
+        except WeightsError:
+            continue
+        if undefended is not None:
+            found["undefended"] = undefended
+            break
+    return found | {name.replace(":", "."): load_target(name) for name in factories}
+
+
+def _made(source: str) -> Any:
+    subject = factory.call(source)
+    if not callable(subject):
+        raise ModelError(f"{source!r} returned {type(subject).__name__}, not a callable from images to scores")
+    return subject

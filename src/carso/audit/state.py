@@ -1,0 +1,187 @@
+"""The state of one budget: what every attack did to every image, enough to go on from and to compute every figure.
+
+One safetensors file per budget holds the tensors, and everything else as JSON in its header; it is written aside after
+each round. A run that was broken off goes on with the next round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carso.audit.diagnostics import Diagnostics
+from carso.audit.plan import Attempt, Tuning
+from carso.errors import RunError, WeightsError
+from carso.storage.tensors import read_tensors, write_tensors
+from carso.types import Budget, Images
+
+KIND = "audit state"
+
+
+@dataclass
+class AttackState:
+    """One attack so far.
+
+    Args:
+        right: votes (n,) out of k that were right on its images; k where it has not succeeded or did not attack.
+        attacked: the images (n,) that it was given.
+        claimed: the images (n,) that it says it broke, if it says so.
+        known: the images (n,) on which the target is right if it uses the latents that the attack knows, if any.
+        gains: images newly broken in each round so far.
+        seconds: spent so far.
+        about: name, kind, on and options, as in `Attempt`.
+    """
+
+    right: Tensor
+    attacked: Tensor
+    about: dict[str, Any]
+    claimed: Tensor | None = None
+    known: Tensor | None = None
+    gains: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds are done."""
+        return len(self.gains)
+
+    @property
+    def count(self) -> int:
+        """How many images it attacked."""
+        return int(self.attacked.sum())
+
+
+@dataclass
+class State:
+    """The state.
+
+    Args:
+        budget: of all attacks.
+        k: votes per image.
+        clean: right votes (n,) on the clean images.
+        worst: the most harmful image (n, C, H, W) found so far.
+        worst_right: right votes (n,) on it.
+        entries: the attacks by name, in order.
+        diagnostics: what was measured.
+        tuning: what it led to.
+        final: right votes (n,) on `worst`, cast when all attacks were done.
+    """
+
+    budget: Budget
+    k: int
+    clean: Tensor
+    worst: Images
+    worst_right: Tensor
+    entries: dict[str, AttackState] = field(default_factory=dict)
+    diagnostics: Diagnostics | None = None
+    tuning: Tuning = field(default_factory=Tuning)
+    final: Tensor | None = None
+
+    @classmethod
+    def open(cls, budget: Budget, k: int, clean: Tensor, images: Images) -> State:
+        """Before the first attack."""
+        return cls(budget, k, clean, images.clone(), clean.clone())
+
+    def entry(self, attempt: Attempt) -> AttackState:
+        """The entry of an attack, opened if it is new."""
+        if attempt.name not in self.entries:
+            about = {
+                "name": attempt.name,
+                "kind": attempt.kind,
+                "on": attempt.on,
+                "options": dict(attempt.options),
+            }
+            nobody = torch.zeros(len(self.clean), dtype=torch.bool)
+            self.entries[attempt.name] = AttackState(torch.full_like(self.clean, self.k), nobody, about)
+        return self.entries[attempt.name]
+
+    def broken(self, right: Tensor) -> Tensor:
+        """Which images (n,) count as broken, from their right votes."""
+        return 2 * right <= self.k
+
+    @property
+    def right_when_clean(self) -> Tensor:
+        """The images (n,) that are answered rightly when clean."""
+        return ~self.broken(self.clean)
+
+    @property
+    def refuted(self) -> Tensor:
+        """Images (n,) whose breach does not stand: old and final votes on the worst image are mostly right."""
+        if self.final is None:
+            return torch.zeros_like(self.right_when_clean)
+        return self.worst_right + self.final > self.k
+
+    def standing(self, *names: str) -> Tensor:
+        """The images (n,) that are right when clean and survive the named attacks, or all of them."""
+        left = self.right_when_clean
+        for name in names or self.entries:
+            left = left & (~self.broken(self.entries[name].right) | self.refuted)
+        return left
+
+    def note(self, attempt: Attempt, rows: Tensor, found: Images, right: Tensor) -> None:
+        """Record the votes on the images that one round found for some rows."""
+        entry = self.entry(attempt)
+        entry.attacked[rows] = True
+        entry.right[rows] = torch.minimum(entry.right[rows], right)
+        before = self.worst_right[rows]
+        better = (right < before) | ((right == before) & (attempt.kind == "white-box"))
+        self.worst[rows[better]] = found[better]
+        self.worst_right[rows[better]] = right[better]
+
+    def write(self, folder: Path, identity: str) -> None:
+        """Write the state."""
+        tensors = {"clean": self.clean, "worst": self.worst, "worst_right": self.worst_right}
+        if self.final is not None:
+            tensors["final"] = self.final
+        for name, entry in self.entries.items():
+            for part in ("right", "attacked", "claimed", "known"):
+                if (value := getattr(entry, part)) is not None:
+                    tensors[f"{name}/{part}"] = value
+        description = {
+            "kind": KIND,
+            "identity": identity,
+            "k": self.k,
+            "diagnostics": self.diagnostics.model_dump(mode="json") if self.diagnostics else None,
+            "tuning": vars(self.tuning),
+            "entries": [
+                {"about": entry.about, "gains": entry.gains, "seconds": entry.seconds}
+                for entry in self.entries.values()
+            ],
+        }
+        write_tensors(path_of(folder, self.budget), tensors, description)
+
+    @classmethod
+    def read(cls, folder: Path, budget: Budget, identity: str) -> State | None:
+        """The state of a run that was broken off, or None if there are none.
+
+        Raises:
+            RunError: if they belong to another audit, or cannot be read.
+        """
+        path = path_of(folder, budget)
+        if not path.exists():
+            return None
+        try:
+            tensors, about = read_tensors(path, KIND)
+        except WeightsError as error:
+            raise RunError(f"{error}; delete it to audit this budget again") from error
+        if about["identity"] != identity:
+            raise RunError(
+                f"{folder} holds the audit of another target, other images or other settings; choose another --out"
+            )
+        state = cls(budget, about["k"], tensors["clean"], tensors["worst"], tensors["worst_right"])
+        state.diagnostics = Diagnostics.model_validate(about["diagnostics"]) if about["diagnostics"] else None
+        state.tuning, state.final = Tuning(**about["tuning"]), tensors.get("final")
+        for each in about["entries"]:
+            name = each["about"]["name"]
+            parts = {part: tensors.get(f"{name}/{part}") for part in ("right", "attacked", "claimed", "known")}
+            state.entries[name] = AttackState(**parts, **each)  # type: ignore[arg-type]
+        return state
+
+
+def path_of(folder: Path, budget: Budget) -> Path:
+    """Where the state of a budget are."""
+    return folder / "state" / f"{budget.norm}-{budget.eps:g}.safetensors"

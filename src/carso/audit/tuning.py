@@ -1,0 +1,99 @@
+"""Trial attacks on a few images: which loss, how many candidates and steps, and whether more would help.
+
+Each trial is one run of annealed PGD. Of the settings tried, the cheapest is taken that no other one beats by more
+than half a point.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Generator, Tensor
+
+from carso.attacks import annealed
+from carso.attacks.eot import Candidates, Expectation
+from carso.audit.effort import Sizes
+from carso.audit.plan import Tuning
+from carso.audit.verdict import Judge
+from carso.types import Budget, Images, Labels
+
+TOLERANCE = 0.5
+"""Points of accuracy by which another setting must be better to be chosen."""
+
+
+@dataclass(frozen=True)
+class Tuner:
+    """Trial attacks.
+
+    Args:
+        judge: passes verdicts on the target.
+        candidates: what is differentiated.
+        images: (B, C, H, W), on the target's device.
+        labels: their classes (B,), likewise.
+        budget: of the attacks.
+        generator: of their starts.
+    """
+
+    judge: Judge
+    candidates: Candidates
+    images: Images
+    labels: Labels
+    budget: Budget
+    generator: Generator
+
+    def attack(self, tuning: Tuning, eps: float | None = None) -> tuple[Images, Tensor]:
+        """Attacked images (B, C, H, W), and which of them (B,) still stand."""
+        budget = self.budget if eps is None else Budget(self.budget.norm, eps)
+        found = annealed(
+            Expectation(self.candidates, tuning.eot),
+            self.images,
+            self.labels,
+            budget,
+            steps=tuning.steps,
+            loss=tuning.loss,
+            generator=self.generator,
+        )
+        return found, ~self.judge.broken(self.judge.screened(found, self.labels.cpu()))
+
+    def tune(self, sizes: Sizes, eot: int | None) -> tuple[Tuning, dict[str, Any]]:
+        """The tuning, and what each setting left: `by_loss`, `by_eot` and `by_steps`, in percent."""
+        few = Tuning(eot or 1, sizes.steps[0])
+        by_loss = {loss: self._left(replace(few, loss=loss)) for loss in ("cross_entropy", "margin")}
+        worth = by_loss["margin"] < by_loss["cross_entropy"] - TOLERANCE
+        few = replace(few, loss="margin" if worth else "cross_entropy")
+        choices = sizes.eot if eot is None and self.judge.target.random_surrogate else (few.eot,)
+        by_eot = {calls: self._left(replace(few, eot=calls)) for calls in choices}
+        few = replace(few, eot=settled(by_eot))
+        by_steps = {steps: self._left(replace(few, steps=steps)) for steps in sizes.steps}
+        tried = {"by_loss": by_loss, "by_eot": by_eot, "by_steps": by_steps}
+        return replace(few, steps=settled(by_steps)), tried
+
+    def by_eps(self, tuning: Tuning) -> dict[str, float]:
+        """What is left at half, all and twice the eps, by both losses together, in percent."""
+        return {f"{eps:g}": self._of_both(tuning, eps) for eps in (factor * self.budget.eps for factor in (0.5, 1, 2))}
+
+    def unbounded(self, tuning: Tuning) -> float:
+        """What is left when the attacker may draw any image, in percent."""
+        everything = 1.0 if self.budget.norm == "Linf" else math.sqrt(self.images[0].numel())
+        return self._of_both(replace(tuning, steps=max(tuning.steps, 100)), everything)
+
+    def _left(self, tuning: Tuning, eps: float | None = None) -> float:
+        return percent(self.attack(tuning, eps)[1])
+
+    def _of_both(self, tuning: Tuning, eps: float) -> float:
+        by_one, by_other = (self.attack(replace(tuning, loss=loss), eps)[1] for loss in ("cross_entropy", "margin"))
+        return percent(by_one & by_other)
+
+
+def settled(accuracies: Mapping[int, float]) -> int:
+    """The least setting that no other one beats by more than the tolerance."""
+    least = min(accuracies.values())
+    return next(setting for setting, accuracy in sorted(accuracies.items()) if accuracy <= least + TOLERANCE)
+
+
+def percent(mask: Tensor) -> float:
+    """The share of a mask that is true."""
+    return 100 * int(mask.sum()) / mask.numel()

@@ -1,0 +1,86 @@
+"""`carso attack`: one attack on a saved defence, directed at its classifier or at the whole of it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from carso.commands.options import MOST, Data, Defence, Factory
+from carso.commands.shared import defence_of
+from carso.errors import CarsoError
+
+if TYPE_CHECKING:
+    from carso.defence import CARSO
+    from carso.evaluation.protocol import Row
+    from carso.evaluation.results import Rate
+
+
+def attack(
+    defence: Defence = "mnist",
+    method: Annotated[str, typer.Option("--attack", help="fgsm, pgd, deepfool, ...")] = "pgd",
+    eps: Annotated[float, typer.Option(help="Radius of the ball, for pixels in [0, 1].")] = 0.3,
+    norm: Annotated[Literal["Linf", "L2"], typer.Option(help="Norm of the ball.")] = "Linf",
+    directed_at: Annotated[
+        Literal["classifier", "defence"], typer.Option(help="What the attacker sees.")
+    ] = "classifier",
+    data: Data = "mnist",
+    images: Annotated[int, typer.Option(min=1, help="How many images of the test split, from the first.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the attack and the latents.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Keep the (attacked, clean) pairs in this .npz.")] = None,
+    factory: Factory = None,
+) -> None:
+    """Attack a defence's classifier, or the whole of it, and say what each still gets right."""
+    row = row_of(method, eps, norm, directed_at)
+    run(defence_of(defence, factory), row, data, images, seed, out)
+
+
+def row_of(method: str, eps: float, norm: Literal["Linf", "L2"], directed_at: Literal["classifier", "defence"]) -> Row:
+    """The attack as a row of a table.
+
+    Raises:
+        CarsoError: if there is no such attack, or eps is not a positive number.
+    """
+    from carso.attacks import ATTACKS
+    from carso.evaluation.protocol import Row
+    from carso.types import Budget
+
+    if method not in ATTACKS:
+        near = difflib.get_close_matches(method, ATTACKS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise CarsoError(f"no attack {method!r}{hint}; known: {', '.join(ATTACKS)}")
+    if not 0 < eps < math.inf:
+        raise CarsoError(f"--eps must be a positive number, not {eps:g}")
+    return Row(method, Budget(norm, eps), directed_at=directed_at)
+
+
+def run(
+    defence: CARSO, row: Row, data_name: str = "mnist", images: int = 1000, seed: int = 0, out: Path | None = None
+) -> dict[str, Rate]:
+    """Attack the first test images, print what is still right, and keep the (attacked, clean) pairs in `out`.
+
+    Returns:
+        The rate of right answers of "classifier" and "defence".
+    """
+    from carso import data
+    from carso.data.dataset import check_suits
+    from carso.evaluation.single import attacked_images, rates
+    from carso.storage.files import check_writable
+
+    if out is not None:
+        check_writable(out)
+    test = data.load(data_name, "test")[:images]
+    check_suits(test, defence.purifier.shape, defence.classes)
+    attacked = attacked_images(defence, test, row, seed)
+    found = rates(defence, attacked, test.required_labels, seed)
+    print(f"{row.attack} {row.budget} directed at the {row.directed_at}, n = {len(test)}, seed {seed}")
+    for name, rate in found.items():
+        low, high = rate.ci95
+        print(f"  {name:<10} {rate.accuracy:6.2f} % right  [{low:.2f}, {high:.2f}]")
+    if out is not None:
+        data.save_pairs(out, attacked, test.images, test.labels)
+        print(f"  pairs kept in {out}")
+    return found

@@ -1,0 +1,59 @@
+"""The command line: `carso VERB ...`, each verb a file of this folder.
+
+Imports wait until a verb needs them, so that `carso --help` answers at once. Exit status: 0 done, 1 an error that we
+did not foresee (`--debug` shows its traceback), 2 something in the input is wrong (one line says what), 3 an audit
+raised a check, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from carso.commands.attack import attack
+from carso.commands.audit import audit
+from carso.commands.demo import demo
+from carso.commands.evaluate import evaluate
+from carso.commands.export import export
+from carso.commands.options import spread
+from carso.commands.predict import predict
+from carso.commands.report import report
+from carso.commands.reproduce import reproduce
+from carso.commands.shared import say
+from carso.commands.train import train
+from carso.errors import CarsoError
+
+app = typer.Typer(
+    name="carso",
+    help="Harden an image classifier by recall, and measure honestly how well that worked.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for verb in (reproduce, predict, attack, evaluate, audit, report, export, demo):
+    app.command()(verb)
+app.add_typer(train, name="train")
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend become one line, unless --debug asks for the traceback."""
+    debug = "--debug" in sys.argv
+    sys.argv = spread([argument for argument in sys.argv if argument != "--debug"])
+    try:
+        app()
+    except CarsoError as error:
+        if debug:
+            raise
+        say(f"carso: {error}")
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        say(f"carso: unforeseen {type(error).__name__}: {error}\nAdd --debug to see where; please report it.")
+        sys.exit(1)

@@ -1,0 +1,30 @@
+"""`carso export`: a defence as one ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from carso.commands.options import MOST, Data, Defence, Factory
+from carso.commands.shared import defence_of
+
+
+def export(
+    defence: Defence = "mnist",
+    out: Annotated[Path | None, typer.Option(help="The ONNX file. [default: out/NAME.onnx]")] = None,
+    data: Data = "mnist",
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the latents inside the file.")] = 0,
+    classifier: Annotated[bool, typer.Option("--classifier", help="Only the classifier, images to logits.")] = False,
+    factory: Factory = None,
+) -> None:
+    """Write a defence as one ONNX file (images to votes), proven against torch on 32 images."""
+    from carso.data import load
+    from carso.storage.export import export
+
+    path = out or Path("out") / f"{Path(defence).name}.onnx"
+    trial = load(data, "test").images[:32]
+    export(defence_of(defence, factory), path, trial, seed=seed, name=defence, classifier_only=classifier)
+    whole = "classifier" if classifier else "defence"
+    typer.echo(f"{path} answers in onnxruntime as the {whole} does in torch, on {len(trial)} images")

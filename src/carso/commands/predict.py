@@ -1,0 +1,46 @@
+"""`carso predict`: the classes of pictures on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from carso.commands.options import MOST, Factory, Stop
+from carso.commands.shared import defence_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from carso.evaluation.prediction import Prediction
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Pictures (PNG, JPEG) of any size.")],
+    defence: Annotated[str, typer.Option(help="A shipped defence or a folder of weights.")] = "mnist",
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the latents.")] = 0,
+    stop: Stop = "confident",
+    factory: Factory = None,
+) -> None:
+    """Classify pictures, with the share of the vote of each class."""
+    from carso.evaluation.prediction import predict
+
+    render(predict(defence_of(defence, factory), images, seed=seed, stop=stop))
+
+
+def render(predictions: Sequence[Prediction], console: Console | None = None) -> None:
+    """Print predictions as a table: the answer, then every class that got a vote."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    table.add_column("image", overflow="fold")
+    for name in ("answer", "share", "votes for others", "samples"):
+        table.add_column(name, justify="left" if name == "votes for others" else "right")
+    for p in predictions:
+        ranked = sorted(range(len(p.shares)), key=lambda k: -p.shares[k])
+        others = ", ".join(f"{k} {100 * p.shares[k]:.1f} %" for k in ranked if k != p.label and p.shares[k] > 0)
+        table.add_row(str(p.path), str(p.label), f"{100 * p.shares[p.label]:.1f} %", others or "none", str(p.samples))
+    (console or Console()).print(table)

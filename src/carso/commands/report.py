@@ -1,0 +1,53 @@
+"""`carso report`: the page of a run, a comparison of several, or the architecture of a defence as a drawing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from carso.commands.options import Factory
+from carso.commands.shared import defence_of, say
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders with results.json; several are compared on one page.")
+    ] = [],  # noqa: B006
+    architecture: Annotated[
+        str | None, typer.Option(help="Instead, draw the architecture of this defence (a name or a folder) as SVG.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file. [default: report.html in the folder; comparison.html beside the first folder; "
+            "out/architecture.svg]"
+        ),
+    ] = None,
+    factory: Factory = None,
+) -> None:
+    """Write report.html from what a run saved, compare several runs on one page, or draw a defence's architecture."""
+    if architecture is not None:
+        say(f"architecture: {draw_architecture(architecture, out or Path('out/architecture.svg'), factory)}")
+    elif runs:
+        say(f"report: {write_page(runs, out)}")
+    else:
+        raise typer.BadParameter("give a folder with results.json, or --architecture DEFENCE")
+
+
+def write_page(runs: list[Path], out: Path | None) -> Path:
+    """The page of one run, or the comparison of several; returns its path."""
+    from carso.report.comparison import compare
+    from carso.report.page import write_report
+
+    return write_report(runs[0], out) if len(runs) == 1 else compare(runs, out)
+
+
+def draw_architecture(source: str, drawing: Path, factory: str | None) -> Path:
+    """The architecture of a defence, written as SVG; returns its path."""
+    from carso.report.architecture import dimensions_of, draw
+    from carso.storage.files import write_text
+
+    write_text(drawing, draw(dimensions_of(defence_of(source, factory))))
+    return drawing

@@ -1,0 +1,49 @@
+"""`carso reproduce`: from a recipe to the thesis's table: train or adopt, evaluate, print, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from carso.commands.options import Device, Out, Recipe, Seed, Stop
+from carso.commands.shared import command_line, experiment_of, resumable, say
+
+if TYPE_CHECKING:
+    from carso import vote
+    from carso.training.experiment import Experiment
+
+
+def reproduce(
+    recipe: Recipe,
+    out: Out = None,
+    seed: Seed = None,
+    test_images: Annotated[int, typer.Option(min=1, help="How many test images, from the first.")] = 10_000,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Use the shipped weights; train nothing.")] = False,
+    stop: Stop = "confident",
+    device: Device = "auto",
+) -> None:
+    """Train a recipe from nothing (or take its shipped weights), evaluate it and write the report."""
+    experiment = experiment_of(recipe, out, seed, device)
+    with resumable(experiment.out):
+        made = f"{experiment.recipe.data}-{experiment.recipe.name}" if pretrained else None
+        experiment.carry_out(made)
+        page = table(experiment, test_images, stop, command_line())
+    say(f"report: {page}")
+
+
+def table(experiment: Experiment, test_images: int, stop: vote.Stop, command: str = "") -> Path:
+    """Evaluate a trained experiment on the first test images and return the report's path."""
+    from carso import data
+    from carso.evaluation import Settings, evaluate
+    from carso.evaluation.models import models_of
+    from carso.report.publish import publish
+    from carso.storage import weights
+
+    recipe, out = experiment.recipe, experiment.out
+    models = models_of(experiment.defence(), weights.load_undefended(out))
+    settings = Settings(n=test_images, seed=recipe.seed, samples=recipe.samples, stop=stop)
+    test = data.load(recipe.data, "test")
+    records = evaluate(models, test, settings=settings, recipe=recipe.name, command=command, directory=out)
+    return publish(records, out)

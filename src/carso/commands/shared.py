@@ -1,0 +1,65 @@
+"""What several verbs do alike: loading by name, speaking on standard error, and a word on how to go on."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from carso.defence import CARSO
+    from carso.training.experiment import Experiment
+
+
+def experiment_of(recipe: str, out: Path | None, seed: int | None, device: str) -> Experiment:
+    """The experiment of a recipe, by name or file, in its folder."""
+    from carso.training.device import choose_device
+    from carso.training.experiment import Experiment
+    from carso.training.recipe import read_recipe
+
+    chosen = read_recipe(recipe)
+    if seed is not None:
+        chosen = chosen.model_copy(update={"seed": seed})
+    return Experiment(chosen, out or Path("out") / chosen.name, choose_device(device))
+
+
+def defence_of(source: str, factory: str | None = None) -> CARSO:
+    """A defence by name or folder, with the classifier that `factory` names if it is one of the user's own."""
+    from carso.storage.weights import load
+
+    return load(source, classifier_of(factory))
+
+
+def classifier_of(factory: str | None) -> nn.Module | None:
+    """The module that `package.module:function` returns; None if there is no such function to call."""
+    from carso.storage.factory import module
+
+    return None if factory is None else module(factory)
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Turn Ctrl-C into a word on how to go on, and exit status 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"\nstopped; what was done is kept in {folder}. To go on, run the same command again:")
+        say(f"    {command_line()}")
+        sys.exit(130)
+
+
+def command_line() -> str:
+    """What the user typed."""
+    return shlex.join(["carso", *sys.argv[1:]])
+
+
+def say(text: str) -> None:
+    """Print a line on standard error."""
+    typer.echo(text, err=True)

@@ -1,0 +1,33 @@
+"""`carso train`: one stage of a recipe."""
+
+from __future__ import annotations
+
+import typer
+
+from carso.commands.options import Device, Out, Recipe, Seed
+from carso.commands.shared import experiment_of, resumable, say
+
+train = typer.Typer(help="Train one stage of a recipe.", no_args_is_help=True)
+
+
+@train.command()
+def classifier(recipe: Recipe, out: Out = None, seed: Seed = None, device: Device = "auto") -> None:
+    """Stage 1: the undefended and the adversarially trained classifier of a recipe."""
+    experiment = experiment_of(recipe, out, seed, device)
+    with resumable(experiment.out):
+        experiment.open()
+        experiment.train_undefended()
+        experiment.train_classifier()
+    say(f"classifiers: {experiment.out}")
+
+
+@train.command()
+def purifier(recipe: Recipe, out: Out = None, seed: Seed = None, device: Device = "auto") -> None:
+    """Stage 2: the purifier of the folder's classifier, trained first if it is not there."""
+    experiment = experiment_of(recipe, out, seed, device)
+    with resumable(experiment.out):
+        experiment.check()
+        experiment.open()
+        experiment.train_classifier()
+        experiment.train_purifier()
+    say(f"defence: {experiment.out}")

@@ -1,0 +1,63 @@
+"""The attacked images of a row.
+
+DeepFool looks for the nearest boundary before any budget is applied, so its rows, which differ in eps alone, share one
+search per model and chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from functools import partial
+
+from torch import Tensor
+
+from carso.attacks import ATTACKS
+from carso.attacks.deepfool import minimal_perturbation, perturb
+from carso.evaluation.models import Defence, Model
+from carso.evaluation.protocol import Row
+from carso.evaluation.seeding import generator_of
+from carso.fast import faster
+from carso.types import Budget, Classifier, Images, Labels
+
+
+class AdversarialExamples:
+    """Crafts the images of one row after another, with random streams that depend on seed, row and place only."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._searched: dict[Hashable, Tensor] = {}
+
+    def __call__(self, row: Row, model: Model, images: Images, labels: Labels, start: int) -> Images:
+        """Attacked images (B, C, H, W) of the chunk that begins at image `start`, within the row's budget.
+
+        Args:
+            row: the attack.
+            model: what it gets to see; a defence is differentiated through its surrogate.
+            images: clean images.
+            labels: their true classes (B,).
+            start: place of the chunk in the data set.
+        """
+        if row.budget is None:
+            return images
+        if row.attack not in ATTACKS:
+            raise ValueError(f"no attack {row.attack!r}; there are {', '.join(ATTACKS)}")
+        if row.attack == "deepfool":
+            return perturb(images, self._search(row, row.budget, model, images, labels, start), row.budget)
+        self._searched.clear()
+        generator = generator_of(self.seed, row.key, "attack", start)
+        return ATTACKS[row.attack](
+            self._surface(row, model, images, start), images, labels, row.budget, generator=generator, **row.options
+        )
+
+    def _surface(self, row: Row, model: Model, images: Images, start: int) -> Classifier:
+        if not isinstance(model, Defence):
+            return model
+        generator = generator_of(self.seed, row.key, "latents", start)
+        return partial(faster(model, images).surrogate, samples=row.eot, generator=generator)
+
+    def _search(self, row: Row, budget: Budget, model: Model, images: Images, labels: Labels, start: int) -> Tensor:
+        key = (model, budget.norm, str(row.options), start, len(images))
+        if key not in self._searched:
+            surface = self._surface(row, model, images, start)
+            self._searched[key] = minimal_perturbation(surface, images, labels, budget.norm, **row.options)
+        return self._searched[key]

@@ -1,0 +1,139 @@
+"""The models of a table, a column each: what answers, and what an attack sees of it.
+
+A column is either a bare classifier or a defence, which is anything with the attributes of `Defence`. Models that
+share a classifier are handed the same attacked images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from carso.errors import ModelError
+from carso.evaluation.results import Target
+from carso.nn.modes import evaluating
+from carso.storage.weights import digest
+from carso.types import Classifier, Logits
+from carso.vote import Stop, Tally
+
+
+@runtime_checkable
+class Defence(Protocol):
+    """A classifier behind a purifier that votes; `carso.CARSO` is one."""
+
+    classifier: nn.Module
+
+    def poll(
+        self,
+        images: Tensor,
+        samples: int | None = None,
+        stop: Stop | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tally:
+        """Votes and samples used per image."""
+
+    def recall(self, images: Tensor, samples: int = 1, *, generator: torch.Generator | None = None) -> Tensor:
+        """Purified candidates (B, K, C, H, W)."""
+
+    def surrogate(self, images: Tensor, samples: int = 1, *, generator: torch.Generator | None = None) -> Tensor:
+        """Differentiable log-probabilities (B, classes)."""
+
+
+Model: TypeAlias = Classifier | Defence
+Models: TypeAlias = Mapping[str, Model]
+
+
+class Outcome(BaseModel):
+    """What one column answered to one row's images.
+
+    `predicted` (n,) is the class of each image. A column that votes also has `counts` (n, classes) and `samples` (n,).
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
+
+    predicted: Tensor
+    counts: Tensor | None = None
+    samples: Tensor | None = None
+
+    def shares(self) -> Tensor | None:
+        """Fraction of the votes (n, classes) that each class got."""
+        return None if self.counts is None or self.samples is None else self.counts / self.samples.unsqueeze(1)
+
+    @classmethod
+    def join(cls, parts: list[Outcome]) -> Outcome:
+        """The outcomes of consecutive images as one."""
+
+        def cat(field: str) -> Any:
+            tensors = [getattr(part, field) for part in parts]
+            return None if tensors[0] is None else torch.cat(tensors)
+
+        return cls(predicted=cat("predicted"), counts=cat("counts"), samples=cat("samples"))
+
+
+def exposed(column: Model, directed_at: Target) -> Model:
+    """What an attack on this column gets to see: a defence's bare classifier, or the column as a whole."""
+    return column.classifier if isinstance(column, Defence) and directed_at == "classifier" else column
+
+
+def answer(
+    column: Model, images: Tensor, generator: torch.Generator, samples: int | None = None, stop: Stop | None = None
+) -> Outcome:
+    """The column's answer to images (B, C, H, W); `samples` and `stop` overrule the defence's own."""
+    if isinstance(column, Defence) and getattr(column, "rule", "mode") == "mode":
+        tally = column.poll(images, samples=samples, stop=stop, generator=generator)
+        return Outcome(
+            predicted=tally.winners.cpu().int(), counts=tally.counts.cpu().int(), samples=tally.samples.cpu().int()
+        )
+    return Outcome(predicted=_scores(column, images, generator).argmax(1).cpu().int())
+
+
+def _scores(column: Model, images: Tensor, generator: torch.Generator) -> Logits:
+    assert callable(column)
+    with torch.no_grad(), evaluating(column):
+        scores = column(images, generator) if isinstance(column, Defence) else column(images)
+    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(images):
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise ModelError(f"a column must return scores ({len(images)}, classes), not {shape}")
+    if not scores.isfinite().all():
+        raise ModelError("a column returned NaN or infinity instead of scores; its accuracy would mean nothing")
+    return scores
+
+
+def models_of(defence: Defence, undefended: nn.Module | None) -> dict[str, Model]:
+    """The table's columns, left to right: an undefended classifier, if there is one, the defended one, the defence."""
+    first: dict[str, Model] = {} if undefended is None else {"undefended": undefended}
+    return {**first, "adversarially_trained": defence.classifier, "carso": defence}
+
+
+def device_of(column: Model) -> torch.device:
+    """Where the column's parameters live; the CPU for a plain function."""
+    parameters = column.parameters() if isinstance(column, nn.Module) else iter(())
+    return next((parameter.device for parameter in parameters), torch.device("cpu"))
+
+
+def voting(column: Model) -> dict[str, Any]:
+    """How a defence votes by itself: its samples, rule, stop and error, as far as it has them."""
+    names = ("samples", "rule", "stop", "error") if isinstance(column, Defence) else ()
+    return {name: getattr(column, name) for name in names if hasattr(column, name)}
+
+
+def weights_of(column: Model) -> str | None:
+    """A digest of the column's weights alone; None for a plain function, which cannot be looked into."""
+    return digest(column) if isinstance(column, nn.Module) else None
+
+
+def fingerprint(column: Model) -> str:
+    """A hash of architecture and weights; never twice the same for a plain function, which cannot be looked into."""
+    if not isinstance(column, nn.Module):
+        return uuid.uuid4().hex
+    layers = getattr(getattr(column, "representation", None), "layers", None)
+    digest = hashlib.sha256(repr((column, layers, voting(column))).encode())
+    for name, tensor in sorted(column.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,35 @@
+"""Predictions for pictures on disk, with the shares of the vote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from carso.data import read_image
+from carso.defence import CARSO
+from carso.vote import Stop
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the vote says of one picture: the class, the shares of all classes in [0, 1], the samples drawn."""
+
+    path: Path
+    label: int
+    shares: tuple[float, ...]
+    samples: int
+
+
+def predict(defence: CARSO, paths: Sequence[Path], *, seed: int = 0, stop: Stop = "confident") -> list[Prediction]:
+    """Classify pictures of any size.
+
+    Raises:
+        DataError: naming the file that cannot be used.
+    """
+    images = torch.stack([read_image(path, defence.purifier.shape) for path in paths])
+    tally = defence.poll(images, stop=stop, generator=torch.Generator().manual_seed(seed))
+    rows = zip(paths, tally.winners.tolist(), tally.shares.tolist(), tally.samples.tolist(), strict=True)
+    return [Prediction(path, label, tuple(shares), samples) for path, label, shares, samples in rows]

@@ -1,0 +1,37 @@
+"""One attack on a defence, directed at its classifier or at the whole of it, and what both still get right."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from carso.data import Dataset
+from carso.defence import CARSO
+from carso.evaluation.examples import AdversarialExamples
+from carso.evaluation.models import answer, exposed
+from carso.evaluation.protocol import Row
+from carso.evaluation.results import Rate
+from carso.evaluation.seeding import generator_of
+from carso.progress import track
+from carso.types import Images
+
+CHUNK = 500
+"""Images attacked at a time."""
+
+
+def attacked_images(defence: CARSO, dataset: Dataset, row: Row, seed: int) -> Images:
+    """The images (N, C, H, W) of a labelled data set under a row's attack, crafted on what the row is directed at."""
+    target, examples = exposed(defence, row.directed_at), AdversarialExamples(seed)
+    spans = [slice(start, start + CHUNK) for start in range(0, len(dataset), CHUNK)]
+    parts = [
+        examples(row, target, dataset.images[span], dataset.required_labels[span], span.start)
+        for span in track(spans, f"{row.attack} on the {row.directed_at}")
+    ]
+    return torch.cat(parts)
+
+
+def rates(defence: CARSO, images: Images, labels: Tensor, seed: int) -> dict[str, Rate]:
+    """How often the bare classifier and the defence are right on these images."""
+    models = {"classifier": defence.classifier, "defence": defence}
+    answers = {name: answer(model, images, generator_of(seed, "vote")).predicted for name, model in models.items()}
+    return {name: Rate.of(int(found.eq(labels).sum()), len(labels)) for name, found in answers.items()}

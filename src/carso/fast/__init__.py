@@ -1,0 +1,25 @@
+"""The one door to speed: the same answers from a cheaper form of a model.
+
+    faster(model, images)     a classifier or a whole defence in a form that answers alike, or the model itself
+    pullback(model, images)   its logits at images + delta, and the gradient of any loss of theirs with respect to delta
+    voting(...)               the votes of many candidates at once
+    reduced(model)            the model with its products in bfloat16, for attackers, never for a verdict
+
+Whatever comes through the door has been compared with the model itself on a few images. Nobody outside looks behind it.
+"""
+
+from carso.fast.door import faster, voting
+from carso.fast.products import full_precision, low_precision, product_dtype, reduced
+from carso.fast.pullback import Pullback, portions, pullback
+
+__all__ = [
+    "Pullback",
+    "faster",
+    "full_precision",
+    "low_precision",
+    "portions",
+    "product_dtype",
+    "pullback",
+    "reduced",
+    "voting",
+]

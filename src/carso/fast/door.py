@@ -1,0 +1,111 @@
+"""Which form of a model is taken, and the proof that it answers as the model does.
+
+A form is built from what a module's layers are known to do. Whether the module does just that is not inferred but
+tried: its own answers and the form's, both in float32, are compared on a few images, and where they differ by more
+than rounding the module itself is used. A replaced `forward`, a patched function or a layer with a habit of its own
+thus cost speed, never truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Generator, Tensor
+
+from carso.errors import ModelError
+from carso.fast.folding import Folded, fold
+from carso.fast.parts import Defence, Purifier
+from carso.fast.surrogate import FastDefence, fold_defence
+from carso.fast.votes import fold_vote
+from carso.nn.modes import evaluating
+from carso.types import Classifier, Codes, Counts, Images, Latents
+
+Voting: TypeAlias = Callable[[Latents, Codes], Counts]
+
+TRIED = 2
+"""Images, or candidates, on which a form is compared with the model."""
+
+TOLERANCE = 1e-3
+"""Largest difference of two logits that counts as rounding, in units of the largest one."""
+
+
+def faster(model: Any, images: Images | None = None, wanted: bool | None = None) -> Any:
+    """The model in a cheaper form with the same answers, or the model itself where there is none.
+
+    A classifier folds if it is a chain of layers of known kinds (`carso.fast.folding`); it lives on the CPU. A defence
+    always comes back with `logits(images, latents=z)` and `surrogate(images, samples)`, for whoever differentiates it.
+
+    Args:
+        model: images to logits, or a defence: something with `classifier`, `purifier`, `representation` and `logits`.
+        images: (B, C, H, W), some of which the answers are compared on; None where the caller has compared them
+            before, as in training, which comes here after every step.
+        wanted: False for the model itself, True to insist, None to take what there is on the CPU.
+
+    Raises:
+        ModelError: if `wanted` is True and the model has no cheaper form.
+    """
+    if isinstance(model, Defence):
+        return FastDefence(model, None if wanted is False else _folded_defence(model, images))
+    if wanted is False or (wanted is None and images is not None and images.device.type != "cpu"):
+        return model
+    folded = fold(model)
+    if folded is not None and (images is None or same(folded, model, images[:TRIED])):
+        return folded
+    if wanted:
+        raise ModelError(
+            "fast=True needs a chain of Standardise, Flatten, Linear, BatchNorm1d, Dropout and element-wise layers "
+            "in eval mode and without hooks, which computes what its layers say; leave fast=None for any other model"
+        )
+    return model
+
+
+def _folded_defence(defence: Defence, images: Images | None) -> Callable[[Tensor, Tensor], Tensor] | None:
+    if next(defence.purifier.parameters()).is_cuda:
+        return None
+    folded = fold_defence(defence.classifier, defence.purifier, defence.representation.layers)
+    if folded is None or images is None:
+        return folded
+    latents = torch.randn(TRIED, defence.purifier.latent, generator=Generator().manual_seed(0))
+    exact = fold_defence(defence.classifier, defence.purifier, defence.representation.layers, torch.float32)
+    assert exact is not None
+    with torch.no_grad():
+        ours, theirs = exact(images[:TRIED], latents), defence.logits(images[:TRIED], latents=latents)
+    return folded if alike(ours, theirs) else None
+
+
+def voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Voting | None:
+    """Votes (B, classes) of latents (K, latent) with codes (B, code), by folded layers; None where they do not fold.
+
+    Args:
+        classifier: N, in eval mode.
+        purifier: likewise.
+        latents: z (K, latent) of the first round, on which the form is tuned and compared.
+        codes: c (B, code), likewise.
+    """
+    folded = fold_vote(classifier, purifier)
+    if folded is None:
+        return None
+    some, few = codes[:TRIED], latents[:TRIED]
+    pairs = min(len(some), len(few))
+    with torch.no_grad(), evaluating(classifier):
+        theirs = classifier(purifier.decode(few[:pairs], some[:pairs]))
+    if not alike(folded.logits(few[:pairs], some[:pairs]), theirs):
+        return None
+    folded.prepare(latents, codes)
+    return folded.votes
+
+
+def same(form: Folded, model: Classifier, images: Images) -> bool:
+    """Whether both give these images the same logits, to rounding."""
+    with torch.no_grad():
+        return alike(form(images), model(images))
+
+
+def alike(ours: Tensor, theirs: object) -> bool:
+    """Whether two tensors of logits differ by rounding alone."""
+    if not isinstance(theirs, Tensor) or theirs.shape != ours.shape or theirs.dtype != ours.dtype:
+        return False
+    largest = float(theirs.abs().max())
+    return bool((ours - theirs).abs().max() <= TOLERANCE * max(largest, 1.0))

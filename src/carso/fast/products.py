@@ -1,0 +1,148 @@
+"""Affine maps of frozen weights, with the matrix products in a dtype of one's choice.
+
+    h = W a + b,    dL/da = W' dL/dh        W, b frozen: they get no gradient
+
+Weights are converted once, activations on the way in and out; sums with b and all non-linearities stay in float32.
+
+`Packed` multiplies by oneDNN, whose float32 products are full float32 (sums in another order) and over twice as fast
+as MKL's, torch's own choice, on processors that MKL does not favour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carso.fast.mish import mish
+
+SMALL = 4096
+"""Weights with fewer entries are multiplied in float32: their products are not worth a conversion."""
+
+
+_EXACT: ContextVar[bool] = ContextVar("exact", default=False)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """A context in which products are those of a processor without bfloat16 units."""
+    token = _EXACT.set(True)
+    try:
+        yield
+    finally:
+        _EXACT.reset(token)
+
+
+def product_dtype(device: torch.device) -> torch.dtype:
+    """Bfloat16 on a CPU with units for it (AMX, AVX512-BF16), else float32."""
+    if _EXACT.get() or device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return torch.float32
+    capabilities = torch.cpu.get_capabilities()
+    return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else torch.float32
+
+
+def low_precision(device: torch.device) -> torch.autocast:
+    """A context in which matrix products run in `product_dtype`; weights and their gradients stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=product_dtype(device) is torch.bfloat16)
+
+
+def reduced(model: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The model with its matrix products in bfloat16 where the device has units for them; float32 comes out."""
+
+    def fast(images: Tensor, **options: Any) -> Tensor:
+        kind = images.device.type
+        low = kind == "cuda" or product_dtype(images.device) is torch.bfloat16
+        with torch.autocast(kind, torch.bfloat16, enabled=low, cache_enabled=kind != "cuda"):
+            logits = model(images, **options)
+        return logits.float()
+
+    return fast
+
+
+class Packed:
+    """phi(W a + b) of rows a (B, inputs), without gradient: by oneDNN on a CPU, by torch's own product elsewhere.
+
+    Args:
+        weight: W (outputs, inputs).
+        bias: b (outputs,).
+        dtype: of rows and product, whose sums are float32 within; weights with few entries stay float32.
+        activation: phi; oneDNN applies LeakyReLU, ReLU, Sigmoid and Tanh inside the product, all else is float32.
+        rows: how many are usual, for which oneDNN lays out its copy of W.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, dtype: torch.dtype, activation: nn.Module | None = None, rows: int = 512
+    ) -> None:
+        dtype = torch.float32 if weight.numel() < SMALL else dtype
+        self.dtype, self.bias = dtype, bias.detach().to(dtype)
+        self.weight = weight.detach().to(dtype).contiguous()
+        one_dnn = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self.fused, self.scalars = _fused(activation) if one_dnn else ("", [])
+        if self.fused:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
+        self.after = mish if isinstance(activation, nn.Mish) else activation if self.fused in ("", "none") else None
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(B, outputs), in the dtype of the product, or in float32 where phi is not part of it."""
+        rows = rows.to(self.dtype)
+        if self.fused:
+            multiply = torch.ops.mkldnn._linear_pointwise
+            product: Tensor = multiply(rows, self.weight, self.bias, self.fused, self.scalars, "")
+        else:
+            product = F.linear(rows, self.weight, self.bias)
+        return product if self.after is None else self.after(product.float())
+
+
+def product(rows: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+    """W a, in `out` or elsewhere, without gradient: rows a (B, inputs), W (outputs, inputs), all of one dtype.
+
+    Torch hands bfloat16 to oneDNN by itself, and float32 to MKL; oneDNN's own operator knows no `out`.
+    """
+    if rows.dtype is torch.float32 and rows.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        multiplied: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
+        return multiplied
+    return torch.mm(rows, weight.T, out=out)
+
+
+def _fused(activation: nn.Module | None) -> tuple[str, list[float]]:
+    """oneDNN's name of a non-linearity, "none" if it has none, and its parameters."""
+    if isinstance(activation, nn.LeakyReLU):
+        return "leaky_relu", [activation.negative_slope]
+    return {nn.ReLU: "relu", nn.Sigmoid: "sigmoid", nn.Tanh: "tanh"}.get(type(activation), "none"), []
+
+
+class Affine:
+    """W a + b of rows a (B, inputs), differentiable in them only.
+
+    Args:
+        weight: W (outputs, inputs), float32.
+        bias: b (outputs,).
+        dtype: of the products.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
+        self.weight = weight.detach() if weight.numel() < SMALL else weight.detach().to(dtype)
+        self.bias = bias.detach()
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(B, outputs), float32."""
+        if self.weight.dtype == rows.dtype:
+            return F.linear(rows, self.weight, self.bias)
+        product: Tensor = _Product.apply(rows, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return product
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.weight, ctx.dtype = weight, rows.dtype
+        return torch.mm(rows.to(weight.dtype), weight.T).to(rows.dtype).add_(bias)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
+        return torch.mm(slopes[0].to(ctx.weight.dtype), ctx.weight).to(ctx.dtype), None, None

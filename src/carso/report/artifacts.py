@@ -1,0 +1,129 @@
+"""What may lie beside the results in a run's folder: the training history, an audit, the recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from carso.errors import RunError
+from carso.evaluation.results import Rate, Results
+from carso.storage.weights import AUDIT
+from carso.types import Norm
+
+T = TypeVar("T")
+
+HISTORY, RECIPE = "history.json", "recipe.yaml"
+
+
+class AuditAttack(BaseModel):
+    """One attack of an audit, and the accuracy that it leaves, with those before it if `on` is "survivors"."""
+
+    name: str
+    result: Rate
+    seconds: float | None = None
+    on: Literal["all", "survivors"] = "all"
+    attacked: int | None = None
+
+
+class AuditBudget(BaseModel):
+    """All attacks within one budget; `worst_case` counts an image as right only if no attack fools it."""
+
+    norm: Norm
+    eps: Annotated[float, Field(gt=0)]
+    clean: Rate
+    worst_case: Rate
+    attacks: list[AuditAttack] = []
+
+
+class AuditCheck(BaseModel):
+    """A sign that robustness may be an illusion; `raised` if it was seen."""
+
+    name: str
+    raised: bool
+    value: float | str | bool | None = None
+    threshold: float | None = None
+    budget: str | None = None
+    meaning: str = ""
+
+
+class Audit(BaseModel):
+    """`audit.json`."""
+
+    target: str
+    n: int
+    seed: int
+    budgets: list[AuditBudget]
+    checks: list[AuditCheck]
+    dataset: str = ""
+    weights: str | None = None
+
+    def column(self, results: Results) -> str | None:
+        """The column of a run whose weights were audited, if there is one."""
+        return next((name for name, weights in results.weights.items() if weights == self.weights), None)
+
+    def is_foreign(self, results: Results) -> bool:
+        """Whether the audit is known to be of weights that no column of the run has."""
+        return bool(self.weights and results.weights) and self.column(results) is None
+
+    def doubt(self, results: Results) -> str | None:
+        """Why the audit cannot be taken for one of the run, in a sentence; None if it is one of its columns."""
+        if self.weights is None or not results.weights:
+            silent = AUDIT if self.weights is None else "results.json"
+            return f"Whether the audit beside these results is of the same weights is unknown: {silent} does not say."
+        if self.is_foreign(results):
+            return "The audit beside these results is not of this run: its weights are those of no column."
+        if self.dataset and results.dataset and self.dataset != results.dataset:
+            return f"The audit beside these results is on other images: {self.dataset}, not {results.dataset}."
+        return None
+
+
+class Epoch(BaseModel, extra="allow"):
+    """One epoch of `history.json`; every further number is a metric."""
+
+    stage: str
+    epoch: int
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers beside stage and epoch."""
+        found = self.__pydantic_extra__ or {}
+        return {k: float(v) for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def read_audit(directory: Path) -> Audit | None:
+    """The audit of a run, if it has one.
+
+    Raises:
+        RunError: if it is not what an audit writes; names file and field.
+    """
+    return _read(directory / AUDIT, Audit.model_validate)
+
+
+def read_history(directory: Path) -> Sequence[Epoch]:
+    """The training history of a run, empty if there is none.
+
+    Raises:
+        RunError: if it is not what training writes; names file and field.
+    """
+    return _read(directory / HISTORY, TypeAdapter(list[Epoch]).validate_python) or []
+
+
+def read_recipe_text(directory: Path) -> str | None:
+    """The resolved recipe beside the results, as it stands."""
+    path = directory / RECIPE
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _read(path: Path, validate: Callable[[Any], T]) -> T | None:
+    if not path.is_file():
+        return None
+    try:
+        return validate(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RunError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except ValueError as error:
+        raise RunError(f"{path}: is not JSON ({error})") from error

@@ -1,0 +1,70 @@
+"""What a defence recalls of a few images, and how it votes: to be looked at, in a notebook above all.
+
+    z_k ~ N(0, I), k = 1..K        the latents of one seed, those that vote
+    x_ik = D(z_k, c_i)             shown for the first of them
+
+Source: thesis, section 3.2.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from carso.report.inline import recollections_html
+from carso.types import Candidates, Images
+
+if TYPE_CHECKING:
+    from carso.defence import CARSO
+    from carso.vote import Tally
+
+
+@dataclass(frozen=True, repr=False)
+class Recollections:
+    """Images, the first candidates recalled of each, and the vote of all.
+
+    Attributes:
+        images: (B, C, H, W) in [0, 1].
+        candidates: (B, k, C, H, W) in (0, 1), of the first k latents that vote.
+        tally: votes per class and samples used.
+    """
+
+    images: Images
+    candidates: Candidates
+    tally: Tally
+
+    @property
+    def mean(self) -> Images:
+        """The mean (B, C, H, W) of the candidates."""
+        return self.candidates.mean(1)
+
+    def __repr__(self) -> str:
+        winners = self.tally.winners.tolist()
+        return f"{len(winners)} images, {self.candidates.shape[1]} recollections each, elected {winners}"
+
+    def _repr_html_(self) -> str:
+        return recollections_html(self)
+
+
+def show(defence: CARSO, images: Images, samples: int = 6, seed: int = 0) -> Recollections:
+    """Recall images and put them to the vote.
+
+    Args:
+        defence: whose vote it is.
+        images: (B, C, H, W) in [0, 1].
+        samples: candidates to keep, at most the defence's own number.
+        seed: of the latents.
+
+    Raises:
+        DataError: if the images are not what the defence takes.
+        ValueError: if samples is not between 1 and the defence's own number.
+    """
+    if not 1 <= samples <= defence.samples:
+        raise ValueError(f"samples must be between 1 and {defence.samples}, not {samples}")
+    tally = defence.poll(images, generator=torch.Generator().manual_seed(seed))
+    latents = defence.latents(generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        candidates = defence.recall(images, latents=latents[:samples])
+    return Recollections(images, candidates, tally)

@@ -1,0 +1,170 @@
+"""Export: a defence, or its classifier alone, as one ONNX file for serving.
+
+    votes_i = sum_k onehot(argmax N(D(z_k, c_i)))        z_1..z_K drawn once from a stated seed, inside the file
+    winners_i = argmax votes_i                           a tie goes to the lowest class
+
+The file answers as `defence.votes` and `defence.predict` do with a generator of that seed and no early stop; it is
+believed only after onnxruntime has given the same answers on images. Inside, an ONNX `Scan` takes the images one after
+the other, so that its memory is that of one image's K candidates whatever the batch.
+
+Source: thesis, section 3.2.4; the format is that of the Open Neural Network Exchange.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
+
+import carso
+from carso.defence import CARSO
+from carso.errors import ModelError
+from carso.recall import classify, recall
+from carso.storage.files import check_writable, write_aside
+from carso.types import Images, check_images
+from carso.vote import mode
+
+NEEDED = ("onnx", "onnxruntime", "onnxscript")
+TOLERANCE = 0.01
+"""By how much logits, or shares of the vote, may differ between torch and onnxruntime: sums are rounded in another
+order, and a candidate between two classes may change sides."""
+
+
+class Vote(nn.Module):
+    """All K votes of one image: its code (code,) to votes (classes,)."""
+
+    def __init__(self, defence: CARSO, seed: int) -> None:
+        super().__init__()
+        self.defence = defence
+        self.register_buffer("latents", defence.latents(generator=torch.Generator().manual_seed(seed)))
+
+    def forward(self, code: Tensor) -> Tensor:
+        """Integers that sum to K."""
+        candidates = recall(self.defence.purifier, self.get_buffer("latents"), code.unsqueeze(0))
+        answers = classify(self.defence.classifier, candidates).argmax(2)
+        return F.one_hot(answers, self.defence.classes).sum((0, 1))
+
+
+class Exported(nn.Module):
+    """The whole defence with its latents: images (B, C, H, W) to votes (B, classes) of all K, and winners (B,)."""
+
+    def __init__(self, defence: CARSO, seed: int) -> None:
+        super().__init__()
+        self.defence = defence
+        code = torch.rand(defence.purifier.code)
+        self.vote = torch.export.export(Vote(defence, seed).eval(), (code,)).module(check_guards=False)
+        self.training = False
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Votes (B, classes), integers that sum to K, and the winners (B,)."""
+        _, representations = self.defence.representation(images)
+        codes = self.defence.purifier.compress(representations)
+        _, votes = scan(lambda done, code: (done + 1, self.vote(code)), torch.zeros((), dtype=torch.long), codes)
+        return votes, mode(votes)
+
+
+def export(
+    defence: CARSO, path: Path, trial: Images, *, seed: int = 0, name: str = "carso", classifier_only: bool = False
+) -> Path:
+    """Write the ONNX file and prove it.
+
+    Args:
+        defence: what to export, on the CPU.
+        path: of the file, written only when it has been proven.
+        trial: images (B, C, H, W), at least one, on which torch and onnxruntime must agree.
+        seed: of the latents inside the file.
+        name: of the defence, kept in the file with seed, samples, classes, shape and version.
+        classifier_only: export N alone, images to logits.
+
+    Raises:
+        ModelError: if the extra `export` is missing, the defence does not answer by the mode or cannot be traced, or
+            the answers differ.
+        DataError: if the trial images are not such as the defence takes.
+        RunError: if the file cannot be written.
+    """
+    _check_installed()
+    if defence.rule != "mode" and not classifier_only:
+        raise ModelError(f"export knows the rule 'mode', and this defence answers by {defence.rule!r}")
+    check_images(trial, defence.purifier.shape)
+    check_writable(path)
+    outputs = ["logits"] if classifier_only else ["votes", "winners"]
+    facts = {"name": name, "answers": outputs, "classes": defence.classes, "shape": defence.purifier.shape}
+    facts |= {"carso": carso.__version__} | ({} if classifier_only else {"seed": seed, "samples": defence.samples})
+
+    def write(draft: Path) -> None:
+        _trace(defence, None if classifier_only else seed, torch.cat([trial[:1]] * 2), draft, outputs)
+        _describe(draft, facts)
+        _prove(defence, draft, trial, None if classifier_only else seed)
+
+    write_aside(path, write)
+    return path
+
+
+def _check_installed() -> None:
+    missing = [package for package in NEEDED if find_spec(package) is None]
+    if missing:
+        raise ModelError(f"export needs {', '.join(missing)}: pip install 'carso[export]'")
+
+
+def _trace(defence: CARSO, seed: int | None, images: Images, path: Path, outputs: list[str]) -> None:
+    chatter = logging.getLogger("torch.onnx")
+    level = chatter.level
+    chatter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                defence.classifier.eval() if seed is None else Exported(defence, seed),
+                (images,),
+                path,
+                input_names=["images"],
+                output_names=outputs,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter wraps whatever the user's module raises
+        reason = str(error.__cause__ or error).strip().split("\n")[0]
+        raise ModelError(f"the classifier cannot be exported to ONNX: {reason}") from error
+    finally:
+        chatter.setLevel(level)
+
+
+def _describe(path: Path, facts: dict[str, object]) -> None:
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in facts.items()})
+    onnx.save(model, path)
+
+
+def _prove(defence: CARSO, path: Path, images: Images, seed: int | None) -> None:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    for some in images.split(8):
+        found = [torch.from_numpy(answer) for answer in session.run(None, {"images": some.numpy()})]
+        expected = _expected(defence, some, seed)
+        near = TOLERANCE * (1 if seed is None else defence.samples)
+        same = torch.equal(found[0].argmax(1), expected[0].argmax(1)) if seed is None else found[1].equal(expected[1])
+        if not same or (found[0] - expected[0]).abs().max() > near:
+            raise ModelError(f"the exported file answers otherwise than the defence; {path.name} was not kept")
+
+
+def _expected(defence: CARSO, images: Images, seed: int | None) -> list[Tensor]:
+    if seed is None:
+        with torch.no_grad():
+            return [defence.classifier(images)]
+    votes = defence.votes(images, torch.Generator().manual_seed(seed))
+    return [votes, mode(votes)]

@@ -1,0 +1,254 @@
+"""An experiment: a recipe carried out in a folder, from images to report.
+
+    undefended -> classifier N -> purifier -> evaluation -> report
+
+Every step leaves its result in the folder, and a step whose result is there is not done again: an interrupted run
+goes on where it was, to the same end.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from carso import data
+from carso.data import Dataset
+from carso.defence import CARSO
+from carso.errors import DataError, ModelError, RecipeError, RunError
+from carso.nn.maps import Maps
+from carso.nn.mlp import MLP
+from carso.purifier import Purifier
+from carso.representation import Representation, check_classifier
+from carso.storage import factory, weights
+from carso.storage.files import write_text
+from carso.training.classifier import ClassifierStage
+from carso.training.loop import Stage, fit, seeded
+from carso.training.purifier import PurifierStage
+from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
+
+RECIPE, HISTORY = "recipe.yaml", "history.json"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe and the folder in which it is carried out.
+
+    Args:
+        recipe: with the seed of this run.
+        out: the folder; made if missing.
+        device: where to train.
+        classifier: a trained classifier of the user's own, instead of stage 1.
+    """
+
+    recipe: Recipe
+    out: Path
+    device: torch.device
+    classifier: nn.Module | None = None
+
+    def check(self) -> None:
+        """Refuse a recipe that has no purifier to train, or one that cannot be made, before anything is trained.
+
+        Raises:
+            RecipeError: saying what the recipe is for, or what is wrong with the purifier's fields.
+            ModelError: if the purifier is to read layers that the classifier does not have.
+        """
+        self._purification()
+        own = self.classifier is None and self.recipe.classifier.factory is None
+        if own and not (self.out / weights.CLASSIFIER).exists():
+            with seeded(self.recipe.seed, "check"):
+                self._fresh_purifier(Representation(self._untrained(), self.recipe.purifier.layers), self.train)
+
+    def open(self) -> None:
+        """Claim the folder by writing the resolved recipe into it.
+
+        Raises:
+            RunError: if it holds the run of another recipe or seed.
+        """
+        path = self.out / RECIPE
+        if path.exists() and path.read_text(encoding="utf-8") != self.recipe.to_yaml():
+            raise RunError(f"{self.out} holds the run of another recipe or seed ({path}); choose another --out")
+        write_text(path, self.recipe.to_yaml())
+
+    @cached_property
+    def train(self) -> Dataset:
+        """The images that fit."""
+        return data.load(self.recipe.data, "train")
+
+    @cached_property
+    def validation(self) -> Dataset:
+        """The held-out images."""
+        return data.load(self.recipe.data, "validation")
+
+    def adopt(self, name: str) -> None:
+        """Copy shipped weights, and the audit of them, into the folder instead of training; an audit there stays.
+
+        Raises:
+            RunError: if the folder already holds other weights.
+        """
+        source = weights.find(name)
+        for file in (weights.CLASSIFIER, weights.PURIFIER, weights.UNDEFENDED):
+            target = self.out / file
+            if target.exists() and target.read_bytes() != (source / file).read_bytes():
+                raise RunError(f"{target} was trained here and is not the shipped one; choose another --out")
+            if (source / file).exists():
+                shutil.copyfile(source / file, target)
+        if (source / weights.AUDIT).exists() and not (self.out / weights.AUDIT).exists():
+            shutil.copyfile(source / weights.AUDIT, self.out / weights.AUDIT)
+
+    def carry_out(self, shipped: str | None = None) -> None:
+        """Every step up to the defence, from nothing or with the weights of a shipped one; finished ones are kept.
+
+        Raises:
+            WeightsError: if there is no such shipped defence.
+            RunError: if the folder holds another run.
+        """
+        if shipped is None:
+            self.check()
+        else:
+            weights.find(shipped)
+        self.open()
+        if shipped is not None:
+            self.adopt(shipped)
+        self.train_undefended()
+        self.train_classifier()
+        self.train_purifier()
+
+    def train_undefended(self) -> None:
+        """Train the undefended classifier, if the recipe has one."""
+        if self.recipe.undefended is not None:
+            self._classifier("undefended", self.recipe.undefended, weights.UNDEFENDED)
+
+    def train_classifier(self) -> None:
+        """Stage 1: N."""
+        if self.classifier is not None or (self.out / weights.CLASSIFIER).exists():
+            return
+        if self.recipe.classifier.factory is not None:
+            self._save_classifier(self._from_factory(self.recipe.classifier.factory), weights.CLASSIFIER)
+        elif self.recipe.adversarial is not None:
+            self._classifier("adversarial training", self.recipe.adversarial, weights.CLASSIFIER)
+        else:
+            raise RecipeError(f"recipe {self.recipe.name} has neither `adversarial` nor `classifier.factory`")
+
+    def train_purifier(self) -> None:
+        """Stage 2: the purifier of N."""
+        if (self.out / weights.PURIFIER).exists():
+            return
+        schedule, hardening = self._purification(), self.recipe.hardening
+        classifier = self._trained_classifier()
+        train, _ = self._pairs(schedule)
+        if (known := check_classifier(classifier, train.shape)) < len(train.classes):
+            raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
+        with seeded(self.recipe.seed, "purifier"):
+            representation = Representation(classifier, self.recipe.purifier.layers)
+            purifier = self._fresh_purifier(representation, train)
+        file = weights.PURIFIER if hardening is None else weights.UNHARDENED
+        self._purify("purifier", schedule, representation, purifier, file)
+        if hardening is not None:
+            self._purify("hardening", hardening, representation, purifier, weights.PURIFIER)
+
+    def _fresh_purifier(self, representation: Representation, train: Dataset) -> Purifier:
+        spec = self.recipe.purifier
+        shapes = [shape for layer in representation.shapes(train.images[:1]).values() for shape in layer]
+        neurons, maps = sum(map(math.prod, shapes)), Maps(shapes, spec.maps) if spec.maps else None
+        if maps is not None and not list(maps.parameters()):
+            raise RecipeError(
+                "purifier.maps needs a layer of 2 x 2 pixels or more, such as input; purifier.layers gives none: "
+                + ", ".join(representation.layers)
+            )
+        return Purifier(train.shape, neurons, spec.latent, spec.widths, spec.representation, maps)
+
+    def _purify(
+        self, name: str, schedule: PurifierTraining, representation: Representation, purifier: Purifier, file: str
+    ) -> None:
+        if (self.out / file).exists():
+            weights.restore_purifier(purifier, self.out / file)
+            return
+        classifier, seed = representation.classifier, self.recipe.seed
+        train, pairs = self._pairs(schedule)
+        stage = PurifierStage(
+            name, representation, purifier, schedule, train, self.validation, seed, self.device, pairs
+        )
+        self._fit(stage)
+        defence = CARSO(classifier.cpu(), purifier.cpu(), representation.layers, self.recipe.samples)
+        weights.save_purifier(defence, self.out / file, self._origin("purifier"))
+        self._forget(name)
+
+    def defence(self) -> CARSO:
+        """The trained defence."""
+        return weights.load(self.out, self._foreign())
+
+    def _classifier(self, name: str, schedule: ClassifierTraining, file: str) -> None:
+        if (self.out / file).exists():
+            return
+        with seeded(self.recipe.seed, name):
+            classifier = self._untrained()
+        self._fit(ClassifierStage(name, classifier, schedule, self.train, self.validation, self.device))
+        self._save_classifier(classifier.cpu(), file)
+        self._forget(name)
+
+    def _untrained(self) -> MLP:
+        spec, train = self.recipe.classifier, self.train
+        classes = len(train.classes)
+        if not classes:
+            raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
+        mean, std = _moments(train) if self.recipe.data != "mnist" else ((0.1307,), (0.3081,))
+        return MLP(train.shape, spec.hidden, classes, spec.dropout, mean, std, spec.output, spec.maps)
+
+    def _fit(self, stage: Stage) -> None:
+        history = fit(stage, self.recipe.seed, self.recipe.fingerprint, self._checkpoint(stage.name))
+        path = self.out / HISTORY
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        kept = [entry for entry in earlier if entry["stage"] != stage.name]
+        write_text(path, json.dumps(kept + [{"stage": stage.name, **entry} for entry in history], indent=1))
+
+    def _checkpoint(self, name: str) -> Path:
+        return self.out / "checkpoints" / f"{name.replace(' ', '-')}.safetensors"
+
+    def _forget(self, name: str) -> None:
+        self._checkpoint(name).unlink(missing_ok=True)
+
+    def _save_classifier(self, classifier: nn.Module, file: str) -> None:
+        weights.save_classifier(classifier, self.out / file, self._origin(Path(file).stem))
+
+    def _origin(self, stage: str) -> dict[str, Any]:
+        return {"stage": stage, "recipe": self.recipe.model_dump(mode="json"), "seed": self.recipe.seed}
+
+    def _trained_classifier(self) -> nn.Module:
+        foreign = self._foreign()
+        return weights.load_classifier(self.out / weights.CLASSIFIER) if foreign is None else foreign
+
+    def _foreign(self) -> nn.Module | None:
+        if self.classifier is None and self.recipe.classifier.factory is not None:
+            return self._from_factory(self.recipe.classifier.factory)
+        return self.classifier
+
+    @staticmethod
+    def _from_factory(source: str) -> nn.Module:
+        try:
+            return factory.module(source)
+        except ModelError as error:
+            raise RecipeError(f"classifier.factory {error}") from error
+
+    def _purification(self) -> PurifierTraining:
+        if self.recipe.purification is None:
+            raise RecipeError(f"recipe {self.recipe.name} has no `purification`: it is for `carso train classifier`")
+        return self.recipe.purification
+
+    def _pairs(self, schedule: PurifierTraining) -> tuple[Dataset, torch.Tensor | None]:
+        if schedule.pairs is None:
+            return self.train, None
+        pairs = data.load_pairs(schedule.pairs)
+        return Dataset(pairs.name, pairs.clean), pairs.attacked
+
+
+def _moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    spread = dataset.images.std((0, 2, 3)).clamp(min=1e-3)
+    return tuple(dataset.images.mean((0, 2, 3)).tolist()), tuple(spread.tolist())

@@ -1,0 +1,24 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from carso.audit.loading import load_target
+from carso.errors import WeightsError
+from carso.nn import MLP
+from carso.storage import weights
+
+
+def test_a_trained_classifier_needs_no_purifier_beside_it(tmp_path: Path) -> None:
+    classifier, images = MLP((1, 8, 8), (7,)).eval(), torch.rand(3, 1, 8, 8)
+    weights.save_classifier(classifier, tmp_path / weights.CLASSIFIER)
+    assert torch.equal(load_target(f"{tmp_path}/classifier")(images), classifier(images))
+    with pytest.raises(WeightsError, match=f"holds no {weights.UNDEFENDED}"):
+        load_target(f"{tmp_path}/undefended")
+    with pytest.raises(WeightsError, match=f"holds no {weights.PURIFIER}"):
+        load_target(str(tmp_path))
+
+
+@pytest.mark.parametrize("part", ["classifier", "undefended"])
+def test_a_shipped_defence_has_its_classifiers(part: str) -> None:
+    assert isinstance(load_target(f"mnist-thesis/{part}"), MLP)

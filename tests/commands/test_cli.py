@@ -1,0 +1,84 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from carso.commands import cli
+from carso.commands.options import spread
+
+VERBS = ["reproduce", "train", "predict", "attack", "evaluate", "audit", "report", "export"]
+
+
+def carso(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "carso", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=200, check=False)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str) -> None:
+    answer = carso(verb, "--help")
+    assert answer.returncode == 0
+    assert "Usage" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["reproduce", "thesys"], "did you mean 'thesis'"),
+        (["reproduce", "none.yaml"], "none.yaml"),
+        (["evaluate", "mnits"], "no defence 'mnits'"),
+        (["predict", "nothing.png"], "nothing.png"),
+        (["attack", "mnist", "--attack", "pdg"], "did you mean 'pgd'"),
+        (["attack", "mnist", "--eps", "-1"], "--eps must be"),
+        (["audit", "mnist", "--eps", "2"], "eps"),
+        (["audit", "nothing.here:factory"], "nothing.here:factory"),
+        (["attack", "mnist", "--data", "minst"], "did you mean mnist"),
+        (["export", "mnits"], "did you mean 'mnist'"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    answer = carso(*arguments, cwd=tmp_path)
+    assert answer.returncode == 2
+    assert message in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert "Traceback" in carso(*arguments, "--debug", cwd=tmp_path).stderr
+
+
+def test_an_option_takes_a_list() -> None:
+    assert spread(["audit", "mnist", "--eps", "0.15", "0.3", "--seed", "1"]) == [
+        "audit",
+        "mnist",
+        "--eps",
+        "0.15",
+        "--eps",
+        "0.3",
+        "--seed",
+        "1",
+    ]
+    assert spread(["audit", "--eps", "1", "--eps", "2"]) == ["audit", "--eps", "1", "--eps", "2"]
+    assert spread(["attack", "--images", "3", "--eps", "0.5"]) == ["attack", "--images", "3", "--eps", "0.5"]
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: other\n")
+    answer = carso("reproduce", "quick", "--out", str(tmp_path))
+    assert answer.returncode == 2
+    assert "another recipe or seed" in answer.stderr
+    assert (tmp_path / "recipe.yaml").read_text() == "name: other\n"
+
+
+def test_an_unforeseen_error_is_short_unless_debugged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["carso", "evaluate"])
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    assert "unforeseen ZeroDivisionError: by zero" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["carso", "evaluate", "--debug"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()

@@ -1,0 +1,145 @@
+"""A defence of a user's own classifier, from its training to every verb of the command line."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+import carso.audit.effort
+from carso.audit.effort import SIZES
+from carso.commands import cli
+from carso.errors import CarsoError
+
+MODELS = """import torch
+from torch import nn
+
+def build(seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10), nn.ReLU(), nn.Linear(10, 3)
+        return nn.Sequential(*layers)
+
+def other():
+    return build(seed=1)
+
+def number():
+    return 3
+"""
+RECIPE = """name: mine
+data: {data}
+samples: 40
+classifier: {{factory: "own_models_for_this_test:build"}}
+purification: {{epochs: 1, batch: 20, rate: 0.01}}
+"""
+FACTORY = ("--factory", "own_models_for_this_test:build")
+
+
+def idx(values: Tensor) -> bytes:
+    header = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+    return header + bytes(values.flatten().tolist())
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, arguments)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with data, the user's module and the purifier of `build`, trained by the command line."""
+    folder = tmp_path_factory.mktemp("own")
+    generator = torch.Generator().manual_seed(0)
+    (folder / "data").mkdir()
+    for part, count in (("train", 120), ("t10k", 20)):
+        images = torch.randint(256, (count, 8, 8), generator=generator)
+        (folder / "data" / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / "data" / f"{part}-labels-idx1-ubyte").write_bytes(idx(images.flatten(1).sum(1) % 3))
+    Image.fromarray(images[0].byte().numpy()).save(folder / "one.png")
+    (folder / "own_models_for_this_test.py").write_text(MODELS)
+    (folder / "mine.yaml").write_text(RECIPE.format(data=folder / "data"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run("train", "purifier", "mine.yaml", "--out", "mine").exit_code == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+
+
+def test_predict_answers_with_it() -> None:
+    answer = run("predict", "one.png", "--defence", "mine", *FACTORY)
+    assert answer.exit_code == 0
+    assert "one.png" in answer.output
+
+
+def test_evaluate_attacks_it() -> None:
+    answer = run("evaluate", "mine", "--data", "data", "--images", "5", "--out", "evaluated", *FACTORY)
+    assert answer.exit_code == 0
+    weights = json.loads(Path("evaluated/results.json").read_text())["weights"]
+    assert set(weights) == {"adversarially_trained", "carso"}
+
+
+@pytest.mark.parametrize("part", ["", "/classifier"])
+def test_audit_attacks_it_and_its_classifier(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"n": 20, "tuning": 10, "steps": (5,), "restarts": (1, 1), "plain": 5, "queries": 10, "spsa": (2, 2)}
+    monkeypatch.setitem(carso.audit.effort.SIZES, "quick", replace(SIZES["quick"], **sizes, spsa_images=2))
+    out = Path(f"audited{len(part)}")
+    answer = run(
+        "audit", f"mine{part}", "--effort", "quick", "--eps", "0.1", "--data", "data", "--out", str(out), *FACTORY
+    )
+    assert answer.exit_code in (0, 3)
+    assert json.loads((out / "audit.json").read_text())["target"] == f"mine{part}"
+
+
+def test_export_proves_it() -> None:
+    pytest.importorskip("onnxruntime")
+    answer = run("export", "mine", "--data", "data", "--out", "mine.onnx", *FACTORY)
+    assert answer.exit_code == 0
+    assert Path("mine.onnx").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--factory own_models_for_this_test:build"),
+        (("--factory", "own_models_for_this_test:other"), "trained for a classifier with other weights"),
+        (("--factory", "own_models_for_this_test:number"), "returned int, not an nn.Module"),
+        (("--factory", "own_models_for_this_test:absent"), "cannot be imported"),
+    ],
+)
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("predict", "one.png", "--defence", "mine"),
+        ("evaluate", "mine", "--data", "data"),
+        ("audit", "mine", "--data", "data"),
+        ("audit", "mine/classifier", "--data", "data"),
+        ("attack", "mine", "--data", "data"),
+        ("export", "mine", "--data", "data"),
+    ],
+)
+def test_without_its_classifier_every_verb_says_what_to_add(
+    verb: tuple[str, ...], arguments: tuple[str, ...], message: str
+) -> None:
+    answer = run(*verb, *arguments)
+    assert isinstance(answer.exception, CarsoError)
+    assert message in str(answer.exception)
+
+
+def test_nothing_is_run_on_the_word_of_a_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The factory's name stands in the weights; only the option calls it."""
+    monkeypatch.delitem(sys.modules, "own_models_for_this_test", raising=False)
+    (place / "own_models_for_this_test.py").write_text("raise SystemExit('was run')")
+    assert "belongs to a classifier of your own" in str(run("predict", "one.png", "--defence", "mine").exception)
+    assert "was run" in str(run("predict", "one.png", "--defence", "mine", *FACTORY).exception)
+    (place / "own_models_for_this_test.py").write_text(MODELS)

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+import carso
+from carso.commands.predict import render
+from carso.errors import DataError
+from carso.evaluation.prediction import predict
+
+
+def test_pictures_are_read_and_answered(tmp_path: Path) -> None:
+    test = carso.data.load("mnist", "test")
+    paths = []
+    for i in range(3):
+        pixels = (test.images[i, 0] * 255).round().byte().numpy()
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    found = predict(carso.load("mnist"), paths)
+    assert [p.label for p in found] == test.required_labels[:3].tolist()
+    for p in found:
+        assert sum(p.shares) == pytest.approx(1)
+        assert p.samples >= 20
+    wide, narrow = Console(record=True, width=300), Console(record=True, width=80)
+    render(found, wide)
+    text = wide.export_text()
+    assert all(str(path) in text for path in paths)
+    render(found, narrow)
+    assert "…" not in narrow.export_text()
+
+
+def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"x\.png"):
+        predict(carso.load("mnist"), [tmp_path / "x.png"])

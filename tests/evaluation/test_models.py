@@ -1,0 +1,88 @@
+import pytest
+import torch
+
+from carso.errors import ModelError
+from carso.evaluation.models import Defence, Outcome, answer, exposed, fingerprint
+from carso.nn import MLP
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def test_carso_is_a_defence_and_its_classifier_is_not(columns):
+    assert isinstance(columns["carso"], Defence)
+    assert not isinstance(columns["adversarially_trained"], Defence)
+
+
+def test_an_attack_sees_the_classifier_or_the_whole(columns):
+    assert exposed(columns["carso"], "classifier") is columns["adversarially_trained"]
+    assert exposed(columns["carso"], "defence") is columns["carso"]
+    assert exposed(columns["undefended"], "defence") is columns["undefended"]
+
+
+def test_a_classifier_answers_with_its_largest_logit(columns, dataset):
+    outcome = answer(columns["undefended"], dataset.images, generator())
+    assert torch.equal(outcome.predicted.long(), columns["undefended"](dataset.images).argmax(1))
+    assert outcome.counts is None
+    assert outcome.shares() is None
+
+
+def test_a_defence_answers_with_its_vote(columns, dataset):
+    tally = columns["carso"].poll(dataset.images, samples=30, stop="never", generator=generator())
+    outcome = answer(columns["carso"], dataset.images, generator(), samples=30, stop="never")
+    assert torch.equal(outcome.predicted.long(), tally.winners)
+    assert torch.equal(outcome.counts.long(), tally.counts)
+    assert outcome.samples.unique().tolist() == [30]
+    torch.testing.assert_close(outcome.shares(), tally.shares)
+
+
+def test_another_rule_answers_with_its_scores(columns, dataset):
+    columns["carso"].rule = "mean"
+    columns["carso"].samples = 5
+    outcome = answer(columns["carso"], dataset.images, generator())
+    assert torch.equal(outcome.predicted.long(), columns["carso"](dataset.images, generator()).argmax(1))
+    assert outcome.counts is None
+
+
+def test_a_training_mode_is_given_back(columns, dataset):
+    model = columns["undefended"].train()
+    first, second = (answer(model, dataset.images, generator()).predicted for _ in range(2))
+    assert torch.equal(first, second)
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda x: x.flatten(1)[:, 0], r"\(50,\)"),
+        (lambda x: x.flatten(1)[:3], r"\(3, 36\)"),
+        (lambda x: "seven", "str"),
+        (lambda x: x.flatten(1) * torch.nan, "NaN"),
+    ],
+)
+def test_a_column_that_returns_no_scores_is_refused(dataset, broken, message):
+    with pytest.raises(ModelError, match=message):
+        answer(broken, dataset.images, generator())
+
+
+def test_joined_outcomes_keep_the_order():
+    halves = [Outcome(predicted=torch.tensor([i]), samples=torch.tensor([i]), counts=torch.eye(2)[[i]]) for i in (0, 1)]
+    joined = Outcome.join(halves)
+    assert joined.predicted.tolist() == joined.samples.tolist() == [0, 1]
+    assert torch.equal(joined.counts, torch.eye(2))
+
+
+def test_the_fingerprint_follows_the_weights(columns):
+    model = columns["undefended"]
+    before = fingerprint(model)
+    assert before == fingerprint(model) != fingerprint(columns["adversarially_trained"])
+    with torch.no_grad():
+        model.logits.bias[0] += 1e-3
+    assert fingerprint(model) != before
+    assert fingerprint(MLP()) != fingerprint(MLP(output="mish-log-softmax"))
+    before = fingerprint(columns["carso"])
+    columns["carso"].stop = "exact"
+    assert fingerprint(columns["carso"]) != before
+    function = torch.sin
+    assert fingerprint(function) != fingerprint(function)

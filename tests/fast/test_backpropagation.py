@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from carso.fast.backpropagation import Backpropagation, _activate
+from carso.fast.folding import ELEMENTWISE, fold
+from carso.nn import MLP
+
+
+def thesis_like(activation: type[nn.Module] = nn.Mish) -> nn.Sequential:
+    torch.manual_seed(0)
+    model = MLP((1, 20, 20), hidden=(60, 40))
+    for i, layer in enumerate(model):
+        if isinstance(layer, nn.Mish):
+            model[i] = activation()
+        if isinstance(layer, nn.BatchNorm1d):
+            nn.init.uniform_(layer.weight, 0.5, 2)
+            nn.init.uniform_(layer.running_mean, -1, 1)
+    return model.eval()
+
+
+def probe() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(32, 1, 20, 20, generator=generator)
+    delta = 0.3 * torch.randn(32, 400, generator=generator)
+    return images, delta, torch.randn(32, 10, generator=generator)
+
+
+def reference(model: nn.Module, images: Tensor, delta: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    x = delta.clone().requires_grad_()
+    logits = model(images + x.view_as(images))
+    (gradient,) = torch.autograd.grad(logits, x, slope)
+    return logits.detach(), gradient
+
+
+@pytest.mark.parametrize("activation", ELEMENTWISE)
+def test_float32_equals_autograd_to_rounding(activation: type[nn.Module]) -> None:
+    model, (images, delta, slope) = thesis_like(activation), probe()
+    logits, gradient = reference(model, images, delta, slope)
+    ours = Backpropagation(fold(model), images)
+    for _ in range(2):
+        assert torch.allclose(ours.logits(delta), logits, rtol=1e-4, atol=1e-4)
+        assert torch.allclose(
+            ours.gradient(slope).flatten(1), gradient, rtol=1e-3, atol=1e-5 * gradient.abs().max().item()
+        )
+
+
+def test_a_linear_model_has_no_hidden_layer() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(400, 10)).eval()
+    images, delta, slope = probe()
+    logits, gradient = reference(model, images, delta, slope)
+    ours = Backpropagation(fold(model), images)
+    assert torch.allclose(ours.logits(delta), logits, atol=1e-5)
+    assert torch.allclose(ours.gradient(slope).flatten(1), gradient, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_bfloat16_keeps_the_direction_however_small_the_perturbation(scale: float) -> None:
+    model, (images, delta, slope) = thesis_like(), probe()
+    logits, gradient = reference(model, images, scale * delta, slope)
+    ours = Backpropagation(fold(model), images, torch.bfloat16)
+    assert (ours.logits(scale * delta) - logits).abs().max() < 0.02 * logits.abs().max()
+    found = ours.gradient(slope).float().flatten(1)
+    assert torch.nn.functional.cosine_similarity(found, gradient).min() > 0.999
+    assert (found.sign() == gradient.sign()).float().mean() > 0.97
+
+
+@pytest.mark.parametrize("activation", [*(kind() for kind in ELEMENTWISE), nn.ReLU(inplace=True), None])
+def test_value_and_slope_of_every_non_linearity(activation: nn.Module | None) -> None:
+    h = torch.cat([torch.linspace(-60, 60, 2401), torch.tensor([-1e4, -100.0, 100.0, 1e4])]).view(-1, 1)
+    leaf = h.double().requires_grad_()
+    expected = leaf.clone() if activation is None else activation.double()(leaf.clone())
+    (slopes,) = torch.autograd.grad(expected.sum(), leaf)
+    value, slope, *work = (h.clone() for _ in range(4))
+    _activate(activation)(value, slope, *work)
+    assert torch.allclose(value.double(), expected.detach(), rtol=1e-5, atol=1e-6)
+    assert torch.allclose(slope.double(), slopes, rtol=1e-4, atol=1e-6)

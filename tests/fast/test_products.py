@@ -1,0 +1,50 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from carso.fast.products import Packed, product
+
+ACTIVATIONS = [None, nn.LeakyReLU(0.3), nn.ReLU(), nn.Sigmoid(), nn.Tanh(), nn.Mish(), nn.GELU()]
+
+
+def layer(inputs: int = 90, outputs: int = 70) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    return torch.randn(outputs, inputs) / inputs**0.5, torch.randn(outputs)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize("one_dnn", [True, False])
+def test_float32_is_the_layer(activation: nn.Module | None, one_dnn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not one_dnn:
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    (weight, bias), rows = layer(), torch.randn(33, 90)
+    expected = F.linear(rows, weight, bias)
+    expected = expected if activation is None else activation(expected)
+    torch.testing.assert_close(Packed(weight, bias, torch.float32, activation)(rows), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+def test_bfloat16_is_the_layer_to_eight_bits(activation: nn.Module | None) -> None:
+    (weight, bias), rows = layer(), torch.randn(33, 90)
+    exact = Packed(weight, bias, torch.float32, activation)(rows)
+    rounded = Packed(weight, bias, torch.bfloat16, activation)(rows).float()
+    assert 0 < (rounded - exact).abs().max() < 0.05
+
+
+def test_few_weights_stay_float32() -> None:
+    weight, bias = layer(20, 10)
+    assert Packed(weight, bias, torch.bfloat16)(torch.randn(3, 20)).dtype is torch.float32
+
+
+@pytest.mark.parametrize("one_dnn", [True, False])
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_a_product_multiplies(
+    dtype: torch.dtype, within: float, one_dnn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not one_dnn:
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    rows, weight, out = torch.randn(33, 90).to(dtype), layer()[0].to(dtype), torch.empty(33, 70, dtype=dtype)
+    found = product(rows, weight, out)
+    torch.testing.assert_close(found.double(), rows.double() @ weight.double().T, rtol=0, atol=within)
+    assert (found is out) == (dtype is torch.bfloat16 or not one_dnn)

@@ -1,0 +1,95 @@
+import pytest
+import torch
+from torch import nn
+
+import carso
+from carso import data
+from carso.attacks import pgd
+from carso.fast import votes as module
+from carso.fast.votes import FoldedVote, fold_vote
+from carso.nn import MLP
+from carso.purifier import Purifier
+from carso.recall import classify, recall
+from carso.types import Budget, Codes, Counts, Latents
+from carso.vote import count
+
+Vote = tuple[MLP, Purifier, Latents, Codes]
+
+
+@pytest.fixture
+def vote() -> Vote:
+    torch.manual_seed(0)
+    classifier, purifier = MLP((1, 12, 12), (90, 60)).eval(), Purifier((1, 12, 12), neurons=60, latent=9).eval()
+    for layer in (*classifier.modules(), *purifier.modules()):
+        if isinstance(layer, nn.BatchNorm1d):
+            layer.running_mean.uniform_(-0.5, 0.5)
+            layer.running_var.uniform_(0.5, 2)
+    latents, codes = 4 * torch.randn(300, 9), torch.rand(20, purifier.code)
+    with torch.no_grad():  # logits around zero, so that the vote is contested
+        classifier.logits.bias -= classify(classifier, recall(purifier, latents, codes)).mean((0, 1))
+        first, second = classify(classifier, recall(purifier, latents, codes)).topk(2).values.unbind(2)
+    settled = (first - second > 1e-4).all(0)  # for everyone's float32, in whatever order it is summed
+    return classifier, purifier, latents[settled], codes
+
+
+def expected(vote: Vote) -> Counts:
+    classifier, purifier, latents, codes = vote
+    return count(classify(classifier, recall(purifier, latents, codes)))
+
+
+def made(vote: Vote, dtype: torch.dtype) -> FoldedVote:
+    found = fold_vote(vote[0], vote[1], dtype)
+    assert found is not None
+    return found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [7, 128, 512])
+def test_float32_votes_are_those_of_the_modules(vote: Vote, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROWS", rows)
+    assert (expected(vote) > 0).sum(1).float().mean() > 1.5  # not unanimous
+    assert torch.equal(made(vote, torch.float32).votes(*vote[2:]), expected(vote))
+
+
+@torch.no_grad()
+def test_bfloat16_changes_votes_unless_doubtful_ones_are_computed_again(
+    vote: Vote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WORTH", 1)
+    rounded = made(vote, torch.bfloat16)
+    rounded.prepare(*vote[2:])
+    assert torch.equal(rounded.votes(*vote[2:]), expected(vote))
+    rounded.doubt = -1.0
+    assert not torch.equal(rounded.votes(*vote[2:]), expected(vote))
+
+
+@torch.no_grad()
+def test_a_vote_too_small_to_repay_it_is_float32(vote: Vote) -> None:
+    small = made(vote, torch.bfloat16)
+    small.prepare(*vote[2:])
+    assert not small.rounded
+    assert torch.equal(small.votes(*vote[2:]), expected(vote))
+
+
+def test_no_ballot_for_what_does_not_fold(vote: Vote) -> None:
+    assert fold_vote(lambda x: x, vote[1]) is None
+    assert fold_vote(nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(100, 3)).eval(), vote[1]) is None
+
+
+@pytest.mark.parametrize("eps", [None, 0.3, 0.5])
+@pytest.mark.parametrize("name", ["mnist-thesis", "mnist-strong"])
+@torch.no_grad()
+def test_shipped_defences_vote_as_by_their_modules(
+    name: str, eps: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WORTH", 1)
+    defence, test = carso.load(name), data.load("mnist", "validation")
+    images, labels = test.images[:12], test.required_labels[:12]
+    if eps is not None:
+        images = pgd(
+            defence.classifier, images, labels, Budget("Linf", eps), generator=torch.Generator().manual_seed(0)
+        )
+    latents, codes = defence.latents(300, torch.Generator().manual_seed(0)), defence.codes(images)
+    rounded = made((defence.classifier, defence.purifier, latents, codes), torch.bfloat16)
+    rounded.prepare(latents, codes)
+    assert torch.equal(rounded.votes(latents, codes), expected((defence.classifier, defence.purifier, latents, codes)))

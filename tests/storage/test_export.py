@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import carso
+from carso.errors import CarsoError, ModelError
+from carso.nn import MLP
+from carso.nn.maps import Maps
+from carso.purifier import Purifier
+from carso.storage.export import export
+from carso.vote import mode
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+def small(classifier: nn.Module, neurons: int) -> carso.CARSO:
+    torch.manual_seed(0)
+    return carso.CARSO(classifier, Purifier((1, 8, 8), neurons, latent=4), samples=40)
+
+
+def convolutional() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 5)).eval()
+
+
+def run(path: Path, images: torch.Tensor) -> torch.Tensor:
+    answer, *_ = onnxruntime.InferenceSession(str(path)).run(None, {"images": images.numpy()})
+    return torch.from_numpy(answer)
+
+
+@pytest.mark.parametrize(("classifier", "neurons"), [(MLP((1, 8, 8), (12,), 5), 17), (convolutional(), 113)])
+def test_the_file_votes_as_the_defence_for_any_batch(classifier: nn.Module, neurons: int, tmp_path: Path) -> None:
+    defence, images = small(classifier, neurons), torch.rand(11, 1, 8, 8)
+    path = export(defence, tmp_path / "d.onnx", images[:4], seed=3)
+    expected = defence.votes(images, generator=torch.Generator().manual_seed(3))
+    assert (run(path, images) - expected).abs().max() <= 1
+    assert torch.equal(run(path, images[:1]).sum(1), torch.tensor([40]))
+    votes, winners = onnxruntime.InferenceSession(str(path)).run(["votes", "winners"], {"images": images.numpy()})
+    assert winners.tolist() == mode(torch.from_numpy(votes)).tolist()
+
+
+def test_convolutions_of_the_representation_are_exported(tmp_path: Path) -> None:
+    purifier = Purifier((1, 8, 8), 81, latent=4, representation=(20, 9), maps=Maps([(1, 8, 8), (12,), (5,)], (3, 4)))
+    defence = carso.CARSO(MLP((1, 8, 8), (12,), 5), purifier, ("input", "mish1", "output"), samples=40)
+    images = torch.rand(11, 1, 8, 8)
+    path = export(defence, tmp_path / "d.onnx", images[:4], seed=3)
+    expected = defence.votes(images, generator=torch.Generator().manual_seed(3))
+    assert (run(path, images) - expected).abs().max() <= 1
+
+
+def test_the_classifier_alone_gives_its_logits(tmp_path: Path) -> None:
+    defence, images = small(MLP((1, 8, 8), (12,), 5), 17), torch.rand(3, 1, 8, 8)
+    path = export(defence, tmp_path / "n.onnx", images[:1], classifier_only=True)
+    with torch.no_grad():
+        torch.testing.assert_close(run(path, images), defence.classifier(images), atol=1e-4, rtol=1e-4)
+
+
+def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+    path = export(small(MLP((1, 8, 8), (12,), 5), 17), tmp_path / "d.onnx", torch.rand(2, 1, 8, 8), seed=9, name="mine")
+    facts = onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map
+    expected = {"name": "mine", "answers": ["votes", "winners"], "classes": 5, "seed": 9, "samples": 40}
+    expected |= {"shape": [1, 8, 8], "carso": carso.__version__}
+    assert {key: json.loads(value) for key, value in facts.items()} == expected
+
+
+def test_a_file_that_answers_otherwise_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = onnxruntime.InferenceSession
+
+    class Liar:
+        def __init__(self, *arguments: object, **options: object) -> None:
+            self.session = other(*arguments, **options)
+
+        def run(self, *arguments: object) -> list[object]:
+            return [answer + 1 for answer in self.session.run(*arguments)]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Liar)
+    with pytest.raises(ModelError, match=r"answers otherwise.*not kept"):
+        export(small(MLP((1, 8, 8), (12,), 5), 17), tmp_path / "d.onnx", torch.rand(4, 1, 8, 8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_does_not_grow_with_the_batch(tmp_path: Path) -> None:
+    path = export(small(MLP((1, 8, 8), (12,), 5), 17), tmp_path / "d.onnx", torch.rand(2, 1, 8, 8))
+    graph = onnx.load(path).graph
+    (loop,) = (node for node in graph.node if node.op_type == "Scan")
+    body = next(attribute.g for attribute in loop.attribute if attribute.name == "body")
+    sizes = [dim.dim_param for output in body.output for dim in output.type.tensor_type.shape.dim]
+    assert "batch" not in sizes
+    assert {"Gemm", "MatMul"} & {node.op_type for node in body.node}
+
+
+@pytest.mark.parametrize(
+    ("shape", "target", "message"),
+    [
+        ((2, 1, 6, 6), "d.onnx", r"shape \(batch, 1, 8, 8\)"),
+        ((2, 1, 8, 8), ".", "it is a folder"),
+        ((2, 1, 8, 8), "file/d.onnx", "cannot write"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_first(
+    shape: tuple[int, ...], target: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(CarsoError, match=message):
+        export(small(MLP((1, 8, 8), (12,), 5), 17), tmp_path / target, torch.rand(shape))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_another_rule_is_refused(tmp_path: Path) -> None:
+    defence = small(MLP((1, 8, 8), (12,), 5), 17)
+    defence.rule = "mean"
+    with pytest.raises(ModelError, match="answers by 'mean'"):
+        export(defence, tmp_path / "d.onnx", torch.rand(2, 1, 8, 8))
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carso.storage.export.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"pip install 'carso\[export\]'"):
+        export(small(MLP((1, 8, 8), (12,), 5), 17), tmp_path / "d.onnx", torch.rand(2, 1, 8, 8))

@@ -1,0 +1,25 @@
+import pytest
+import torch
+
+from carso.errors import DataError
+from carso.types import check_images
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.rand(1, 8, 8), r"shape \(batch, 1, 8, 8\), not \(1, 8, 8\)"),
+        (torch.rand(2, 3, 8, 8), r"not \(2, 3, 8, 8\)"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "divide bytes by 255"),
+        (-torch.rand(2, 1, 8, 8), r"lie in \[0, 1\]"),
+        (torch.full((2, 1, 8, 8), float("nan")), "NaN"),
+    ],
+)
+def test_bad_images_are_named(bad: torch.Tensor, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        check_images(bad, (1, 8, 8))
+
+
+def test_good_images_pass() -> None:
+    check_images(torch.rand(2, 1, 8, 8), (1, 8, 8))
+    check_images(torch.rand(0, 1, 8, 8))
