@@ -54,7 +54,7 @@ def test_a_classifier_with_convolutions_learns_in_the_products_of_the_processor(
         model = MLP((1, 4, 4), (8,), 3, maps=(4,))
     schedule = ClassifierTraining(epochs=6, batch=16, rate=0.05, average=0.9, attacks=ATTACKS)
     stage = ClassifierStage("n", model, schedule, digits(), digits(), CPU)
-    assert not stage.folds
+    assert stage.convolves
     assert stage.loss(torch.arange(16), 0).dtype is torch.float32
     before = stage.validate()["validation_accuracy"]
     fit(stage, 0, "f")

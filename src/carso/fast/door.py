@@ -12,11 +12,14 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from carso.errors import ModelError
-from carso.fast.folding import Folded, fold
+from carso.fast.folding import fold
+from carso.fast.network import Network, network
 from carso.fast.parts import Defence, Purifier
+from carso.fast.pullback import ByAutograd
 from carso.fast.surrogate import FastDefence, fold_defence
 from carso.fast.votes import fold_vote
 from carso.nn.modes import evaluating
@@ -27,6 +30,9 @@ Voting: TypeAlias = Callable[[Latents, Codes], Counts]
 TRIED = 2
 """Images, or candidates, on which a form is compared with the model."""
 
+PARALLEL = 0.8
+"""Least cosine between a rounded gradient and the exact one; sign steps that follow either are as strong."""
+
 TOLERANCE = 1e-3
 """Largest difference of two logits that counts as rounding, in units of the largest one."""
 
@@ -34,8 +40,9 @@ TOLERANCE = 1e-3
 def faster(model: Any, images: Images | None = None, wanted: bool | None = None) -> Any:
     """The model in a cheaper form with the same answers, or the model itself where there is none.
 
-    A classifier folds if it is a chain of layers of known kinds (`carso.fast.folding`); it lives on the CPU. A defence
-    always comes back with `logits(images, latents=z)` and `surrogate(images, samples)`, for whoever differentiates it.
+    A chain of layers of known kinds folds (`carso.fast.folding`); a network with convolutions is frozen, rounded and
+    laid out for the processor (`carso.fast.network`). A defence always comes back with `logits(images, latents=z)` and
+    `surrogate(images, samples)`, for whoever differentiates it.
 
     Args:
         model: images to logits, or a defence: something with `classifier`, `purifier`, `representation` and `logits`.
@@ -53,12 +60,32 @@ def faster(model: Any, images: Images | None = None, wanted: bool | None = None)
     folded = fold(model)
     if folded is not None and (images is None or same(folded, model, images[:TRIED])):
         return folded
+    lowered = None if images is None else network(model, images)
+    if images is not None and lowered is not None and _follows(lowered, model, images[:TRIED]):
+        return lowered
     if wanted:
         raise ModelError(
-            "fast=True needs a chain of Standardise, Flatten, Linear, BatchNorm1d, Dropout and element-wise layers "
-            "in eval mode and without hooks, which computes what its layers say; leave fast=None for any other model"
+            "fast=True needs a chain of Standardise, Flatten, Linear, BatchNorm1d, Dropout and element-wise layers, or "
+            "a network with convolutions, in eval mode and without hooks, which computes what its layers say; leave "
+            "fast=None for any other model"
         )
     return model
+
+
+def _follows(form: Network, model: Classifier, images: Images) -> bool:
+    """Whether a network's form answers alike in float32, and its rounded gradients point where the exact ones do."""
+    if not same(form.exact, model, images):
+        return False
+    exact, low = (slope_at(each, images).flatten(1) for each in (form.exact, form))
+    return bool((F.cosine_similarity(exact, low) >= PARALLEL)[exact.abs().amax(1) > 0].all())
+
+
+def slope_at(model: Classifier, images: Images) -> Images:
+    """The gradient of each image's largest logit less the mean of all."""
+    at = ByAutograd(model, images)
+    logits = at.logits(torch.zeros_like(images))
+    best = F.one_hot(logits.argmax(1), logits.shape[1])
+    return at.gradient(best.to(logits) - 1 / logits.shape[1])
 
 
 def _folded_defence(defence: Defence, images: Images | None) -> Callable[[Tensor, Tensor], Tensor] | None:
@@ -97,7 +124,7 @@ def voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: 
     return folded.votes
 
 
-def same(form: Folded, model: Classifier, images: Images) -> bool:
+def same(form: Classifier, model: Classifier, images: Images) -> bool:
     """Whether both give these images the same logits, to rounding."""
     with torch.no_grad():
         return alike(form(images), model(images))

@@ -15,6 +15,7 @@ import torch
 from carso.errors import NoGradientError
 from carso.fast.backpropagation import Backpropagation
 from carso.fast.folding import Folded
+from carso.fast.network import Network
 from carso.fast.products import product_dtype
 from carso.types import Classifier, Images, Logits
 
@@ -44,13 +45,17 @@ def pullback(model: Classifier, images: Images, dtype: torch.dtype | None = None
     """
     if isinstance(model, Folded):
         return Backpropagation(model, images, product_dtype(images.device) if dtype is None else dtype)
+    if isinstance(model, Network) and dtype is torch.float32:
+        model = model.exact
     return ByAutograd(model, images, keep)
 
 
 def portions(model: Classifier, images: Images) -> int:
-    """Into how many parts of equal size a batch is best cut for many gradients: one for what is not folded."""
-    if not isinstance(model, Folded) or images.is_cuda:
+    """Into how many parts of equal size a batch is best cut for many gradients: one for what is as it came."""
+    if images.is_cuda or not isinstance(model, Folded | Network):
         return 1
+    if isinstance(model, Network):
+        return math.ceil(len(images) / model.batch)
     return math.ceil(images.numel() / (PIXELS_PER_CORE * torch.get_num_threads()))
 
 

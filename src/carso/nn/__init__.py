@@ -2,6 +2,7 @@
 
 from carso.nn.mlp import MLP
 from carso.nn.modes import evaluating
+from carso.nn.resnet import ResNet
 from carso.nn.standardise import Standardise
 
-__all__ = ["MLP", "Standardise", "evaluating"]
+__all__ = ["MLP", "ResNet", "Standardise", "evaluating"]
