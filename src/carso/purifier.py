@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from carso.nn import convolutional
 from carso.nn.maps import Maps
 from carso.types import Codes, Images, Representations
 
@@ -117,7 +118,7 @@ class Purifier(nn.Module):
         self.widths: Widths = getattr(Widths, widths)(*sizes) if isinstance(widths, str) else widths
         image, code = self.widths.image[-1], self.widths.representation[-1]
         self.image_encoder = _perceptron((pixels, *self.widths.image), nn.Sigmoid())
-        self.maps = maps or nn.Identity()
+        self.maps: nn.Module = maps or nn.Identity()
         self.representation_encoder = _perceptron((features, *self.widths.representation), nn.Sigmoid())
         self.encoder = _perceptron((image + code, *self.widths.encoder), nn.Tanh())
         self.mean = nn.Linear(self.widths.encoder[-1], latent)
@@ -146,7 +147,7 @@ class Purifier(nn.Module):
         for layer in hidden:
             pixels = layer(pixels)
         images: Tensor = sigmoid(pixels.to(latents.dtype))
-        return images.view(-1, *self.shape)
+        return images.reshape(-1, *self.shape)
 
     def forward(
         self, images: Images, representations: Representations, generator: torch.Generator | None = None
@@ -156,6 +157,47 @@ class Purifier(nn.Module):
         mean, log_variance = self.encode(images, codes)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         return self.decode(mean + noise * (log_variance / 2).exp(), codes), mean, log_variance
+
+
+class ConvolutionalPurifier(Purifier):
+    """The conditional VAE of colour images, whose networks are convolutional; code and latents as the dense one's.
+
+    Args:
+        shape: (C, H, W) of the images.
+        shapes: of the layers that make the representation, without the batch, in order.
+        latent: dimension of z.
+        code: dimension of c.
+        compression: how layers are compressed, "published" or "bounded" (see `carso.nn.convolutional`).
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        shapes: Sequence[Sequence[int]],
+        latent: int = 128,
+        code: int = 512,
+        compression: convolutional.Compression = "published",
+    ) -> None:
+        nn.Module.__init__(self)
+        channels, height, width = shape
+        self.shape = (channels, height, width)
+        self.neurons = sum(map(math.prod, shapes))
+        self.latent, self._code = latent, code
+        self.maps = compressor = convolutional.Compressor(shapes, compression, min(height, width))
+        self.representation_encoder = convolutional.linear_block(compressor.features, code)
+        self.image_encoder = convolutional.image_compressor(shape)
+        self.encoder = convolutional.linear_block(self._image_features() + code, latent)
+        self.mean, self.log_variance = nn.Linear(latent, latent), nn.Linear(latent, latent)
+        self.decoder = convolutional.decoder(latent + code, shape)
+
+    @property
+    def code(self) -> int:
+        """Dimension of c."""
+        return self._code
+
+    def _image_features(self) -> int:
+        _, height, width = self.shape
+        return 4 * self.shape[0] * math.ceil(height / 4) * math.ceil(width / 4)
 
 
 def _perceptron(sizes: Sequence[int], last: nn.Module, bare_last_hidden: bool = False) -> nn.Sequential:

@@ -10,6 +10,7 @@ Source: thesis, section 3.2.4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeAlias
@@ -29,7 +30,10 @@ WORTH_FOLDING = 1024
 """Candidates in the first round from which on the vote is taken by folded layers (`carso.fast`)."""
 
 ROWS = 4096
-"""Candidates decoded at a time: enough to keep the processor busy, few enough to bound the memory."""
+"""Candidates of MNIST's size decoded at a time: enough to keep the processor busy, few enough to bound the memory."""
+
+PIXELS = ROWS * 28 * 28
+"""The same for candidates of any size."""
 
 
 def draw(samples: int, purifier: Purifier, generator: torch.Generator | None, device: torch.device) -> Latents:
@@ -46,7 +50,7 @@ def recall(purifier: Purifier, latents: Latents, codes: Codes) -> Candidates:
     from_codes = F.linear(codes, first.weight[:, purifier.latent :], first.bias)
     hidden = (from_codes.unsqueeze(1) + from_latents).flatten(0, 1)
     pixels: Tensor = purifier.decoder[1:](hidden)
-    return pixels.view(-1, len(latents), *purifier.shape)
+    return pixels.reshape(-1, len(latents), *purifier.shape)
 
 
 def classify(classifier: Classifier, candidates: Candidates) -> Tensor:
@@ -92,10 +96,11 @@ def _voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes:
 
 
 def _votes(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Counts:
-    images = max(1, ROWS // len(latents))
-    return torch.cat([_votes_of_few(classifier, purifier, latents, some) for some in codes.split(images)])
+    rows = max(1, PIXELS // math.prod(purifier.shape))
+    images = max(1, rows // len(latents))
+    return torch.cat([_votes_of_few(classifier, purifier, latents, some, rows) for some in codes.split(images)])
 
 
-def _votes_of_few(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Counts:
-    votes = [count(classify(classifier, recall(purifier, some, codes))) for some in latents.split(ROWS)]
+def _votes_of_few(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes, rows: int) -> Counts:
+    votes = [count(classify(classifier, recall(purifier, some, codes))) for some in latents.split(rows)]
     return torch.stack(votes).sum(0)

@@ -5,8 +5,8 @@
     D(z, c)      a linear map of [z, c] to small maps, transposed convolutions that double height and width, sigmoid
 
 As published for 3 x 32 x 32 and 3 x 64 x 64: compressors without padding, three blocks, four from 64 pixels a side on.
-The other rule, "bounded", halves height and width until a layer is 4 pixels a side, so that the linear map to the code
-stays small.
+The other rule, "bounded", halves height and width until a layer is at most 4 pixels a side and has an eighth of its
+channels, so that the linear map to the code stays small.
 
 Source: the published code of E. Ballarin, A. Ansuini and L. Bortolussi, CARSO, 2023; how its decoder meets sizes other
 than these two is ours.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain, pairwise
 from typing import Literal
 
 import torch
@@ -74,23 +75,25 @@ def _features(layer: nn.Module, shape: Shape) -> int:
 
 def _compressor(shape: Shape, rule: Compression, blocks: int) -> nn.Sequential:
     """The blocks that fit a layer of that shape; none for one that is flat."""
-    layers: list[nn.Module] = []
     if len(shape) != 3:
         return nn.Sequential()
-    channels, side = shape[0], min(shape[1:])
-    for i in range(1, blocks + 1):
-        leaving = math.ceil(shape[0] / 2**i)
-        if rule == "published":
-            if side < 3:
-                break
-            layers += block(channels, leaving)
-            side -= 2
-        else:
-            stride = 2 if side > SMALL else 1
-            layers += block(channels, leaving, stride, 1)
-            side = math.ceil(side / stride)
-        channels = leaving
-    return nn.Sequential(*layers)
+    return _without_padding(shape, blocks) if rule == "published" else _halving(shape)
+
+
+def _without_padding(shape: Shape, blocks: int) -> nn.Sequential:
+    channels, *sides = shape
+    fitting = min(blocks, (min(sides) - 1) // 2)
+    widths = [channels, *(math.ceil(channels / 2**i) for i in range(1, fitting + 1))]
+    return nn.Sequential(*chain.from_iterable(block(*pair) for pair in pairwise(widths)))
+
+
+def _halving(shape: Shape) -> nn.Sequential:
+    channels, *sides = shape
+    halvings = max(0, math.ceil(math.log2(max(sides) / SMALL)))
+    widths = [channels, *(math.ceil(channels / 2 ** min(i, 3)) for i in range(1, max(3, halvings) + 1))]
+    strides = [2] * halvings + [1] * max(0, 3 - halvings)
+    blocks = (block(*pair, stride, 1) for pair, stride in zip(pairwise(widths), strides, strict=True))
+    return nn.Sequential(*chain.from_iterable(blocks))
 
 
 def block(entering: int, leaving: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:
