@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from carso.data import Dataset
 from carso.fast import low_precision
 from carso.nn.modes import evaluating
+from carso.training.augment import moved
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import ClassifierTraining
@@ -50,7 +51,7 @@ class ClassifierStage:
         self.module = classifier.to(device)
         self.schedule = schedule
         self.device = device
-        self.mixture = Mixture(schedule.attacks)
+        self.mixture = Mixture(schedule.attacks, schedule.clean)
         self.scale = torch.ones((), device=device)
         self.images, self.labels = train.images.to(device), train.required_labels.to(device)
         self.held_out = validation.images.to(device), validation.required_labels.to(device)
@@ -69,6 +70,7 @@ class ClassifierStage:
     def loss(self, indices: Tensor, part: int) -> Tensor:
         """Mean cross-entropy over the batch, clean and attacked."""
         images, labels = self.images[indices], self.labels[indices]
+        images = moved(images, self.schedule.crop, self.schedule.flip)
         with evaluating(self.module):
             if self.schedule.mixing == "steps":
                 images = self.mixture.part(part, self.module, images, labels, scale=self.scale)

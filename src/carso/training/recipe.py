@@ -67,6 +67,7 @@ class Schedule(_Strict):
     epochs (thesis); "cosine" warms up linearly over `warmup` of the steps, then follows half a cosine to zero.
     `average` is the decay per step of an exponential moving average of the weights, 0 for none. `threads` is how many
     of the processor's threads to use, by default all: on a given number, sums have the same order on every machine.
+    `optimiser`: "radam" decouples its weight decay from the rate's adaptation; "sgd" has Nesterov's momentum of 0.9.
     """
 
     epochs: Positive
@@ -78,6 +79,7 @@ class Schedule(_Strict):
     patience: Positive = 10
     average: Fraction = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    optimiser: Literal["radam", "sgd"] = "radam"
     threads: Positive | None = None
 
 
@@ -100,11 +102,23 @@ class ClassifierTraining(Schedule):
     `mixing`: "parts" splits each batch evenly over clean images and the attacks; "steps" takes one optimiser step for
     the clean batch and one for each attack on the whole of it, as the published code does.
     `ramp`: share of the epochs over which the attacks' radii grow to what they are.
+    `clean`: whether clean images are a part beside the attacks; without them, training is that of Madry et al.
+    `crop`: pixels by which images are shifted at most, each way, before they are attacked; `flip`: whether half of them
+    are mirrored, left to right.
     """
 
     attacks: tuple[AttackSpec, ...] = ()
     mixing: Literal["parts", "steps"] = "parts"
     ramp: Fraction = 0.0
+    clean: bool = True
+    crop: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+
+    @model_validator(mode="after")
+    def _something_to_learn_from(self) -> ClassifierTraining:
+        if not self.clean and not self.attacks:
+            raise ValueError("clean: false needs attacks, or a batch would have no part")
+        return self
 
 
 class PurifierSpec(_Strict):
