@@ -86,3 +86,12 @@ def test_a_generator_decides_the_reconstruction() -> None:
     a, b, c = (purifier(images, r, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
+
+
+def test_a_reconstruction_that_is_no_number_has_no_loss() -> None:
+    guess, clean = torch.full((2, 1, 2, 2), 0.5), torch.rand(2, 1, 2, 2)
+    expected = reconstruction_loss(guess, clean)
+    guess[1, 0, 0, 0] = torch.nan
+    found = reconstruction_loss(guess, clean)
+    assert found[0] == expected[0]
+    assert found[1].isnan()
