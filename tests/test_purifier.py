@@ -102,3 +102,12 @@ def test_the_convolutional_one_keeps_the_interface(compression: str) -> None:
     assert codes.shape == (4, purifier.code)
     pairs = torch.stack([purifier.decode(z.expand(4, -1), codes) for z in latents], dim=1)
     torch.testing.assert_close(recall(purifier, latents, codes), pairs)
+
+
+def test_a_reconstruction_that_is_no_number_has_no_loss() -> None:
+    guess, clean = torch.full((2, 1, 2, 2), 0.5), torch.rand(2, 1, 2, 2)
+    expected = reconstruction_loss(guess, clean)
+    guess[1, 0, 0, 0] = torch.nan
+    found = reconstruction_loss(guess, clean)
+    assert found[0] == expected[0]
+    assert found[1].isnan()

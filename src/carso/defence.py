@@ -41,7 +41,11 @@ class CARSO(nn.Module):
         error: bound on the probability, per image, that the confident stop picks another class than unlimited sampling.
 
     Raises:
-        ModelError: if the classifier breaks the contract, or the purifier was made for other neurons or images.
+        ModelError: if the classifier breaks the contract, or the purifier was made for other neurons or images, or
+            holds weights that are not finite.
+
+    Attributes:
+        class_names: what the data set that it was trained on calls its classes, in their order; None if unknown.
     """
 
     def __init__(
@@ -66,9 +70,11 @@ class CARSO(nn.Module):
         self.rule: Rule = rule
         self.stop: Stop = stop
         self.error = error
+        self.class_names: tuple[str, ...] | None = None
         self.classes = check_classifier(classifier, purifier.shape)
         self.representation = Representation(classifier, layers)
         self._check_neurons()
+        self._check_finite()
         self.eval()
 
     def forward(self, images: Images, generator: torch.Generator | None = None) -> Logits:
@@ -153,6 +159,11 @@ class CARSO(nn.Module):
     def surrogate(self, images: Images, samples: int = 1, **options: Any) -> Logits:
         """What an attacker differentiates: log-probabilities (B, classes) averaged over K candidates."""
         return self.logits(images, samples, **options).log_softmax(2).mean(1)
+
+    def _check_finite(self) -> None:
+        for name, value in self.purifier.state_dict().items():
+            if not value.isfinite().all():
+                raise ModelError(f"the purifier's {name} holds NaN or infinity, with which nothing can be computed")
 
     def _check_neurons(self) -> None:
         probe = torch.zeros(1, *self.purifier.shape, device=next(self.purifier.parameters()).device)

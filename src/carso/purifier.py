@@ -211,8 +211,10 @@ def _perceptron(sizes: Sequence[int], last: nn.Module, bare_last_hidden: bool = 
 
 
 def reconstruction_loss(reconstructions: Images, clean: Images) -> Float[Tensor, " batch"]:
-    """Binary cross-entropy of each image, summed over its pixels, in nats."""
-    return F.binary_cross_entropy(reconstructions, clean, reduction="none").flatten(1).sum(1)
+    """Binary cross-entropy of each image, summed over its pixels, in nats; NaN where a reconstruction is."""
+    lost = reconstructions.isnan()
+    losses = F.binary_cross_entropy(reconstructions.masked_fill(lost, 0.5), clean, reduction="none")
+    return losses.masked_fill(lost, torch.nan).flatten(1).sum(1)
 
 
 def kl_divergence(mean: Moments, log_variance: Moments) -> Float[Tensor, " batch"]:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from carso.errors import DataError
+from carso.errors import DataError, ModelError
 
 Images: TypeAlias = Float[Tensor, "batch channels height width"]
 Labels: TypeAlias = Int[Tensor, " batch"]
@@ -74,3 +74,13 @@ def check_images(images: Tensor, shape: Sequence[int] | None = None) -> None:
     low, high = torch.aminmax(images.detach())
     if not (low >= 0 and high <= 1):
         raise DataError(f"images must lie in [0, 1] without NaN; these span {low.item():g} to {high.item():g}")
+
+
+def check_logits(logits: Tensor) -> None:
+    """Hold the logits of candidates to what a vote can be taken on.
+
+    Raises:
+        ModelError: if any is NaN: every comparison with it is false, so that the first class would win.
+    """
+    if logits.isnan().any():
+        raise ModelError("no vote can be taken: candidates have NaN for logits; the weights of the defence are damaged")

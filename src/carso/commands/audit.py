@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from carso.commands.options import MOST, Data, Factory, Out
-from carso.commands.shared import classifier_of, resumable
+from carso.commands.shared import claimed, classifier_of
 
 
 def audit(
@@ -32,7 +32,7 @@ def audit(
     from carso.storage.weights import AUDIT
 
     folder = out or Path("out") / f"audit-{target.replace('/', '-').replace(':', '-')}"
-    with resumable(folder):
+    with claimed(folder):
         model, test = load_target(target, classifier_of(factory)), datasets.load(data, "test")
         others = load_transfers(target, data, transfer or ())
         found = audit(

@@ -32,9 +32,17 @@ def spread(arguments: list[str], option: str = "--eps") -> list[str]:
     spread_out: list[str] = []
     open_ = False
     for argument in arguments:
-        number = argument.replace(".", "", 1).isdigit()
+        number = _is_number(argument)
         if open_ and number and spread_out[-1] != option:
             spread_out.append(option)
         open_ = argument == option or (open_ and number)
         spread_out.append(argument)
     return spread_out
+
+
+def _is_number(argument: str) -> bool:
+    try:
+        float(argument)
+    except ValueError:
+        return False
+    return True

@@ -16,21 +16,27 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from carso.defence import CARSO
-from carso.errors import WeightsError
+from carso.errors import ModelError, WeightsError
 from carso.nn.maps import Maps
 from carso.nn.mlp import MLP
-from carso.purifier import Purifier, Widths
-from carso.storage.tensors import read_tensors, write_tensors
+from carso.purifier import Purifier
+from carso.storage.filling import fill, filled
+from carso.storage.headers import ClassifierHeader, Header, PurifierHeader
+from carso.storage.schema import validated
+from carso.storage.tensors import check_finite, read_tensors, write_tensors
+
+H = TypeVar("H", bound=Header)
 
 CLASSIFIER, PURIFIER, UNDEFENDED = "classifier.safetensors", "purifier.safetensors", "undefended.safetensors"
 UNHARDENED = "purifier-unhardened.safetensors"
 AUDIT = "audit.json"
+
+_HEADERS: dict[str, type[Header]] = {"classifier": ClassifierHeader, "purifier": PurifierHeader}
 
 DEFAULTS = {"mnist": "mnist-strong"}
 """The shipped defence that a data set's name stands for."""
@@ -48,25 +54,29 @@ def load(source: str | Path, classifier: nn.Module | None = None) -> CARSO:
             user can build the classifier.
     """
     folder = find(source)
-    tensors, about = read_tensors(folder / PURIFIER, "purifier")
+    path = folder / PURIFIER
+    tensors, header = _read(path, "purifier", PurifierHeader)
     if classifier is None and not (folder / CLASSIFIER).exists():
-        raise _foreign(folder, about)
+        raise _foreign(folder, header)
     classifier = load_classifier(folder / CLASSIFIER) if classifier is None else classifier
-    if digest(classifier) != about["classifier"]:
-        raise WeightsError(f"{folder / PURIFIER} was trained for a classifier with other weights")
-    widths = Widths(**{name: tuple(sizes) for name, sizes in about["widths"].items()})
-    maps = Maps(**about["maps"]) if about.get("maps") else None
-    purifier = Purifier(about["shape"], about["neurons"], about["latent"], widths, maps=maps)
-    _fill(purifier, tensors, folder / PURIFIER)
-    return CARSO(
-        classifier,
-        purifier,
-        about["layers"],
-        about["samples"],
-        rule=about["rule"],
-        stop=about["stop"],
-        error=about["error"],
-    )
+    if digest(classifier) != header.classifier:
+        raise WeightsError(f"{path} was trained for a classifier with other weights")
+    try:
+        defence = CARSO(
+            classifier,
+            filled(lambda: _purifier(header), tensors, path),
+            header.layers,
+            header.samples,
+            rule=header.rule,
+            stop=header.stop,
+            error=header.error,
+        )
+    except ModelError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    if header.classes is not None and len(header.classes) != defence.classes:
+        raise WeightsError(f"{path}: names {len(header.classes)} classes, the classifier knows {defence.classes}")
+    defence.class_names = header.classes
+    return defence
 
 
 def load_classifier(path: Path) -> nn.Module:
@@ -75,12 +85,11 @@ def load_classifier(path: Path) -> nn.Module:
     Raises:
         WeightsError: if the file is damaged, or holds the weights of a class that is not the library's.
     """
-    tensors, about = read_tensors(path, "classifier")
-    if about["architecture"] != "mlp":
-        raise _foreign(path, about)
-    classifier = MLP(**about["options"])
-    _fill(classifier, tensors, path)
-    return classifier.eval()
+    tensors, header = _read(path, "classifier", ClassifierHeader)
+    options = header.options
+    if options is None:
+        raise _foreign(path, header)
+    return filled(lambda: MLP(**options.model_dump()), tensors, path).eval()
 
 
 def restore_purifier(purifier: Purifier, path: Path) -> None:
@@ -89,8 +98,8 @@ def restore_purifier(purifier: Purifier, path: Path) -> None:
     Raises:
         WeightsError: if the file is damaged or its purifier has other sizes.
     """
-    tensors, _ = read_tensors(path, "purifier")
-    _fill(purifier, tensors, path)
+    tensors, _ = _read(path, "purifier", PurifierHeader)
+    fill(purifier, tensors, path)
 
 
 def load_undefended(source: str | Path) -> nn.Module | None:
@@ -100,8 +109,10 @@ def load_undefended(source: str | Path) -> nn.Module | None:
 
 
 def about(path: Path, kind: str) -> dict[str, Any]:
-    """The description in a file's header."""
-    return read_tensors(path, kind)[1]
+    """The description in the header of a file of kind "classifier" or "purifier"."""
+    _, description = read_tensors(path, kind)
+    validated(_HEADERS[kind], description, path)
+    return description
 
 
 def save(defence: CARSO, folder: Path, origin: Mapping[str, Any] | None = None, *, half: bool = False) -> None:
@@ -128,7 +139,10 @@ def save_classifier(
         "architecture": "mlp" if ours else "foreign",
         "options": classifier.options if ours else None,
     }
-    write_tensors(path, _stored(classifier, half), description)
+    stored = _stored(classifier, half)
+    learned = stored if ours else {name: value for name, value in classifier.named_parameters()}
+    check_finite(learned, path)
+    write_tensors(path, stored, description)
 
 
 def _described(maps: nn.Module) -> dict[str, Any] | None:
@@ -152,8 +166,11 @@ def save_purifier(defence: CARSO, path: Path, origin: Mapping[str, Any] | None =
         "stop": defence.stop,
         "error": defence.error,
         "classifier": digest(defence.classifier, half=half and isinstance(defence.classifier, MLP)),
+        "classes": defence.class_names,
     }
-    write_tensors(path, _stored(purifier, half), description)
+    stored = _stored(purifier, half)
+    check_finite(stored, path)
+    write_tensors(path, stored, description)
 
 
 def digest(module: nn.Module, *, half: bool = False) -> str:
@@ -202,21 +219,25 @@ def _stored(module: nn.Module, half: bool) -> dict[str, Tensor]:
     }
 
 
-def _foreign(path: Path, about: Mapping[str, Any]) -> WeightsError:
+def _read(path: Path, kind: str, schema: type[H]) -> tuple[dict[str, Tensor], H]:
+    """The tensors of a file, all finite, and its header, held to its schema."""
+    try:
+        tensors, description = read_tensors(path, kind)
+        header = validated(schema, description, path)
+        check_finite(tensors, path)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; restore it, or make it anew") from error
+    return tensors, header
+
+
+def _foreign(path: Path, header: Header) -> WeightsError:
     """The error for a classifier that only its owner can build; a file's word is never enough to run code."""
-    recipe = about.get("recipe")
-    named = recipe["classifier"]["factory"] if isinstance(recipe, dict) and "classifier" in recipe else None
     return WeightsError(
         f"{path} belongs to a classifier of your own: build it and pass it as `classifier`, "
-        f"or on the command line with --factory {named or 'package.module:function'}"
+        f"or on the command line with --factory {header.factory or 'package.module:function'}"
     )
 
 
-def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    expected = module.state_dict()
-    wrong = sorted({*expected} ^ {*tensors}) or [n for n in expected if expected[n].shape != tensors[n].shape]
-    if wrong:
-        raise WeightsError(f"{path} does not fit its own description: {', '.join(wrong[:3])}")
-    with torch.no_grad():
-        for name, value in expected.items():
-            value.copy_(tensors[name])
+def _purifier(header: PurifierHeader) -> Purifier:
+    maps = None if header.maps is None else Maps(header.maps.shapes, header.maps.channels)
+    return Purifier(header.shape, header.neurons, header.latent, header.widths.widths, maps=maps)

@@ -8,9 +8,7 @@ goes on where it was, to the same end.
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,13 +26,22 @@ from carso.nn.mlp import MLP
 from carso.purifier import Purifier
 from carso.representation import Representation, check_classifier
 from carso.storage import factory, weights
-from carso.storage.files import write_text
+from carso.storage.files import copy, read_text, write_text
 from carso.training.classifier import ClassifierStage
+from carso.training.history import add_history, read_history
 from carso.training.loop import Stage, fit, seeded
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
 
-RECIPE, HISTORY = "recipe.yaml", "history.json"
+RECIPE = "recipe.yaml"
+RESULTS = (
+    ("undefended", weights.UNDEFENDED),
+    ("adversarial training", weights.CLASSIFIER),
+    ("purifier", weights.UNHARDENED),
+    ("purifier", weights.PURIFIER),
+    ("hardening", weights.PURIFIER),
+)
+"""The stages, by name, and the files after which their checkpoints are of no use."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +74,19 @@ class Experiment:
                 self._fresh_purifier(Representation(self._untrained(), self.recipe.purifier.layers), self.train)
 
     def open(self) -> None:
-        """Claim the folder by writing the resolved recipe into it.
+        """Take the folder: write the resolved recipe into it, and clear away checkpoints of finished stages.
 
         Raises:
-            RunError: if it holds the run of another recipe or seed.
+            RunError: if it holds the run of another recipe or seed, or a damaged history.
         """
         path = self.out / RECIPE
-        if path.exists() and path.read_text(encoding="utf-8") != self.recipe.to_yaml():
+        read_history(self.out)
+        if path.exists() and read_text(path) != self.recipe.to_yaml():
             raise RunError(f"{self.out} holds the run of another recipe or seed ({path}); choose another --out")
         write_text(path, self.recipe.to_yaml())
+        for name, file in RESULTS:
+            if (self.out / file).exists():
+                self._forget(name)
 
     @cached_property
     def train(self) -> Dataset:
@@ -94,14 +105,14 @@ class Experiment:
             RunError: if the folder already holds other weights.
         """
         source = weights.find(name)
-        for file in (weights.CLASSIFIER, weights.PURIFIER, weights.UNDEFENDED):
+        files = (weights.CLASSIFIER, weights.PURIFIER, weights.UNDEFENDED)
+        for file in (file for file in files if (source / file).exists()):
             target = self.out / file
             if target.exists() and target.read_bytes() != (source / file).read_bytes():
                 raise RunError(f"{target} was trained here and is not the shipped one; choose another --out")
-            if (source / file).exists():
-                shutil.copyfile(source / file, target)
+            copy(source / file, target)
         if (source / weights.AUDIT).exists() and not (self.out / weights.AUDIT).exists():
-            shutil.copyfile(source / weights.AUDIT, self.out / weights.AUDIT)
+            copy(source / weights.AUDIT, self.out / weights.AUDIT)
 
     def carry_out(self, shipped: str | None = None) -> None:
         """Every step up to the defence, from nothing or with the weights of a shipped one; finished ones are kept.
@@ -178,6 +189,7 @@ class Experiment:
         )
         self._fit(stage)
         defence = CARSO(classifier.cpu(), purifier.cpu(), representation.layers, self.recipe.samples)
+        defence.class_names = _names(train, defence.classes)
         weights.save_purifier(defence, self.out / file, self._origin("purifier"))
         self._forget(name)
 
@@ -203,11 +215,9 @@ class Experiment:
         return MLP(train.shape, spec.hidden, classes, spec.dropout, mean, std, spec.output, spec.maps)
 
     def _fit(self, stage: Stage) -> None:
-        history = fit(stage, self.recipe.seed, self.recipe.fingerprint, self._checkpoint(stage.name))
-        path = self.out / HISTORY
-        earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        kept = [entry for entry in earlier if entry["stage"] != stage.name]
-        write_text(path, json.dumps(kept + [{"stage": stage.name, **entry} for entry in history], indent=1))
+        read_history(self.out)
+        epochs = fit(stage, self.recipe.seed, self.recipe.fingerprint, self._checkpoint(stage.name))
+        add_history(self.out, stage.name, epochs)
 
     def _checkpoint(self, name: str) -> Path:
         return self.out / "checkpoints" / f"{name.replace(' ', '-')}.safetensors"
@@ -247,6 +257,12 @@ class Experiment:
             return self.train, None
         pairs = data.load_pairs(schedule.pairs)
         return Dataset(pairs.name, pairs.clean), pairs.attacked
+
+
+def _names(train: Dataset, classes: int) -> tuple[str, ...] | None:
+    """What the data set calls the classes, in UTF-8; None unless it has a name for each."""
+    names = tuple(name.encode("utf-8", "replace").decode() for name in train.classes)
+    return names if len(names) == classes else None
 
 
 def _moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
