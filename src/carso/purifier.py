@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -182,7 +182,8 @@ class ConvolutionalPurifier(Purifier):
         channels, height, width = shape
         self.shape = (channels, height, width)
         self.neurons = sum(map(math.prod, shapes))
-        self.latent, self._code = latent, code
+        self.latent = latent
+        self.options: dict[str, Any] = {"shapes": [list(s) for s in shapes], "code": code, "compression": compression}
         self.maps = compressor = convolutional.Compressor(shapes, compression, min(height, width))
         self.representation_encoder = convolutional.linear_block(compressor.features, code)
         self.image_encoder = convolutional.image_compressor(shape)
@@ -193,7 +194,7 @@ class ConvolutionalPurifier(Purifier):
     @property
     def code(self) -> int:
         """Dimension of c."""
-        return self._code
+        return int(self.options["code"])
 
     def _image_features(self) -> int:
         _, height, width = self.shape

@@ -11,10 +11,12 @@ from torch import nn
 
 import carso
 from carso.audit import read_audit
+from carso.defence import CARSO
 from carso.errors import ModelError, RunError, WeightsError
-from carso.nn import MLP
+from carso.nn import MLP, ResNet
 from carso.nn.maps import Maps
-from carso.purifier import Purifier
+from carso.purifier import ConvolutionalPurifier, Purifier
+from carso.representation import Representation
 from carso.storage import weights
 from carso.storage.files import write_text
 from carso.storage.tensors import read_tensors, write_tensors
@@ -311,3 +313,21 @@ def test_loading_draws_no_random_numbers() -> None:
     torch.manual_seed(0)
     carso.load("mnist")
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_convolutional_defence_comes_back_as_it_was(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    classifier = ResNet((3, 16, 16), 4, width=4, blocks=(1, 1))
+    layers = ["stem", "groups", "output"]
+    shapes = [
+        shape for each in Representation(classifier, layers).shapes(torch.rand(1, 3, 16, 16)).values() for shape in each
+    ]
+    purifier = ConvolutionalPurifier((3, 16, 16), shapes, latent=5, code=6, compression="bounded")
+    defence = CARSO(classifier, purifier, layers, samples=8)
+    weights.save(defence, tmp_path, half=True)
+    again, images = weights.load(tmp_path), torch.rand(3, 3, 16, 16)
+    assert isinstance(again.classifier, ResNet)
+    assert isinstance(again.purifier, ConvolutionalPurifier)
+    assert torch.allclose(again.classifier(images), defence.classifier.eval()(images), atol=0.02)
+    z = torch.randn(2, 5)
+    assert torch.allclose(again.recall(images, latents=z), defence.recall(images, latents=z), atol=0.02)

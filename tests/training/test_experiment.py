@@ -9,7 +9,8 @@ from torch import nn
 
 from carso.data import Dataset
 from carso.errors import ModelError, RecipeError, RunError
-from carso.nn import MLP
+from carso.nn import MLP, ResNet
+from carso.purifier import ConvolutionalPurifier
 from carso.storage import weights
 from carso.storage.factory import call
 from carso.training.experiment import Experiment
@@ -223,3 +224,57 @@ def test_a_folder_with_another_recipe_is_refused_whatever_its_bytes(content: byt
     with pytest.raises(RunError, match=r"recipe\.yaml"):
         Experiment(recipe(), tmp_path, CPU).open()
     assert (tmp_path / "recipe.yaml").read_bytes() == content
+
+
+COLOUR = """name: colour
+samples: 8
+classifier: {architecture: resnet, width: 4, blocks: [1, 1]}
+adversarial:
+  {epochs: 2, batch: 20, rate: 0.05, optimiser: sgd, clean: false, crop: 2, flip: true,
+   attacks: [{attack: pgd, eps: 0.03, steps: 2}]}
+purifier: {layers: [stem, groups, output], code: 8, latent: 4}
+purification: {epochs: 1, batch: 20, rate: 0.01, attacks: [{attack: fgsm, eps: 0.03}]}
+"""
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(3, (60,), generator=generator)
+    images = 0.2 * torch.rand(60, 3, 16, 16, generator=generator)
+    images[torch.arange(60), labels] += 0.6
+    dataset = Dataset("pictures", images, labels, ("red", "green", "blue"))
+    monkeypatch.setattr("carso.data.load", lambda name, split: dataset)
+    return dataset
+
+
+def test_colour_pictures_from_nothing_to_a_convolutional_defence(tmp_path: Path, pictures: Dataset) -> None:
+    experiment = Experiment(recipe(COLOUR), tmp_path, CPU)
+    experiment.carry_out()
+    defence = experiment.defence()
+    assert isinstance(defence.classifier, ResNet)
+    assert isinstance(defence.purifier, ConvolutionalPurifier)
+    assert defence.votes(pictures.images[:5]).sum(1).tolist() == [8] * 5
+    assert defence.class_names == ("red", "green", "blue")
+    before = weights.digest(defence.purifier)
+    experiment.carry_out()
+    assert weights.digest(experiment.defence().purifier) == before
+
+
+def test_what_a_factory_makes_is_trained_where_the_recipe_says_so(
+    tmp_path: Path, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "networks_for_this_test.py").write_text(
+        "import torch\nfrom carso.nn import ResNet\n\ndef build():\n    torch.manual_seed(0)\n"
+        "    return ResNet((3, 16, 16), 3, width=4, blocks=(1,)).eval()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = 'factory: "networks_for_this_test:build"'
+    text = COLOUR.replace("architecture: resnet, width: 4, blocks: [1, 1]", own)
+    experiment = Experiment(recipe(text), tmp_path / "out", CPU)
+    experiment.carry_out()
+    fresh = call("networks_for_this_test:build")
+    assert weights.digest(experiment.defence().classifier) != weights.digest(fresh)
+    again = weights.load(tmp_path / "out", fresh)
+    assert weights.digest(again.classifier) == weights.digest(experiment.defence().classifier)
+    assert again.classifier is not fresh

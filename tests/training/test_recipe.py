@@ -149,3 +149,16 @@ def test_a_file_that_is_no_recipe_is_named(content: bytes, tmp_path: Path) -> No
     (tmp_path / "r.yaml").write_bytes(content)
     with pytest.raises(RecipeError, match=r"r\.yaml: is (not UTF-8 text|longer than 262,144 characters)"):
         read_recipe(tmp_path / "r.yaml")
+
+
+def test_fields_of_another_architecture_are_refused() -> None:
+    with pytest.raises(RecipeError, match="width is of architecture: resnet, and this is mlp"):
+        parse_recipe("name: a\nclassifier: {width: 16}", "r")
+    recipe = parse_recipe("name: a\nclassifier: {architecture: resnet, width: 16, blocks: [1]}", "r")
+    assert recipe.classifier.options == {"width": 16, "blocks": (1,), "stem": None, "activation": "relu"}
+    assert parse_recipe(recipe.to_yaml(), "r") == recipe
+
+
+def test_a_batch_needs_a_part() -> None:
+    with pytest.raises(RecipeError, match="clean: false needs attacks"):
+        parse_recipe("name: a\nadversarial: {epochs: 1, rate: 0.1, clean: false}", "r")

@@ -5,4 +5,7 @@ from carso.nn.modes import evaluating
 from carso.nn.resnet import ResNet
 from carso.nn.standardise import Standardise
 
-__all__ = ["MLP", "ResNet", "Standardise", "evaluating"]
+ARCHITECTURES: dict[str, type[MLP] | type[ResNet]] = {"mlp": MLP, "resnet": ResNet}
+"""The classifiers of the library by the name that files and recipes give them; each has its arguments as `options`."""
+
+__all__ = ["ARCHITECTURES", "MLP", "ResNet", "Standardise", "evaluating"]

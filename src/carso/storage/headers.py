@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from carso.nn.convolutional import Compression
 from carso.nn.mlp import Output
+from carso.nn.resnet import Activation
 from carso.purifier import Widths
 from carso.storage.schema import Schema
 from carso.vote import MOST, Rule, Stop
@@ -43,6 +45,23 @@ class MLPOptions(Schema):
         return self
 
 
+class ResNetOptions(Schema):
+    """The arguments of `carso.nn.ResNet`."""
+
+    shape: Shape
+    classes: Annotated[int, Field(ge=2, le=2**24)]
+    width: Size
+    blocks: SomeSizes
+    stem: Size | None = None
+    activation: Activation = "relu"
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+
+
+OPTIONS: dict[str, type[Schema]] = {"mlp": MLPOptions, "resnet": ResNetOptions}
+"""The schema of a classifier's options, by its architecture."""
+
+
 class OwnClassifier(Schema):
     """What a recipe says of a classifier of the user's own."""
 
@@ -70,15 +89,19 @@ class Header(Schema):
 
 
 class ClassifierHeader(Header):
-    """Of a classifier: the library's own with its options, or one that only its owner can build."""
+    """Of a classifier: the library's own with its options, or one that only its owner can build.
 
-    architecture: Literal["mlp", "foreign"]
-    options: MLPOptions | None = None
+    `trained`: whether its weights come of the folder's own stage 1, and not with the module.
+    """
+
+    architecture: Literal["mlp", "resnet", "foreign"]
+    trained: bool = False
+    options: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _with_options(self) -> ClassifierHeader:
-        if (self.architecture == "mlp") != (self.options is not None):
-            raise ValueError("options go with the architecture mlp, and with no other")
+        if (self.architecture in OPTIONS) != (self.options is not None):
+            raise ValueError(f"options go with the architectures {' and '.join(OPTIONS)}, and with no other")
         return self
 
 
@@ -103,14 +126,26 @@ class MapsOptions(Schema):
     channels: SomeSizes
 
 
+class ConvolutionsOptions(Schema):
+    """The arguments of `carso.purifier.ConvolutionalPurifier` beside shape and latent."""
+
+    shapes: Annotated[tuple[SomeSizes, ...], Field(min_length=1, max_length=4096)]
+    code: Size
+    compression: Compression
+
+
 class PurifierHeader(Header):
-    """Of a purifier: its sizes, how its defence votes, and the digest of the classifier that it belongs to."""
+    """Of a purifier: its sizes, how its defence votes, and the digest of the classifier that it belongs to.
+
+    A dense one has `widths`, and `maps` if it begins with convolutions; a convolutional one has `convolutions`.
+    """
 
     shape: Shape
     neurons: Size
     latent: Size
-    widths: WidthsOptions
+    widths: WidthsOptions | None = None
     maps: MapsOptions | None = None
+    convolutions: ConvolutionsOptions | None = None
     layers: Annotated[tuple[Name, ...], Field(min_length=1, max_length=4096)]
     samples: Annotated[int, Field(ge=1, le=MOST)]
     rule: Rule
@@ -118,3 +153,9 @@ class PurifierHeader(Header):
     error: Annotated[float, Field(gt=0, lt=1)]
     classifier: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     classes: Annotated[tuple[Name, ...], Field(min_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> PurifierHeader:
+        if (self.widths is None) == (self.convolutions is None):
+            raise ValueError("a purifier has either widths or convolutions")
+        return self

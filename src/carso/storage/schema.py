@@ -20,8 +20,8 @@ class Schema(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
-def validated(schema: type[S], fields: Mapping[str, Any], path: Path) -> S:
-    """The fields of a file's description, held to their schema.
+def validated(schema: type[S], fields: Mapping[str, Any], path: Path, within: str = "") -> S:
+    """The fields of a file's description, or of its part `within`, held to their schema.
 
     Raises:
         WeightsError: naming the file and the first field that is wrong.
@@ -29,12 +29,12 @@ def validated(schema: type[S], fields: Mapping[str, Any], path: Path) -> S:
     try:
         return schema.model_validate_json(json.dumps(fields))
     except ValidationError as error:
-        raise WeightsError(f"{path} is damaged: {explained(error)}") from error
+        raise WeightsError(f"{path} is damaged: {explained(error, within)}") from error
 
 
-def explained(error: ValidationError) -> str:
+def explained(error: ValidationError, within: str = "") -> str:
     """The first thing that is wrong, in a line: the field, the rule that it breaks, and what stands there."""
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place = ".".join(str(part) for part in ((within,) if within else ()) + first["loc"])
     given = "" if first["type"] in {"missing", "json_invalid"} else f", not {shown(first['input'])}"
     return f"{place}: {first['msg']}{given}" if place else f"{first['msg']}{given}"

@@ -10,9 +10,11 @@ The headers carry the architecture, the recipe, the seed and the figures, so tha
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -22,11 +24,11 @@ from torch import Tensor, nn
 
 from carso.defence import CARSO
 from carso.errors import ModelError, WeightsError
+from carso.nn import ARCHITECTURES
 from carso.nn.maps import Maps
-from carso.nn.mlp import MLP
-from carso.purifier import Purifier
+from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.storage.filling import fill, filled
-from carso.storage.headers import ClassifierHeader, Header, PurifierHeader
+from carso.storage.headers import OPTIONS, ClassifierHeader, Header, PurifierHeader
 from carso.storage.schema import validated
 from carso.storage.tensors import check_finite, read_tensors, write_tensors
 
@@ -58,7 +60,10 @@ def load(source: str | Path, classifier: nn.Module | None = None) -> CARSO:
     tensors, header = _read(path, "purifier", PurifierHeader)
     if classifier is None and not (folder / CLASSIFIER).exists():
         raise _foreign(folder, header)
-    classifier = load_classifier(folder / CLASSIFIER) if classifier is None else classifier
+    if classifier is None:
+        classifier = load_classifier(folder / CLASSIFIER)
+    else:
+        classifier = with_own_weights(classifier, folder / CLASSIFIER)
     if digest(classifier) != header.classifier:
         raise WeightsError(f"{path} was trained for a classifier with other weights")
     try:
@@ -86,10 +91,24 @@ def load_classifier(path: Path) -> nn.Module:
         WeightsError: if the file is damaged, or holds the weights of a class that is not the library's.
     """
     tensors, header = _read(path, "classifier", ClassifierHeader)
-    options = header.options
-    if options is None:
+    if header.options is None:
         raise _foreign(path, header)
-    return filled(lambda: MLP(**options.model_dump()), tensors, path).eval()
+    with _mendable():
+        options = validated(OPTIONS[header.architecture], header.options, path, "options")
+    build: Callable[..., nn.Module] = ARCHITECTURES[header.architecture]
+    return filled(lambda: build(**options.model_dump()), tensors, path).eval()
+
+
+def with_own_weights(classifier: nn.Module, path: Path) -> nn.Module:
+    """A module of the user's, or a copy of it with the weights that stage 1 of the file's own folder gave it.
+
+    Raises:
+        WeightsError: if the file is damaged, or does not fit the module.
+    """
+    if not path.exists():
+        return classifier
+    tensors, header = _read(path, "classifier", ClassifierHeader)
+    return fill(copy.deepcopy(classifier), tensors, path).eval() if header.trained else classifier
 
 
 def restore_purifier(purifier: Purifier, path: Path) -> None:
@@ -132,11 +151,11 @@ def save_classifier(
         origin: recipe, seed and figures, for the header.
         half: store float16, which halves the file; the values are rounded.
     """
-    ours = isinstance(classifier, MLP)
+    ours = architecture_of(classifier)
     description = {
         **(origin or {}),
         "kind": "classifier",
-        "architecture": "mlp" if ours else "foreign",
+        "architecture": ours or "foreign",
         "options": classifier.options if ours else None,
     }
     stored = _stored(classifier, half)
@@ -145,8 +164,17 @@ def save_classifier(
     write_tensors(path, stored, description)
 
 
-def _described(maps: nn.Module) -> dict[str, Any] | None:
-    return {"shapes": maps.shapes, "channels": maps.channels} if isinstance(maps, Maps) else None
+def architecture_of(classifier: nn.Module) -> str | None:
+    """The name of one of the library's own architectures; None for a class of the user's."""
+    return next((name for name, kind in ARCHITECTURES.items() if type(classifier) is kind), None)
+
+
+def _described(purifier: Purifier) -> dict[str, Any]:
+    if isinstance(purifier, ConvolutionalPurifier):
+        return {"convolutions": purifier.options}
+    maps = purifier.maps
+    convolved = {"shapes": maps.shapes, "channels": maps.channels} if isinstance(maps, Maps) else None
+    return {"widths": asdict(purifier.widths), "maps": convolved}
 
 
 def save_purifier(defence: CARSO, path: Path, origin: Mapping[str, Any] | None = None, *, half: bool = False) -> None:
@@ -158,14 +186,13 @@ def save_purifier(defence: CARSO, path: Path, origin: Mapping[str, Any] | None =
         "shape": purifier.shape,
         "neurons": purifier.neurons,
         "latent": purifier.latent,
-        "widths": asdict(purifier.widths),
-        "maps": _described(purifier.maps),
+        **_described(purifier),
         "layers": defence.representation.layers,
         "samples": defence.samples,
         "rule": defence.rule,
         "stop": defence.stop,
         "error": defence.error,
-        "classifier": digest(defence.classifier, half=half and isinstance(defence.classifier, MLP)),
+        "classifier": digest(defence.classifier, half=half and architecture_of(defence.classifier) is not None),
         "classes": defence.class_names,
     }
     stored = _stored(purifier, half)
@@ -221,13 +248,20 @@ def _stored(module: nn.Module, half: bool) -> dict[str, Tensor]:
 
 def _read(path: Path, kind: str, schema: type[H]) -> tuple[dict[str, Tensor], H]:
     """The tensors of a file, all finite, and its header, held to its schema."""
-    try:
+    with _mendable():
         tensors, description = read_tensors(path, kind)
         header = validated(schema, description, path)
         check_finite(tensors, path)
+    return tensors, header
+
+
+@contextmanager
+def _mendable() -> Iterator[None]:
+    """Say what to do about a damaged file."""
+    try:
+        yield
     except WeightsError as error:
         raise WeightsError(f"{error}; restore it, or make it anew") from error
-    return tensors, header
 
 
 def _foreign(path: Path, header: Header) -> WeightsError:
@@ -239,5 +273,8 @@ def _foreign(path: Path, header: Header) -> WeightsError:
 
 
 def _purifier(header: PurifierHeader) -> Purifier:
+    if header.convolutions is not None:
+        return ConvolutionalPurifier(header.shape, latent=header.latent, **header.convolutions.model_dump())
+    assert header.widths is not None
     maps = None if header.maps is None else Maps(header.maps.shapes, header.maps.channels)
     return Purifier(header.shape, header.neurons, header.latent, header.widths.widths, maps=maps)

@@ -7,7 +7,7 @@ resolved recipe, defaults included, is saved beside the weights.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
@@ -79,17 +79,42 @@ class Schedule(_Strict):
     threads: Positive | None = None
 
 
-class ClassifierSpec(_Strict):
-    """N's architecture: a `carso.nn.MLP`, or a function of the user's that returns a trained module.
+OPTIONS = {"mlp": ("maps", "hidden", "dropout", "output"), "resnet": ("width", "blocks", "stem", "activation")}
+"""The fields of each architecture of the library."""
 
-    `maps`: channels of convolutions before the hidden layers.
+
+class ClassifierSpec(_Strict):
+    """N's architecture: a `carso.nn.MLP`, a `carso.nn.ResNet`, or what a function of the user's returns.
+
+    Of an "mlp", `maps`: channels of convolutions before the hidden layers. Of a "resnet", `width`: channels of the
+    first group; `blocks`: how many each group has; `stem`: channels of the first convolution, by default `width`.
+    `factory` returns a trained module, or one that the section `adversarial` trains.
     """
 
+    architecture: Literal["mlp", "resnet"] = "mlp"
     maps: tuple[Positive, ...] = ()
     hidden: tuple[Positive, ...] = (200, 80)
     dropout: Fraction = 0.15
     output: Literal["logits", "mish-log-softmax"] = "logits"
+    width: Positive = 32
+    blocks: tuple[Positive, ...] = (2, 2, 2, 2)
+    stem: Positive | None = None
+    activation: Literal["relu", "silu", "mish"] = "relu"
     factory: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+
+    @model_validator(mode="after")
+    def _of_one_architecture(self) -> ClassifierSpec:
+        fields = type(self).model_fields
+        for architecture, own in OPTIONS.items():
+            idle = [name for name in own if getattr(self, name) != fields[name].default]
+            if architecture != self.architecture and idle:
+                raise ValueError(f"{idle[0]} is of architecture: {architecture}, and this is {self.architecture}")
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The architecture's own fields."""
+        return {name: getattr(self, name) for name in OPTIONS[self.architecture]}
 
 
 class ClassifierTraining(Schedule):
@@ -120,12 +145,17 @@ class ClassifierTraining(Schedule):
 class PurifierSpec(_Strict):
     """The conditional VAE's architecture and what it reads of N.
 
+    `kind`: "dense" or "convolutional"; by default dense for grey images of at most 32 pixels a side. Of a dense one,
     `widths`: the rule for the sizes of its layers; `representation`: those of R in place of the rule's, the last being
-    the code's; `maps`: channels of the convolutions that R begins with on layers that are images or maps. R runs once
-    per image, not once per candidate, so that it may be large.
+    the code's; `maps`: channels of the convolutions that R begins with on layers that are images or maps. Of a
+    convolutional one, `code`: dimension of c; `compression`: the rule by which layers are compressed. `latent`: the
+    dimension of z, by default 36 or 128. R runs once per image, not once per candidate, so that it may be large.
     """
 
-    latent: Positive = 36
+    kind: Literal["dense", "convolutional"] | None = None
+    latent: Positive | None = None
+    code: Positive = 512
+    compression: Literal["published", "bounded"] = "bounded"
     widths: Literal["published", "interpolated"] = "published"
     representation: tuple[Positive, ...] = ()
     maps: tuple[Positive, ...] = ()
