@@ -55,4 +55,8 @@ def check_fit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], pat
 
 
 def _differ(expected: Tensor, given: Tensor) -> bool:
-    return expected.shape != given.shape or expected.is_floating_point() != given.is_floating_point()
+    return expected.shape != given.shape or _kind(expected) != _kind(given)
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()

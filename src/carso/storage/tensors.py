@@ -70,7 +70,8 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
         WeightsError: naming the file and the first tensor that holds NaN or infinity.
     """
     for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
+        values = tensor.float() if tensor.is_floating_point() and tensor.element_size() < 2 else tensor
+        if not values.isfinite().all():
             raise WeightsError(f"{path}: {shown(name)} holds NaN or infinity")
 
 

@@ -27,7 +27,7 @@ class PlateauState(Schema):
 
     best: float
     waited: Annotated[int, Field(ge=0)]
-    scale: Annotated[float, Field(ge=0)]
+    scale: Annotated[float, Field(ge=0, le=1)]
 
 
 class Progress(Schema):
