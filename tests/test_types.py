@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from carso.errors import DataError
-from carso.types import check_images
+from carso.types import check_images, radius
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,14 @@ def test_bad_images_are_named(bad: torch.Tensor, message: str) -> None:
 def test_good_images_pass() -> None:
     check_images(torch.rand(2, 1, 8, 8), (1, 8, 8))
     check_images(torch.rand(0, 1, 8, 8))
+
+
+@pytest.mark.parametrize(("written", "value"), [("0.3", 0.3), ("8/255", 8 / 255), ("1e-2", 0.01), ("2 / 4", 0.5)])
+def test_radii_are_read_as_people_write_them(written: str, value: float) -> None:
+    assert radius(written) == value
+
+
+@pytest.mark.parametrize("written", ["", "eight", "8/", "/255", "1/0", "1/2/3"])
+def test_what_is_no_radius_is_named(written: str) -> None:
+    with pytest.raises(ValueError, match="a number or a fraction"):
+        radius(written)

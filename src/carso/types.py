@@ -57,6 +57,19 @@ class Budget:
         return f"{self.norm} {self.eps:g}"
 
 
+def radius(written: str) -> float:
+    """A radius as people write it: "0.03", "3e-2", "8/255".
+
+    Raises:
+        ValueError: if it is neither a number nor one number over another.
+    """
+    above, over, below = written.partition("/")
+    try:
+        return float(above) / float(below if over else 1)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"a radius is a number or a fraction, such as 0.03 or 8/255, not {written!r}") from None
+
+
 def check_images(images: Tensor, shape: Sequence[int] | None = None) -> None:
     """Hold images to the contract.
 

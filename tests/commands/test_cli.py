@@ -40,6 +40,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["attack", "mnist", "--attack", "pdg"], "did you mean 'pgd'"),
         (["attack", "mnist", "--eps", "-1"], "--eps must be"),
         (["audit", "mnist", "--eps", "2"], "eps"),
+        (["attack", "mnist", "--eps", "eight/255"], "a number or a fraction"),
         (["audit", "nothing.here:factory"], "nothing.here:factory"),
         (["attack", "mnist", "--data", "minst"], "did you mean mnist"),
         (["export", "mnits"], "did you mean 'mnist'"),
@@ -67,6 +68,7 @@ def test_an_option_takes_a_list() -> None:
     assert spread(["audit", "--eps", "1", "--eps", "2"]) == ["audit", "--eps", "1", "--eps", "2"]
     assert spread(["audit", "--eps", "1e-2", "2e-2"]) == ["audit", "--eps", "1e-2", "--eps", "2e-2"]
     assert spread(["audit", "--eps", ".1", "-1", "x", "3"]) == ["audit", "--eps", ".1", "--eps", "-1", "x", "3"]
+    assert spread(["--eps", "4/255", "8/255", "mnist"]) == ["--eps", "4/255", "--eps", "8/255", "mnist"]
     assert spread(["attack", "--images", "3", "--eps", "0.5"]) == ["attack", "--images", "3", "--eps", "0.5"]
 
 

@@ -162,3 +162,10 @@ def test_fields_of_another_architecture_are_refused() -> None:
 def test_a_batch_needs_a_part() -> None:
     with pytest.raises(RecipeError, match="clean: false needs attacks"):
         parse_recipe("name: a\nadversarial: {epochs: 1, rate: 0.1, clean: false}", "r")
+
+
+def test_radii_may_be_fractions() -> None:
+    attack = "{attack: pgd, eps: 8/255, alpha: 2/255}"
+    recipe = parse_recipe(f"name: a\nadversarial: {{epochs: 1, rate: 0.1, attacks: [{attack}]}}", "r")
+    assert recipe.adversarial is not None
+    assert (recipe.adversarial.attacks[0].eps, recipe.adversarial.attacks[0].alpha) == (8 / 255, 2 / 255)

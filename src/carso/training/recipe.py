@@ -13,11 +13,19 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from carso.storage.schema import Schema
-from carso.types import Budget, Norm
+from carso.types import Budget, Norm, radius
 from carso.vote import MOST
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _written(value: object) -> object:
+    """Eight of 255 grey levels may be written 8/255."""
+    return radius(value) if isinstance(value, str) else value
+
+
+Radius = Annotated[float, BeforeValidator(_written), Field(gt=0, le=10)]
 
 
 def _yaml_true(value: object) -> object:
@@ -37,10 +45,10 @@ class AttackSpec(_Strict):
     """
 
     attack: Literal["fgsm", "pgd", "annealed", "noise"]
-    eps: Annotated[float, Field(gt=0, le=10)]
+    eps: Radius
     norm: Norm = "Linf"
     steps: Positive = 40
-    alpha: Annotated[float, Field(gt=0)] | None = None
+    alpha: Radius | None = None
     loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"
     directed_at: Literal["classifier", "defence"] = "classifier"
 
