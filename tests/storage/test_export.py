@@ -119,6 +119,26 @@ def test_another_rule_is_refused(tmp_path: Path) -> None:
         export(defence, tmp_path / "d.onnx", torch.rand(2, 1, 8, 8))
 
 
+@pytest.mark.parametrize(
+    ("place", "classifier_only", "message"),
+    [
+        ("classifier.logits.bias", False, "candidates have NaN"),
+        ("classifier.logits.bias", True, "answers otherwise"),
+        ("purifier.decoder.0.bias", False, "candidates have NaN"),
+        ("purifier.representation_encoder.0.bias", False, "candidates have NaN"),
+    ],
+)
+def test_one_weight_that_is_no_number_is_not_exported(
+    place: str, classifier_only: bool, message: str, tmp_path: Path
+) -> None:
+    defence = small(MLP((1, 8, 8), (12,), 5), 17)
+    with torch.no_grad():
+        defence.get_parameter(place)[0] = torch.nan
+    with pytest.raises(ModelError, match=message):
+        export(defence, tmp_path / "d.onnx", torch.rand(2, 1, 8, 8), classifier_only=classifier_only)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("carso.storage.export.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install 'carso\[export\]'"):
