@@ -56,7 +56,7 @@ def load(source: str | Path, classifier: nn.Module | None = None) -> CARSO:
         raise WeightsError(f"{folder / PURIFIER} was trained for a classifier with other weights")
     widths = Widths(**{name: tuple(sizes) for name, sizes in about["widths"].items()})
     maps = Maps(**about["maps"]) if about.get("maps") else None
-    purifier = Purifier(about["shape"], about["neurons"], about["latent"], widths, maps=maps)
+    purifier = Purifier(about["shape"], about["neurons"], about["latent"], widths, maps=maps).eval()
     _fill(purifier, tensors, folder / PURIFIER)
     return CARSO(
         classifier,

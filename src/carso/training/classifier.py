@@ -51,7 +51,7 @@ class ClassifierStage:
         self.schedule = schedule
         self.device = device
         self.mixture = Mixture(schedule.attacks)
-        self.scale = torch.ones((), device=device)
+        self.scale = torch.ones((), device=device, dtype=torch.float32)
         self.images, self.labels = train.images.to(device), train.required_labels.to(device)
         self.held_out = validation.images.to(device), validation.required_labels.to(device)
         with evaluating(self.module):
