@@ -26,7 +26,7 @@ def defence() -> carso.CARSO:
         purifier.representation_encoder[-2].weight.mul_(20)
         purifier.decoder[0].weight.mul_(10)
         purifier.decoder[-2].weight.mul_(15)
-    return carso.CARSO(classifier, purifier, samples=120)
+    return carso.CARSO(classifier, purifier, samples=120).eval()
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,12 @@
 """The errors that a user can mend; the command line prints them in one line and exits with status 2."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 LONGEST, VALUE = 500, 60
 """The most characters of a message, and of a value of a file that is shown in one."""
 
@@ -36,6 +43,24 @@ class NoGradientError(ModelError):
         super().__init__(
             "the model has no gradient: its output does not depend differentiably on the images; "
             "attack it with 'square' or 'spsa'"
+        )
+
+
+class NonFiniteError(ModelError):
+    """An attack met logits, losses or gradients that are not finite; it went on where they are.
+
+    Attributes:
+        found: what it found nevertheless, (B, C, H, W) within the budget.
+        images: on how many images at once something was not finite, at least.
+        total: of how many.
+    """
+
+    def __init__(self, found: Tensor, images: int, total: int, attack: str = "the attack") -> None:
+        self.found, self.images, self.total = found, images, total
+        super().__init__(
+            f"{attack} met NaN or infinity: logits, losses or gradients are not finite on at least {images} of "
+            f"{total} images, which would pass for robust; look for NaN and infinity in the model's weights, and for "
+            "roots and logarithms of zero, as in log(p / (1 - p)), or attack what comes before them"
         )
 
 

@@ -130,20 +130,26 @@ class Purifier(nn.Module):
         """Dimension of c."""
         return self.widths.representation[-1]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and so of all arithmetic within; what goes in and out keeps its own."""
+        return self.mean.weight.dtype
+
     def compress(self, representations: Representations) -> Codes:
         """R: representations (B, neurons) to codes (B, code) in (0, 1)."""
-        codes: Tensor = self.representation_encoder(self.maps(representations))
+        codes: Tensor = self.representation_encoder(self.maps(representations.to(self.dtype)))
         return codes.to(representations.dtype)
 
     def encode(self, images: Images, codes: Codes) -> tuple[Moments, Moments]:
         """Mean and log-variance, each (B, latent), of q(z | x, c) for images (B, C, H, W), clean or attacked."""
-        hidden = self.encoder(torch.cat([self.image_encoder(images.flatten(1)), codes], dim=1))
+        pixels, given = images.flatten(1).to(self.dtype), codes.to(self.dtype)
+        hidden = self.encoder(torch.cat([self.image_encoder(pixels), given], dim=1))
         return self.mean(hidden).to(codes.dtype), self.log_variance(hidden).to(codes.dtype)
 
     def decode(self, latents: Moments, codes: Codes) -> Images:
         """D: one latent (B, latent) per code (B, code) to images (B, C, H, W) in (0, 1)."""
         *hidden, sigmoid = self.decoder
-        pixels = torch.cat([latents, codes], dim=1)
+        pixels = torch.cat([latents, codes], dim=1).to(self.dtype)
         for layer in hidden:
             pixels = layer(pixels)
         images: Tensor = sigmoid(pixels.to(latents.dtype))

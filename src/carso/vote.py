@@ -107,7 +107,8 @@ def settled(counts: Counts, drawn: int, samples: int, stop: Stop, error: float =
     leader, runner_up = counts.topk(2, dim=1).values.unbind(1)
     if stop == "exact":
         return leader - runner_up > samples - drawn
-    needed = votes_needed(samples, (counts.shape[1] - 1) / error).to(counts.device)
+    with torch.device("cpu"):
+        needed = votes_needed(samples, (counts.shape[1] - 1) / error).to(counts.device)
     return leader >= needed[leader + runner_up]
 
 

@@ -55,7 +55,7 @@ def test_convolutions_of_the_representation_are_exported(tmp_path: Path) -> None
 
 
 def test_the_classifier_alone_gives_its_logits(tmp_path: Path) -> None:
-    defence, images = small(MLP((1, 8, 8), (12,), 5), 17), torch.rand(3, 1, 8, 8)
+    defence, images = small(MLP((1, 8, 8), (12,), 5).eval(), 17), torch.rand(3, 1, 8, 8)
     path = export(defence, tmp_path / "n.onnx", images[:1], classifier_only=True)
     with torch.no_grad():
         torch.testing.assert_close(run(path, images), defence.classifier(images), atol=1e-4, rtol=1e-4)

@@ -4,6 +4,10 @@ A form is built from what a module's layers are known to do. Whether the module 
 tried: its own answers and the form's, both in float32, are compared on a few images, and where they differ by more
 than rounding the module itself is used. A replaced `forward`, a patched function or a layer with a habit of its own
 thus cost speed, never truth.
+
+What is guaranteed: a form whose logits are off by more than rounding on the first images of the batch (or on the first
+candidates of a vote) is never used, and a module with hooks or a `forward` of its own is not even tried. A module
+whose kinds of layers have been patched to answer otherwise on some other images alone would not be noticed.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from carso.fast.pullback import ByAutograd
 from carso.fast.surrogate import FastDefence, fold_defence
 from carso.fast.votes import fold_vote
 from carso.nn.modes import evaluating
+from carso.nn.querying import query, unqueried
 from carso.types import Classifier, Codes, Counts, Images, Latents
 
 Voting: TypeAlias = Callable[[Latents, Codes], Counts]
@@ -53,14 +58,15 @@ def faster(model: Any, images: Images | None = None, wanted: bool | None = None)
     Raises:
         ModelError: if `wanted` is True and the model has no cheaper form.
     """
-    if isinstance(model, Defence):
-        return FastDefence(model, None if wanted is False else _folded_defence(model, images))
+    itself = unqueried(model)
+    if isinstance(itself, Defence):
+        return FastDefence(itself, None if wanted is False else _folded_defence(itself, images))
     if wanted is False or (wanted is None and images is not None and images.device.type != "cpu"):
         return model
-    folded = fold(model)
+    folded = fold(itself)
     if folded is not None and (images is None or same(folded, model, images[:TRIED])):
         return folded
-    lowered = None if images is None else network(model, images)
+    lowered = None if images is None else network(itself, images)
     if images is not None and lowered is not None and _follows(lowered, model, images[:TRIED]):
         return lowered
     if wanted:
@@ -94,11 +100,12 @@ def _folded_defence(defence: Defence, images: Images | None) -> Callable[[Tensor
     folded = fold_defence(defence.classifier, defence.purifier, defence.representation.layers)
     if folded is None or images is None:
         return folded
-    latents = torch.randn(TRIED, defence.purifier.latent, generator=Generator().manual_seed(0))
+    latents = defence.latents(TRIED, Generator("cpu").manual_seed(0))
     exact = fold_defence(defence.classifier, defence.purifier, defence.representation.layers, torch.float32)
     assert exact is not None
+    some = images[:TRIED].clone()
     with torch.no_grad():
-        ours, theirs = exact(images[:TRIED], latents), defence.logits(images[:TRIED], latents=latents)
+        ours, theirs = exact(some, latents), defence.logits(some, latents=latents)
     return folded if alike(ours, theirs) else None
 
 
@@ -117,7 +124,7 @@ def voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: 
     some, few = codes[:TRIED], latents[:TRIED]
     pairs = min(len(some), len(few))
     with torch.no_grad(), evaluating(classifier):
-        theirs = classifier(purifier.decode(few[:pairs], some[:pairs]))
+        theirs = query(classifier, purifier.decode(few[:pairs], some[:pairs]))
     if not alike(folded.logits(few[:pairs], some[:pairs]), theirs):
         return None
     folded.prepare(latents, codes)
@@ -127,12 +134,12 @@ def voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: 
 def same(form: Classifier, model: Classifier, images: Images) -> bool:
     """Whether both give these images the same logits, to rounding."""
     with torch.no_grad():
-        return alike(form(images), model(images))
+        return alike(form(images), query(model, images))
 
 
 def alike(ours: Tensor, theirs: object) -> bool:
     """Whether two tensors of logits differ by rounding alone."""
-    if not isinstance(theirs, Tensor) or theirs.shape != ours.shape or theirs.dtype != ours.dtype:
+    if not isinstance(theirs, Tensor) or theirs.shape != ours.shape or theirs.dtype != ours.dtype or not len(ours):
         return False
     largest = float(theirs.abs().max())
     return bool((ours - theirs).abs().max() <= TOLERANCE * max(largest, 1.0))

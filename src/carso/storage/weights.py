@@ -69,7 +69,7 @@ def load(source: str | Path, classifier: nn.Module | None = None) -> CARSO:
     try:
         defence = CARSO(
             classifier,
-            filled(lambda: _purifier(header), tensors, path),
+            filled(lambda: _purifier(header), tensors, path).eval(),
             header.layers,
             header.samples,
             rule=header.rule,

@@ -52,7 +52,7 @@ class ClassifierStage:
         self.schedule = schedule
         self.device = device
         self.mixture = Mixture(schedule.attacks, schedule.clean)
-        self.scale = torch.ones((), device=device)
+        self.scale = torch.ones((), device=device, dtype=torch.float32)
         self.images, self.labels = train.images.to(device), train.required_labels.to(device)
         self.held_out = validation.images.to(device), validation.required_labels.to(device)
         self.convolves = any(isinstance(layer, nn.Conv2d) for layer in self.module.modules())

@@ -136,8 +136,8 @@ def _loss_of_runs(losses: Sequence[Loss], sizes: Sequence[int]) -> Loss:
 
 def per_image(values: Sequence[float], sizes: Sequence[int], images: Images) -> Tensor:
     """Each value repeated over its run of images: (B, 1, 1, 1)."""
-    runs = [torch.full((size, 1, 1, 1), value, device=images.device) for value, size in zip(values, sizes, strict=True)]
-    return torch.cat(runs)
+    runs = zip(values, sizes, strict=True)
+    return torch.cat([images.new_full((size, 1, 1, 1), value) for value, size in runs])
 
 
 def within_ball(images: Images, norm: Norm) -> Tensor:
@@ -145,6 +145,6 @@ def within_ball(images: Images, norm: Norm) -> Tensor:
     if norm == "Linf":
         return 2 * torch.rand_like(images) - 1
     direction = torch.randn_like(images)
-    radius = torch.rand(len(images), 1, 1, 1, device=images.device)
+    radius = torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype)
     offsets: Tensor = direction / direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1) * radius
     return offsets
