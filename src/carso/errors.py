@@ -1,8 +1,24 @@
 """The errors that a user can mend; the command line prints them in one line and exits with status 2."""
 
+LONGEST, VALUE = 500, 60
+"""The most characters of a message, and of a value of a file that is shown in one."""
+
+
+def shortened(text: str, most: int = LONGEST) -> str:
+    """The text, cut where it is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def shown(value: object) -> str:
+    """A value that came from outside, as it may stand in a message."""
+    return shortened(repr(value), VALUE)
+
 
 class CarsoError(Exception):
-    """Something in the input is wrong; the message names it and says what to do."""
+    """Something in the input is wrong; the message names it, says what to do, and is never longer than `LONGEST`."""
+
+    def __str__(self) -> str:
+        return shortened(super().__str__())
 
 
 class DataError(CarsoError):
