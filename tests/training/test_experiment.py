@@ -128,7 +128,7 @@ hardening:
 @pytest.fixture
 def hardening(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Experiment]:
     """An experiment of two short stages before a given classifier, in a folder."""
-    few = Dataset("few", torch.rand(32, 1, 5, 5), torch.arange(32) % 3, ("a", "b", "é\udcff"))
+    few = Dataset("few", torch.rand(32, 1, 5, 5), torch.arange(32) % 3, ("a", "b", "é"))
     monkeypatch.setattr("carso.data.load", lambda name, split: few)
     torch.manual_seed(0)
     classifier = MLP((1, 5, 5), (6,), 3).eval()
@@ -155,8 +155,8 @@ def test_hardening_needs_a_purification() -> None:
 def test_a_defence_knows_the_names_of_its_classes(tmp_path: Path, hardening: Callable[[Path], Experiment]) -> None:
     experiment = hardening(tmp_path)
     experiment.train_purifier()
-    assert experiment.defence().class_names == ("a", "b", "é?")
-    assert weights.about(tmp_path / weights.UNHARDENED, "purifier")["classes"] == ["a", "b", "é?"]
+    assert experiment.defence().class_names == ("a", "b", "é")
+    assert weights.about(tmp_path / weights.UNHARDENED, "purifier")["classes"] == ["a", "b", "é"]
 
 
 def test_more_classes_than_the_data_names_stay_without_names(

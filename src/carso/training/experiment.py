@@ -273,9 +273,8 @@ class Experiment:
 
 
 def _names(train: Dataset, classes: int) -> tuple[str, ...] | None:
-    """What the data set calls the classes, in UTF-8; None unless it has a name for each."""
-    names = tuple(name.encode("utf-8", "replace").decode() for name in train.classes)
-    return names if len(names) == classes else None
+    """What the data set calls the classes; None unless it has a name for each."""
+    return train.classes if len(train.classes) == classes else None
 
 
 def _moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
