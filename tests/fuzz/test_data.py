@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks.runs.fuzz import log
 from PIL import Image
 from torch import Tensor
 
@@ -243,9 +244,10 @@ def main(count: int, seed: int) -> None:
 def outcomes_of(count: int, seed: int) -> dict[str, dict[int, str]]:
     """What became of every input, by reader, in a process whose memory and time are limited."""
     command = [sys.executable, __file__, str(count), str(seed)]
-    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | paths)
     found: dict[str, dict[int, str]] = {name: {} for name in READERS}
-    for name, number, outcome in map(json.loads, lines):
+    for name, number, outcome in map(json.loads, ended.stdout.splitlines()):
         found[name][number] = outcome
     return found
 
@@ -261,6 +263,7 @@ def test_damage_is_read_as_it_was_or_refused(outcomes: dict[str, dict[int, str]]
     assert {number: what for number, what in found.items() if what not in ("read", "refused")} == {}
     assert len(found) == COUNT
     assert "refused" in found.values()
+    log(name, *(list(found.values()).count(what) for what in ("read", "refused")))
 
 
 def test_what_is_whole_is_read(tmp_path: Path) -> None:

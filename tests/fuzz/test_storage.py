@@ -1,6 +1,6 @@
 """Damaged files: what is read is what they say, or one short error names the file; never a hang, never much memory.
 
-CARSO_FUZZ=500 pytest tests/fuzz/test_storage.py -s    # so many inputs per reader, and what became of them
+CARSO_FUZZ=500 pytest tests/fuzz/test_storage.py    # so many inputs per reader
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from benchmarks.runs.fuzz import log
 from safetensors.torch import save_file
 
 import carso
@@ -128,7 +129,7 @@ def outlast(name: str, damage: Callable[[random.Random], object], read: Read, pa
             found()
     assert peak() - before < BYTES
     assert refused
-    print(f"\n{name}: {INPUTS} inputs, {refused} refused, {INPUTS - refused} read as they say", end="")
+    log(name, INPUTS - refused, refused)
 
 
 @pytest.fixture(scope="module")
