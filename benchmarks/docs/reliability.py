@@ -30,10 +30,10 @@ def damaged(found: dict[str, Any]) -> str:
     return f"""
 ## Damaged files
 
-`python benchmarks/runs/fuzz.py --inputs {found["inputs"]}` damages {found["inputs"]} inputs of every reader: bits flipped,
-parts cut out, swapped or doubled, headers that promise too much, fields of other types. Every one was either read as what
-it still says, or refused in one short line that names it: no other error, no hang over five seconds, no gigabyte of memory.
-The suite repeats it with 60 inputs each. {where(found)}
+`python benchmarks/runs/fuzz.py --inputs {found["inputs"]}` damages {found["inputs"]} inputs of every reader: bits
+flipped, parts cut out, swapped or doubled, headers that promise too much, fields of other types. Every one was either
+read as what it still says, or refused in one short line that names it: no other error, no hang over five seconds, no
+gigabyte of memory. The suite repeats it with 60 inputs each. {where(found)}
 
 {table(("reader", "read", "refused"), rows)}"""
 
@@ -46,8 +46,8 @@ def killed(found: dict[str, Any]) -> str:
     return f"""
 ## Killed processes
 
-`python benchmarks/runs/kills.py` ends each verb by `kill -9` at random moments and runs it again to its end: the weights,
-figures and verdicts are those of an unbroken run, and no file of a killed one is left. {where(found)}
+`python benchmarks/runs/kills.py` ends each verb by `kill -9` at random moments and runs it again to its end: the
+weights, figures and verdicts are those of an unbroken run, and no file of a killed one is left. {where(found)}
 
 {table(("verb", "kills", "resumed", "equal ends", "files left over"), rows)}"""
 
