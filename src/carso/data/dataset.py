@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -96,19 +95,6 @@ def check_labels(labels: Tensor, images: int, classes: int, name: str) -> None:
     if wrong.any():
         where = _first(wrong)
         raise DataError(f"{name}: label {labels[where].item()} of image {where} is not one of the {classes} classes")
-
-
-def check_suits(dataset: Dataset, shape: Sequence[int], classes: int) -> None:
-    """Hold a data set to what a defence was made for.
-
-    Raises:
-        DataError: if its images have another shape than (C, H, W), or a label is not one of the classes.
-    """
-    if dataset.shape != tuple(shape):
-        raise DataError(f"{dataset.name}: its images are {dataset.shape}, the defence takes {tuple(shape)}")
-    if dataset.labels is not None and int(dataset.labels.max()) >= classes:
-        highest = int(dataset.labels.max())
-        raise DataError(f"{dataset.name}: has the label {highest}, the defence knows the classes 0 to {classes - 1}")
 
 
 def from_bytes(pixels: NDArray[np.uint8]) -> Images:
