@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -87,6 +88,56 @@ class Quantised(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.model((images * 3).round() / 3)
         return logits
+
+
+class Jpeg(nn.Module):
+    """A front end out of torch's sight, as an image codec is, before a network whose weights can be trained."""
+
+    def __init__(self, model: nn.Module, *, asks: bool) -> None:
+        super().__init__()
+        self.model, self.asks = copy.deepcopy(model).requires_grad_(), asks
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = images.numpy() if self.asks else images.detach().numpy()
+        logits: Tensor = self.model(torch.from_numpy((pixels * 3).round() / 3))
+        return logits
+
+
+class Peel(nn.Module):
+    """The published CARSO's aggregation of 8 candidates, over 8 copies: log(p / (1 - p)), p = softmax(sum_i exp l_i).
+
+    With the same answers as the model by itself, it is infinite, and its gradient NaN, where p is rounded to 1.
+    """
+
+    def __init__(self, model: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.model, self.scale = model, scale
+
+    def candidates(self, images: Tensor) -> Tensor:
+        return torch.stack([self.scale * self.model(images) for _ in range(8)])
+
+    def forward(self, images: Tensor) -> Tensor:
+        p = self.candidates(images).exp().sum(0).softmax(1)
+        return torch.log(p / (1 - p))
+
+
+class PeelSeenThrough(Peel):
+    """The same, and what comes before its aggregation."""
+
+    def surrogate(self, images: Tensor) -> Tensor:
+        return self.candidates(images).mean(0)
+
+
+class RootOfZero(nn.Module):
+    """Nothing is added to the logits, but its gradient is 0 * infinity."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits + 0 * torch.sqrt(0 * images).sum((1, 2, 3))[:, None]
 
 
 class QuantisedPurifier(Quantised):
@@ -211,3 +262,55 @@ def test_a_rounded_surrogate_has_no_slope_but_its_exact_one_has(plain: nn.Module
             return scores
 
     assert ("wrong-gradients" in raised(run(Rounded(), dataset))) != told
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_front_end_out_of_torchs_sight(plain: nn.Module, dataset: Dataset, asks: bool) -> None:
+    """The route without gradients, whose figure is that of the same front end within torch."""
+    result = run(Jpeg(plain, asks=asks), dataset, eps=(0.3,), name="jpeg")
+    assert {"zero-gradients", "survives-unbounded-attack", "blind-beats-white-box"} <= raised(result)
+    (found,) = result.budgets
+    assert {attack.kind for attack in found.attacks} == {"noise", "black-box"}
+    assert found.worst_case == run(Quantised(plain), dataset, eps=(0.3,)).budgets[0].worst_case
+    assert found.worst_case.accuracy < 20
+
+
+def test_peel_is_doubted_and_seen_through_where_other_scores_are_finite(plain: nn.Module, dataset: Dataset) -> None:
+    peel = Peel(plain, scale=0.25)
+    assert torch.equal(peel(dataset.images).argmax(1), plain(dataset.images).argmax(1))
+    result = run(peel, dataset)
+    assert {"non-finite-gradients", "saturated-outputs"} <= raised(result)
+    (found,) = result.budgets
+    assert found.diagnostics.non_finite == 100
+    assert found.worst_case.accuracy < 5
+    pgd, annealed = found.find("pgd"), found.find("pgd-annealed")
+    assert pgd is not None
+    assert annealed is not None
+    assert pgd.result.accuracy > 95
+    assert annealed.options["loss"] == "margin"
+    assert annealed.result.accuracy < 10
+
+
+def test_peel_is_doubted_where_no_score_says_anything(robust: nn.Module, dataset: Dataset) -> None:
+    result = run(Peel(robust, scale=1.0), dataset)
+    assert {"non-finite-gradients", "survives-unbounded-attack"} <= raised(result)
+    (found,) = result.budgets
+    assert found.white_box is None
+    spsa = found.find("spsa")
+    assert spsa is not None
+    assert spsa.attacked == 60
+
+
+def test_peel_with_a_surrogate_is_attacked_before_it(robust: nn.Module, dataset: Dataset) -> None:
+    """As far as the bare classifier."""
+    result = run(PeelSeenThrough(robust, scale=1.0), dataset)
+    assert "non-finite-gradients" not in raised(result)
+    assert result.budgets[0].worst_case == run(robust, dataset).budgets[0].worst_case
+
+
+def test_a_root_of_zero_is_doubted_and_seen_through(robust: nn.Module, dataset: Dataset) -> None:
+    result, bare = run(RootOfZero(robust), dataset), run(robust, dataset)
+    assert raised(result) == {"non-finite-gradients"}
+    (check,) = result.raised
+    assert check.value == 100
+    assert result.budgets[0].worst_case == bare.budgets[0].worst_case

@@ -32,7 +32,9 @@ def judge(answer: Coin, *, random: bool = True, votes: int = 10) -> Judge:
         exact=None,
         random=random,
         random_surrogate=False,
+        repeatable=False,
         probabilities=False,
+        classes=2,
         device=torch.device("cpu"),
         identity="coin",
     )

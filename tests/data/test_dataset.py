@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carso.data.dataset import Dataset, check_suits, from_bytes
+from carso.data.dataset import Dataset, from_bytes
 from carso.errors import DataError
 
 IMAGES = torch.linspace(0, 1, 5 * 3 * 2 * 4).reshape(5, 3, 2, 4)
@@ -134,14 +134,3 @@ def test_bytes_become_the_float32_nearest_to_v_over_255(values: list[int]) -> No
     images = from_bytes(pixels.numpy())
     assert images.dtype == torch.float32
     assert torch.equal(images, (pixels.double() / 255).float())
-
-
-def test_a_data_set_must_suit_the_defence() -> None:
-    images = torch.rand(2, 1, 8, 8)
-    dataset = Dataset("mine", images, torch.tensor([0, 5]), tuple("012345"))
-    check_suits(dataset, (1, 8, 8), 6)
-    check_suits(Dataset("mine", images), (1, 8, 8), 2)
-    with pytest.raises(DataError, match=r"mine: has the label 5, the defence knows the classes 0 to 4"):
-        check_suits(dataset, (1, 8, 8), 5)
-    with pytest.raises(DataError, match=r"mine: its images are \(1, 8, 8\), the defence takes \(3, 8, 8\)"):
-        check_suits(dataset, (3, 8, 8), 6)

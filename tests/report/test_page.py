@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from carso.errors import RunError, WeightsError
+from carso.errors import RunError
 from carso.evaluation import read_records, read_results
 from carso.evaluation.protocol import TABLE
 from carso.evaluation.records import Gallery, RowRecord
@@ -196,7 +196,7 @@ def test_a_damaged_file_is_named(bare_run, tmp_path, name, content, message):
 def test_damaged_records_are_named(bare_run, tmp_path):
     shutil.copy(bare_run / "results.json", tmp_path)
     (tmp_path / "records.safetensors").write_bytes((bare_run / "records.safetensors").read_bytes()[:500])
-    with pytest.raises(WeightsError, match=r"records\.safetensors is truncated"):
+    with pytest.raises(RunError, match=r"records\.safetensors is truncated"):
         write_report(tmp_path)
 
 

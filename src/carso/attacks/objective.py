@@ -26,6 +26,9 @@ from carso.types import Budget, Classifier, Images, Labels
 CONFIRMATIONS = 10
 """Calls of a random model by which an image is judged."""
 
+TRIED, TOGETHER, TRIES = 16, 4, 64
+"""Images on which randomness is looked for, and half-way between as many; how many of them in a call; calls in all."""
+
 Run = Callable[[Images, Labels, Images], Images]
 """(images, labels, start) -> the images that one run of an attack ends with."""
 
@@ -84,11 +87,26 @@ def comparable(losses: Tensor) -> Tensor:
 
 
 def is_random(model: Classifier, images: Images) -> bool:
-    """Whether two calls of the model differ, on a few images or half-way between them, where answers are least sure."""
-    few = images[:16]
-    few = torch.cat([few, (few + few.roll(1, 0)) / 2])
-    with torch.no_grad():
-        return not torch.equal(model(few), model(few))
+    """Whether calls of the model differ, on images spread over the batch or half-way between, where it is least sure.
+
+    Two calls are made on all of these, then many on a few of them each: a model that is noisy in a tenth of its calls
+    is taken for deterministic once in a thousand times.
+
+    Args:
+        model: images to logits; its randomness, if any, is its own.
+        images: (B, C, H, W) in [0, 1].
+    """
+    spread = images[torch.linspace(0, len(images) - 1, min(len(images), TRIED)).long()]
+    spread = torch.cat([spread, (spread + spread.roll(1, 0)) / 2])
+    parts = spread.split(TOGETHER)
+    return _differs(model, spread, 2) or any(_differs(model, few, TRIES // len(parts)) for few in parts)
+
+
+@torch.no_grad()
+def _differs(model: Classifier, images: Images, calls: int) -> bool:
+    """Whether one of several calls of the model answers otherwise than the first; a NaN is like another."""
+    first = model(images.clone()).nan_to_num()
+    return any(not first.equal(model(images.clone()).nan_to_num()) for _ in range(calls - 1))
 
 
 def repeat(

@@ -18,19 +18,23 @@ from typing import Any
 from torch import Tensor
 
 import carso
-from carso.audit import checks
+from carso.audit import checks, keeping
 from carso.audit.effort import SIZES, Effort, Sizes
 from carso.audit.ensemble import Ensemble
 from carso.audit.neighbours import Neighbours
 from carso.audit.results import Audit, BudgetResult
 from carso.audit.state import State
 from carso.audit.target import Target, target_of
+from carso.audit.transfer import transfers
 from carso.audit.verdict import VOTES, Judge
 from carso.data import Dataset
-from carso.errors import CarsoError, DataError, ModelError
+from carso.data.labelled import first, matched
+from carso.errors import CarsoError, ModelError
 from carso.evaluation.environment import environment
 from carso.evaluation.seeding import seeded
 from carso.nn import evaluating
+from carso.storage.files import check_writable
+from carso.storage.weights import AUDIT
 from carso.types import Budget, Classifier, Images, Labels, Norm
 
 
@@ -72,19 +76,21 @@ def audit(
 
     Raises:
         CarsoError: for an eps, n or votes that makes no sense.
-        DataError: if the images have no labels.
-        ModelError: if the target breaks the contract, or is right on no image.
+        DataError: if the images have no labels, are fewer than n, or of other classes than the target knows.
+        ModelError: if the target or a transfer breaks the contract, or the target is right on no image.
         RunError: if `out` holds another audit, or cannot be written.
     """
     budgets = _budgets(eps, norm, dataset)
     _check_counts(n=n, votes=votes, eot=eot)
+    if out is not None:
+        check_writable(out / AUDIT)
     sizes = SIZES[effort]
-    images, labels = _first(dataset, n or sizes.n)
+    images, _ = first(dataset, n, sizes.n)
     with evaluating(subject):
-        target = target_of(subject, images, name)
-        judge, transfer = Judge(target, votes), dict(transfer or {})
-        if target.classifier is not None:
-            transfer = {"classifier": target.classifier} | transfer
+        target = target_of(subject, images, name, seed)
+        given, dataset = dataset, matched(dataset, target.classes, target.names)
+        images, labels = first(dataset, n, sizes.n)
+        judge, transfer = Judge(target, votes), transfers(target, given, dataset, transfer or {})
         clean = _clean(judge, images, labels, seed)
         neighbours = Neighbours(dataset.images, dataset.required_labels)
         identity = _identity(target, images, labels, sizes, votes, eot, seed, transfer, neighbours)
@@ -119,7 +125,7 @@ def _conclude(
     n: int,
     out: Path | None,
 ) -> Audit:
-    evidence = checks.Evidence(found, target.random, averaged=eot != 1)
+    evidence = checks.Evidence(found, target.random, averaged=eot != 1, repeatable=target.repeatable)
     result = Audit(
         target=target.name,
         n=n,
@@ -154,12 +160,6 @@ def _check_counts(**counts: int | None) -> None:
             raise CarsoError(f"{name} must be at least 1, not {value}")
 
 
-def _first(dataset: Dataset, n: int) -> tuple[Images, Labels]:
-    if dataset.labels is None:
-        raise DataError(f"{dataset.name}: an audit needs labels")
-    return dataset.images[:n], dataset.labels[:n]
-
-
 def _clean(judge: Judge, images: Images, labels: Labels, seed: int) -> Tensor:
     with seeded(judge.target.device, seed, "clean"):
         right = judge.right(images, labels)
@@ -172,7 +172,7 @@ def _clean(judge: Judge, images: Images, labels: Labels, seed: int) -> Tensor:
 
 
 def _state(judge: Judge, budget: Budget, clean: Tensor, images: Images, out: Path | None, identity: str) -> State:
-    kept = State.read(out, budget, identity) if out else None
+    kept = keeping.read(out, budget, identity, images) if out else None
     return kept or State.open(budget, judge.k, clean, images)
 
 

@@ -21,6 +21,9 @@ from carso.attacks.budget import bounded
 from carso.errors import ModelError
 from carso.types import Budget, Classifier, Images, Labels
 
+LEAST_CLASSES = {"standard": 10, "rand": 3}
+"""Classes that each version needs: nine rivals for its targeted attacks, or a third logit for the DLR loss."""
+
 
 def is_installed() -> bool:
     """Whether pyautoattack can be imported."""

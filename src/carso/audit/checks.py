@@ -25,11 +25,13 @@ class Evidence:
         budgets: what was found.
         random: whether the target answers at random.
         averaged: whether the attacks averaged over its randomness.
+        repeatable: whether the seed decides its randomness.
     """
 
     budgets: Sequence[BudgetResult]
     random: bool
     averaged: bool
+    repeatable: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,12 @@ def zero_gradients(found: BudgetResult, evidence: Evidence) -> float:
     return found.diagnostics.zero_gradients
 
 
+def broken_gradients(found: BudgetResult, evidence: Evidence) -> float:
+    """Share (%) of the tuning images, or of an attack's, on which gradients are NaN or infinite."""
+    met = [100 * attack.non_finite / attack.attacked for attack in found.attacks if attack.attacked]
+    return max(found.diagnostics.non_finite, *met, 0.0)
+
+
 def saturation(found: BudgetResult, evidence: Evidence) -> float:
     """Share (%) of the tuning images whose outputs are probabilities, overflow a softmax, or are clipped from below."""
     return found.diagnostics.saturated
@@ -101,6 +109,11 @@ def saturation(found: BudgetResult, evidence: Evidence) -> float:
 def chance_ignored(found: BudgetResult, evidence: Evidence) -> float:
     """Spread of the true class's probability over calls, if the attacks did not average over it."""
     return 0.0 if evidence.averaged or not evidence.random else found.diagnostics.spread
+
+
+def chance_unseeded(found: BudgetResult, evidence: Evidence) -> float:
+    """Whether the target's answers differ from one call to the next of the same seed."""
+    return float(not evidence.repeatable)
 
 
 def more_candidates_help(found: BudgetResult, evidence: Evidence) -> float:
@@ -170,6 +183,12 @@ DOUBTS: tuple[Doubt, ...] = (
         zero_gradients,
     ),
     Doubt(
+        "non-finite-gradients",
+        0.0,
+        "gradients are NaN or infinite: attacks that follow them stand still",
+        broken_gradients,
+    ),
+    Doubt(
         "saturated-outputs",
         50.0,
         "outputs are probabilities, overflow the softmax or are clipped: the loss hides the logits",
@@ -180,6 +199,12 @@ DOUBTS: tuple[Doubt, ...] = (
         0.0,
         "the target answers at random, but the attack followed single draws: average over them",
         chance_ignored,
+    ),
+    Doubt(
+        "randomness-unseeded",
+        0.0,
+        "no seed rules the target's chance: it was never held fixed, and the same audit gives other figures",
+        chance_unseeded,
     ),
     Doubt(
         "not-converged-in-eot",

@@ -5,19 +5,21 @@ All of them are taken on the tuning: the first images that the target answers ri
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator, Tensor
 
 from carso.attacks.eot import Candidates, Expectation
 from carso.attacks.gradient import input_gradient
 from carso.attacks.losses import Loss, cross_entropy, margin
 from carso.audit.effort import Sizes
+from carso.audit.finite import mended, non_finite
 from carso.audit.plan import Tuning
 from carso.audit.tuning import Tuner, percent
 from carso.audit.verdict import Judge
+from carso.evaluation.results import Count, Percent
 from carso.types import Budget, Classifier, Images, Labels
 
 VANISHED = 1e-20
@@ -33,26 +35,34 @@ STEP = 1e-3
 """Length of the finite difference, in units of the [0, 1] pixel."""
 
 
+Radius = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(e-\d+)?$")]
+"""A number as a key."""
+
+
 class Diagnostics(BaseModel):
     """What was measured; accuracies and shares in percent of the tuning images.
 
-    `zero_gradients` counts the images whose cross-entropy has no gradient, `flat` those whose margin has none. One run
-    of annealed PGD leaves `by_loss`, `by_eot` and `by_steps`, by its loss, candidates per gradient and steps; two runs,
-    one on either loss, leave `by_eps`. `spread` is the standard deviation, over calls, of the true class's probability.
+    `zero_gradients` counts the images whose cross-entropy has no gradient, `non_finite` those on which that of either
+    loss is NaN or infinite, `flat` those whose margin has none when what is not finite counts as 0. One run of annealed
+    PGD leaves `by_loss`, `by_eot` and `by_steps`, by its loss, candidates per gradient and steps; two runs, one on
+    either loss, leave `by_eps`. `spread` is the standard deviation, over calls, of the true class's probability.
     """
 
-    images: int
-    zero_gradients: float
-    saturated: float
-    spread: float
-    finite_differences: float
-    disagreement: float
-    unbounded: float
-    flat: float = 100.0
-    by_loss: dict[str, float] = {}
-    by_eot: dict[int, float] = {}
-    by_steps: dict[int, float] = {}
-    by_eps: dict[str, float] = {}
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    images: Count
+    zero_gradients: Percent
+    saturated: Percent
+    spread: Annotated[float, Field(ge=0)]
+    finite_differences: Percent
+    disagreement: Percent
+    unbounded: Percent
+    flat: Percent = 100.0
+    non_finite: Percent = 0.0
+    by_loss: dict[str, Percent] = {}
+    by_eot: dict[int, Percent] = {}
+    by_steps: dict[int, Percent] = {}
+    by_eps: dict[Radius, Percent] = {}
 
     @property
     def blind(self) -> bool:
@@ -85,12 +95,17 @@ class DiagnosticRun:
         candidates = self.target.candidates
         if candidates is None:
             return self._without_gradient(), Tuning()
-        once = Expectation(candidates, 4 if self.target.random_surrogate else 1)
+        by_entropy, by_margin = self._gradient(candidates, cross_entropy), self._gradient(candidates, margin)
+        broken = non_finite(by_entropy) | non_finite(by_margin)
+        if broken.any():
+            candidates = mended(candidates)
+            by_margin = self._gradient(candidates, margin)
         diagnostics = Diagnostics(
             images=len(self.images),
-            zero_gradients=percent(vanished(once, self.images, self.labels, cross_entropy)),
-            flat=percent(vanished(once, self.images, self.labels, margin)),
-            saturated=self._saturated(once),
+            zero_gradients=percent(vanished(by_entropy)),
+            flat=percent(vanished(by_margin)),
+            non_finite=percent(broken),
+            saturated=self._saturated(self._once(candidates)),
             spread=self._spread(),
             finite_differences=self._finite_differences(),
             disagreement=0.0,
@@ -99,6 +114,12 @@ class DiagnosticRun:
         if diagnostics.blind:
             return diagnostics, Tuning()
         return self._attacked(diagnostics, candidates, sizes, eot, generator)
+
+    def _once(self, candidates: Candidates) -> Expectation:
+        return Expectation(candidates, 4 if self.target.random_surrogate else 1)
+
+    def _gradient(self, candidates: Candidates, loss: Loss) -> Images:
+        return input_gradient(self._once(candidates), self.images, self.labels, loss)
 
     def _without_gradient(self) -> Diagnostics:
         return Diagnostics(
@@ -142,8 +163,11 @@ class DiagnosticRun:
         return p.gather(2, self.labels.expand(10, -1).unsqueeze(2)).std(0).mean().item()
 
     def _finite_differences(self) -> float:
-        """Share of images whose margin does not change along the gradient that attacks follow as the gradient says."""
-        if self.target.known is None or self.target.exact is None:
+        """Share of images whose margin does not change along the gradient that attacks follow as the gradient says.
+
+        In bfloat16 the rounding is larger than the difference, which then says nothing.
+        """
+        if self.target.known is None or self.target.exact is None or self.target.rounding > STEP:
             return 0.0
         return percent(mistaken(self.target.known(0, 1), self.target.exact(0, 1), self.images, self.labels))
 
@@ -155,9 +179,9 @@ class DiagnosticRun:
         return percent(self.judge.broken(self.judge.right(both, seen)))
 
 
-def vanished(model: Classifier, images: Images, labels: Labels, loss: Loss) -> Tensor:
-    """Which images' (B,) loss has no gradient in float32."""
-    return input_gradient(model, images, labels, loss).flatten(1).abs().amax(1) <= VANISHED
+def vanished(gradients: Images) -> Tensor:
+    """Which images' (B,) gradients are none in float32."""
+    return gradients.flatten(1).abs().amax(1) <= VANISHED
 
 
 def overflowing(logits: Tensor) -> Tensor:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from carso.audit import keeping
 from carso.audit.diagnostics import DiagnosticRun
 from carso.audit.effort import Sizes
+from carso.audit.finite import crafted, mended
 from carso.audit.neighbours import Neighbours
 from carso.audit.plan import Attempt, lately, plan
 from carso.audit.results import AttackResult, BudgetResult
@@ -114,15 +118,18 @@ class Ensemble:
             seconds=round(entry.seconds, 2),
             attacked=entry.count,
             gains=[100 * gain / len(clean) for gain in entry.gains],
+            non_finite=entry.non_finite,
             claimed=None if entry.claimed is None else rate(clean & ~entry.claimed),
             known=None if entry.known is None else rate(clean & entry.known),
         )
 
     def _plan(self) -> list[Attempt]:
-        target, state = self.judge.target, self.state
-        assert state.diagnostics is not None
-        blind = state.diagnostics.blind
-        return list(plan(target, state.budget, self.sizes, state.tuning, self.transfer, self.neighbours, blind))
+        target, state, measured = self.judge.target, self.state, self.state.diagnostics
+        assert measured is not None
+        if broken := measured.non_finite > 0 and target.candidates is not None:
+            target = replace(target, candidates=mended(target.candidates))
+        parts = state.budget, self.sizes, state.tuning, self.transfer, self.neighbours
+        return list(plan(target, *parts, measured.blind, broken))
 
     def _diagnose(self) -> None:
         rows = self.state.right_when_clean.nonzero().squeeze(1)[: self.sizes.tuning]
@@ -137,16 +144,18 @@ class Ensemble:
 
     def _round(self, attempt: Attempt, index: int) -> None:
         began, entry = time.perf_counter(), self.state.entry(attempt)
-        rows, before = self._rows(attempt, entry), self.state.broken(entry.right).sum()
+        rows, before, non_finite = self._rows(attempt, entry), self.state.broken(entry.right).sum(), 0
         for start in range(0, len(rows), CHUNK):
             some = rows[start : start + CHUNK]
             with seeded(self.device, self.seed, self.state.budget, attempt.name, index, start) as generator:
                 images, labels = self._move(some)
-                found = attempt.rounds[index](images, labels, generator).detach()
-                right = self.judge.screened(found, self.labels[some])
-                self._aside(attempt, entry, some, found, images, labels)
-            self.state.note(attempt, some, found.cpu(), right)
+                found, more = crafted(partial(attempt.rounds[index], images, labels, generator))
+                right = self.judge.screened(found.detach(), self.labels[some])
+                self._aside(attempt, entry, some, found.detach(), images, labels)
+            self.state.note(attempt, some, found.detach().cpu(), right)
+            non_finite += more
         entry.gains.append(int(self.state.broken(entry.right).sum() - before))
+        entry.non_finite = max(entry.non_finite, non_finite)
         entry.seconds += time.perf_counter() - began
         self._save()
 
@@ -184,7 +193,7 @@ class Ensemble:
 
     def _save(self) -> None:
         if self.out is not None:
-            self.state.write(*self.out)
+            keeping.write(self.state, *self.out)
 
 
 def _strongest(left: Mapping[str, int], clean: int) -> str | None:

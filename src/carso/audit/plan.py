@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from carso.attacks import annealed, apgd, deepfool, fgsm, noise, pgd, spsa, square
 from carso.attacks.bpda import straight_through
 from carso.attacks.eot import Candidates, Expectation, exponential, log_mean_probability
-from carso.audit.autoattack import autoattack, is_installed
+from carso.audit.autoattack import LEAST_CLASSES, autoattack, is_installed
 from carso.audit.effort import Sizes
 from carso.audit.neighbours import Neighbours
 from carso.audit.target import Target
@@ -80,6 +80,7 @@ def plan(
     transfer: Mapping[str, Classifier],
     neighbours: Neighbours,
     blind: bool,
+    broken: bool = False,
 ) -> Iterator[Attempt]:
     """The attacks on a target.
 
@@ -91,6 +92,7 @@ def plan(
         transfer: other models whose adversarial images are tried, by name.
         neighbours: images among which those of other classes are where one of the attacks begins.
         blind: whether there is no gradient worth following, so that those attacks are left out.
+        broken: whether some gradients are not finite, so that more is asked of the attacks that need none.
     """
     craft = partial(_craft, budget=budget)
     rounds: Rounds
@@ -103,9 +105,10 @@ def plan(
     if target.purify is not None and target.classifier is not None:
         rounds = (craft(annealed, straight_through(target.purify, target.classifier), steps=sizes.plain),)
         yield Attempt("bpda", "cross-check", "all", rounds, options={"steps": sizes.plain})
-    yield from _black_box(target, budget, sizes, None if blind else sizes.spsa_images)
-    if sizes.autoattack and target.candidates is not None and is_installed():
-        version = "rand" if target.random_surrogate else "standard"
+    yield from _black_box(target, budget, sizes, None if blind or broken else sizes.spsa_images)
+    version = "rand" if target.random_surrogate else "standard"
+    runs = sizes.autoattack and is_installed() and target.classes >= LEAST_CLASSES[version]
+    if runs and target.candidates is not None:
         rounds = (craft(autoattack, Expectation(target.candidates), version=version),)
         yield Attempt("autoattack", "white-box", "all", rounds, claims=True, options={"version": version})
 
@@ -142,7 +145,7 @@ def _white_box(
     ]:
         options = {"steps": steps, "loss": tuning.loss, "among": len(neighbours.images)}
         yield attempt("pgd-annealed-neighbours", "survivors", *runs, least=sizes.neighbours[0], **options)
-    yield attempt("apgd-dlr", "survivors", craft(apgd, steady, steps=plain, loss="dlr"), steps=plain)
+    yield _dlr(target, attempt, craft(apgd, steady, steps=plain, loss="dlr"), plain)
     if sizes.deepfool and target.exact is not None:
         run = craft(deepfool, target.exact(0, 1), steps=sizes.deepfool)
         yield Attempt("deepfool", "white-box", "survivors", (run,), options={"steps": sizes.deepfool})
@@ -153,8 +156,16 @@ def _white_box(
     if target.random_surrogate:
         yield from _aggregates(candidates, budget, sizes, tuning)
     runs = [craft(_at_rival, mean, rank=rank, steps=steps) for rank in range(sizes.rivals)]
-    yield attempt("pgd-annealed-targeted", "survivors", *runs, steps=steps, rivals=sizes.rivals)
+    rivals = min(sizes.rivals, target.classes - 1)
+    yield attempt("pgd-annealed-targeted", "survivors", *runs, steps=steps, rivals=rivals)
     yield from _more(target, candidates, budget, sizes, tuning)
+
+
+def _dlr(target: Target, attempt: Callable[..., Attempt], run: Craft, steps: int) -> Attempt:
+    """Auto-PGD on the DLR loss; without a third class an attack of no rounds, which says why."""
+    if target.classes < 3:
+        return attempt("apgd-dlr", "survivors", left_out="the DLR loss needs three classes")
+    return attempt("apgd-dlr", "survivors", run, steps=steps)
 
 
 def _steady(target: Target, candidates: Candidates, tuning: Tuning) -> Expectation:

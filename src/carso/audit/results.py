@@ -6,8 +6,9 @@
 
 R is a rate as in `results.json`. Beside these fields, an attack tells its kind, whether it was run on all images or on
 the survivors of those before it (its result is then what all of them leave together), how many it attacked, and, where
-they apply, `gains` (points of accuracy that each round took), `claimed` (what it says of itself, on evaluations that it
-chose among) and `known` (the accuracy against an attacker who knows the latents). A budget tells its strongest attack
+they apply, `gains` (points of accuracy that each round took), `non_finite` (images on which it met gradients that are
+NaN or infinite, in the round that met most), `claimed` (what it says of itself, on evaluations that it chose among) and
+`known` (the accuracy against an attacker who knows the latents). A budget tells its strongest attack
 and how its worst case fares over k fresh votes: `mean` of the votes, and `worst_of_k`, where one wrong vote is enough.
 `weights` is a digest of the target's, as in `results.json`; null for a function, which cannot be looked into.
 """
@@ -17,17 +18,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from carso.audit.diagnostics import Diagnostics
 from carso.audit.plan import Kind, On
-from carso.errors import RunError
 from carso.evaluation.display import Displayed
 from carso.evaluation.environment import Environment
-from carso.evaluation.results import Percent, Rate
+from carso.evaluation.reading import read_json
+from carso.evaluation.results import Count, Percent, Rate
 from carso.storage.files import write_text
 from carso.storage.weights import AUDIT
 from carso.types import Norm
+
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 class _Model(BaseModel):
@@ -39,11 +42,12 @@ class AttackResult(_Model):
 
     name: str
     result: Rate
-    seconds: float
+    seconds: NotNegative
     kind: Kind
     on: On
-    attacked: int
+    attacked: Count
     gains: list[float] = []
+    non_finite: Count = 0
     claimed: Rate | None = None
     known: Rate | None = None
     options: dict[str, Any] = {}
@@ -88,13 +92,13 @@ class Audit(Displayed, _Model):
     """The whole of `audit.json`."""
 
     target: str
-    n: int
+    n: Annotated[int, Field(ge=1)]
     seed: int
     budgets: list[BudgetResult]
     checks: list[Check]
     dataset: str
     effort: str
-    votes: int
+    votes: Annotated[int, Field(ge=1)]
     random: bool
     environment: Environment
     weights: str | None = None
@@ -123,10 +127,4 @@ def read_audit(path: Path) -> Audit:
         RunError: if it is missing, or a field is missing or wrong.
     """
     path = path / AUDIT if path.is_dir() else path
-    try:
-        return Audit.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); `carso audit` writes it") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise RunError(f"{path}: {'.'.join(map(str, first['loc'])) or 'top level'}: {first['msg']}") from error
+    return read_json(path, Audit, "`carso audit` writes it anew")

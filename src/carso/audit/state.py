@@ -1,13 +1,11 @@
 """The state of one budget: what every attack did to every image, enough to go on from and to compute every figure.
 
-One safetensors file per budget holds the tensors, and everything else as JSON in its header; it is written aside after
-each round. A run that was broken off goes on with the next round.
+It is kept after each round (`carso.audit.keeping`), and a run that was broken off goes on with the next one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,11 +13,7 @@ from torch import Tensor
 
 from carso.audit.diagnostics import Diagnostics
 from carso.audit.plan import Attempt, Tuning
-from carso.errors import RunError, WeightsError
-from carso.storage.tensors import read_tensors, write_tensors
 from carso.types import Budget, Images
-
-KIND = "audit state"
 
 
 @dataclass
@@ -32,6 +26,7 @@ class AttackState:
         claimed: the images (n,) that it says it broke, if it says so.
         known: the images (n,) on which the target is right if it uses the latents that the attack knows, if any.
         gains: images newly broken in each round so far.
+        non_finite: images on which it met gradients that are NaN or infinite, in the round that met most.
         seconds: spent so far.
         about: name, kind, on and options, as in `Attempt`.
     """
@@ -42,6 +37,7 @@ class AttackState:
     claimed: Tensor | None = None
     known: Tensor | None = None
     gains: list[int] = field(default_factory=list)
+    non_finite: int = 0
     seconds: float = 0.0
 
     @property
@@ -131,57 +127,3 @@ class State:
         better = (right < before) | ((right == before) & (attempt.kind == "white-box"))
         self.worst[rows[better]] = found[better]
         self.worst_right[rows[better]] = right[better]
-
-    def write(self, folder: Path, identity: str) -> None:
-        """Write the state."""
-        tensors = {"clean": self.clean, "worst": self.worst, "worst_right": self.worst_right}
-        if self.final is not None:
-            tensors["final"] = self.final
-        for name, entry in self.entries.items():
-            for part in ("right", "attacked", "claimed", "known"):
-                if (value := getattr(entry, part)) is not None:
-                    tensors[f"{name}/{part}"] = value
-        description = {
-            "kind": KIND,
-            "identity": identity,
-            "k": self.k,
-            "diagnostics": self.diagnostics.model_dump(mode="json") if self.diagnostics else None,
-            "tuning": vars(self.tuning),
-            "entries": [
-                {"about": entry.about, "gains": entry.gains, "seconds": entry.seconds}
-                for entry in self.entries.values()
-            ],
-        }
-        write_tensors(path_of(folder, self.budget), tensors, description)
-
-    @classmethod
-    def read(cls, folder: Path, budget: Budget, identity: str) -> State | None:
-        """The state of a run that was broken off, or None if there are none.
-
-        Raises:
-            RunError: if they belong to another audit, or cannot be read.
-        """
-        path = path_of(folder, budget)
-        if not path.exists():
-            return None
-        try:
-            tensors, about = read_tensors(path, KIND)
-        except WeightsError as error:
-            raise RunError(f"{error}; delete it to audit this budget again") from error
-        if about["identity"] != identity:
-            raise RunError(
-                f"{folder} holds the audit of another target, other images or other settings; choose another --out"
-            )
-        state = cls(budget, about["k"], tensors["clean"], tensors["worst"], tensors["worst_right"])
-        state.diagnostics = Diagnostics.model_validate(about["diagnostics"]) if about["diagnostics"] else None
-        state.tuning, state.final = Tuning(**about["tuning"]), tensors.get("final")
-        for each in about["entries"]:
-            name = each["about"]["name"]
-            parts = {part: tensors.get(f"{name}/{part}") for part in ("right", "attacked", "claimed", "known")}
-            state.entries[name] = AttackState(**parts, **each)  # type: ignore[arg-type]
-        return state
-
-
-def path_of(folder: Path, budget: Budget) -> Path:
-    """Where the state of a budget are."""
-    return folder / "state" / f"{budget.norm}-{budget.eps:g}.safetensors"

@@ -8,6 +8,8 @@ A target is a CARSO defence, any `nn.Module` or callable from images to scores, 
 `surrogate` (images -> logits, differentiable); if that one is rounded for speed, an attribute `exact` is the same
 unrounded, of which finite differences and DeepFool can be taken. One with the attributes `purify` (images -> images)
 and `classifier` can also be attacked as if its purifier were the identity.
+
+Whatever is called is handed a copy of the images (`carso.evaluation.asking`); what an attacker sees is float32.
 """
 
 from __future__ import annotations
@@ -20,17 +22,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from carso.attacks.eot import Candidates, Expectation, calls, fixed, mean_log_probability
+from carso.attacks.eot import Candidates, Expectation, calls, mean_log_probability
 from carso.attacks.objective import is_random
+from carso.audit.surface import Surface, checked, differentiable, has_gradient
 from carso.defence import CARSO
 from carso.errors import ModelError
-from carso.evaluation.models import device_of, fingerprint, weights_of
+from carso.evaluation.asking import ask, scores_of
+from carso.evaluation.models import device_of, fingerprint, names_of, weights_of
+from carso.evaluation.seeding import pinned, seeded
 from carso.fast import faster
 from carso.nn import evaluating
 from carso.types import Classifier, Images, Labels
 
 VOTES_SEEN = 20
 """Candidates behind the shares of the vote that an attacker without gradients sees."""
+
+LOOKED_AT, REPEATED = 16, 32
+"""Images on which a target is tried, spread over those it will see; calls by which its chance is held to a seed."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,11 @@ class Target:
         exact: the same unrounded.
         random: whether its answers' scores vary between calls.
         random_surrogate: whether the candidates vary between calls.
+        repeatable: whether the seeds of torch, numpy and Python decide its answers.
+        rounding: relative error of what `exact` answers, by its dtype.
         probabilities: whether its raw scores are probabilities; then `scores` and `candidates` are their logarithms.
+        classes: how many it knows.
+        names: what it calls them, in order; None where it does not say.
         device: where images go.
         identity: of architecture and weights, as far as they can be seen.
         weights: a digest of the weights alone; None where they cannot be seen.
@@ -63,44 +75,56 @@ class Target:
     exact: Callable[[int, int], Classifier] | None
     random: bool
     random_surrogate: bool
+    repeatable: bool
     probabilities: bool
+    classes: int
     device: torch.device
     identity: str
     weights: str | None = None
+    rounding: float = 0.0
+    names: tuple[str, ...] | None = None
     votes: Classifier | None = None
     purify: Callable[[Tensor], Tensor] | None = None
     classifier: Classifier | None = None
 
 
-def target_of(subject: Any, images: Images, name: str | None = None) -> Target:
+def target_of(subject: Any, images: Images, name: str | None = None, seed: int = 0) -> Target:
     """The window on a subject, tried on a few images.
 
     Args:
         subject: a CARSO defence, a module or a callable.
-        images: a few of those that it will see, (B, C, H, W).
+        images: those that it will see, (B, C, H, W).
         name: what reports call it; by default its class or function.
+        seed: of its own randomness while it is tried.
 
     Raises:
-        ModelError: if it cannot run, or returns anything but finite scores (B, classes).
+        ModelError: if it cannot run, or returns anything but scores (B, classes) without NaN.
     """
     if not callable(subject):
         raise ModelError(f"an audit needs a callable from images to scores, not {type(subject).__name__}")
     name = str(name or getattr(subject, "__qualname__", type(subject).__qualname__))
+    few = _moved(images[torch.linspace(0, len(images) - 1, min(len(images), LOOKED_AT)).long()], subject, name)
+    with evaluating(subject), seeded(few.device, seed, "first look"):
+        return _carso(subject, few, name) if isinstance(subject, CARSO) else _callable(subject, few, name)
+
+
+def _moved(images: Images, subject: Any, name: str) -> Images:
+    """The images where the subject lives, from where its answers can come back."""
     device = device_of(subject)
     try:
-        images = images[:16].to(device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"{name} lives on {device}, which images cannot be moved to here: {error}") from error
-    with evaluating(subject):
-        return _carso(subject, images, name) if isinstance(subject, CARSO) else _callable(subject, images, name)
+        moved = images.to(device)
+        moved.cpu()
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"{name} lives on {device}, between which and here images cannot move: {error}") from error
+    return moved
 
 
 def _carso(defence: CARSO, images: Images, name: str) -> Target:
-    _checked(defence, images, name)
+    classes = checked(defence, images, name).shape[1]
     quick = faster(defence, images)
 
     def candidates(images: Tensor, samples: int) -> Tensor:
-        logits: Tensor = quick.logits(images, latents=defence.latents(samples))
+        logits: Tensor = ask(quick.logits, images, name, latents=defence.latents(samples))
         return logits
 
     def surrogate(images: Tensor) -> Tensor:
@@ -108,109 +132,111 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
 
     def fixed_by(differentiable: Callable[..., Tensor], seed: int, samples: int) -> Classifier:
         latents = defence.latents(samples, torch.Generator().manual_seed(seed))
-        return lambda images: mean_log_probability(differentiable(images, latents=latents))
+        return lambda images: mean_log_probability(ask(differentiable, images, name, latents=latents))
 
     return Target(
         name=name,
-        answer=defence.predict,
+        answer=partial(ask, defence.predict, name=name),
         scores=surrogate,
         candidates=candidates,
         known=partial(fixed_by, quick.logits),
         exact=partial(fixed_by, defence.logits),
         random=True,
         random_surrogate=True,
+        repeatable=_repeatable(surrogate, images),
         probabilities=False,
+        classes=classes,
         device=images.device,
         identity=fingerprint(defence),
         weights=weights_of(defence),
-        votes=lambda images: defence.poll(images, VOTES_SEEN, "never").shares,
-        purify=lambda images: defence.recall(images, 1).squeeze(1),
-        classifier=defence.classifier,
+        names=names_of(defence),
+        votes=lambda images: ask(defence.poll, images, name, samples=VOTES_SEEN, stop="never").shares,
+        purify=lambda images: ask(defence.recall, images, name, samples=1).squeeze(1),
+        classifier=differentiable(defence.classifier, images, f"the classifier of {name}", classes),
     )
 
 
 def _callable(subject: Any, images: Images, name: str) -> Target:
-    raw = _checked(subject, images, name)
-    smooth: Classifier = getattr(subject, "surrogate", subject)
-    shown = raw if smooth is subject else _checked(smooth, images, f"{name}.surrogate")
-    surrogate = exact = _logits(smooth, shown)
-    if smooth is not subject and hasattr(subject, "exact"):
-        exact = _logits(subject.exact, _checked(subject.exact, images, f"{name}.exact"))
-    differentiable = _has_gradient(surrogate, images)
+    scores = surrogate = Surface.of(subject, images, name)
+    if hasattr(subject, "surrogate"):
+        surrogate = Surface.of(subject.surrogate, images, f"{name}.surrogate", scores.classes)
+    follow, random = has_gradient(surrogate, images), is_random(scores, images)
+    exact = _exact(subject, images, name, scores.classes) if follow else None
+    purify, classifier = _parts(subject, images, name, scores.classes)
     return Target(
         name=name,
-        answer=partial(_answer, subject, name),
-        scores=_logits(subject, raw),
-        candidates=calls(surrogate) if differentiable else None,
-        known=partial(_fixed, surrogate) if differentiable else None,
-        exact=partial(_fixed, exact) if differentiable else None,
-        random=is_random(subject, images),
-        random_surrogate=is_random(surrogate, images),
-        probabilities=are_probabilities(shown),
+        answer=partial(_answer, subject, name, scores.classes),
+        scores=scores,
+        candidates=calls(surrogate) if follow else None,
+        known=partial(_fixed, surrogate) if follow else None,
+        exact=partial(_fixed, exact or surrogate) if follow else None,
+        random=random,
+        random_surrogate=random if surrogate is scores else is_random(surrogate, images),
+        repeatable=not random or _repeatable(scores, images),
+        probabilities=surrogate.probabilities,
+        classes=scores.classes,
         device=images.device,
         identity=fingerprint(subject) if isinstance(subject, nn.Module) else name,
         weights=weights_of(subject),
-        purify=getattr(subject, "purify", None),
-        classifier=getattr(subject, "classifier", None) if hasattr(subject, "purify") else None,
+        rounding=(exact or surrogate).rounding,
+        names=names_of(subject),
+        purify=purify,
+        classifier=classifier,
     )
 
 
-def are_probabilities(scores: Tensor) -> bool:
-    """Whether every row is a distribution over the classes."""
-    return bool((scores >= 0).all()) and torch.allclose(scores.sum(1), scores.new_ones(len(scores)), atol=1e-4)
+def _exact(subject: Any, images: Images, name: str, classes: int) -> Surface | None:
+    """The unrounded form of a surrogate, if there is one."""
+    if not (hasattr(subject, "surrogate") and hasattr(subject, "exact")):
+        return None
+    exact = Surface.of(subject.exact, images, f"{name}.exact", classes)
+    if not has_gradient(exact, images):
+        raise ModelError(f"{name}.exact has no gradient, which {name}.surrogate has; mend or leave out the former")
+    return exact
+
+
+def _parts(
+    subject: Any, images: Images, name: str, classes: int
+) -> tuple[Callable[[Tensor], Tensor] | None, Classifier | None]:
+    """A purifier and the classifier behind it, if there are both; no classifier where it has no gradient."""
+    if not (hasattr(subject, "purify") and hasattr(subject, "classifier")):
+        return None, None
+    purify = partial(ask, subject.purify, name=f"{name}.purify")
+    with torch.no_grad():
+        purified = purify(images)
+    given = tuple(purified.shape) if isinstance(purified, Tensor) else type(purified).__name__
+    if given != tuple(images.shape):
+        raise ModelError(f"{name}.purify must return images of the shape that it is given, not {given}")
+    return purify, differentiable(subject.classifier, images, f"{name}.classifier", classes)
 
 
 def _fixed(surrogate: Classifier, seed: int, samples: int) -> Classifier:
-    return fixed(Expectation(calls(surrogate), samples), seed)
+    """The surrogate with its randomness known to the attacker."""
+    model = Expectation(calls(surrogate), samples)
+
+    def known(images: Tensor) -> Tensor:
+        with pinned(images.device, seed):
+            return model(images)
+
+    return known
 
 
-def _answer(subject: Classifier, name: str, images: Tensor) -> Tensor:
-    scores = subject(images)
-    check_scores(scores, len(images), name)
+@torch.no_grad()
+def _repeatable(scores: Classifier, images: Images) -> bool:
+    """Whether two rounds of calls from one seed answer alike."""
+
+    def round_() -> Tensor:
+        with pinned(images.device, 0):
+            return torch.stack([scores(images[:4]) for _ in range(REPEATED)])
+
+    return torch.equal(round_().nan_to_num(), round_().nan_to_num())
+
+
+def _answer(subject: Classifier, name: str, classes: int, images: Tensor) -> Tensor:
+    scores = scores_of(subject, images, name, classes)
+    if scores.isnan().any():
+        raise ModelError(f"{name} returned NaN; an audit of it would mean nothing")
     return scores.argmax(1)
-
-
-def _logits(model: Classifier, shown: Tensor) -> Classifier:
-    """The model, or its logarithm if what it has shown are probabilities."""
-    return partial(_logarithm, model) if are_probabilities(shown) else model
-
-
-def _logarithm(model: Classifier, images: Tensor) -> Tensor:
-    probabilities = model(images)
-    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
-
-
-def _has_gradient(model: Classifier, images: Images) -> bool:
-    with torch.enable_grad():
-        return bool(model(images.clone().requires_grad_()).requires_grad)
-
-
-def _checked(subject: Classifier, images: Images, name: str) -> Tensor:
-    """The scores of a first call.
-
-    Raises:
-        ModelError: as in `target_of`.
-    """
-    try:
-        with torch.no_grad():
-            scores = subject(images)
-            check_scores(scores, len(images), name)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        shape = tuple(images.shape)
-        raise ModelError(f"{name} cannot run on images {shape} on {images.device}: {error}") from error
-    return scores
-
-
-def check_scores(scores: Any, batch: int, name: str) -> None:
-    """Raise a ModelError unless `scores` is a finite floating-point tensor (batch, classes >= 2)."""
-    if not isinstance(scores, Tensor):
-        raise ModelError(f"{name} must return a tensor of scores ({batch}, classes), not {type(scores).__name__}")
-    if scores.ndim != 2 or len(scores) != batch or scores.shape[1] < 2:
-        raise ModelError(f"{name} must return scores of shape ({batch}, classes >= 2), not {tuple(scores.shape)}")
-    if not scores.is_floating_point():
-        raise ModelError(f"{name} must return floating-point scores, not {scores.dtype}")
-    if not scores.isfinite().all():
-        raise ModelError(f"{name} returned NaN or infinity; an audit of it would mean nothing")
 
 
 def classes_of(target: Target, images: Images) -> Labels:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import Generator, Tensor
@@ -16,6 +17,7 @@ from torch import Generator, Tensor
 from carso.attacks import annealed
 from carso.attacks.eot import Candidates, Expectation
 from carso.audit.effort import Sizes
+from carso.audit.finite import crafted
 from carso.audit.plan import Tuning
 from carso.audit.verdict import Judge
 from carso.types import Budget, Images, Labels
@@ -47,14 +49,17 @@ class Tuner:
     def attack(self, tuning: Tuning, eps: float | None = None) -> tuple[Images, Tensor]:
         """Attacked images (B, C, H, W), and which of them (B,) still stand."""
         budget = self.budget if eps is None else Budget(self.budget.norm, eps)
-        found = annealed(
-            Expectation(self.candidates, tuning.eot),
-            self.images,
-            self.labels,
-            budget,
-            steps=tuning.steps,
-            loss=tuning.loss,
-            generator=self.generator,
+        found, _ = crafted(
+            partial(
+                annealed,
+                Expectation(self.candidates, tuning.eot),
+                self.images,
+                self.labels,
+                budget,
+                steps=tuning.steps,
+                loss=tuning.loss,
+                generator=self.generator,
+            )
         )
         return found, ~self.judge.broken(self.judge.screened(found, self.labels.cpu()))
 

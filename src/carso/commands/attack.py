@@ -69,14 +69,16 @@ def run(
         The rate of right answers of "classifier" and "defence".
     """
     from carso import data
-    from carso.data.dataset import check_suits
+    from carso.data.labelled import check_shape, matched
+    from carso.evaluation.models import names_of
     from carso.evaluation.single import attacked_images, rates
     from carso.storage.files import check_writable
 
     if out is not None:
         check_writable(out)
-    test = data.load(data_name, "test")[:images]
-    check_suits(test, defence.purifier.shape, defence.classes)
+    test = data.load(data_name, "test")
+    check_shape(test, defence.purifier.shape)
+    test = matched(test, defence.classes, names_of(defence))[:images]
     attacked = attacked_images(defence, test, row, seed)
     found = rates(defence, attacked, test.required_labels, seed)
     print(f"{row.attack} {row.budget} directed at the {row.directed_at}, n = {len(test)}, seed {seed}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,13 +16,18 @@ if TYPE_CHECKING:
 
     from carso.evaluation import Settings
 
+USUAL = 1000
+"""Images that are evaluated where nobody says how many."""
+
 
 def evaluate(
     defence: Defence = "mnist",
     out: Out = None,
     data: Data = "mnist",
     split: Annotated[Literal["validation", "test"], typer.Option(help="validation is for choices.")] = "test",
-    images: Annotated[int, typer.Option(min=1, help="How many images, from the first.")] = 1000,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="How many images, from the first. [default: 1000, or all there are]")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the attacks and the latents.")] = 0,
     stop: Stop = "confident",
     factory: Factory = None,
@@ -49,7 +55,6 @@ def run(
     `classifier` is N, where the defence was trained for one of the user's own.
     """
     from carso import data
-    from carso.data.dataset import check_suits
     from carso.evaluation import evaluate
     from carso.evaluation.models import models_of
     from carso.evaluation.results import FILE
@@ -58,7 +63,7 @@ def run(
     from carso.storage.files import check_writable
 
     defence, dataset = weights.load(source, classifier), data.load(data_name, split)
-    check_suits(dataset, defence.purifier.shape, defence.classes)
+    settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))
     check_writable(out / FILE)
     models = models_of(defence, weights.load_undefended(source))
     name = f"{source} ({split})" if split != "test" else source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -112,19 +112,6 @@ def check_names(names: Iterable[str]) -> None:
     for name in names:
         if any("\ud800" <= letter <= "\udfff" for letter in name):
             raise DataError(f"{name!a}: is no name in UTF-8; rename it")
-
-
-def check_suits(dataset: Dataset, shape: Sequence[int], classes: int) -> None:
-    """Hold a data set to what a defence was made for.
-
-    Raises:
-        DataError: if its images have another shape than (C, H, W), or a label is not one of the classes.
-    """
-    if dataset.shape != tuple(shape):
-        raise DataError(f"{dataset.name}: its images are {dataset.shape}, the defence takes {tuple(shape)}")
-    if dataset.labels is not None and int(dataset.labels.max()) >= classes:
-        highest = int(dataset.labels.max())
-        raise DataError(f"{dataset.name}: has the label {highest}, the defence knows the classes 0 to {classes - 1}")
 
 
 def from_bytes(pixels: NDArray[np.uint8]) -> Images:

@@ -23,7 +23,8 @@ from torch import Tensor
 
 import carso
 from carso.data.dataset import Dataset
-from carso.errors import DataError, RunError
+from carso.data.labelled import first
+from carso.errors import RunError
 from carso.evaluation import gallery, sweep
 from carso.evaluation.environment import environment
 from carso.evaluation.examples import AdversarialExamples
@@ -42,7 +43,8 @@ from carso.evaluation.models import (
 from carso.evaluation.protocol import END_TO_END, SWEEP, TABLE, Row, curve
 from carso.evaluation.records import FILE, Gallery, Records, RowRecord, Sweep, read_records
 from carso.evaluation.results import write_results
-from carso.evaluation.seeding import generator_of
+from carso.evaluation.seeding import generator_of, seeded
+from carso.evaluation.suiting import suited
 from carso.progress import track
 from carso.vote import Stop
 
@@ -114,7 +116,8 @@ def evaluate(
         The records, whose `results()` are the figures.
 
     Raises:
-        DataError: if the data set has no labels or too few images.
+        DataError: if the data set has no labels, too few images, or classes that a column does not know.
+        ModelError: if a column breaks the contract.
         RunError: if `directory` holds another run.
     """
     settings = settings or Settings()
@@ -136,7 +139,8 @@ class _Run:
         self.columns = columns
         self.settings = settings
         self.directory = directory
-        self.images, self.labels = _first(dataset, settings.n)
+        dataset = suited(columns, dataset, settings.seed)
+        self.images, self.labels = first(dataset, settings.n)
         self.crafting = AdversarialExamples(settings.seed)
         self.records = Records(
             recipe="",
@@ -200,12 +204,14 @@ class _Run:
             if aim not in attacked:
                 attacked[aim] = self._attacked(row, column, span)
             votes = generator_of(self.settings.seed, row.key, "vote", span.start)
-            parts[name].append(answer(column, attacked[aim], votes, self.settings.samples, self.settings.stop))
+            with seeded(device_of(column), self.settings.seed, row.key, "answer", span.start):
+                parts[name].append(answer(column, attacked[aim], votes, self.settings.samples, self.settings.stop))
         return attacked[exposed(self.columns[gallery.subject(self.columns)], row.directed_at)].cpu()
 
     def _attacked(self, row: Row, column: Model, span: slice) -> Tensor:
         images, labels = (part[span].to(device_of(column)) for part in (self.images, self.labels))
-        return self.crafting(row, exposed(column, row.directed_at), images, labels, span.start)
+        with seeded(device_of(column), self.settings.seed, row.key, "crafting", span.start):
+            return self.crafting(row, exposed(column, row.directed_at), images, labels, span.start)
 
     def _spans(self, n: int) -> list[slice]:
         return [slice(start, min(start + self.settings.chunk, n)) for start in range(0, n, self.settings.chunk)]
@@ -253,14 +259,6 @@ class _Run:
             )
         for part in ("rows", "curve", "sweeps"):
             setattr(self.records, part, getattr(earlier, part))
-
-
-def _first(dataset: Dataset, n: int | None) -> tuple[Tensor, Tensor]:
-    if dataset.labels is None:
-        raise DataError(f"{dataset.name}: has no labels, and accuracy needs them")
-    if n is not None and n > len(dataset.images):
-        raise DataError(f"{dataset.name}: has {len(dataset.images)} images, fewer than the {n} asked for; lower n")
-    return dataset.images[:n], dataset.labels[:n]
 
 
 def _ordered(found: dict[str, RowRecord], rows: Sequence[Row]) -> dict[str, RowRecord]:

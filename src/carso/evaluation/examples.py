@@ -13,6 +13,7 @@ from torch import Tensor
 
 from carso.attacks import ATTACKS
 from carso.attacks.deepfool import minimal_perturbation, perturb
+from carso.evaluation.asking import ask, attackable
 from carso.evaluation.models import Defence, Model
 from carso.evaluation.protocol import Row
 from carso.evaluation.seeding import generator_of
@@ -51,9 +52,9 @@ class AdversarialExamples:
 
     def _surface(self, row: Row, model: Model, images: Images, start: int) -> Classifier:
         if not isinstance(model, Defence):
-            return model
+            return attackable(model, images)
         generator = generator_of(self.seed, row.key, "latents", start)
-        return partial(faster(model, images).surrogate, samples=row.eot, generator=generator)
+        return partial(ask, faster(model, images).surrogate, samples=row.eot, generator=generator)
 
     def _search(self, row: Row, budget: Budget, model: Model, images: Images, labels: Labels, start: int) -> Tensor:
         key = (model, budget.norm, str(row.options), start, len(images))

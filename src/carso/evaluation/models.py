@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 
 from carso.errors import ModelError
+from carso.evaluation.arrays import Numbers, Tables, check_alike
+from carso.evaluation.asking import ask, name_of, scores_of
 from carso.evaluation.results import Target
-from carso.nn.modes import evaluating
 from carso.storage.weights import digest
 from carso.types import Classifier, Logits
 from carso.vote import Stop, Tally
@@ -57,9 +58,14 @@ class Outcome(BaseModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
 
-    predicted: Tensor
-    counts: Tensor | None = None
-    samples: Tensor | None = None
+    predicted: Numbers
+    counts: Tables | None = None
+    samples: Numbers | None = None
+
+    @model_validator(mode="after")
+    def _of_the_same_images(self) -> Outcome:
+        check_alike(predicted=self.predicted, counts=self.counts, samples=self.samples)
+        return self
 
     def shares(self) -> Tensor | None:
         """Fraction of the votes (n, classes) that each class got."""
@@ -86,7 +92,7 @@ def answer(
 ) -> Outcome:
     """The column's answer to images (B, C, H, W); `samples` and `stop` overrule the defence's own."""
     if isinstance(column, Defence) and getattr(column, "rule", "mode") == "mode":
-        tally = column.poll(images, samples=samples, stop=stop, generator=generator)
+        tally = ask(column.poll, images, samples=samples, stop=stop, generator=generator)
         return Outcome(
             predicted=tally.winners.cpu().int(), counts=tally.counts.cpu().int(), samples=tally.samples.cpu().int()
         )
@@ -95,14 +101,26 @@ def answer(
 
 def _scores(column: Model, images: Tensor, generator: torch.Generator) -> Logits:
     assert callable(column)
-    with torch.no_grad(), evaluating(column):
-        scores = column(images, generator) if isinstance(column, Defence) else column(images)
-    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(images):
-        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise ModelError(f"a column must return scores ({len(images)}, classes), not {shape}")
+    options: dict[str, Any] = {"generator": generator} if isinstance(column, Defence) else {}
+    with torch.no_grad():
+        scores = scores_of(column, images, **options)
     if not scores.isfinite().all():
-        raise ModelError("a column returned NaN or infinity instead of scores; its accuracy would mean nothing")
+        raise ModelError(f"{name_of(column)} returned NaN or infinity for scores; its accuracy would mean nothing")
     return scores
+
+
+def class_count(column: Model, images: Tensor) -> int:
+    """How many classes a column knows, by its answer to images (B, C, H, W)."""
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(column, Defence):
+        return int(ask(column.poll, images, samples=1, stop="never", generator=generator).counts.shape[1])
+    return _scores(column, images, generator).shape[1]
+
+
+def names_of(column: object) -> tuple[str, ...] | None:
+    """What a model calls its classes, in order: its attribute `class_names`; None if it has none."""
+    names = getattr(column, "class_names", None)
+    return None if names is None else tuple(map(str, names))
 
 
 def models_of(defence: Defence, undefended: nn.Module | None) -> dict[str, Model]:
@@ -135,5 +153,6 @@ def fingerprint(column: Model) -> str:
     layers = getattr(getattr(column, "representation", None), "layers", None)
     digest = hashlib.sha256(repr((column, layers, voting(column))).encode())
     for name, tensor in sorted(column.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        bytes_ = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(name.encode() + bytes_.numpy().tobytes())
     return digest.hexdigest()

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
 from carso.errors import RunError
+from carso.evaluation.arrays import Bytes, Numbers, Pictures, Strips, Tables, check_alike
 from carso.evaluation.environment import Environment
 from carso.evaluation.models import Outcome
 from carso.evaluation.protocol import Row
+from carso.evaluation.reading import damaged, explained, read_state
 from carso.evaluation.results import COLUMNS, Rate, ResultRow, Results
-from carso.storage.tensors import read_tensors, write_tensors
+from carso.storage.tensors import write_tensors
 
 FILE = "records.safetensors"
 _KIND = "evaluation"
@@ -42,15 +44,21 @@ class Gallery(_Record):
 
     column: str
     rules: list[str]
-    index: Tensor
-    clean: Tensor
-    attacked: Tensor
-    linf: Tensor
-    l2: Tensor
-    recalled: Tensor | None = None
-    mean: Tensor | None = None
+    index: Numbers
+    clean: Pictures
+    attacked: Pictures
+    linf: Numbers
+    l2: Numbers
+    recalled: Strips | None = None
+    mean: Bytes | None = None
     averaged: int = 0
     classifier: str | None = None
+
+    @model_validator(mode="after")
+    def _of_the_same_images(self) -> Gallery:
+        parts = ("index", "clean", "attacked", "linf", "l2", "recalled", "mean")
+        check_alike(rules=self.linf.new_empty(len(self.rules)), **{part: getattr(self, part) for part in parts})
+        return self
 
 
 class RowRecord(_Record):
@@ -61,14 +69,34 @@ class RowRecord(_Record):
     seconds: float
     gallery: Gallery | None = None
 
+    @model_validator(mode="after")
+    def _consistent(self) -> RowRecord:
+        check_alike(**{name: outcome.predicted for name, outcome in self.outcomes.items()})
+        shown = {self.gallery.column, self.gallery.classifier} - {None} if self.gallery else set()
+        if not shown <= self.outcomes.keys():
+            raise ValueError("its gallery is of a column that it lacks")
+        if self.gallery and max(self.gallery.index.tolist(), default=-1) >= self.images:
+            raise ValueError("its gallery shows images that it lacks")
+        return self
+
+    @property
+    def images(self) -> int:
+        """How many it is of."""
+        return max((len(outcome.predicted) for outcome in self.outcomes.values()), default=0)
+
 
 class Sweep(_Record):
     """Class (S, m) elected by a column after each of `samples` (S,) votes, on the first m images of a row."""
 
     row: Row
     column: str
-    samples: Tensor
-    predicted: Tensor
+    samples: Numbers
+    predicted: Tables
+
+    @model_validator(mode="after")
+    def _of_the_same_samples(self) -> Sweep:
+        check_alike(samples=self.samples, predicted=self.predicted)
+        return self
 
 
 class SamplesUsed(_Record):
@@ -98,12 +126,22 @@ class Records(_Record):
     classes: list[str]
     environment: Environment
     settings: dict[str, Any]
-    labels: Tensor
+    labels: Numbers
     command: str = ""
     weights: dict[str, str] = {}
     rows: dict[str, RowRecord] = {}
     curve: dict[str, RowRecord] = {}
     sweeps: dict[str, Sweep] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Records:
+        if len(self.labels) and int(self.labels.max()) >= len(self.classes):
+            raise ValueError("a label is not one of the classes")
+        most = [record.images for part in (self.rows, self.curve) for record in part.values()]
+        most += [sweep.predicted.shape[1] for sweep in self.sweeps.values()]
+        if max(most, default=0) > len(self.labels):
+            raise ValueError("a row is of more images than there are labels")
+        return self
 
     def rate(self, outcome: Outcome) -> Rate:
         """The accuracy of an outcome over its (first) images."""
@@ -114,10 +152,11 @@ class Records(_Record):
         return Rate.of(int((predicted == self.labels[: len(predicted)]).sum()), len(predicted))
 
     def confusion(self, outcome: Outcome) -> Tensor:
-        """How often each true class (rows) was answered with each class (columns)."""
-        size = len(self.classes)
-        pairs = self.labels[: len(outcome.predicted)].long() * size + outcome.predicted.long()
-        return torch.bincount(pairs, minlength=size * size).view(size, size)
+        """How often each true class (rows) was answered with each class, or beyond them another number (columns)."""
+        rows = len(self.classes)
+        columns = max(rows, int(outcome.predicted.max()) + 1)
+        pairs = self.labels[: len(outcome.predicted)].long() * columns + outcome.predicted.long()
+        return torch.bincount(pairs, minlength=rows * columns).view(rows, columns)
 
     def samples_used(self, outcome: Outcome) -> SamplesUsed | None:
         """How many votes the images of an outcome took; None for a column that does not vote."""
@@ -180,7 +219,9 @@ def _unload(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 def _load(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
-        return tensors[value[_TENSOR]] if _TENSOR in value else {key: _load(v, tensors) for key, v in value.items()}
+        if _TENSOR in value:
+            return tensors.get(str(value[_TENSOR]))
+        return {key: _load(item, tensors) for key, item in value.items()}
     return value
 
 
@@ -188,14 +229,13 @@ def read_records(path: Path) -> Records:
     """Read the records, given their file or its folder.
 
     Raises:
-        RunError: if they are missing or a field is damaged.
-        WeightsError: if the file is truncated or something else.
+        RunError: if they are missing, truncated or something else, or a field is damaged.
     """
-    path = path / FILE if path.is_dir() else path
+    path, remedy = path / FILE if path.is_dir() else path, "delete it and evaluate again"
     if not path.is_file():
         raise RunError(f"{path}: no such file; `carso evaluate` or `carso reproduce` writes it")
-    tensors, description = read_tensors(path, _KIND)
+    tensors, description = read_state(path, _KIND, remedy)
     try:
-        return Records.model_validate(_load(description["records"], tensors))
-    except (ValidationError, KeyError, ValueError) as error:
-        raise RunError(f"{path}: is damaged ({error}); delete it and evaluate again") from error
+        return Records.model_validate(_load(description.get("records"), tensors))
+    except ValidationError as error:
+        raise damaged(path, explained(error), remedy) from error

@@ -12,16 +12,15 @@ beside these: `thesis` (the published figures of the row), `seconds`, `samples_u
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from carso.errors import RunError
 from carso.evaluation.display import Displayed
 from carso.evaluation.environment import Environment
 from carso.evaluation.interval import wilson
+from carso.evaluation.reading import read_json
 from carso.storage.files import write_text
 from carso.types import Norm
 
@@ -118,10 +117,6 @@ def write_results(results: Results, directory: Path) -> Path:
     return path
 
 
-def _where(location: tuple[int | str, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".") or "top level"
-
-
 def read_results(path: Path) -> Results:
     """Read `results.json`, given itself or its folder.
 
@@ -129,15 +124,4 @@ def read_results(path: Path) -> Results:
         RunError: if the file is missing, is not JSON, or a field is missing or wrong; the message names file and field.
     """
     path = path / FILE if path.is_dir() else path
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return Results.model_validate(fields)
-    except FileNotFoundError as error:
-        raise RunError(f"{path}: no such file; `carso evaluate` or `carso reproduce` writes it") from error
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise RunError(f"{path}: {_where(first['loc'])}: {first['msg']}") from error
-    except ValueError as error:
-        raise RunError(f"{path}: is not JSON ({error}); evaluate again") from error
+    return read_json(path, Results, "`carso evaluate` and `carso reproduce` write it anew")

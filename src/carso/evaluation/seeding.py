@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Generator
 
@@ -18,14 +20,32 @@ def generator_of(seed: int, *names: object) -> Generator:
 
 @contextmanager
 def seeded(device: torch.device, seed: int, *names: object) -> Iterator[Generator]:
-    """Seed torch's own generators, on which random targets draw, and yield one for the attack; restore them after.
+    """Seed the generators on which random targets draw, and yield one for the attack; restore them after.
 
     Args:
         device: of the target.
         seed: of the audit.
         names: what the randomness is for.
     """
-    generator = generator_of(seed, *names, "attack")
+    with pinned(device, generator_of(seed, *names, "target").initial_seed()):
+        yield generator_of(seed, *names, "attack")
+
+
+@contextmanager
+def pinned(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the global generators of torch, numpy and Python; give each its state back after.
+
+    Args:
+        device: whose generator of torch's is seeded besides the CPU's.
+        seed: from 0 to 2^63 - 1; numpy takes its last 32 bits.
+    """
+    python, arrays = random.getstate(), np.random.get_state()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(generator_of(seed, *names, "target").initial_seed())
-        yield generator
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)

@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from carso.evaluation.asking import ask
 from carso.evaluation.models import Defence
 from carso.vote import mode
 
@@ -42,7 +43,7 @@ def elected(
     if list(samples) != sorted(set(samples)) or min(samples, default=0) < 1:
         raise ValueError(f"samples must be increasing and positive, not {list(samples)}")
     blocks = [
-        defence.poll(images, samples=after - before, stop="never", generator=generator_of(after)).counts
+        ask(defence.poll, images, samples=after - before, stop="never", generator=generator_of(after)).counts
         for before, after in pairwise((0, *samples))
     ]
     return torch.stack([mode(counts) for counts in torch.stack(blocks).cumsum(0)]).cpu().int()

@@ -62,7 +62,7 @@ def network(model: object, images: Images) -> Network | None:
     first = next((i for i, layer in enumerate(run) if isinstance(layer, nn.Conv2d)), len(run))
     low = product_dtype(images.device) if images.device.type == "cpu" else torch.bfloat16
     batch = max(LEAST, CACHED // (largest * low.itemsize))
-    return Network(exact, exact if low is torch.float32 else _lowered(exact, run, first, low), batch)
+    return Network(exact, exact if low is torch.float32 else _lowered(exact, run, first, low), batch).eval()
 
 
 def _is_plain(model: nn.Module) -> bool:

@@ -148,7 +148,7 @@ def fold_defence(
             _steps(folded.stages, dtype),
             folded.tail,
             taps,
-            _Frozen(purifier.maps, dtype) if isinstance(purifier.maps, Maps) else nn.Identity(),
+            _Frozen(purifier.maps, dtype).eval() if isinstance(purifier.maps, Maps) else nn.Identity(),
             _steps(encoder, dtype),
             first.weight[:, :split].clone(),
             (Affine(first.weight[:, split:].contiguous(), first.bias.clone(), dtype), first.activation),

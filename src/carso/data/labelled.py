@@ -1,0 +1,92 @@
+"""The labelled images of an evaluation: how many of them, and their labels as the model numbers its classes.
+
+By name, where the model says what its classes are called, or where the data set's classes are called by the numbers of
+a model that does not say. By position, where one side has no names but numbers in order, or both have as many classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from carso.data.dataset import Dataset
+from carso.errors import DataError, ModelError
+from carso.types import Images, Labels
+
+
+def first(dataset: Dataset, n: int | None = None, usual: int | None = None) -> tuple[Images, Labels]:
+    """The first images (N, C, H, W) of a data set and their labels (N,).
+
+    Args:
+        dataset: labelled images.
+        n: how many; by default `usual`, or all where there are no more.
+        usual: None for all.
+
+    Raises:
+        DataError: if it has no labels, or fewer than n images.
+    """
+    labels = dataset.required_labels
+    if n is not None and n > len(dataset):
+        raise DataError(f"{dataset.name}: has {len(dataset)} images, fewer than the {n} asked for")
+    return dataset.images[: n or usual], labels[: n or usual]
+
+
+def check_shape(dataset: Dataset, shape: Sequence[int]) -> None:
+    """Raise a DataError unless the images have the shape (C, H, W) that a defence takes."""
+    if dataset.shape != tuple(shape):
+        raise DataError(f"{dataset.name}: its images are {dataset.shape}, the defence takes {tuple(shape)}")
+
+
+def matched(dataset: Dataset, classes: int, names: Sequence[str] | None = None) -> Dataset:
+    """A data set whose labels are the numbers of a model's classes, and whose classes are called as the model does.
+
+    Args:
+        dataset: the images, labelled or not.
+        classes: how many the model knows.
+        names: what it calls them, in order; None if it does not say.
+
+    Raises:
+        DataError: if the images have a class that the model does not know, or which is which cannot be known.
+        ModelError: if the model has more or fewer names than classes.
+    """
+    if dataset.labels is None:
+        return dataset
+    own = tuple(names or _numbers(classes))
+    if len(own) != classes:
+        raise ModelError(f"the defence names {len(own)} classes and tells {classes} apart; mend its class_names")
+    if _are_among(dataset, own, anyway=names is None):
+        places = torch.tensor([own.index(name) if name in own else -1 for name in dataset.classes])
+        return replace(dataset, labels=places[dataset.labels], classes=own)
+    alike = names is None and len(dataset.classes) == classes
+    if not alike and dataset.classes != _numbers(len(dataset.classes)):
+        raise DataError(_strangers(dataset, own, names is not None))
+    highest = int(dataset.labels.max())
+    if highest >= classes:
+        raise DataError(f"{dataset.name}: has the label {highest}, the defence knows the classes 0 to {classes - 1}")
+    return replace(dataset, classes=dataset.classes if alike else own)
+
+
+def _numbers(classes: int) -> tuple[str, ...]:
+    return tuple(map(str, range(classes)))
+
+
+def _are_among(dataset: Dataset, own: Sequence[str], anyway: bool) -> bool:
+    """Whether the model's classes include those of the images, or all of the data set's if `anyway`."""
+    met = range(len(dataset.classes)) if anyway else dataset.required_labels.unique().tolist()
+    return {dataset.classes[label] for label in met} <= set(own)
+
+
+def _strangers(dataset: Dataset, own: Sequence[str], named: bool) -> str:
+    theirs = _some([name for name in dataset.classes if name not in own] or dataset.classes)
+    if named:
+        return f"{dataset.name}: has the classes {theirs}, the defence knows {_some(own)}; name them as it does"
+    return (
+        f"{dataset.name}: has {len(dataset.classes)} classes ({theirs}), the defence {len(own)} without names, "
+        f"so which is which is unknown; name them by their numbers, 0 to {len(own) - 1}"
+    )
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(repr(name) for name in names[:most]) + (", ..." if len(names) > most else "")

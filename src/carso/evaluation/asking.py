@@ -1,0 +1,114 @@
+"""How a model is asked: with images of its own, and for what it makes of them in one line if it fails.
+
+A model that writes into its input changes nobody's images, and one whose weights are not float32 is asked in their
+dtype. Whatever goes wrong inside of it, in the first call or in the middle of a run, names it and what it was given.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from carso.errors import CarsoError, ModelError
+from carso.fast import faster
+from carso.nn.modes import evaluating
+from carso.types import Classifier, Images
+
+LONGEST = 200
+"""Characters of another library's message that are passed on."""
+
+
+def ask(model: Callable[..., Any], images: Images, name: str | None = None, **options: Any) -> Any:
+    """What a model returns for its own copy of the images, in eval mode.
+
+    Args:
+        model: a module, a method or a function of images.
+        images: (B, C, H, W) in [0, 1], float32.
+        name: what an error calls the model.
+        options: passed on.
+
+    Raises:
+        ModelError: if it fails.
+    """
+    try:
+        with evaluating(model):
+            return _asked(model, images, options)
+    except (CarsoError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a model of the user's may fail in any way
+        why = textwrap.shorten(f"{type(error).__name__}: {error}", LONGEST)
+        raise ModelError(
+            f"{name or name_of(model)} cannot run on images {tuple(images.shape)} on {images.device}: {why}"
+        ) from error
+
+
+def _asked(model: Callable[..., Any], images: Images, options: dict[str, Any]) -> Any:
+    try:
+        return model(images.clone(), **options)
+    except RuntimeError:
+        dtype = dtype_of(model)
+        if dtype == images.dtype:
+            raise
+        return model(images.to(dtype), **options)
+
+
+def scores_of(
+    model: Callable[..., Any], images: Images, name: str | None = None, classes: int | None = None, **options: Any
+) -> Tensor:
+    """Scores (B, classes) as the model returns them, in its own dtype.
+
+    Args:
+        model: a module or a function of images.
+        images: (B, C, H, W) in [0, 1], float32.
+        name: what an error calls the model.
+        classes: how many there must be; by default any number from 2.
+        options: passed on.
+
+    Raises:
+        ModelError: if it fails, or returns anything but a tensor of that shape.
+    """
+    scores, name = ask(model, images, name, **options), name or name_of(model)
+    shape = f"({len(images)}, {classes or 'classes >= 2'})"
+    if not isinstance(scores, Tensor):
+        raise ModelError(f"{name} must return a tensor of scores {shape}, not {type(scores).__name__}")
+    if scores.ndim != 2 or len(scores) != len(images) or scores.shape[1] < 2 or classes not in (None, scores.shape[1]):
+        raise ModelError(f"{name} must return scores of shape {shape}, not {tuple(scores.shape)}")
+    return scores
+
+
+def attackable(model: Classifier, images: Images) -> Classifier:
+    """A model as an attack may ask it: as it is where it folds (`carso.fast`), which writes into nothing, else asked.
+
+    Args:
+        model: images to logits.
+        images: (B, C, H, W), some of which the folded form is compared on.
+    """
+    with evaluating(model):
+        folds = isinstance(model, nn.Module) and faster(model, images) is not model
+    return model if folds else Asked(model)
+
+
+class Asked:
+    """A model behind `scores_of`, its scores in float32."""
+
+    def __init__(self, model: Classifier) -> None:
+        self.model = model
+
+    def __call__(self, images: Images) -> Tensor:
+        """Logits (B, classes) of images (B, C, H, W), differentiable in them where the model is."""
+        return scores_of(self.model, images).float()
+
+
+def name_of(model: object) -> str:
+    """A model's class, or a function's name."""
+    return str(getattr(model, "__qualname__", type(model).__qualname__))
+
+
+def dtype_of(model: object) -> torch.dtype:
+    """The dtype of a module's parameters; float32 for anything else."""
+    parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
+    return next((p.dtype for p in parameters if p.is_floating_point()), torch.float32)
