@@ -86,7 +86,7 @@ class Experiment:
         """
         path = self.out / RECIPE
         read_history(self.out)
-        if path.exists() and read_text(path) != self.recipe.to_yaml():
+        if path.exists() and not _says(path, self.recipe.to_yaml()):
             raise RunError(f"{self.out} holds the run of another recipe or seed ({path}); choose another --out")
         write_text(path, self.recipe.to_yaml())
         for name, file in RESULTS:
@@ -270,6 +270,13 @@ class Experiment:
             return self.train, None
         pairs = data.load_pairs(schedule.pairs)
         return Dataset(pairs.name, pairs.clean), pairs.attacked
+
+
+def _says(path: Path, text: str) -> bool:
+    try:
+        return read_text(path) == text
+    except RunError as error:
+        raise RunError(f"{error}; choose another --out") from error
 
 
 def _names(train: Dataset, classes: int) -> tuple[str, ...] | None:
