@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 from carso.errors import ModelError
 from carso.fast.folding import Folded, fold
 from carso.fast.parts import Defence, Purifier
+from carso.fast.pullback import pullback
 from carso.fast.surrogate import FastDefence, fold_defence
 from carso.fast.votes import fold_vote
 from carso.nn.asking import ask, unasked
@@ -105,9 +106,9 @@ def voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: 
 
 
 def same(form: Folded, model: Classifier, images: Images) -> bool:
-    """Whether both give these images the same logits, to rounding."""
+    """Whether both give these images the same logits, to rounding, as attacks come to them."""
     with torch.no_grad():
-        return alike(form(images), ask(model, images))
+        return alike(pullback(form, images, torch.float32).logits(torch.zeros_like(images)), ask(model, images))
 
 
 def alike(ours: Tensor, theirs: object) -> bool:
