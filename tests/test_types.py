@@ -13,6 +13,8 @@ from carso.types import check_images, radius
         (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "divide bytes by 255"),
         (-torch.rand(2, 1, 8, 8), r"lie in \[0, 1\]"),
         (torch.full((2, 1, 8, 8), float("nan")), "NaN"),
+        (torch.full((2, 1, 8, 8), 1 + 2**-23), r"these span 1\.0000001192092896 to 1\.0000001192092896"),
+        (torch.full((2, 1, 8, 8), 1 + 2**-52, dtype=torch.float64), r"to 1\.0000000000000002"),
     ],
 )
 def test_bad_images_are_named(bad: torch.Tensor, message: str) -> None:

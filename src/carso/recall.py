@@ -49,14 +49,18 @@ def draw(samples: int, purifier: Purifier, generator: torch.Generator | None, de
 
 def recall(purifier: Purifier, latents: Latents, codes: Codes) -> Candidates:
     """Candidates (B, K, C, H, W) in (0, 1): every latent (K, latent) with every code (B, code); differentiable."""
+    if not (len(codes) and len(latents)):
+        return codes.new_zeros(len(codes), len(latents), *purifier.shape)
     form = _by_parts if _splits(purifier, latents[:1], codes[:1]) else _pair_by_pair
     return form(purifier, latents, codes).reshape(len(codes), len(latents), *purifier.shape)
 
 
 def _by_parts(purifier: Purifier, latents: Latents, codes: Codes) -> Tensor:
     from_latents, from_codes = _parts(purifier, latents, codes)
-    hidden = (from_codes.unsqueeze(1) + from_latents).flatten(0, 1)
-    pixels: Tensor = purifier.decoder[1:](hidden)
+    pixels = (from_codes.unsqueeze(1) + from_latents).flatten(0, 1)
+    _, *layers = purifier.decoder
+    for layer in layers:
+        pixels = layer(pixels)
     return pixels if purifier.dtype == latents.dtype else pixels.to(latents.dtype)
 
 

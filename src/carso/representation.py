@@ -146,7 +146,7 @@ class Representation:
         handles = [
             modules[layer].register_forward_hook(partial(_collect, layer, activations[layer]))
             for layer in self.layers
-            if layer in modules
+            if layer in modules and not isinstance(modules[layer], torch.jit.ScriptModule)
         ]
         try:
             yield

@@ -57,7 +57,7 @@ class Tally:
     @property
     def shares(self) -> Logits:
         """Fraction of the votes (B, classes) that each class got, in [0, 1]."""
-        return self.counts / self.samples.unsqueeze(1)
+        return self.counts.float() / self.samples.unsqueeze(1)
 
 
 def mode(counts: Counts) -> Labels:

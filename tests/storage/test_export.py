@@ -54,6 +54,16 @@ def test_convolutions_of_the_representation_are_exported(tmp_path: Path) -> None
     assert (run(path, images) - expected).abs().max() <= 1
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_modules_keep_the_mode_they_are_in(alone: bool, tmp_path: Path) -> None:
+    defence = small(MLP((1, 8, 8), (12,), 5).train(), 17)
+    defence.purifier.decoder.eval()
+    before = [module.training for module in defence.modules()]
+    export(defence, tmp_path / "d.onnx", torch.rand(2, 1, 8, 8), classifier_only=alone)
+    assert [module.training for module in defence.modules()] == before
+    assert defence.classifier.dropout1.training
+
+
 def test_the_classifier_alone_gives_its_logits(tmp_path: Path) -> None:
     defence, images = small(MLP((1, 8, 8), (12,), 5).eval(), 17), torch.rand(3, 1, 8, 8)
     path = export(defence, tmp_path / "n.onnx", images[:1], classifier_only=True)
