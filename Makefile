@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench least clean
 
 run: .venv/core ## the thesis's table on the MNIST test set, from the shipped weights
 	$(BIN)/carso reproduce thesis --pretrained --out out/thesis
@@ -29,6 +29,9 @@ check: .venv/dev ## lint, formatting and types
 
 bench: .venv/bench ## races against the peers, on quiet cores; figures into benchmarks/results/bench/bench.json
 	$(BIN)/python -m benchmarks.speed mnist-thesis --rounds 3 --out benchmarks/results/bench/bench.json
+
+least: .venv/core ## the suite on the least versions that pyproject.toml names, in an environment of its own
+	$(BIN)/python benchmarks/runs/least_versions.py
 
 .venv/bench: .venv/dev benchmarks/speed/requirements.txt
 	$(PIP) -r benchmarks/speed/requirements.txt

@@ -4,11 +4,12 @@ import ast
 from pathlib import Path
 
 import pytest
+from benchmarks.docs import house
+from benchmarks.docs.house import METHOD, imports, room_of
 
 import carso
 
 ROOT = Path(carso.__file__).parent
-METHOD = {"representation", "purifier", "recall", "vote", "defence"}
 BASE = {"types", "errors"}
 LOWER = BASE | {"nn", "fast"}
 LIBRARY = LOWER | {"progress", "attacks", "method", "storage", "data"}
@@ -31,28 +32,6 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 
-def room_of(path: Path) -> str:
-    first = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    return "method" if first in METHOD else first
-
-
-def imports(path: Path) -> set[str]:
-    """The rooms that a file imports from, but for what only annotations need."""
-    found: set[str] = set()
-    waiting: list[ast.AST] = [ast.parse(path.read_text())]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
-        waiting += ast.iter_child_nodes(node)
-        if isinstance(node, ast.ImportFrom) and node.module:
-            whole = [f"carso.{alias.name}" for alias in node.names] if node.module == "carso" else [node.module]
-            found |= {name.split(".")[1] for name in whole if name.startswith("carso.")}
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("carso.")}
-    return {"method" if name in METHOD else name for name in found}
-
-
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_imports_only_point_down(room: str) -> None:
     files = [path for path in ROOT.rglob("*.py") if room_of(path) == room]
@@ -72,7 +51,7 @@ def test_only_the_door_of_the_fast_forms_is_used() -> None:
 
 
 def test_the_root_is_the_method() -> None:
-    assert {path.stem for path in ROOT.glob("*.py")} == METHOD | BASE | {"progress", "__init__", "__main__"}
+    assert {path.stem for path in ROOT.glob("*.py")} == {*METHOD} | BASE | {"progress", "__init__", "__main__"}
 
 
 def test_the_command_line_answers_without_torch() -> None:
@@ -82,3 +61,11 @@ def test_the_command_line_answers_without_torch() -> None:
         plain = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
         named = {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
         assert not heavy & (plain | named), path
+
+
+def test_the_page_shows_the_house_as_it_is() -> None:
+    docs, rooms = house.ROOT / "docs", house.files()
+    below = house.arrows(rooms)
+    told = "; run python benchmarks/docs/house.py"
+    assert house.table(rooms, below) in (docs / "architecture.md").read_text(encoding="utf-8"), f"table{told}"
+    assert house.draw(rooms, below) == (docs / "house.svg").read_text(encoding="utf-8"), f"picture{told}"

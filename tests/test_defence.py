@@ -1,6 +1,10 @@
+import copy
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import carso
 from carso.errors import DataError, ModelError
@@ -26,7 +30,7 @@ def defence() -> carso.CARSO:
         purifier.representation_encoder[-2].weight.mul_(20)
         purifier.decoder[0].weight.mul_(10)
         purifier.decoder[-2].weight.mul_(15)
-    return carso.CARSO(classifier, purifier, samples=120)
+    return carso.CARSO(classifier, purifier, samples=120).eval()
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +140,177 @@ def test_other_layers_than_the_purifier_was_made_for_are_refused() -> None:
 def test_a_classifier_of_probabilities_is_refused() -> None:
     with pytest.raises(ModelError, match="probabilities"):
         carso.CARSO(nn.Sequential(MLP((1, 8, 8)), nn.Softmax(1)), Purifier((1, 8, 8), 290))
+
+
+def fresh(classifier: nn.Module | None = None) -> carso.CARSO:
+    torch.manual_seed(1)
+    classifier = MLP((1, 8, 8), (12, 7)) if classifier is None else classifier
+    return carso.CARSO(classifier, Purifier((1, 8, 8), 29, latent=6), samples=50)
+
+
+USES: dict[str, Callable[[carso.CARSO, Tensor], Any]] = {
+    "predict": lambda d, x: d.predict(x, seeded()),
+    "votes": lambda d, x: d.votes(x, seeded()),
+    "shares": lambda d, x: d(x, seeded()),
+    "samples": lambda d, x: d.poll(x, stop="exact", generator=seeded()).samples,
+    "recall": lambda d, x: d.recall(x, 3, generator=seeded()),
+    "logits": lambda d, x: d.logits(x, 3, generator=seeded()),
+    "surrogate": lambda d, x: d.surrogate(x, 3, generator=seeded()),
+    "codes": lambda d, x: d.codes(x),
+    "mean": lambda d, x: carso.CARSO(d.classifier, d.purifier, samples=5, rule="mean")(x, seeded()),
+}
+
+
+class InPlace(nn.Module):
+    """The classifier, which normalises its input where it lies."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(images.mul_(0.5).add_(0.25))
+        return logits
+
+
+class Aside(InPlace):
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(images.mul(0.5).add(0.25))
+        return logits
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_classifier_that_writes_into_its_input_harms_nobody(use: str, images: torch.Tensor) -> None:
+    classifier, before = MLP((1, 8, 8), (12, 7)), images.clone()
+    found, expected = (USES[use](fresh(kind(classifier)), images) for kind in (InPlace, Aside))
+    assert torch.equal(found, expected)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_modules_keep_the_mode_they_are_in(use: str, images: torch.Tensor) -> None:
+    classifier = MLP((1, 8, 8), (12, 7)).train()
+    classifier.dropout2.eval()
+    whole = fresh(classifier)
+    whole.purifier.train()
+    modes = [module.training for module in whole.modules()]
+    state = {name: value.clone() for name, value in whole.state_dict().items()}
+    first, second = USES[use](whole, images), USES[use](whole, images)
+    assert torch.equal(first, second)
+    assert [module.training for module in whole.modules()] == modes
+    assert classifier.dropout1.training
+    assert not classifier.dropout2.training
+    assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())
+
+
+@pytest.mark.parametrize("use", USES)
+def test_an_empty_batch_has_empty_answers(use: str, images: torch.Tensor) -> None:
+    whole = fresh()
+    found, expected = USES[use](whole, images[:0]), USES[use](whole, images[:2])
+    assert found.shape == (0, *expected.shape[1:])
+    assert found.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("use", USES)
+def test_images_of_double_precision_are_answered_in_single(use: str, images: torch.Tensor) -> None:
+    whole = fresh()
+    found, expected = USES[use](whole, images.double()), USES[use](whole, images)
+    assert found.dtype == expected.dtype
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("use", USES)
+def test_a_defence_in_another_dtype_takes_and_gives_float32(use: str, dtype: torch.dtype, images: Tensor) -> None:
+    whole = fresh()
+    expected = USES[use](whole, images)
+    found = USES[use](whole.to(dtype), images)
+    assert found.dtype == expected.dtype
+    if use in ("recall", "logits", "surrogate", "codes", "mean"):
+        torch.testing.assert_close(found, expected, atol=0.02, rtol=0.05)
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("surroundings", ["float64", "another device"])
+def test_default_dtype_and_device_change_nothing(use: str, surroundings: str, images: Tensor) -> None:
+    whole = fresh()
+    expected = USES[use](whole, images)
+    with torch.device("meta" if surroundings == "another device" else "cpu"):
+        torch.set_default_dtype(torch.float64 if surroundings == "float64" else torch.float32)
+        try:
+            found = USES[use](whole, images)
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert found.dtype == expected.dtype
+    assert torch.equal(found, expected)
+
+
+def test_another_classifier_takes_its_place_everywhere(images: torch.Tensor) -> None:
+    torch.manual_seed(2)
+    other = MLP((1, 8, 8), (12, 7))
+    whole, expected = fresh(), fresh(other)
+    expected.purifier.load_state_dict(whole.purifier.state_dict())
+    before = whole.codes(images)
+    whole.classifier = other
+    assert whole.representation.classifier is other
+    assert not torch.equal(whole.codes(images), before)
+    assert torch.equal(whole.votes(images, seeded()), expected.votes(images, seeded()))
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "message"),
+    [
+        ("classifier", MLP((1, 8, 8), (12, 6)), "made for 29 neurons"),
+        ("classifier", MLP((1, 9, 9), (12, 7)), "cannot run"),
+        ("purifier", Purifier((1, 8, 8), 30), "made for 30 neurons"),
+    ],
+)
+def test_a_part_that_does_not_fit_is_refused_and_nothing_changes(
+    name: str, other: nn.Module, message: str, images: torch.Tensor
+) -> None:
+    whole = fresh()
+    before = whole.votes(images, seeded())
+    with pytest.raises(ModelError, match=message):
+        setattr(whole, name, other)
+    assert torch.equal(whole.votes(images, seeded()), before)
+
+
+def test_other_classes_are_known_after_a_replacement(images: torch.Tensor) -> None:
+    whole = fresh()
+    whole.classifier = MLP((1, 8, 8), (12, 13), classes=4)
+    assert whole.classes == 4
+    assert whole.votes(images).shape == (23, 4)
+
+
+def test_a_copy_is_a_defence_of_its_own(images: torch.Tensor) -> None:
+    whole = fresh()
+    twin = copy.deepcopy(whole)
+    assert twin.representation.classifier is twin.classifier
+    assert torch.equal(twin.votes(images, seeded()), whole.votes(images, seeded()))
+
+
+def test_a_compiled_classifier_votes_as_the_plain_one(images: torch.Tensor) -> None:
+    classifier = MLP((1, 8, 8), (12, 7)).eval()
+    whole = fresh(torch.compile(classifier, backend="eager"))
+    assert torch.equal(whole.votes(images, seeded()), fresh(classifier).votes(images, seeded()))
+    assert torch.equal(whole.votes(images, seeded()), fresh(classifier).votes(images, seeded()))
+
+
+@pytest.mark.parametrize("use", ["forward", "surrogate", "recall"])
+def test_a_defence_can_be_traced_by_torch_export(use: str, images: torch.Tensor) -> None:
+    class Use(nn.Module):
+        def __init__(self, whole: carso.CARSO) -> None:
+            super().__init__()
+            self.whole = whole
+
+        def forward(self, images: Tensor) -> Tensor:
+            found: Tensor = getattr(self.whole, use)(images)
+            return found
+
+    whole = fresh()
+    traced = torch.export.export(Use(whole), (images[:3],)).module()
+    torch.manual_seed(0)
+    found = traced(images[:3])
+    torch.manual_seed(0)
+    expected = whole.poll(images[:3], stop="never").shares if use == "forward" else getattr(whole, use)(images[:3])
+    torch.testing.assert_close(found, expected)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from carso import progress as module
-from carso.progress import duration, progress, track
+from carso.progress import duration, note, progress, track
 
 
 class Clock:
@@ -161,3 +161,26 @@ def test_a_terminal_gets_bars_and_standard_output_stays_clean() -> None:
 
 def test_a_terminal_sees_nothing_of_short_work() -> None:
     assert on_a_terminal(SCRIPT.format(delay=60)) == ("epoch 0\nepoch 1\n", "")
+
+
+def test_a_note_is_one_line_said_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    long = "left out: " + "a" * 200 + " [bold] caf"
+    for text in (f"{long}\udce9", "another", f"{long}\udce9"):
+        note(text)
+    assert capsys.readouterr() == ("", f"{long}\\udce9\nanother\n")
+
+
+def test_a_note_stands_above_the_bars() -> None:
+    script = """
+import time
+from carso import progress
+progress.DELAY = 0.05
+with progress.progress("work", 2) as bar:
+    bar.advance()
+    time.sleep(0.6)
+    progress.note("left out: one")
+    time.sleep(0.4)
+"""
+    out, err = on_a_terminal(script)
+    assert out == ""
+    assert err.index("work") < err.index("left out: one\r\n") < err.rindex("work")

@@ -7,7 +7,8 @@ from torch.distributions import Normal
 from torch.distributions import kl_divergence as oracle
 
 from carso.nn.maps import Maps
-from carso.purifier import Purifier, Widths, kl_divergence, reconstruction_loss
+from carso.purifier import ConvolutionalPurifier, Purifier, Widths, kl_divergence, reconstruction_loss
+from carso.recall import recall
 
 
 def sizes(module: torch.nn.Module) -> list[int]:
@@ -86,3 +87,27 @@ def test_a_generator_decides_the_reconstruction() -> None:
     a, b, c = (purifier(images, r, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
+
+
+@pytest.mark.parametrize("compression", ["published", "bounded"])
+def test_the_convolutional_one_keeps_the_interface(compression: str) -> None:
+    torch.manual_seed(0)
+    shapes = [(8, 20, 24), (16, 10, 12), (5,)]
+    purifier = ConvolutionalPurifier((3, 20, 24), shapes, latent=7, code=9, compression=compression)
+    images, r = torch.rand(4, 3, 20, 24), torch.randn(4, purifier.neurons)
+    reconstructions, mean, log_variance = purifier(images, r)
+    assert reconstructions.shape == images.shape
+    assert mean.shape == log_variance.shape == (4, 7)
+    codes, latents = purifier.eval().compress(r), torch.randn(3, 7)
+    assert codes.shape == (4, purifier.code)
+    pairs = torch.stack([purifier.decode(z.expand(4, -1), codes) for z in latents], dim=1)
+    torch.testing.assert_close(recall(purifier, latents, codes), pairs)
+
+
+def test_a_reconstruction_that_is_no_number_has_no_loss() -> None:
+    guess, clean = torch.full((2, 1, 2, 2), 0.5), torch.rand(2, 1, 2, 2)
+    expected = reconstruction_loss(guess, clean)
+    guess[1, 0, 0, 0] = torch.nan
+    found = reconstruction_loss(guess, clean)
+    assert found[0] == expected[0]
+    assert found[1].isnan()

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from carso.training.recipe import parse_recipe
+from carso.training.reading import parse_recipe
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()

@@ -1,3 +1,5 @@
+import copy
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -149,3 +151,85 @@ def test_classifiers_that_break_the_contract_are_refused(output: object, message
 def test_the_contract_gives_the_number_of_classes() -> None:
     assert check_classifier(MLP(classes=7), (1, 28, 28)) == 7
     assert check_classifier(MLP(output="mish-log-softmax"), (1, 28, 28)) == 10
+
+
+def test_compiled_classifiers_are_heard_as_they_were_before() -> None:
+    images, plain = torch.rand(3, 1, 28, 28), MLP().eval()
+    whole, within = torch.compile(plain, backend="eager"), nn.Sequential(torch.compile(plain, backend="eager"))
+    in_place = copy.deepcopy(plain)
+    in_place.compile(backend="eager")
+    logits, expected = Representation(plain)(images)
+    for classifier, prefix in ((whole, ""), (within, "0."), (in_place, "")):
+        with torch.no_grad():
+            classifier(images)  # hooks that come after the first call are not compiled
+        representation = Representation(classifier)
+        assert representation.layers == (f"{prefix}mish1", f"{prefix}mish2", "output")
+        found = representation(images)
+        assert torch.equal(found[0], logits)
+        assert torch.equal(found[1], expected)
+
+
+def scripted() -> nn.Module:
+    return torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))
+
+
+def exported() -> nn.Module:
+    batch = ({0: torch.export.Dim("batch")},)
+    return torch.export.export(MLP().eval(), (torch.rand(3, 1, 28, 28),), dynamic_shapes=batch).module()
+
+
+class Functional(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :10]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is")
+@pytest.mark.parametrize("build", [scripted, exported, Functional])
+def test_a_classifier_that_hides_its_layers_says_so(build: Callable[[], nn.Module]) -> None:
+    classifier, images = build(), torch.rand(2, 1, 28, 28)
+    with pytest.raises(ModelError, match="give the module that it was made from"):
+        Representation(classifier)
+    logits, representations = Representation(classifier, ["input", "output"])(images)
+    assert torch.equal(representations, torch.cat([images.flatten(1), logits], dim=1))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is")
+def test_a_layer_of_a_scripted_classifier_cannot_be_heard() -> None:
+    with pytest.raises(ModelError, match="layer '1' was not heard"):
+        Representation(scripted(), ["1"])(torch.rand(2, 1, 28, 28))
+
+
+class Tokens(nn.Module):
+    """Windows of an image, then a sequence whose first dimension is the place, as attention likes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.windows, self.sequence, self.total = nn.GELU(), nn.Tanh(), nn.Identity()
+        self.head = nn.Linear(784, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        windows = self.windows(images.view(-1, 4, 196).flatten(0, 1))
+        sequence = self.sequence(windows.view(-1, 4, 196).transpose(0, 1))
+        self.total(sequence.sum())
+        return self.head(sequence.transpose(0, 1).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"), [("windows", r"\(12, 196\)"), ("sequence", r"\(4, 3, 196\)"), ("total", r"\(\)")]
+)
+def test_layers_whose_rows_are_not_the_images_are_named(layer: str, shape: str) -> None:
+    with pytest.raises(ModelError, match=f"layer '{layer}' gives {shape} for 3 images: its rows are not the images"):
+        Representation(Tokens(), [layer])(torch.rand(3, 1, 28, 28))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_classifier_in_another_dtype_is_read_in_that_of_the_images(dtype: torch.dtype) -> None:
+    model, images = MLP().eval(), torch.rand(3, 1, 28, 28)
+    logits, expected = Representation(model, ["input", "mish1", "output"])(images)
+    found, representations = Representation(model.to(dtype), ["input", "mish1", "output"])(images)
+    assert found.dtype == representations.dtype == torch.float32
+    torch.testing.assert_close(representations, expected, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(found, logits, atol=0.05, rtol=0.05)
+    assert torch.equal(representations[:, :784], images.flatten(1))
+    _, double = Representation(model, ["mish1"])(images.double())
+    assert double.dtype == torch.float64

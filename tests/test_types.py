@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from carso.errors import DataError
-from carso.types import check_images
+from carso.types import check_images, radius
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,8 @@ from carso.types import check_images
         (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "divide bytes by 255"),
         (-torch.rand(2, 1, 8, 8), r"lie in \[0, 1\]"),
         (torch.full((2, 1, 8, 8), float("nan")), "NaN"),
+        (torch.full((2, 1, 8, 8), 1 + 2**-23), r"these span 1\.0000001192092896 to 1\.0000001192092896"),
+        (torch.full((2, 1, 8, 8), 1 + 2**-52, dtype=torch.float64), r"to 1\.0000000000000002"),
     ],
 )
 def test_bad_images_are_named(bad: torch.Tensor, message: str) -> None:
@@ -23,3 +25,14 @@ def test_bad_images_are_named(bad: torch.Tensor, message: str) -> None:
 def test_good_images_pass() -> None:
     check_images(torch.rand(2, 1, 8, 8), (1, 8, 8))
     check_images(torch.rand(0, 1, 8, 8))
+
+
+@pytest.mark.parametrize(("written", "value"), [("0.3", 0.3), ("8/255", 8 / 255), ("1e-2", 0.01), ("2 / 4", 0.5)])
+def test_radii_are_read_as_people_write_them(written: str, value: float) -> None:
+    assert radius(written) == value
+
+
+@pytest.mark.parametrize("written", ["", "eight", "8/", "/255", "1/0", "1/2/3"])
+def test_what_is_no_radius_is_named(written: str) -> None:
+    with pytest.raises(ValueError, match="a number or a fraction"):
+        radius(written)

@@ -73,3 +73,10 @@ def test_an_exact_stop_never_changes_the_answer(samples: int, classes: int, seed
 def test_everything_is_settled_once_all_have_voted() -> None:
     assert settled(torch.tensor([[5, 5]]), 10, 10, "never").all()
     assert not settled(torch.tensor([[9, 0]]), 9, 10, "never").any()
+
+
+def test_the_table_of_the_confident_stop_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = votes_needed.__wrapped__(700, 90.0)
+    monkeypatch.setattr("carso.vote.TOTALS", 7)
+    assert torch.equal(votes_needed.__wrapped__(700, 90.0), whole)
+    assert len(whole) == 701

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from carso.training.recipe import read_recipe
+from carso.training.reading import read_recipe
 
 ROOT = Path(__file__).parents[2]
 MINUTES = {"quick": 10, "strong": 60, "strong-unlabelled": 60}

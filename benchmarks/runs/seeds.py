@@ -27,7 +27,7 @@ from carso.evaluation.results import FILE as RESULTS
 from carso.report import wording
 from carso.storage import weights
 from carso.training.experiment import Experiment
-from carso.training.recipe import read_recipe
+from carso.training.reading import read_recipe
 
 ROOT = Path(__file__).parents[2]
 TARGETS = ("adversarially_trained", "carso")

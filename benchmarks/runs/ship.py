@@ -11,7 +11,7 @@ from typing import Any
 
 from carso.evaluation.results import read_results
 from carso.storage import weights
-from carso.training.recipe import read_recipe
+from carso.training.reading import read_recipe
 
 STAGES = {
     weights.CLASSIFIER: ("classifier", "adversarial"),

@@ -26,7 +26,7 @@ from carso.progress import track
 from carso.report.table import print_table
 from carso.storage.files import write_text
 from carso.training.experiment import Experiment
-from carso.training.recipe import parse_recipe
+from carso.training.reading import parse_recipe
 from carso.types import Budget
 
 ROOT = Path(__file__).parents[2]

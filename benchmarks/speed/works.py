@@ -33,7 +33,8 @@ from carso.fast import full_precision, product_dtype
 from carso.recall import ROWS
 from carso.training.classifier import ClassifierStage
 from carso.training.loop import fit
-from carso.training.recipe import ClassifierTraining, read_recipe
+from carso.training.reading import read_recipe
+from carso.training.recipe import ClassifierTraining
 from carso.types import Budget, Images, Labels
 from carso.vote import Stop
 

@@ -31,6 +31,10 @@ IMAGES_AT_A_TIME = 1024
 class CARSO(nn.Module):
     """A classifier behind its purifier.
 
+    Both run in eval mode and are left in the mode they are in. Images and latents, candidates and logits are float32,
+    whatever dtype the two compute in. Another classifier or purifier may take the place of the first: it is checked
+    as the first was, and the representation is read off it.
+
     Args:
         classifier: N, any module from images (B, C, H, W) in [0, 1] to logits (B, classes).
         purifier: a trained `Purifier` of N's representation.
@@ -41,8 +45,15 @@ class CARSO(nn.Module):
         error: bound on the probability, per image, that the confident stop picks another class than unlimited sampling.
 
     Raises:
-        ModelError: if the classifier breaks the contract, or the purifier was made for other neurons or images.
+        ModelError: if the classifier breaks the contract, or the purifier was made for other neurons or images, or
+            holds weights that are not finite.
+
+    Attributes:
+        class_names: what the data set that it was trained on calls its classes, in their order; None if unknown.
     """
+
+    input_dtype = torch.float32
+    """What it takes, in whatever dtype its modules compute."""
 
     def __init__(
         self,
@@ -56,6 +67,7 @@ class CARSO(nn.Module):
         error: float = 1e-4,
     ) -> None:
         super().__init__()
+        self.training = False
         if samples < 1:
             raise ValueError(f"samples must be at least 1, not {samples}")
         if not 0 < error < 1:
@@ -66,10 +78,8 @@ class CARSO(nn.Module):
         self.rule: Rule = rule
         self.stop: Stop = stop
         self.error = error
-        self.classes = check_classifier(classifier, purifier.shape)
-        self.representation = Representation(classifier, layers)
-        self._check_neurons()
-        self.eval()
+        self.class_names: tuple[str, ...] | None = None
+        self._join(classifier, purifier, layers)
 
     def forward(self, images: Images, generator: torch.Generator | None = None) -> Logits:
         """One score per class (B, classes): vote shares, or probabilities under another rule. It has no gradient.
@@ -81,6 +91,7 @@ class CARSO(nn.Module):
         if self.rule == "mode":
             return self.poll(images, generator=generator).shares
         aggregate = {"mean": vote.mean_probability, "exponential": vote.exponential}[self.rule]
+        check_images(images, self.purifier.shape)
         latents = self.latents(generator=generator)
         with torch.no_grad():
             return torch.cat([aggregate(self.logits(some, latents=latents)) for some in images.split(2)])
@@ -102,19 +113,28 @@ class CARSO(nn.Module):
         stop: Stop | None = None,
         generator: torch.Generator | None = None,
     ) -> Tally:
-        """The vote with its circumstances: counts (B, classes) and samples used (B,)."""
+        """The vote with its circumstances: counts (B, classes) and samples used (B,).
+
+        Traced by `torch.export`, it takes all samples: a graph cannot stop early.
+        """
         check_images(images, self.purifier.shape)
         latents = self.latents(samples, generator)
+        stop = "never" if torch.compiler.is_compiling() else stop or self.stop
+        if not len(images):
+            return Tally(latents.new_zeros(0, self.classes).long(), latents.new_zeros(0).long())
         with torch.no_grad(), evaluating(self.classifier), evaluating(self.purifier):
             tallies = [
-                poll(self.classifier, self.purifier, latents, self.codes(some), stop or self.stop, self.error)
+                poll(self.classifier, self.purifier, latents, self.codes(some), stop, self.error)
                 for some in images.split(IMAGES_AT_A_TIME)
             ]
         return Tally(torch.cat([t.counts for t in tallies]), torch.cat([t.samples for t in tallies]))
 
     def codes(self, images: Images) -> Codes:
         """c (B, code) of images (B, C, H, W), differentiable in them."""
-        _, representations = self.representation(images)
+        check_images(images, self.purifier.shape)
+        if not len(images):
+            return images.new_zeros(0, self.purifier.code, dtype=torch.float32)
+        _, representations = self.representation(images.float())
         with evaluating(self.purifier):
             return self.purifier.compress(representations)
 
@@ -139,14 +159,16 @@ class CARSO(nn.Module):
             latents: z (K, latent) to use instead of fresh ones.
             generator: source of the fresh latents.
         """
-        check_images(images, self.purifier.shape)
+        codes = self.codes(images)
         z = self.latents(samples, generator) if latents is None else latents
         with evaluating(self.purifier):
-            return recall(self.purifier, z, self.codes(images))
+            return recall(self.purifier, z, codes)
 
     def logits(self, images: Images, samples: int = 1, **options: Any) -> CandidateLogits:
         """N's logits (B, K, classes) on recalled candidates, differentiable in the images; options as for `recall`."""
         candidates = self.recall(images, samples, **options)
+        if not len(images):
+            return candidates.new_zeros(*candidates.shape[:2], self.classes)
         with evaluating(self.classifier):
             return classify(self.classifier, candidates)
 
@@ -154,12 +176,32 @@ class CARSO(nn.Module):
         """What an attacker differentiates: log-probabilities (B, classes) averaged over K candidates."""
         return self.logits(images, samples, **options).log_softmax(2).mean(1)
 
-    def _check_neurons(self) -> None:
-        probe = torch.zeros(1, *self.purifier.shape, device=next(self.purifier.parameters()).device)
-        sizes = self.representation.sizes(probe)
-        if sum(sizes.values()) != self.purifier.neurons:
-            listed = ", ".join(f"{layer} {size}" for layer, size in sizes.items())
-            raise ModelError(
-                f"the purifier was made for {self.purifier.neurons} neurons, these layers have {sum(sizes.values())} "
-                f"({listed}); pass the `layers` it was trained with"
-            )
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep the parts in agreement when one of them is replaced."""
+        if name in ("classifier", "purifier") and "representation" in vars(self):
+            parts: dict[str, Any] = {"classifier": self.classifier, "purifier": self.purifier, name: value}
+            self._join(**parts, layers=self.representation.layers)
+        super().__setattr__(name, value)
+
+    def _join(self, classifier: nn.Module, purifier: Purifier, layers: Sequence[str] | None) -> None:
+        classes, representation = check_classifier(classifier, purifier.shape), Representation(classifier, layers)
+        _check_neurons(representation, purifier)
+        _check_finite(purifier)
+        self.classes, self.representation = classes, representation
+
+
+def _check_finite(purifier: Purifier) -> None:
+    for name, value in purifier.state_dict().items():
+        if not value.isfinite().all():
+            raise ModelError(f"the purifier's {name} holds NaN or infinity, with which nothing can be computed")
+
+
+def _check_neurons(representation: Representation, purifier: Purifier) -> None:
+    device = next(purifier.parameters()).device
+    sizes = representation.sizes(torch.zeros(1, *purifier.shape, device=device, dtype=torch.float32))
+    if sum(sizes.values()) != purifier.neurons:
+        listed = ", ".join(f"{layer} {size}" for layer, size in sizes.items())
+        raise ModelError(
+            f"the purifier was made for {purifier.neurons} neurons, these layers have {sum(sizes.values())} "
+            f"({listed}); pass the `layers` it was trained with"
+        )

@@ -7,9 +7,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+LONGEST, VALUE = 500, 60
+"""The most characters of a message, and of a value of a file that is shown in one."""
+
+
+def shortened(text: str, most: int = LONGEST) -> str:
+    """The text, cut where it is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def shown(value: object) -> str:
+    """A value that came from outside, as it may stand in a message."""
+    return shortened(repr(value), VALUE)
+
 
 class CarsoError(Exception):
-    """Something in the input is wrong; the message names it and says what to do."""
+    """Something in the input is wrong; the message names it, says what to do, and is never longer than `LONGEST`."""
+
+    def __str__(self) -> str:
+        return shortened(super().__str__())
 
 
 class DataError(CarsoError):
@@ -31,24 +47,29 @@ class NoGradientError(ModelError):
 
 
 class NonFiniteError(ModelError):
-    """Some of a model's gradients are NaN or infinite, so an attack could not follow them.
+    """An attack met logits, losses or gradients that are not finite; it went on where they are.
 
     Attributes:
-        found: what the attack found nevertheless, (B, C, H, W) within the budget.
-        images: how many of the images had such gradients.
+        found: what it found nevertheless, (B, C, H, W) within the budget.
+        images: on how many images at once something was not finite, at least.
         total: of how many.
     """
 
-    def __init__(self, found: Tensor, images: int, total: int) -> None:
-        super().__init__(
-            f"the model's gradient is NaN or infinite on {images} of {total} images, which the attack could not "
-            "follow; look for roots and logarithms of zero, or attack what comes before them"
-        )
+    def __init__(self, found: Tensor, images: int, total: int, attack: str = "the attack") -> None:
         self.found, self.images, self.total = found, images, total
+        super().__init__(
+            f"{attack} met NaN or infinity: logits, losses or gradients are not finite on at least {images} of "
+            f"{total} images, which would pass for robust; look for NaN and infinity in the model's weights, and for "
+            "roots and logarithms of zero, as in log(p / (1 - p)), or attack what comes before them"
+        )
 
 
 class RecipeError(CarsoError):
     """A recipe has an unknown, mistyped or contradictory field."""
+
+
+class DivergenceError(CarsoError):
+    """Training went astray: its loss or its weights are no longer finite."""
 
 
 class WeightsError(CarsoError):

@@ -1,4 +1,4 @@
-"""Progress and time left, on standard error, of whatever takes more than two seconds.
+"""Progress and time left, on standard error, of whatever takes more than two seconds, and notes on what was done.
 
 On a terminal these are bars; elsewhere, so that logs stay readable, a plain line at most every 15 seconds. A bar opened
 within another counts as one step of it. With a done of total steps, a0 of them before this run, after a time t
@@ -111,6 +111,11 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
             bar.advance()
 
 
+def note(text: str) -> None:
+    """Say something about the work in a line, above the bars that are shown; the same words once in a process."""
+    _display.note(text)
+
+
 def duration(seconds: float) -> str:
     """Seconds in words: "8 s", "3 min 20 s", "2 h 05 min"."""
     minutes, rest = divmod(round(seconds), 60)
@@ -131,6 +136,7 @@ class _Display:
         self._console = Console(stderr=True)
         self._plain = True
         self._last_line = float("-inf")
+        self._noted: set[str] = set()
 
     def open(self, bar: Bar) -> None:
         with self._lock:
@@ -160,6 +166,14 @@ class _Display:
                     "; ".join(f"{bar.description}: {bar.amount}, {bar.time}" for bar in self.bars),
                     file=self._console.file,
                 )
+
+    def note(self, text: str) -> None:
+        """Write a line that was not written before."""
+        with self._lock:
+            if text not in self._noted:
+                self._noted.add(text)
+                console = self._console if self._live else Console(stderr=True)
+                console.print(Text(text.encode(errors="backslashreplace").decode()), soft_wrap=True)
 
     def _begin(self) -> None:
         self._console = console = Console(stderr=True)

@@ -17,13 +17,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from carso.nn import convolutional
 from carso.nn.maps import Maps
 from carso.types import Codes, Images, Representations
 
@@ -117,7 +118,7 @@ class Purifier(nn.Module):
         self.widths: Widths = getattr(Widths, widths)(*sizes) if isinstance(widths, str) else widths
         image, code = self.widths.image[-1], self.widths.representation[-1]
         self.image_encoder = _perceptron((pixels, *self.widths.image), nn.Sigmoid())
-        self.maps = maps or nn.Identity()
+        self.maps: nn.Module = maps or nn.Identity()
         self.representation_encoder = _perceptron((features, *self.widths.representation), nn.Sigmoid())
         self.encoder = _perceptron((image + code, *self.widths.encoder), nn.Tanh())
         self.mean = nn.Linear(self.widths.encoder[-1], latent)
@@ -129,24 +130,30 @@ class Purifier(nn.Module):
         """Dimension of c."""
         return self.widths.representation[-1]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and so of all arithmetic within; what goes in and out keeps its own."""
+        return self.mean.weight.dtype
+
     def compress(self, representations: Representations) -> Codes:
         """R: representations (B, neurons) to codes (B, code) in (0, 1)."""
-        codes: Tensor = self.representation_encoder(self.maps(representations))
+        codes: Tensor = self.representation_encoder(self.maps(representations.to(self.dtype)))
         return codes.to(representations.dtype)
 
     def encode(self, images: Images, codes: Codes) -> tuple[Moments, Moments]:
         """Mean and log-variance, each (B, latent), of q(z | x, c) for images (B, C, H, W), clean or attacked."""
-        hidden = self.encoder(torch.cat([self.image_encoder(images.flatten(1)), codes], dim=1))
+        pixels, given = images.flatten(1).to(self.dtype), codes.to(self.dtype)
+        hidden = self.encoder(torch.cat([self.image_encoder(pixels), given], dim=1))
         return self.mean(hidden).to(codes.dtype), self.log_variance(hidden).to(codes.dtype)
 
     def decode(self, latents: Moments, codes: Codes) -> Images:
         """D: one latent (B, latent) per code (B, code) to images (B, C, H, W) in (0, 1)."""
         *hidden, sigmoid = self.decoder
-        pixels = torch.cat([latents, codes], dim=1)
+        pixels = torch.cat([latents, codes], dim=1).to(self.dtype)
         for layer in hidden:
             pixels = layer(pixels)
         images: Tensor = sigmoid(pixels.to(latents.dtype))
-        return images.view(-1, *self.shape)
+        return images.reshape(-1, *self.shape)
 
     def forward(
         self, images: Images, representations: Representations, generator: torch.Generator | None = None
@@ -156,6 +163,48 @@ class Purifier(nn.Module):
         mean, log_variance = self.encode(images, codes)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         return self.decode(mean + noise * (log_variance / 2).exp(), codes), mean, log_variance
+
+
+class ConvolutionalPurifier(Purifier):
+    """The conditional VAE of colour images, whose networks are convolutional; code and latents as the dense one's.
+
+    Args:
+        shape: (C, H, W) of the images.
+        shapes: of the layers that make the representation, without the batch, in order.
+        latent: dimension of z.
+        code: dimension of c.
+        compression: how layers are compressed, "published" or "bounded" (see `carso.nn.convolutional`).
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        shapes: Sequence[Sequence[int]],
+        latent: int = 128,
+        code: int = 512,
+        compression: convolutional.Compression = "published",
+    ) -> None:
+        nn.Module.__init__(self)
+        channels, height, width = shape
+        self.shape = (channels, height, width)
+        self.neurons = sum(map(math.prod, shapes))
+        self.latent = latent
+        self.options: dict[str, Any] = {"shapes": [list(s) for s in shapes], "code": code, "compression": compression}
+        self.maps = compressor = convolutional.Compressor(shapes, compression, min(height, width))
+        self.representation_encoder = convolutional.linear_block(compressor.features, code)
+        self.image_encoder = convolutional.image_compressor(shape)
+        self.encoder = convolutional.linear_block(self._image_features() + code, latent)
+        self.mean, self.log_variance = nn.Linear(latent, latent), nn.Linear(latent, latent)
+        self.decoder = convolutional.decoder(latent + code, shape)
+
+    @property
+    def code(self) -> int:
+        """Dimension of c."""
+        return int(self.options["code"])
+
+    def _image_features(self) -> int:
+        _, height, width = self.shape
+        return 4 * self.shape[0] * math.ceil(height / 4) * math.ceil(width / 4)
 
 
 def _perceptron(sizes: Sequence[int], last: nn.Module, bare_last_hidden: bool = False) -> nn.Sequential:
@@ -169,8 +218,10 @@ def _perceptron(sizes: Sequence[int], last: nn.Module, bare_last_hidden: bool = 
 
 
 def reconstruction_loss(reconstructions: Images, clean: Images) -> Float[Tensor, " batch"]:
-    """Binary cross-entropy of each image, summed over its pixels, in nats."""
-    return F.binary_cross_entropy(reconstructions, clean, reduction="none").flatten(1).sum(1)
+    """Binary cross-entropy of each image, summed over its pixels, in nats; NaN where a reconstruction is."""
+    lost = reconstructions.isnan()
+    losses = F.binary_cross_entropy(reconstructions.masked_fill(lost, 0.5), clean, reduction="none")
+    return losses.masked_fill(lost, torch.nan).flatten(1).sum(1)
 
 
 def kl_divergence(mean: Moments, log_variance: Moments) -> Float[Tensor, " batch"]:

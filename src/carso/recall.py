@@ -3,13 +3,15 @@
     x_ik = D(z_k, c_i)        z_k ~ N(0, I), k = 1..K, shared by the images i of one call
 
 The first layer of D is linear in [z, c], so W [z_k, c_i] + b = W_z z_k + (W_c c_i + b): the latents' part is computed
-once for all images and the codes' part once for all latents, and only their sum is formed K times.
+once for all images and the codes' part once for all latents, and only their sum is formed K times. Every call tries
+this on one pair; where the layer or `Purifier.decode` has been replaced, every pair is decoded by itself.
 
 Source: thesis, section 3.2.4.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeAlias
@@ -18,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from carso.fast import voting
+from carso.fast import alike, voting
+from carso.nn.querying import query, widened
 from carso.purifier import Purifier
 from carso.types import Candidates, Classifier, Codes, Counts, Latents
 from carso.vote import Stop, Tally, count, settled
@@ -28,30 +31,67 @@ Voting: TypeAlias = Callable[[Latents, Codes], Counts]
 WORTH_FOLDING = 1024
 """Candidates in the first round from which on the vote is taken by folded layers (`carso.fast`)."""
 
+DECODE = Purifier.decode
+"""What D is taken for, before anybody replaces it."""
+
 ROWS = 4096
-"""Candidates decoded at a time: enough to keep the processor busy, few enough to bound the memory."""
+"""Candidates of MNIST's size decoded at a time: enough to keep the processor busy, few enough to bound the memory."""
+
+PIXELS = ROWS * 28 * 28
+"""The same for candidates of any size."""
 
 
 def draw(samples: int, purifier: Purifier, generator: torch.Generator | None, device: torch.device) -> Latents:
     """K latents (K, latent) from N(0, I), drawn where the generator lives and moved to `device`."""
     source = device if generator is None else generator.device
-    return torch.randn(samples, purifier.latent, generator=generator, device=source).to(device)
+    z = torch.randn(samples, purifier.latent, generator=generator, device=source, dtype=torch.float32)
+    return z.to(device)
 
 
 def recall(purifier: Purifier, latents: Latents, codes: Codes) -> Candidates:
     """Candidates (B, K, C, H, W) in (0, 1): every latent (K, latent) with every code (B, code); differentiable."""
-    first = purifier.decoder[0]
+    if not (len(codes) and len(latents)):
+        return codes.new_zeros(len(codes), len(latents), *purifier.shape)
+    form = _by_parts if _splits(purifier, latents[:1], codes[:1]) else _pair_by_pair
+    return form(purifier, latents, codes).reshape(len(codes), len(latents), *purifier.shape)
+
+
+def _by_parts(purifier: Purifier, latents: Latents, codes: Codes) -> Tensor:
+    from_latents, from_codes = _parts(purifier, latents, codes)
+    pixels = (from_codes.unsqueeze(1) + from_latents).flatten(0, 1)
+    _, *layers = purifier.decoder
+    for layer in layers:
+        pixels = layer(pixels)
+    return pixels if purifier.dtype == latents.dtype else pixels.to(latents.dtype)
+
+
+def _parts(purifier: Purifier, latents: Latents, codes: Codes) -> tuple[Tensor, Tensor]:
+    """W_z z (K, hidden) and W_c c + b (B, hidden)."""
+    first, split = purifier.decoder[0], purifier.latent
     assert isinstance(first, nn.Linear)
-    from_latents = F.linear(latents, first.weight[:, : purifier.latent])
-    from_codes = F.linear(codes, first.weight[:, purifier.latent :], first.bias)
-    hidden = (from_codes.unsqueeze(1) + from_latents).flatten(0, 1)
-    pixels: Tensor = purifier.decoder[1:](hidden)
-    return pixels.view(-1, len(latents), *purifier.shape)
+    from_latents = F.linear(latents.to(purifier.dtype), first.weight[:, :split])
+    return from_latents, F.linear(codes.to(purifier.dtype), first.weight[:, split:], first.bias)
+
+
+def _pair_by_pair(purifier: Purifier, latents: Latents, codes: Codes) -> Tensor:
+    return purifier.decode(latents.repeat(len(codes), 1), codes.repeat_interleave(len(latents), dim=0))
+
+
+def _splits(purifier: Purifier, latents: Latents, codes: Codes) -> bool:
+    """Whether D is the chain that it is taken for, and its first layer linear, which is tried on one pair."""
+    first = purifier.decoder[0]
+    if getattr(purifier.decode, "__func__", None) is not DECODE or not isinstance(first, nn.Linear):
+        return False
+    if torch.compiler.is_compiling():
+        return True
+    with torch.no_grad(), torch.autocast(codes.device.type, enabled=False):
+        from_latents, from_codes = _parts(purifier, latents, codes)
+        return alike(from_codes + from_latents, first(torch.cat([latents, codes], dim=1).to(purifier.dtype)))
 
 
 def classify(classifier: Classifier, candidates: Candidates) -> Tensor:
     """Logits (B, K, classes) of candidates (B, K, C, H, W)."""
-    logits = classifier(candidates.flatten(0, 1))
+    logits = query(classifier, candidates.flatten(0, 1)).to(widened(candidates.dtype))
     return logits.view(*candidates.shape[:2], -1)
 
 
@@ -66,6 +106,8 @@ def poll(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Co
     for start, end in looks:
         votes = cast(latents[start:end], codes[open_])
         counts = votes if counts is None else counts.index_add(0, open_, votes)
+        if end == samples:
+            break
         decided = settled(counts[open_], end, samples, stop, error)
         used[open_[decided]] = end
         open_ = open_[~decided]
@@ -86,16 +128,17 @@ def rounds(samples: int, stop: Stop) -> Iterator[tuple[int, int]]:
 
 def _voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Voting:
     """By folded layers where there are some and the first round is large enough to repay the folding."""
-    large = len(latents) * len(codes) >= WORTH_FOLDING
+    large = len(latents) * len(codes) >= WORTH_FOLDING and not torch.compiler.is_compiling()
     folded = voting(classifier, purifier, latents, codes) if large else None
     return folded or partial(_votes, classifier, purifier)
 
 
 def _votes(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Counts:
-    images = max(1, ROWS // len(latents))
-    return torch.cat([_votes_of_few(classifier, purifier, latents, some) for some in codes.split(images)])
+    rows = max(1, PIXELS // math.prod(purifier.shape))
+    images = max(1, rows // len(latents))
+    return torch.cat([_votes_of_few(classifier, purifier, latents, some, rows) for some in codes.split(images)])
 
 
-def _votes_of_few(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Counts:
-    votes = [count(classify(classifier, recall(purifier, some, codes))) for some in latents.split(ROWS)]
+def _votes_of_few(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes, rows: int) -> Counts:
+    votes = [count(classify(classifier, recall(purifier, some, codes))) for some in latents.split(rows)]
     return torch.stack(votes).sum(0)

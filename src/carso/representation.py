@@ -6,6 +6,8 @@ The layers are found by hooks on `nn.Module.named_modules()`, so any classifier 
 The extra name "output" stands for what the classifier returns, "input" for the image itself. By default the layers
 are all non-linearities, then the output.
 
+What `torch.compile` was given is run as it was before. Scripted and exported modules keep their layers to themselves.
+
 Source: thesis, section 3.2.3 ("ordered representation").
 """
 
@@ -14,15 +16,17 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import activation
 
 from carso.errors import ModelError
-from carso.nn.modes import evaluating
+from carso.nn.modes import evaluating, uncompiled
+from carso.nn.querying import query, widened
 from carso.types import INPUT, OUTPUT, Images, Logits, Representations
 
 _NOT_NEURONS = (
@@ -38,19 +42,43 @@ def nonlinearities(classifier: nn.Module) -> tuple[str, ...]:
     """The names of the classifier's activation modules, in the order in which they are defined."""
     return tuple(
         name
-        for name, module in classifier.named_modules()
+        for name, module in layers_of(classifier).items()
         if type(module).__module__ == activation.__name__ and not isinstance(module, _NOT_NEURONS)
     )
 
 
 def _affine(classifier: nn.Module) -> tuple[str, ...]:
     kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    return tuple(name for name, module in classifier.named_modules() if isinstance(module, kinds))
+    return tuple(name for name, module in layers_of(classifier).items() if isinstance(module, kinds))
 
 
 def default_layers(classifier: nn.Module) -> tuple[str, ...]:
-    """All non-linearities and the output; a classifier without activation modules gives its linear layers instead."""
-    return (*(nonlinearities(classifier) or _affine(classifier)), OUTPUT)
+    """All non-linearities and the output; a classifier without activation modules gives its linear layers instead.
+
+    Raises:
+        ModelError: if it has neither.
+    """
+    found = nonlinearities(classifier) or _affine(classifier)
+    if not found:
+        raise ModelError(
+            f"the classifier, a {type(classifier).__name__}, shows no activation, linear or convolution modules; if it "
+            "was scripted or exported, give the module that it was made from; else name `layers`: 'input' and 'output' "
+            "always work"
+        )
+    return (*found, OUTPUT)
+
+
+def layers_of(classifier: nn.Module) -> dict[str, nn.Module]:
+    """The classifier's modules by their names, which are those that they had before `torch.compile`."""
+    named = {".".join(p for p in name.split(".") if p != "_orig_mod"): m for name, m in classifier.named_modules()}
+    return {name: module for name, module in named.items() if name}
+
+
+def _as_before_compiling(classifier: nn.Module) -> AbstractContextManager[Any]:
+    """A context in which compiled parts run as they are written, so that hooks are called."""
+    modules = list(classifier.modules())
+    compiled = any(uncompiled(m) is not m or m._compiled_call_impl is not None for m in modules)
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 class Representation:
@@ -60,8 +88,9 @@ class Representation:
 
     Args:
         classifier: any module from images (B, C, H, W) to logits (B, classes).
-        layers: names as in `classifier.named_modules()`, "input" or "output"; `None` for `default_layers`.
-            A layer that runs several times in one pass contributes all its outputs, in the order of the calls.
+        layers: names as in `classifier.named_modules()`, before any `torch.compile`, or "input" or "output"; `None`
+            for `default_layers`. A layer that runs several times in one pass contributes all its outputs, in the order
+            of the calls.
 
     Raises:
         ModelError: if a name is unknown (near ones are suggested), repeated, or the list is empty.
@@ -73,9 +102,15 @@ class Representation:
         self._check_names()
 
     def __call__(self, images: Images) -> tuple[Logits, Representations]:
-        """Logits (B, classes) and r(x) (B, neurons) of images (B, C, H, W); differentiable in the images."""
+        """Logits (B, classes) and r(x) (B, neurons) of images (B, C, H, W), in their dtype, differentiable in them.
+
+        Raises:
+            ModelError: if a layer was not heard, or its outputs have no row for each image.
+        """
         logits, activations = self._run(images)
-        return logits, torch.cat([a.flatten(1) for outputs in activations.values() for a in outputs], dim=1)
+        r = torch.cat([a.flatten(1) for outputs in activations.values() for a in outputs], dim=1)
+        dtype = widened(images.dtype)
+        return logits.to(dtype), r.to(dtype)
 
     def sizes(self, images: Images) -> dict[str, int]:
         """How many neurons each layer contributes, found by a dry run on `images`."""
@@ -89,31 +124,29 @@ class Representation:
 
     def _run(self, images: Tensor) -> tuple[Tensor, dict[str, list[Tensor]]]:
         activations: dict[str, list[Tensor]] = {layer: [] for layer in self.layers}
-        ends = {INPUT, OUTPUT} & activations.keys() - self._modules.keys()
+        ends = {INPUT, OUTPUT} & activations.keys() - layers_of(self.classifier).keys()
         if INPUT in ends:
-            activations[INPUT].append(images.clone())
-        with evaluating(self.classifier), self._listening(activations):
-            logits = self.classifier(images)
+            activations[INPUT].append(images)
+        with evaluating(self.classifier), _as_before_compiling(self.classifier), self._hearing(activations):
+            logits = query(self.classifier, images)
         if OUTPUT in ends:
             activations[OUTPUT].append(logits)
         for layer, outputs in activations.items():
             if not outputs:
                 raise ModelError(
-                    f"layer {layer!r} did not run in the classifier's forward pass; leave it out of `layers`"
+                    f"layer {layer!r} was not heard: it did not run in the classifier's forward pass, or is scripted "
+                    "or exported; leave it out of `layers`"
                 )
+            _check_rows(layer, outputs, images)
         return logits, activations
 
-    @property
-    def _modules(self) -> dict[str, nn.Module]:
-        return {name: module for name, module in self.classifier.named_modules() if name}
-
     @contextmanager
-    def _listening(self, activations: dict[str, list[Tensor]]) -> Iterator[None]:
-        modules = self._modules
+    def _hearing(self, activations: dict[str, list[Tensor]]) -> Iterator[None]:
+        modules = layers_of(self.classifier)
         handles = [
             modules[layer].register_forward_hook(partial(_collect, layer, activations[layer]))
             for layer in self.layers
-            if layer in modules
+            if layer in modules and not isinstance(modules[layer], torch.jit.ScriptModule)
         ]
         try:
             yield
@@ -122,7 +155,7 @@ class Representation:
                 handle.remove()
 
     def _check_names(self) -> None:
-        known = [*self._modules, INPUT, OUTPUT]
+        known = [*layers_of(self.classifier), INPUT, OUTPUT]
         if not self.layers:
             raise ModelError("the representation needs at least one layer")
         for layer in self.layers:
@@ -142,6 +175,15 @@ def _collect(layer: str, outputs: list[Tensor], module: nn.Module, inputs: objec
     outputs.append(output.clone())
 
 
+def _check_rows(layer: str, outputs: list[Tensor], images: Tensor) -> None:
+    for output in outputs:
+        if output.ndim < 2 or output.shape[0] != images.shape[0]:
+            raise ModelError(
+                f"layer {layer!r} gives {tuple(output.shape)} for {images.shape[0]} images: its rows are not the "
+                "images; name another layer"
+            )
+
+
 def check_classifier(classifier: nn.Module, shape: Sequence[int], classes: int | None = None) -> int:
     """Hold a classifier to the contract on random images and return its number of classes.
 
@@ -153,16 +195,14 @@ def check_classifier(classifier: nn.Module, shape: Sequence[int], classes: int |
     Raises:
         ModelError: if it cannot run, returns anything but (B, classes) finite logits, or returns probabilities.
     """
-    parameter = next(classifier.parameters(), torch.empty(0))
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(3, *shape, generator=generator).to(parameter.device)
+    device = next((p.device for p in classifier.parameters()), torch.device("cpu"))
+    generator = torch.Generator("cpu").manual_seed(0)
+    images = torch.rand(3, *shape, generator=generator, device="cpu", dtype=torch.float32).to(device)
     with torch.no_grad(), evaluating(classifier):
         try:
-            logits, alone = classifier(images), classifier(images[:1])
-        except (RuntimeError, ValueError, TypeError) as error:
+            logits, alone = query(classifier, images), query(classifier, images[:1])
+        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             raise ModelError(f"the classifier cannot run on images of shape {tuple(shape)}: {error}") from error
-    if not isinstance(logits, Tensor):
-        raise ModelError(f"the classifier returns {type(logits).__name__}, not a tensor of logits")
     if logits.ndim != 2 or len(logits) != 3 or alone.shape != (1, *logits.shape[1:]):
         raise ModelError(
             "the classifier must return (batch, classes); "

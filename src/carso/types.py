@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from carso.errors import DataError
+from carso.errors import DataError, ModelError
 
 Images: TypeAlias = Float[Tensor, "batch channels height width"]
 Labels: TypeAlias = Int[Tensor, " batch"]
@@ -57,8 +57,21 @@ class Budget:
         return f"{self.norm} {self.eps:g}"
 
 
+def radius(written: str) -> float:
+    """A radius as people write it: "0.03", "3e-2", "8/255".
+
+    Raises:
+        ValueError: if it is neither a number nor one number over another.
+    """
+    above, over, below = written.partition("/")
+    try:
+        return float(above) / float(below if over else 1)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"a radius is a number or a fraction, such as 0.03 or 8/255, not {written!r}") from None
+
+
 def check_images(images: Tensor, shape: Sequence[int] | None = None) -> None:
-    """Hold images to the contract.
+    """Hold images to the contract; their range is not looked at under `torch.compile` and `torch.export`.
 
     Raises:
         DataError: unless they are floats (B, C, H, W) in [0, 1], of the given (C, H, W) if any, without NaN.
@@ -69,8 +82,18 @@ def check_images(images: Tensor, shape: Sequence[int] | None = None) -> None:
     if images.ndim != 4 or (shape is not None and tuple(images.shape[1:]) != tuple(shape)):
         wanted = "(batch, channels, height, width)" if shape is None else f"(batch, {', '.join(map(str, shape))})"
         raise DataError(f"images must have shape {wanted}, not {tuple(images.shape)}")
-    if images.numel() == 0:
+    if images.numel() == 0 or torch.compiler.is_compiling():
         return
-    low, high = torch.aminmax(images.detach())
+    low, high = (bound.item() for bound in torch.aminmax(images.detach()))
     if not (low >= 0 and high <= 1):
-        raise DataError(f"images must lie in [0, 1] without NaN; these span {low.item():g} to {high.item():g}")
+        raise DataError(f"images must lie in [0, 1] without NaN; these span {low} to {high}")
+
+
+def check_logits(logits: Tensor) -> None:
+    """Hold the logits of candidates to what a vote can be taken on.
+
+    Raises:
+        ModelError: if any is NaN: every comparison with it is false, so that the first class would win.
+    """
+    if not torch.compiler.is_compiling() and logits.isnan().any():
+        raise ModelError("no vote can be taken: candidates have NaN for logits; the weights of the defence are damaged")

@@ -30,10 +30,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from carso.types import CandidateLogits, Counts, Labels, Logits
+from carso.types import CandidateLogits, Counts, Labels, Logits, check_logits
 
 Rule: TypeAlias = Literal["mode", "mean", "exponential"]
 Stop: TypeAlias = Literal["never", "exact", "confident"]
+
+MOST = 10_000
+"""The largest K that a file may ask for; the time that the table of the confident stop takes grows with its square."""
+
+TOTALS = 512
+"""Rows of that table at a time, which bounds its memory."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Tally:
     @property
     def shares(self) -> Logits:
         """Fraction of the votes (B, classes) that each class got, in [0, 1]."""
-        return self.counts / self.samples.unsqueeze(1)
+        return self.counts.float() / self.samples.unsqueeze(1)
 
 
 def mode(counts: Counts) -> Labels:
@@ -62,6 +68,7 @@ def mode(counts: Counts) -> Labels:
 
 def count(logits: CandidateLogits) -> Counts:
     """Votes (B, classes) of candidates with logits (B, K, classes)."""
+    check_logits(logits)
     classes = logits.shape[2]
     return torch.zeros(len(logits), classes, dtype=torch.long, device=logits.device).scatter_add_(
         1, logits.argmax(2), torch.ones((), dtype=torch.long, device=logits.device).expand(logits.shape[:2])
@@ -70,6 +77,7 @@ def count(logits: CandidateLogits) -> Counts:
 
 def mean_probability(logits: CandidateLogits) -> Logits:
     """Class probabilities (B, classes), averaged over the candidates' logits (B, K, classes)."""
+    check_logits(logits)
     return logits.softmax(2).mean(1)
 
 
@@ -78,6 +86,7 @@ def exponential(logits: CandidateLogits) -> Logits:
 
     Computed in float64 with logits cut at 690, so that the double exponential stays finite.
     """
+    check_logits(logits)
     return logits.double().clamp(max=690).exp().sum(1).softmax(1).to(logits.dtype)
 
 
@@ -98,7 +107,8 @@ def settled(counts: Counts, drawn: int, samples: int, stop: Stop, error: float =
     leader, runner_up = counts.topk(2, dim=1).values.unbind(1)
     if stop == "exact":
         return leader - runner_up > samples - drawn
-    needed = votes_needed(samples, (counts.shape[1] - 1) / error).to(counts.device)
+    with torch.device("cpu"):
+        needed = votes_needed(samples, (counts.shape[1] - 1) / error).to(counts.device)
     return leader >= needed[leader + runner_up]
 
 
@@ -108,19 +118,23 @@ def votes_needed(most: int, evidence: float) -> Int[Tensor, " total"]:
 
     M falls as b grows at fixed a, so the runner-up is the rival that decides. Where no a is enough, the entry is n + 1.
     """
-    total = torch.arange(most + 1)
-    enough = log_evidence(most) >= math.log(evidence)
-    return torch.where(enough.any(1), enough.int().argmax(1), total + 1)
+    return torch.cat([_least(most, some, evidence) for some in torch.arange(most + 1).split(TOTALS)])
 
 
-def log_evidence(most: int) -> Float[Tensor, "total leader"]:
-    """log M(a, n - a) for every n and a up to `most`, -inf where a > n.
+def _least(most: int, totals: Tensor, evidence: float) -> Tensor:
+    enough = log_evidence(most, totals) >= math.log(evidence)
+    return torch.where(enough.any(1), enough.int().argmax(1), totals + 1)
+
+
+def log_evidence(most: int, totals: Tensor | None = None) -> Float[Tensor, "total leader"]:
+    """log M(a, n - a) for every n (all up to `most`, or `totals`) and a up to `most`, -inf where a > n.
 
     M(a, b) = B(a + 1, b + 1) * sum over j <= a of C(n + 1, j), by the binomial form of the incomplete beta function.
     """
     log_factorial = torch.lgamma(torch.arange(1, most + 3, dtype=torch.float64))
     votes = torch.arange(most + 1)
-    rival = votes.unsqueeze(1) - votes
-    log_beta = log_factorial[votes] + log_factorial[rival.clamp(min=0)] - log_factorial[votes + 1].unsqueeze(1)
-    log_choose = log_factorial[votes + 1].unsqueeze(1) - log_factorial[votes] - log_factorial[(rival + 1).clamp(min=0)]
+    totals = votes if totals is None else totals
+    rival = totals.unsqueeze(1) - votes
+    log_beta = log_factorial[votes] + log_factorial[rival.clamp(min=0)] - log_factorial[totals + 1].unsqueeze(1)
+    log_choose = log_factorial[totals + 1].unsqueeze(1) - log_factorial[votes] - log_factorial[(rival + 1).clamp(min=0)]
     return (log_beta + log_choose.logcumsumexp(1)).masked_fill(rival < 0, -torch.inf)

@@ -12,7 +12,7 @@ from carso.defence import CARSO
 from carso.errors import DataError
 from carso.nn import MLP
 from carso.purifier import Purifier
-from carso.training.recipe import read_recipe
+from carso.training.reading import read_recipe
 
 
 @pytest.fixture

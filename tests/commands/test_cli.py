@@ -1,11 +1,19 @@
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from typer.testing import CliRunner
 
 from carso.commands import cli
 from carso.commands.options import spread
+from carso.errors import CarsoError
+from carso.storage.claim import claim
 
 VERBS = ["reproduce", "train", "predict", "attack", "evaluate", "audit", "report", "export"]
 
@@ -32,6 +40,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["attack", "mnist", "--attack", "pdg"], "did you mean 'pgd'"),
         (["attack", "mnist", "--eps", "-1"], "--eps must be"),
         (["audit", "mnist", "--eps", "2"], "eps"),
+        (["attack", "mnist", "--eps", "eight/255"], "a number or a fraction"),
         (["audit", "nothing.here:factory"], "nothing.here:factory"),
         (["attack", "mnist", "--data", "minst"], "did you mean mnist"),
         (["export", "mnits"], "did you mean 'mnist'"),
@@ -57,6 +66,9 @@ def test_an_option_takes_a_list() -> None:
         "1",
     ]
     assert spread(["audit", "--eps", "1", "--eps", "2"]) == ["audit", "--eps", "1", "--eps", "2"]
+    assert spread(["audit", "--eps", "1e-2", "2e-2"]) == ["audit", "--eps", "1e-2", "--eps", "2e-2"]
+    assert spread(["audit", "--eps", ".1", "-1", "x", "3"]) == ["audit", "--eps", ".1", "--eps", "-1", "x", "3"]
+    assert spread(["--eps", "4/255", "8/255", "mnist"]) == ["--eps", "4/255", "--eps", "8/255", "mnist"]
     assert spread(["attack", "--images", "3", "--eps", "0.5"]) == ["attack", "--images", "3", "--eps", "0.5"]
 
 
@@ -82,3 +94,61 @@ def test_an_unforeseen_error_is_short_unless_debugged(
     monkeypatch.setattr(sys, "argv", ["carso", "evaluate", "--debug"])
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+def raise_(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("fail", "asked"),
+    [
+        (lambda: torch.empty(10**15), r" \(4000000000000000 bytes more were asked for\)"),
+        (lambda: np.empty(10**15), r" \(7\.11 PiB more were asked for\)"),
+        (lambda: bytearray(10**16), ""),
+        (
+            lambda: raise_(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")),
+            r" \(2.00 GiB .*\)",
+        ),
+    ],
+)
+def test_memory_that_ran_out_is_named_with_what_to_set(
+    fail: Callable[[], object], asked: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["carso", "evaluate"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(rf"carso: memory ran out{asked}; set fewer --images .* `batch` in the recipe\n", said)
+    monkeypatch.setattr(sys, "argv", ["carso", "evaluate", "--debug"])
+    with pytest.raises((RuntimeError, MemoryError)):
+        cli.main()
+
+
+def test_an_unforeseen_message_is_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(cli, "app", lambda: raise_(ZeroDivisionError("x" * 10**5)))
+    monkeypatch.setattr(sys, "argv", ["carso", "evaluate"])
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    assert len(capsys.readouterr().err) < 600
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("reproduce", "quick"),
+        ("train", "classifier", "quick"),
+        ("train", "purifier", "quick"),
+        ("evaluate", "mnist"),
+        ("audit", "mnist"),
+    ],
+)
+def test_a_folder_in_use_is_left_alone(verb: tuple[str, ...], tmp_path: Path) -> None:
+    with claim(tmp_path):
+        before = sorted(tmp_path.iterdir())
+        answer = CliRunner().invoke(cli.app, [*verb, "--out", str(tmp_path)])
+        assert isinstance(answer.exception, CarsoError)
+        assert f"{tmp_path} is in use by process {os.getpid()} " in str(answer.exception)
+        assert sorted(tmp_path.iterdir()) == before

@@ -1,9 +1,44 @@
+import ipaddress
 import socket
+from typing import Any
 
 import pytest
 
 from carso.commands.demo import matching, run, studio_of
 from carso.errors import DataError
+
+pytest.importorskip("uvicorn")
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What `carso demo` would serve, and as whom."""
+    seen: dict[str, Any] = {}
+
+    def serve(studio: object, listener: socket.socket, hosts: list[str]) -> None:
+        with listener:
+            seen.update(studio=studio, address=listener.getsockname(), hosts=hosts)
+
+    monkeypatch.setattr("carso.demo.serving.serve", serve)
+    return seen
+
+
+def test_a_free_port_is_found_and_named(served: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    run(studio_of("mnist", "mnist"), "127.0.0.1", 0, show=False)
+    told = capsys.readouterr().err
+    assert served["address"][1] > 0
+    assert f"http://127.0.0.1:{served['address'][1]}/" in told
+    assert "warning" not in told
+    assert served["hosts"] == ["127.0.0.1"]
+
+
+def test_who_lets_others_in_is_warned(served: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    run(studio_of("mnist", "mnist"), "0.0.0.0", 0, show=False, others=["demo.example"])
+    told = capsys.readouterr().err
+    assert not ipaddress.ip_address(served["address"][0]).is_loopback
+    assert "warning: whoever reaches 0.0.0.0 can use this machine's processor" in told
+    assert "it answers as localhost, 0.0.0.0, demo.example only" in told
+    assert served["hosts"] == ["0.0.0.0", "demo.example"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

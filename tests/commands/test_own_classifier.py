@@ -76,6 +76,30 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
 
 
+def test_a_recipe_that_names_code_is_told_before_it_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("loud_model_for_this_test.py").write_text("import os\nos.write(2, b'runs')\n" + MODELS)
+    Path("loud.yaml").write_text(RECIPE.format(data="data").replace("own_models", "loud_model"))
+    answer = run("train", "purifier", "loud.yaml", "--out", "loud")
+    assert answer.exit_code == 0
+    assert "loud.yaml has the function 'loud_model_for_this_test:build' run (classifier.factory)" in answer.stderr
+    assert capfd.readouterr().err == "runs"
+
+
+def test_the_function_of_an_option_needs_no_word() -> None:
+    answer = run("predict", "one.png", "--defence", "mine", *FACTORY)
+    assert answer.exit_code == 0
+    assert "classifier.factory" not in answer.stderr
+
+
+def test_diverged_training_is_an_error_and_leaves_no_weights() -> None:
+    section = "{epochs: 2, batch: 20, rate: 1e30, attacks: [{attack: fgsm, eps: 0.1}]}"
+    Path("hot.yaml").write_text(f"name: hot\ndata: data\nadversarial: {section}\n")
+    answer = run("train", "classifier", "hot.yaml", "--out", "hot")
+    assert isinstance(answer.exception, CarsoError)
+    assert "adversarial training diverged in epoch 1 of 2: its loss is nan at rate 1e+30" in str(answer.exception)
+    assert sorted(path.name for path in Path("hot").iterdir()) == ["recipe.yaml"]
+
+
 def test_predict_answers_with_it() -> None:
     answer = run("predict", "one.png", "--defence", "mine", *FACTORY)
     assert answer.exit_code == 0

@@ -7,7 +7,7 @@ from rich.console import Console
 import carso
 from carso.commands.predict import render
 from carso.errors import DataError
-from carso.evaluation.prediction import predict
+from carso.evaluation.prediction import Prediction, predict
 
 
 def test_pictures_are_read_and_answered(tmp_path: Path) -> None:
@@ -34,3 +34,10 @@ def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"x\.png"):
         predict(carso.load("mnist"), [tmp_path / "x.png"])
+
+
+def test_classes_are_called_by_their_names() -> None:
+    known = Prediction(Path("a.png"), 1, (0.25, 0.75), 8, ("cat", "ship"))
+    console = Console(record=True, width=120)
+    render([known], console)
+    assert "ship 75.0 % cat 25.0 % 8" in " ".join(console.export_text().split())

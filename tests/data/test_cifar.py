@@ -88,7 +88,7 @@ class Trap:
 def test_runs_nothing_that_a_pickle_asks_for(tmp_path: Path, protocol: int) -> None:
     victim = tmp_path / "victim"
     write_batches(tmp_path, protocol, test_batch={b"extra": Trap(os.mkdir, str(victim))})
-    with pytest.raises(DataError, match=r"test_batch: asks to run posix.mkdir.*do not trust"):
+    with pytest.raises(DataError, match=r"test_batch: asks to run 'posix.mkdir'.*do not trust"):
         data.load(tmp_path, "test")
     assert not victim.exists()
 
@@ -126,11 +126,75 @@ def test_names_a_missing_batch(tmp_path: Path) -> None:
 def test_names_a_truncated_batch(tmp_path: Path) -> None:
     path = write_batches(tmp_path) / "data_batch_5"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DataError, match="data_batch_5: truncated or corrupt"):
+    with pytest.raises(DataError, match="data_batch_5: is damaged"):
         data.load(tmp_path, "validation")
 
 
 def test_names_a_file_that_is_no_batch(tmp_path: Path) -> None:
     (tmp_path / "test_batch").write_bytes(pickle.dumps([1, 2, 3]))
-    with pytest.raises(DataError, match="test_batch: is not a CIFAR-10 batch"):
+    with pytest.raises(DataError, match="test_batch: is not a batch of cifar-10"):
+        data.load(tmp_path, "test")
+
+
+def test_batches_with_text_for_keys_are_read(tmp_path: Path) -> None:
+    batch = {"data": PIXELS["test_batch"], "labels": LABELS["test_batch"], "filenames": ["a.png"] * 4}
+    (tmp_path / "test_batch").write_bytes(pickle.dumps(batch))
+    test = data.load(tmp_path, "test")
+    assert torch.equal(test.images, images(PIXELS["test_batch"]))
+    assert test.required_labels.tolist() == LABELS["test_batch"]
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+@pytest.mark.parametrize("order", ["transposed", "part"])
+def test_arrays_in_another_order_are_read(tmp_path: Path, protocol: int, order: str) -> None:
+    pixels = PIXELS["test_batch"]
+    stored = np.asfortranarray(pixels) if order == "transposed" else pixels.repeat(2, 0)[::2]
+    write_batches(tmp_path, protocol, test_batch={b"data": stored})
+    assert torch.equal(data.load(tmp_path, "test").images, images(pixels))
+
+
+def test_labels_may_be_an_array_of_bytes(tmp_path: Path) -> None:
+    write_batches(tmp_path, test_batch={b"labels": np.array(LABELS["test_batch"], np.uint8)})
+    assert data.load(tmp_path, "test").required_labels.tolist() == LABELS["test_batch"]
+
+
+def write_cifar_100(folder: Path, keys: type = bytes) -> tuple[np.ndarray, list[int]]:
+    folder.mkdir()
+    pixels, labels = RNG.integers(0, 256, (40, 3072), dtype=np.uint8), RNG.integers(0, 100, 40).tolist()
+    for name, part in (("train", slice(30)), ("test", slice(30, 40))):
+        batch = {"data": pixels[part], "fine_labels": labels[part], "coarse_labels": [0] * 40, "batch_label": b"some"}
+        keyed = {key.encode() if keys is bytes else key: value for key, value in batch.items()}
+        (folder / name).write_bytes(pickle.dumps(keyed, protocol=2))
+    (folder / "meta").write_bytes(pickle.dumps({b"fine_label_names": [b"apple"]}))
+    return pixels, labels
+
+
+@pytest.mark.parametrize("keys", [bytes, str])
+@pytest.mark.parametrize("above", [True, False])
+def test_reads_cifar_100_with_its_fine_labels(tmp_path: Path, keys: type, above: bool) -> None:
+    folder = tmp_path / "cifar-100-python"
+    pixels, labels = write_cifar_100(folder, keys)
+    parts = [data.load(tmp_path if above else folder, split) for split in ("train", "validation", "test")]
+    assert [len(part) for part in parts] == [27, 3, 10]
+    assert torch.equal(torch.cat([part.images for part in parts]), images(pixels))
+    assert torch.cat([part.required_labels for part in parts]).tolist() == labels
+    assert {part.name for part in parts} == {"cifar-100"}
+    names = parts[0].classes
+    assert (len(names), names[0], names[41], names[99]) == (100, "apple", "lawn_mower", "worm")
+    assert list(names) == sorted(set(names))
+
+
+def test_a_folder_with_both_sets_is_refused(tmp_path: Path) -> None:
+    write_batches(tmp_path / "cifar-10-batches-py")
+    write_cifar_100(tmp_path / "cifar-100-python")
+    with pytest.raises(DataError, match="holds cifar-10-batches-py and cifar-100-python; pass the path of one"):
+        data.load(tmp_path, "test")
+    assert data.load(tmp_path / "cifar-100-python", "test").name == "cifar-100"
+
+
+def test_names_a_file_that_is_larger_than_any_batch(tmp_path: Path) -> None:
+    write_batches(tmp_path)
+    with (tmp_path / "test_batch").open("r+b") as file:
+        file.truncate(20 * 2**30)
+    with pytest.raises(DataError, match="test_batch: holds 21,474,836,480 bytes, more than the 536,870,912 of any"):
         data.load(tmp_path, "test")

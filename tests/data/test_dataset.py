@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -72,9 +76,56 @@ def test_refuses_labels_that_do_not_fit(labels: torch.Tensor, message: str) -> N
         Dataset("mine", IMAGES, labels, PAIR)
 
 
-def test_is_indexed_by_slices_and_tensors_only() -> None:
+def test_a_number_gives_a_set_of_one() -> None:
+    dataset = Dataset("d", IMAGES, LABELS, PAIR)
+    for index in (0, 3, -1):
+        one = dataset[index]
+        assert torch.equal(one.images, IMAGES[index].unsqueeze(0))
+        assert one.required_labels.tolist() == [int(LABELS[index])]
+    assert [part.required_labels.item() for part in dataset] == LABELS.tolist()
+    with pytest.raises(IndexError):
+        dataset[5]
+
+
+@pytest.mark.parametrize("index", ["a", 1.0, [0, 1]])
+def test_is_indexed_by_numbers_slices_and_tensors_only(index: Any) -> None:
     with pytest.raises(TypeError):
-        Dataset("d", IMAGES)[0]  # type: ignore[index]
+        Dataset("d", IMAGES)[index]
+
+
+WITHOUT_TENSORS = """
+import numpy, torch
+from carso.data import Dataset, Pairs
+from carso.errors import DataError
+images = torch.rand(2, 1, 3, 3)
+for make in (
+    lambda: Dataset("mine", images, [0, 1], ("no", "yes")),
+    lambda: Dataset("mine", images, numpy.array([0, 1]), ("no", "yes")),
+    lambda: Dataset("mine", images.numpy()),
+    lambda: Pairs("mine", images, images, [0, 1]),
+):
+    try:
+        make()
+    except DataError as error:
+        print(error)
+"""
+
+
+def test_what_is_no_tensor_is_told_how_to_become_one() -> None:
+    """In a process of its own, as a user has it: in this one the types of arguments are checked before."""
+    printed = subprocess.run([sys.executable, "-c", WITHOUT_TENSORS], capture_output=True, text=True, check=True).stdout
+    wrong = (("labels", "list"), ("labels", "ndarray"), ("images", "ndarray"), ("labels", "list"))
+    assert printed.splitlines() == [
+        f"mine: {what} must be a tensor, not a {kind}; torch.as_tensor({what}) makes one" for what, kind in wrong
+    ]
+    assert Dataset("mine", IMAGES, torch.as_tensor([0, 1, 1, 0, 1]), PAIR).required_labels.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize(("name", "classes"), [("caf\udce9", PAIR), ("mine", ("no", "caf\udce9"))])
+def test_names_that_no_file_of_results_could_hold_are_refused(name: str, classes: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match=r"^'caf\\udce9': is no name in UTF-8; rename it$"):
+        Dataset(name, IMAGES, LABELS, classes)
+    assert Dataset("café", IMAGES, LABELS, ("non", "ouï")).name == "café"
 
 
 @given(st.lists(st.integers(0, 255), min_size=4, max_size=4))

@@ -1,6 +1,8 @@
 import contextlib
 import gzip
 import struct
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,3 +84,49 @@ def test_says_what_is_wrong_with_which_file(data: bytes, message: str) -> None:
 def test_damaged_bytes_are_read_or_refused(data: bytes, at: int, damage: bytes) -> None:
     with contextlib.suppress(DataError):
         assert idx.parse(data[:at] + damage + data[at + len(damage) :], idx.IMAGES, "file").ndim == idx.IMAGES
+
+
+def header(*shape: int) -> bytes:
+    return bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape)
+
+
+def zeros(count: int) -> bytes:
+    """A gzip member of so many zeros, about a thousandth of them long."""
+    packer = zlib.compressobj(9, wbits=31)
+    return b"".join(packer.compress(bytes(2**20)) for _ in range(count // 2**20)) + packer.flush()
+
+
+def peak(path: Path, message: str) -> int:
+    """The most bytes that refusing a file takes."""
+    tracemalloc.start()
+    with pytest.raises(DataError, match=message):
+        idx.read(path, idx.IMAGES)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
+
+
+def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.gz"
+    bomb.write_bytes(packed(header(2**16, 64, 64)) + zeros(2**28))
+    message = "bomb.gz: its header promises 268,435,456 bytes out of [0-9,]+, over 100 times as many, as no images do"
+    assert peak(bomb, message) < 2**20
+
+
+def test_a_member_is_unpacked_no_further_than_its_header_promises(tmp_path: Path) -> None:
+    (tmp_path / "long.gz").write_bytes(packed(header(1, 2, 2)) + zeros(2**28))
+    assert peak(tmp_path / "long.gz", "promises 1 x 2 x 2 values but more bytes follow") < 2**20
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2**10, 2**10, 2**10)])
+def test_a_file_with_holes_is_not_read(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.write(header(*shape))
+        file.truncate(20 * 2**30)
+    assert peak(path, f"sparse: its header promises {' x '.join(map(str, shape))} values but more bytes follow") < 2**20
+
+
+def test_blank_images_are_no_bomb() -> None:
+    blank = np.zeros((10_000, 28, 28), np.uint8)
+    np.testing.assert_array_equal(idx.parse(packed(idx_bytes(blank)), idx.IMAGES, "blank"), blank)

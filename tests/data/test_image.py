@@ -142,8 +142,8 @@ def test_names_a_missing_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", encoded(Image.new("L", (9, 9)), "GIF")])
-def test_refuses_what_is_no_png_or_jpeg(tmp_path: Path, content: bytes) -> None:
-    refuse(content, "is not a PNG or JPEG picture", tmp_path)
+def test_refuses_what_is_no_picture(tmp_path: Path, content: bytes) -> None:
+    refuse(content, "is not a PNG, JPEG, WebP, BMP or TIFF picture, or is damaged", tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -173,6 +173,144 @@ def test_refuses_a_blank_sheet_as_a_digit(tmp_path: Path) -> None:
 
 def test_an_invisible_sheet_shows_no_digit(tmp_path: Path) -> None:
     refuse(encoded(Image.new("RGBA", (50, 50))), "shows no digit", tmp_path)
+
+
+WAYS: list[tuple[str, dict[str, object]]] = [
+    ("PNG", {}),
+    ("BMP", {}),
+    ("WEBP", {"lossless": True}),
+    ("TIFF", {}),
+    ("TIFF", {"compression": "tiff_lzw"}),
+    ("TIFF", {"compression": "tiff_adobe_deflate"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), WAYS)
+def test_every_format_is_read_exactly(tmp_path: Path, kind: str, options: dict[str, object]) -> None:
+    (tmp_path / "c").write_bytes(encoded(Image.fromarray(COLOUR), kind, **options))
+    assert torch.equal(data.read_image(tmp_path / "c", (3, 6, 5)), unit(COLOUR.transpose(2, 0, 1)))
+    (tmp_path / "g").write_bytes(encoded(Image.fromarray(GREY), kind, **options))
+    assert torch.equal(data.read_image(tmp_path / "g", (1, 6, 5)), unit(GREY[None]))
+
+
+@pytest.mark.parametrize(("kind", "options"), [way for way in WAYS if way[0] != "BMP"])
+@pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, -1), (8, 1)])
+def test_every_format_is_turned_upright_once(
+    tmp_path: Path, kind: str, options: dict[str, object], orientation: int, turns: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "e").write_bytes(encoded(Image.fromarray(COLOUR), kind, exif=exif, **options))
+    upright = np.rot90(COLOUR, turns).copy()
+    assert torch.equal(data.read_image(tmp_path / "e", (3, *upright.shape[:2])), unit(upright.transpose(2, 0, 1)))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_a_tiff_means_the_same_in_every_mode(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(np.uint8([[0, 255], [255, 0]])).convert(mode)
+    image.save(tmp_path / "t.tif")
+    assert torch.equal(data.read_image(tmp_path / "t.tif", (1, 2, 2)), torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_sixteen_bits_in_either_order_are_read(tmp_path: Path, order: str) -> None:
+    levels = (GREY.astype(np.uint16) * 257).astype(f"{order}u2")
+    picture_of = Image.frombytes("I;16" if order == "<" else "I;16B", (5, 6), levels.tobytes())
+    picture_of.save(tmp_path / "t.tif")
+    assert torch.equal(data.read_image(tmp_path / "t.tif", (1, 6, 5)), unit(GREY[None]))
+
+
+def tiff(bits: int, photometric: int, form: int, values: bytes) -> bytes:
+    """A grey TIFF of 2 x 2 pixels by hand."""
+    tags = [(256, 2), (257, 2), (258, bits), (259, 1), (262, photometric), (273, 0), (277, 1), (279, len(values))]
+    tags = sorted([*tags, (339, form)])
+    offset = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, offset if tag == 273 else value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + values
+
+
+def test_a_tiff_made_by_hand_is_read(tmp_path: Path) -> None:
+    (tmp_path / "t.tif").write_bytes(tiff(16, 1, 1, np.uint16([0, 257 * 51, 257 * 102, 65535]).tobytes()))
+    read = data.read_image(tmp_path / "t.tif", (1, 2, 2))
+    assert torch.equal(read, torch.tensor([[[0.0, 0.2], [0.4, 1.0]]]))
+
+
+@pytest.mark.parametrize(
+    ("bits", "photometric", "form", "kind"),
+    [(16, 0, 1, "I;16"), (12, 1, 1, "I;16"), (16, 1, 2, "I"), (32, 1, 1, "I"), (32, 1, 3, "F")],
+    ids=["white is zero", "12 bits", "signed", "32 bits", "float"],
+)
+def test_levels_that_would_be_misread_are_refused(
+    tmp_path: Path, bits: int, photometric: int, form: int, kind: str
+) -> None:
+    refuse(tiff(bits, photometric, form, bytes(16)[: bits // 2]), f"of a kind that is not read \\({kind}\\)", tmp_path)
+
+
+def test_a_laboratory_colour_is_refused(tmp_path: Path) -> None:
+    refuse(encoded(Image.new("LAB", (4, 4)), "TIFF"), r"of a kind that is not read \(LAB\); convert it", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_refuses_several_pictures_in_one(tmp_path: Path, kind: str) -> None:
+    frames = [Image.new("RGB", (9, 9), (level, 0, 0)) for level in (0, 99, 200)]
+    refuse(encoded(frames[0], kind, save_all=True, append_images=frames[1:]), "animated or has several", tmp_path)
+
+
+def test_a_photograph_with_a_thumbnail_beside_it_is_read(tmp_path: Path) -> None:
+    """Multi-picture JPEG, as telephones write it: the first is the photograph."""
+    frames = [Image.new("RGB", (8, 8), (level, level, level)) for level in (102, 0)]
+    (tmp_path / "p.jpg").write_bytes(encoded(frames[0], "MPO", save_all=True, append_images=frames[1:]))
+    assert (data.read_image(tmp_path / "p.jpg", (3, 8, 8)) - 0.4).abs().max() < 0.01
+
+
+def test_a_rotation_that_cannot_be_read_is_no_guess(tmp_path: Path) -> None:
+    """Pillow warns of such a picture and shows it lying on its side."""
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112] = "a description that does not fit into four bytes", 6
+    whole = encoded(Image.fromarray(COLOUR), "WEBP", lossless=True, exif=exif)
+    count = whole.index(struct.pack(">HH", 0x010E, 2)) + 4
+    broken = whole[:count] + struct.pack(">I", 2**20) + whole[count + 4 :]
+    refuse(broken, "is damaged", tmp_path)
+
+
+def test_a_checksum_that_the_decoder_does_not_reach_is_checked(tmp_path: Path) -> None:
+    """Without its final block a stream of pixels ends before its checksum, and Pillow shows what there is."""
+    whole = encoded(Image.fromarray(RNG.integers(0, 256, (9, 9), dtype=np.uint8)))
+    start = whole.index(b"IDAT") + 6
+    assert whole[start] == 1, "a single block, stored"
+    refuse(whole[:start] + b"\0" + whole[start + 1 : start + 20] + b"!" + whole[start + 21 :], "is damaged", tmp_path)
+
+
+def test_strangers_may_send_png_and_jpeg_only() -> None:
+    for kind in ("WEBP", "BMP", "TIFF"):
+        with pytest.raises(DataError, match=r"^is not a PNG or JPEG picture, or is damaged; convert it to PNG$"):
+            picture.open_image(encoded(Image.fromarray(COLOUR), kind))
+    assert picture.open_image(encoded(Image.fromarray(COLOUR), "JPEG")).size == (5, 6)
+
+
+def test_a_limit_of_pillows_own_is_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    content = b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b""))
+    )
+    refuse(b"\x89PNG\r\n\x1a\n" + content, "more than 64,000,000 pixels", tmp_path)
+
+
+def test_large_pictures_become_small_before_they_become_floats(
+    tmp_path: Path, digit: torch.Tensor, levels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = np.pad(255 - levels, 6, constant_values=255).repeat(20, 0).repeat(20, 1)
+    Image.fromarray(large).save(tmp_path / "d.png")
+    whole = data.read_image(tmp_path / "d.png", (1, 28, 28))
+    monkeypatch.setattr(picture, "WORKING_PIXELS", 200 * 200)
+    shrunk: list[tuple[int, ...]] = []
+    monkeypatch.setattr(picture.digits, "normalise", lambda grey: shrunk.append(grey.shape) or whole[0].numpy())
+    data.read_image(tmp_path / "d.png", (1, 28, 28))
+    assert shrunk == [(200, 200)]
+    monkeypatch.undo()
+    assert torch.nn.functional.cosine_similarity(whole.flatten(), digit.flatten(), 0) > 0.9
 
 
 WHOLE = [encoded(Image.fromarray(COLOUR), kind) for kind in ("PNG", "JPEG")]

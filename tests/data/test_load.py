@@ -14,6 +14,7 @@ from carso.errors import DataError
         ("fashon-mnist", r"did you mean fashion-mnist"),
         ("nothing/like/it", r"neither a folder nor a dataset's name \(mnist, fashion-mnist\)$"),
         ("CIFAR-10", r"does not ship with carso; pass the path of a cifar-10-batches-py folder"),
+        ("cifar100", r"does not ship with carso; pass the path of a cifar-100-python folder"),
         (Path("mnist-of-mine"), "mnist-of-mine: neither a folder"),
     ],
 )

@@ -159,3 +159,46 @@ def test_fashion_mnist_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(mnist, "FASHION_FOLDER", tmp_path / "none")
     with pytest.raises(DataError, match="install Debian's package dataset-fashion-mnist, or pass the path"):
         data.load("fashion-mnist", "test")
+
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+EMNIST = {
+    "byclass": "0123456789" + LETTERS + LETTERS.lower(),
+    "bymerge": "0123456789" + LETTERS + "abdefghnqrt",
+    "balanced": "0123456789" + LETTERS + "abdefghnqrt",
+    "letters": LETTERS,
+    "digits": "0123456789",
+    "mnist": "0123456789",
+}
+
+
+def write_emnist(write_idx: Callable[..., Path], name: str, first: int) -> Path:
+    """Images are stored transposed there; labels of letters begin at 1."""
+    for part, (images, _) in (("train", TRAIN), ("test", TEST)):
+        write_idx(f"emnist-{name}-{part}-images-idx3-ubyte.gz", images.swapaxes(1, 2))
+        path = write_idx(f"emnist-{name}-{part}-labels-idx1-ubyte.gz", np.arange(len(images)) % 9 + first)
+    return path.parent
+
+
+@pytest.mark.parametrize("name", EMNIST)
+def test_emnist_is_read_upright_with_its_names(write_idx: Callable[..., Path], name: str) -> None:
+    folder = write_emnist(write_idx, name, first=int(name == "letters"))
+    test = data.load(folder, "test")
+    assert torch.equal(test.images, torch.tensor(TEST[0][:, None] / 255, dtype=torch.float32))
+    assert test.required_labels.tolist() == [0, 1, 2, 3, 4, 5]
+    assert test.classes == tuple(EMNIST[name])
+    assert [len(data.load(folder, split)) for split in ("train", "validation")] == [33, 3]
+
+
+def test_a_letter_before_the_first_is_refused(write_idx: Callable[..., Path]) -> None:
+    folder = write_emnist(write_idx, "letters", first=0)
+    with pytest.raises(DataError, match=r"emnist-letters-test-labels.*: has the label 0, but this set's begin at 1"):
+        data.load(folder, "test")
+
+
+def test_several_sets_in_a_folder_are_named(write_idx: Callable[..., Path]) -> None:
+    write_set(write_idx)
+    write_emnist(write_idx, "digits", first=0)
+    folder = write_emnist(write_idx, "letters", first=1)
+    with pytest.raises(DataError, match=r"holds the files of several sets \(train, emnist-letters.*, emnist-digits"):
+        data.load(folder, "test")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
+import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import pytest
@@ -21,26 +25,28 @@ from carso.demo.studio import Studio
 from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.storage import weights
+from carso.types import Images
 
 pytest.importorskip("uvicorn")
+
+from carso.demo.server import application
+from carso.demo.serving import server_of
+from carso.demo.turns import CAPACITY
+from carso.demo.wire import encode
+
 playwright = pytest.importorskip("playwright.sync_api")
 
 Contrast: TypeAlias = Callable[[str, str], float]
 
 
 @contextlib.contextmanager
-def served(studio: Studio) -> Iterator[str]:
+def served(studio: Studio, capacity: int = CAPACITY) -> Iterator[str]:
     """The address of a studio's page."""
-    import uvicorn
-
-    from carso.demo.server import application
-
-    server = uvicorn.Server(uvicorn.Config(application(studio), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = server_of(application(studio, capacity=capacity))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
     server.should_exit = True
     thread.join()
 
@@ -73,7 +79,7 @@ def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     yield page
     page.close()
     # What the page explains, a refusal or a server gone, is logged by the browser too.
-    assert [complaint for complaint in complaints if not re.search("status of 400|ERR_FAILED", complaint)] == []
+    assert [complaint for complaint in complaints if not re.search("status of (400|503)|ERR_FAILED", complaint)] == []
 
 
 def decided(page: Any) -> None:
@@ -219,7 +225,7 @@ def nonsense(kind: str) -> bytes:
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        ("corrupt", "is damaged"),
+        ("corrupt", "cannot be read"),
         ("animated", "animated"),
         ("transparent", "no digit"),
         ("tiny", "no digit"),
@@ -252,6 +258,66 @@ def test_a_server_that_has_gone_is_told(page: Any) -> None:
     page.route("**/api/*", lambda route: route.abort())
     page.click("#pick")
     playwright.expect(page.locator("#message")).to_contain_text("does not answer")
+
+
+class Gated(Studio):
+    """A studio whose walks wait at a gate."""
+
+    gate: threading.Event
+
+    def walk(self, image: Images, first: float, second: float) -> Images:
+        self.gate.wait(30)
+        return super().walk(image, first, second)
+
+
+@pytest.fixture
+def gated(studio: Studio) -> Gated:
+    gated = Gated(studio.defence, studio.undefended, studio.dataset)
+    gated.gate = threading.Event()
+    return gated
+
+
+@contextlib.contextmanager
+def crowd(studio: Gated, address: str, visitors: int) -> Iterator[None]:
+    """Other visitors of whom one computes and all others wait, until the gate is opened."""
+    body = json.dumps({"image": encode(studio.pick(0)[0]), "first": 0, "second": 0}).encode()
+
+    def walk(visitor: int) -> int:
+        request = urllib.request.Request(f"{address}api/walk", body, {"X-Visitor": f"other {visitor}"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return int(answer.status)
+
+    with ThreadPoolExecutor(visitors) as pool:
+        asked = [pool.submit(walk, visitor) for visitor in range(visitors)]
+        while json.load(urllib.request.urlopen(f"{address}api/place"))["waiting"] < visitors - 1:
+            time.sleep(0.01)
+        yield
+        studio.gate.set()
+        assert [each.result() for each in asked] == [200] * visitors
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_who_waits_sees_the_place_in_the_queue(browser: Any, gated: Gated, contrast: Contrast, scheme: str) -> None:
+    screen = {"color_scheme": scheme, "viewport": {"width": 390, "height": 844}}
+    with served(gated) as address, crowd(gated, address, 4), opened(browser, address, **screen) as page:
+        queue = page.locator("#queue")
+        playwright.expect(queue).to_have_text("You are number 4 of 4 in the queue.", timeout=10_000)
+        playwright.expect(queue).to_be_in_viewport(ratio=1)
+        colours = queue.evaluate("e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]")
+        assert contrast(*colours) >= 4.5
+        gated.gate.set()
+        decided(page)
+        playwright.expect(queue).to_be_hidden()
+
+
+def test_a_full_demo_says_when_it_is_asked_again_and_is(browser: Any, gated: Gated) -> None:
+    with served(gated, capacity=1) as address, crowd(gated, address, 1), opened(browser, address) as page:
+        queue = page.locator("#queue")
+        playwright.expect(queue).to_have_text(re.compile(r"The demo is full\. Asking again in \d+ s\."))
+        gated.gate.set()
+        decided(page)
+        playwright.expect(queue).to_be_hidden()
+        assert len(answers(page)) == 3
 
 
 def test_colour_defences_without_data_or_an_undefended_model_are_shown_too(browser: Any) -> None:

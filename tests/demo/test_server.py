@@ -13,16 +13,17 @@ from PIL import Image
 pytest.importorskip("starlette")
 pytest.importorskip("httpx2")
 
-from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from carso.demo.server import RefusedError, Turn, application, decode, encode
+from carso.demo.guard import Guard
+from carso.demo.server import application
 from carso.demo.studio import Studio
+from carso.demo.wire import decode, encode
 
 
 @pytest.fixture(scope="module")
 def client(studio: Studio) -> TestClient:
-    return TestClient(application(studio))
+    return TestClient(application(studio), base_url="http://localhost")
 
 
 def picture(size: tuple[int, int] = (40, 40), kind: str = "PNG", mode: str = "L", **options: object) -> bytes:
@@ -65,7 +66,7 @@ def test_the_page_and_its_files_are_served_and_say_what_may_run(client: TestClie
     page = client.get("/").text + client.get("/script.js").text
     used = re.findall(r'(?:href|src|from) ?=? ?"(?:\./)?([\w.]+)"', page)
     kinds = {"css": "text/css", "js": "text/javascript"}
-    assert set(used) == {"style.css", "script.js", "pad.js", "pixels.js", "vote.js"}
+    assert set(used) == {"style.css", "script.js", "asking.js", "pad.js", "pixels.js", "vote.js"}
     for path, kind in [("", "text/html"), *((name, kinds[name.rpartition(".")[2]]) for name in used)]:
         answer = client.get(f"/{path}")
         assert answer.status_code == 200
@@ -123,7 +124,7 @@ def test_a_reader_who_stops_reading_keeps_nobody_waiting(studio: Studio) -> None
     assert asyncio.run(meet()) == 200
 
 
-async def call(app: Starlette, path: str, body: object, send: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+async def call(app: Guard, path: str, body: object, send: Callable[[dict[str, object]], Awaitable[None]]) -> None:
     """A POST by the ASGI protocol alone; the body arrives at once and the client stays."""
     sent = [{"type": "http.request", "body": json.dumps(body).encode()}]
 
@@ -135,7 +136,7 @@ async def call(app: Starlette, path: str, body: object, send: Callable[[dict[str
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
-        "headers": [],
+        "headers": [(b"host", b"localhost")],
         "root_path": "",
         "scheme": "http",
     }
@@ -198,22 +199,3 @@ def test_requests_are_checked_field_by_field(client: TestClient, change: dict[st
 
 def test_a_bad_index_is_named(client: TestClient) -> None:
     assert "'-1'" in client.get("/api/pick?index=-1").json()["error"]
-
-
-def test_the_queue_is_bounded() -> None:
-    async def crowd() -> list[object]:
-        turn, release = Turn(waiting=2), asyncio.Event()
-
-        async def visit() -> str:
-            async with turn():
-                await release.wait()
-            return "served"
-
-        visits = [asyncio.create_task(visit()) for _ in range(5)]
-        await asyncio.sleep(0)
-        release.set()
-        return await asyncio.gather(*visits, return_exceptions=True)
-
-    found = asyncio.run(crowd())
-    assert found[:3] == ["served"] * 3
-    assert all(isinstance(each, RefusedError) and each.status == 503 for each in found[3:])

@@ -5,6 +5,7 @@ from torch import nn
 import carso
 from carso import data
 from carso.attacks import pgd
+from carso.errors import ModelError
 from carso.fast import votes as module
 from carso.fast.votes import FoldedVote, fold_vote
 from carso.nn import MLP
@@ -93,3 +94,10 @@ def test_shipped_defences_vote_as_by_their_modules(
     rounded = made((defence.classifier, defence.purifier, latents, codes), torch.bfloat16)
     rounded.prepare(latents, codes)
     assert torch.equal(rounded.votes(latents, codes), expected((defence.classifier, defence.purifier, latents, codes)))
+
+
+def test_a_code_that_is_no_number_gets_no_vote(vote: Vote) -> None:
+    *_, latents, codes = vote
+    codes[7, 0] = torch.nan
+    with pytest.raises(ModelError, match="candidates have NaN"):
+        made(vote, torch.float32).votes(latents, codes)

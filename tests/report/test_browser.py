@@ -46,14 +46,14 @@ def test_it_is_silent_offline_legible_and_fits(
     page.close()
 
 
-def test_the_keyboard_switches_the_scheme_and_opens_a_wall(browser: Any, report: str) -> None:
+def test_the_keyboard_switches_the_scheme_and_opens_a_row_of_the_gallery(browser: Any, report: str) -> None:
     page = browser.new_page(color_scheme="light")
     page.goto(report)
     page.locator("#theme").press("Enter")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-    wall = page.locator("details.wall:not([open])").first.element_handle()
-    wall.query_selector("summary").press("Enter")
-    assert wall.evaluate("e => e.open")
+    row = page.locator("details.gallery_row:not([open])").first.element_handle()
+    row.query_selector("summary").press("Enter")
+    assert row.evaluate("e => e.open")
     page.close()
 
 

@@ -54,8 +54,18 @@ def test_convolutions_of_the_representation_are_exported(tmp_path: Path) -> None
     assert (run(path, images) - expected).abs().max() <= 1
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_modules_keep_the_mode_they_are_in(alone: bool, tmp_path: Path) -> None:
+    defence = small(MLP((1, 8, 8), (12,), 5).train(), 17)
+    defence.purifier.decoder.eval()
+    before = [module.training for module in defence.modules()]
+    export(defence, tmp_path / "d.onnx", torch.rand(2, 1, 8, 8), classifier_only=alone)
+    assert [module.training for module in defence.modules()] == before
+    assert defence.classifier.dropout1.training
+
+
 def test_the_classifier_alone_gives_its_logits(tmp_path: Path) -> None:
-    defence, images = small(MLP((1, 8, 8), (12,), 5), 17), torch.rand(3, 1, 8, 8)
+    defence, images = small(MLP((1, 8, 8), (12,), 5).eval(), 17), torch.rand(3, 1, 8, 8)
     path = export(defence, tmp_path / "n.onnx", images[:1], classifier_only=True)
     with torch.no_grad():
         torch.testing.assert_close(run(path, images), defence.classifier(images), atol=1e-4, rtol=1e-4)
@@ -117,6 +127,26 @@ def test_another_rule_is_refused(tmp_path: Path) -> None:
     defence.rule = "mean"
     with pytest.raises(ModelError, match="answers by 'mean'"):
         export(defence, tmp_path / "d.onnx", torch.rand(2, 1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("place", "classifier_only", "message"),
+    [
+        ("classifier.logits.bias", False, "candidates have NaN"),
+        ("classifier.logits.bias", True, "answers otherwise"),
+        ("purifier.decoder.0.bias", False, "candidates have NaN"),
+        ("purifier.representation_encoder.0.bias", False, "candidates have NaN"),
+    ],
+)
+def test_one_weight_that_is_no_number_is_not_exported(
+    place: str, classifier_only: bool, message: str, tmp_path: Path
+) -> None:
+    defence = small(MLP((1, 8, 8), (12,), 5), 17)
+    with torch.no_grad():
+        defence.get_parameter(place)[0] = torch.nan
+    with pytest.raises(ModelError, match=message):
+        export(defence, tmp_path / "d.onnx", torch.rand(2, 1, 8, 8), classifier_only=classifier_only)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,22 +1,43 @@
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 import carso
 from carso.audit import read_audit
-from carso.errors import RunError, WeightsError
-from carso.nn import MLP
+from carso.defence import CARSO
+from carso.errors import ModelError, RunError, WeightsError
+from carso.nn import MLP, ResNet
 from carso.nn.maps import Maps
-from carso.purifier import Purifier
+from carso.purifier import ConvolutionalPurifier, Purifier
+from carso.representation import Representation
 from carso.storage import weights
 from carso.storage.files import write_text
+from carso.storage.tensors import read_tensors, write_tensors
 
 
 @pytest.fixture
 def defence() -> carso.CARSO:
     return carso.CARSO(MLP((1, 8, 8), (12, 7)), Purifier((1, 8, 8), 29, latent=6), samples=40, rule="mean")
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object], sign: bool = True) -> None:
+    """Change the description and the tensors of a file; without `sign`, write it as files were before digests."""
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["carso"])
+    tensors, _ = read_tensors(path, about["kind"])
+    about.pop("digest")
+    change(about, tensors)
+    if sign:
+        write_tensors(path, tensors, about)
+    else:
+        save_file(tensors, path, metadata={"carso": json.dumps(about)})
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -112,3 +133,201 @@ def test_a_shipped_audit_is_of_the_shipped_weights(name: str) -> None:
 def test_the_hardened_purifier_stands_before_the_same_classifier() -> None:
     hardened, plain = (weights.digest(carso.load(name).classifier) for name in ("mnist-strong", "mnist-thesis"))
     assert hardened == plain
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_not_saved(defence: carso.CARSO, tmp_path: Path, value: float) -> None:
+    weights.save(defence, tmp_path)
+    before = (tmp_path / weights.PURIFIER).read_bytes()
+    with torch.no_grad():
+        defence.purifier.decoder[0].bias[3] = value
+    with pytest.raises(WeightsError, match=r"purifier\.safetensors: 'decoder\.0\.bias' holds NaN or infinity"):
+        weights.save(defence, tmp_path)
+    assert (tmp_path / weights.PURIFIER).read_bytes() == before
+    with torch.no_grad():
+        defence.classifier.linear1.weight[0, 0] = value
+    with pytest.raises(WeightsError, match=r"classifier\.safetensors: 'linear1\.weight' holds NaN"):
+        weights.save(defence, tmp_path)
+
+
+def test_a_classifier_of_ones_own_may_hold_infinity_in_a_buffer(tmp_path: Path) -> None:
+    own = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    own.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    weights.save_classifier(own, tmp_path / weights.CLASSIFIER)
+    with torch.no_grad():
+        own[1].bias[0] = torch.nan
+    with pytest.raises(WeightsError, match=r"'1\.bias' holds NaN"):
+        weights.save_classifier(own, tmp_path / weights.CLASSIFIER)
+
+
+@pytest.mark.parametrize("sign", [True, False])
+@pytest.mark.parametrize("file", [weights.CLASSIFIER, weights.UNDEFENDED, weights.PURIFIER])
+def test_weights_that_are_not_finite_are_not_loaded(
+    defence: carso.CARSO, tmp_path: Path, file: str, sign: bool
+) -> None:
+    weights.save(defence, tmp_path)
+    weights.save_classifier(defence.classifier, tmp_path / weights.UNDEFENDED)
+    rewrite(tmp_path / file, lambda _, tensors: next(iter(tensors.values())).fill_(torch.nan), sign)
+    with pytest.raises(WeightsError, match=f"{file}: .* holds NaN or infinity; restore it"):
+        carso.load(tmp_path).to(weights.load_undefended(tmp_path))
+
+
+@pytest.mark.parametrize("rule", ["mode", "mean", "exponential"])
+@pytest.mark.parametrize("samples", [40, 3000])
+def test_weights_that_are_not_finite_have_no_vote(defence: carso.CARSO, rule: str, samples: int) -> None:
+    defence.rule, defence.samples, images = rule, samples, torch.rand(2, 1, 8, 8)
+    assert defence(images).isfinite().all()
+    with torch.no_grad():
+        defence.purifier.decoder[0].weight[0, 0] = torch.nan
+    with pytest.raises(ModelError, match="no vote can be taken: candidates have NaN"):
+        defence.predict(images)
+    with pytest.raises(ModelError, match=r"the purifier's decoder\.0\.weight holds NaN"):
+        carso.CARSO(defence.classifier, defence.purifier)
+
+
+@pytest.mark.parametrize("file", [weights.CLASSIFIER, weights.UNDEFENDED, weights.PURIFIER])
+@pytest.mark.parametrize("place", [-1, -2000])
+def test_one_changed_byte_is_found(defence: carso.CARSO, tmp_path: Path, file: str, place: int) -> None:
+    weights.save(defence, tmp_path)
+    weights.save_classifier(defence.classifier, tmp_path / weights.UNDEFENDED)
+    content = bytearray((tmp_path / file).read_bytes())
+    content[place] ^= 1
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"{file} was changed after it was written.*restore it, or make it anew"):
+        carso.load(tmp_path).to(weights.load_undefended(tmp_path))
+
+
+def test_one_changed_setting_is_found(defence: carso.CARSO, tmp_path: Path) -> None:
+    weights.save(defence, tmp_path)
+    path = tmp_path / weights.PURIFIER
+    changed = path.read_bytes().replace(b'\\"samples\\": 40', b'\\"samples\\": 41')
+    assert changed != path.read_bytes()
+    path.write_bytes(changed)
+    with pytest.raises(WeightsError, match="was changed after it was written"):
+        carso.load(tmp_path)
+
+
+def test_files_from_before_there_were_digests_still_load(defence: carso.CARSO, tmp_path: Path) -> None:
+    weights.save(defence, tmp_path)
+    rewrite(tmp_path / weights.CLASSIFIER, lambda about, _: about["options"].pop("maps"), sign=False)
+    rewrite(tmp_path / weights.PURIFIER, lambda about, _: (about.pop("classes"), about.pop("maps")), sign=False)
+    again = carso.load(tmp_path)
+    assert weights.digest(again) == weights.digest(defence)
+    assert (again.samples, again.rule, again.class_names) == (40, "mean", None)
+
+
+HUGE = {name: [10**7, 10**7] for name in ("image", "representation", "encoder", "decoder")}
+
+
+@pytest.mark.parametrize("sign", [True, False])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("rule", "median", "rule: Input should be 'mode', 'mean' or 'exponential', not 'median'"),
+        ("stop", "now", "stop: Input should be 'never', 'exact' or 'confident'"),
+        ("samples", 10**9, "samples: Input should be less than or equal to 10000, not 1000000000"),
+        ("samples", True, "samples: Input should be a valid integer, not True"),
+        ("samples", "40", "samples: Input should be a valid integer, not '40'"),
+        ("samples", 0, "samples: Input should be greater than or equal to 1"),
+        ("error", 1.5, "error: Input should be less than 1"),
+        ("error", float("nan"), "error: Input should be a finite number"),
+        ("shape", [1, 8], r"shape\.2: Field required"),
+        ("latent", -6, "latent: Input should be greater than or equal to 1"),
+        ("neurons", 10**12, "neurons: Input should be less than or equal to"),
+        ("widths", {"image": [3]}, r"widths\.representation: Field required"),
+        ("widths", HUGE, "does not fit its own description"),
+        ("latent", 10**7, "does not fit its own description"),
+        ("maps", {"shapes": [[0]], "channels": [1]}, r"maps\.shapes\.0\.0: Input should be greater"),
+        ("layers", "mish1", "layers: Input should be a valid array, not 'mish1'"),
+        ("layers", ["mish1", "nothing"], "the classifier has no layer 'nothing'"),
+        ("layers", ["mish1"], "the purifier was made for 29 neurons"),
+        ("classifier", 7, "classifier: Input should be a valid string"),
+        ("classes", ["one", "two"], "names 2 classes, the classifier knows 10"),
+    ],
+)
+def test_every_setting_of_a_purifier_is_held_to_its_schema(
+    defence: carso.CARSO, tmp_path: Path, field: str, value: object, message: str, sign: bool
+) -> None:
+    weights.save(defence, tmp_path)
+    rewrite(tmp_path / weights.PURIFIER, lambda about, _: about.update({field: value}), sign)
+    with pytest.raises(WeightsError, match=rf"purifier\.safetensors.*({message})") as caught:
+        carso.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda about: about.pop("samples"), "samples: Field required"),
+        (lambda about: about.update(kind=["purifier"]), r"holds a \['purifier'\], not a purifier"),
+        (lambda about: about.update(rule="x" * 10**6), "rule: .*…"),
+    ],
+)
+def test_messages_about_files_stay_short(
+    defence: carso.CARSO, tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    weights.save(defence, tmp_path)
+    rewrite(tmp_path / weights.PURIFIER, lambda about, _: change(about))
+    with pytest.raises(WeightsError, match=message) as caught:
+        carso.load(tmp_path)
+    assert len(str(caught.value)) <= 500
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("hidden", [10**7, 7], "does not fit its own description"),
+        ("dropout", 2, r"options\.dropout"),
+        ("output", "softmax", r"options\.output"),
+        ("mean", [0.1, 0.2], r"options: .*1 values each"),
+        ("classes", 1, r"options\.classes"),
+    ],
+)
+def test_every_option_of_a_classifier_is_held_to_its_schema(
+    defence: carso.CARSO, tmp_path: Path, field: str, value: object, message: str
+) -> None:
+    weights.save(defence, tmp_path)
+    rewrite(tmp_path / weights.CLASSIFIER, lambda about, _: about["options"].update({field: value}))
+    with pytest.raises(WeightsError, match=rf"classifier\.safetensors.*{message}"):
+        carso.load(tmp_path)
+
+
+def test_a_header_that_recurses_is_damage(defence: carso.CARSO, tmp_path: Path) -> None:
+    weights.save(defence, tmp_path)
+    save_file({"x": torch.zeros(1)}, tmp_path / weights.PURIFIER, metadata={"carso": "[" * 10**5})
+    with pytest.raises(WeightsError, match="is truncated or not a safetensors file"):
+        carso.load(tmp_path)
+
+
+def test_the_names_of_the_classes_are_kept(defence: carso.CARSO, tmp_path: Path) -> None:
+    assert defence.class_names is None
+    defence.class_names = tuple(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    weights.save(defence, tmp_path)
+    assert carso.load(tmp_path).class_names == defence.class_names
+    assert carso.load("mnist").class_names is None
+
+
+def test_loading_draws_no_random_numbers() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    carso.load("mnist")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_convolutional_defence_comes_back_as_it_was(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    classifier = ResNet((3, 16, 16), 4, width=4, blocks=(1, 1))
+    layers = ["stem", "groups", "output"]
+    shapes = [
+        shape for each in Representation(classifier, layers).shapes(torch.rand(1, 3, 16, 16)).values() for shape in each
+    ]
+    purifier = ConvolutionalPurifier((3, 16, 16), shapes, latent=5, code=6, compression="bounded")
+    defence = CARSO(classifier, purifier, layers, samples=8)
+    weights.save(defence, tmp_path, half=True)
+    again, images = weights.load(tmp_path), torch.rand(3, 3, 16, 16)
+    assert isinstance(again.classifier, ResNet)
+    assert isinstance(again.purifier, ConvolutionalPurifier)
+    assert torch.allclose(again.classifier(images), defence.classifier.eval()(images), atol=0.02)
+    z = torch.randn(2, 5)
+    assert torch.allclose(again.recall(images, latents=z), defence.recall(images, latents=z), atol=0.02)

@@ -1,4 +1,6 @@
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,11 +9,14 @@ from torch import nn
 
 from carso.data import Dataset
 from carso.errors import ModelError, RecipeError, RunError
-from carso.nn import MLP
+from carso.nn import MLP, ResNet
+from carso.purifier import ConvolutionalPurifier
 from carso.storage import weights
 from carso.storage.factory import call
 from carso.training.experiment import Experiment
-from carso.training.recipe import Recipe, parse_recipe, read_recipe
+from carso.training.history import read_history
+from carso.training.reading import parse_recipe, read_recipe
+from carso.training.recipe import Recipe
 
 CPU = torch.device("cpu")
 TEXT = "name: x\nseed: {seed}\npurification: {{epochs: 1, rate: 0.1}}\n"
@@ -41,6 +46,23 @@ def test_shipped_weights_are_adopted_and_own_ones_kept(tmp_path: Path) -> None:
         experiment.adopt("mnist")
     assert (tmp_path / weights.PURIFIER).read_bytes() == b"own"
     assert (tmp_path / weights.AUDIT).read_text() == "{}"
+
+
+def test_what_was_not_copied_whole_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:100])
+        if source.name == weights.PURIFIER:
+            raise KeyboardInterrupt
+
+    experiment = Experiment(recipe(), tmp_path, CPU)
+    with monkeypatch.context() as patch:
+        patch.setattr("carso.storage.files.shutil.copyfile", lambda *both: interrupted(*both))
+        with pytest.raises(KeyboardInterrupt):
+            experiment.adopt("mnist")
+    assert not (tmp_path / weights.PURIFIER).exists()
+    (tmp_path / weights.CLASSIFIER).unlink()
+    experiment.adopt("mnist")
+    assert weights.digest(experiment.defence()) == weights.digest(weights.load("mnist"))
 
 
 def test_a_function_in_the_working_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,16 +125,22 @@ hardening:
 """
 
 
-def test_hardening_goes_on_from_the_purified_purifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = Dataset("few", torch.rand(32, 1, 5, 5), torch.arange(32) % 3, ("a", "b", "c"))
+@pytest.fixture
+def hardening(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Experiment]:
+    """An experiment of two short stages before a given classifier, in a folder."""
+    few = Dataset("few", torch.rand(32, 1, 5, 5), torch.arange(32) % 3, ("a", "b", "é"))
     monkeypatch.setattr("carso.data.load", lambda name, split: few)
     torch.manual_seed(0)
     classifier = MLP((1, 5, 5), (6,), 3).eval()
-    whole = Experiment(recipe(HARDENED.format(data="few")), tmp_path / "whole", CPU, classifier)
+    return lambda folder: Experiment(recipe(HARDENED.format(data="few")), folder, CPU, classifier)
+
+
+def test_hardening_goes_on_from_the_purified_purifier(tmp_path: Path, hardening: Callable[[Path], Experiment]) -> None:
+    whole = hardening(tmp_path / "whole")
     whole.train_purifier()
     files = [tmp_path / "whole" / name for name in (weights.UNHARDENED, weights.PURIFIER)]
     assert files[0].read_bytes() != files[1].read_bytes()
-    resumed = Experiment(whole.recipe, tmp_path / "resumed", CPU, classifier)
+    resumed = hardening(tmp_path / "resumed")
     resumed.out.mkdir()
     shutil.copyfile(files[0], resumed.out / weights.UNHARDENED)
     resumed.train_purifier()
@@ -122,3 +150,131 @@ def test_hardening_goes_on_from_the_purified_purifier(tmp_path: Path, monkeypatc
 def test_hardening_needs_a_purification() -> None:
     with pytest.raises(RecipeError, match="goes on from a purification"):
         recipe("name: x\nhardening: {epochs: 1, rate: 0.1}\n")
+
+
+def test_a_defence_knows_the_names_of_its_classes(tmp_path: Path, hardening: Callable[[Path], Experiment]) -> None:
+    experiment = hardening(tmp_path)
+    experiment.train_purifier()
+    assert experiment.defence().class_names == ("a", "b", "é")
+    assert weights.about(tmp_path / weights.UNHARDENED, "purifier")["classes"] == ["a", "b", "é"]
+
+
+def test_more_classes_than_the_data_names_stay_without_names(
+    tmp_path: Path, hardening: Callable[[Path], Experiment]
+) -> None:
+    experiment = replace(hardening(tmp_path), classifier=MLP((1, 5, 5), (6,), 4).eval())
+    experiment.train_purifier()
+    assert experiment.defence().class_names is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[{", "is damaged: Invalid JSON"),
+        (b"\xff", "is not UTF-8 text; repair or delete it"),
+        (b'[{"stage": "purifier"}]', r"is damaged: 0\.epoch: Field required; repair or delete it"),
+        (b'[{"stage": "purifier", "epoch": true}]', r"is damaged: 0\.epoch: .* number, not True"),
+        (b'[{"stage": "purifier", "epoch": 1, "loss": "3"}]', r"is damaged: 0\.loss: .* number, not '3'"),
+        (b"[" * 10**5, "is damaged: Invalid JSON: recursion limit exceeded"),
+        (b'{"stage": "purifier"}', "is damaged: Input should be a valid array"),
+    ],
+)
+def test_a_damaged_history_is_found_before_training(
+    content: bytes,
+    message: str,
+    tmp_path: Path,
+    hardening: Callable[[Path], Experiment],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("carso.training.experiment.fit", lambda *_: pytest.fail("training began"))
+    (tmp_path / "history.json").write_bytes(content)
+    for begin in (hardening(tmp_path).open, hardening(tmp_path).train_purifier):
+        with pytest.raises(RunError, match=rf"history\.json {message}|history\.json: {message}"):
+            begin()
+    assert (tmp_path / "history.json").read_bytes() == content
+
+
+def test_the_history_has_every_epoch_of_every_stage_once(
+    tmp_path: Path, hardening: Callable[[Path], Experiment]
+) -> None:
+    hardening(tmp_path).train_purifier()
+    first = (tmp_path / "history.json").read_text()
+    (tmp_path / weights.PURIFIER).unlink()
+    hardening(tmp_path).train_purifier()
+    assert (tmp_path / "history.json").read_text() == first
+    found = [(entry["stage"], entry["epoch"]) for entry in read_history(tmp_path)]
+    assert found == [(stage, epoch) for stage in ("purifier", "hardening") for epoch in (1, 2)]
+
+
+def test_checkpoints_of_finished_stages_are_cleared_away(
+    tmp_path: Path, hardening: Callable[[Path], Experiment]
+) -> None:
+    experiment = hardening(tmp_path)
+    experiment.train_purifier()
+    left = [tmp_path / "checkpoints" / f"{name}.safetensors" for name in ("purifier", "hardening", "undefended")]
+    for path in left:
+        path.write_bytes(b"left")
+    experiment.open()
+    assert [path.exists() for path in left] == [False, False, True]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"name: other\n", b""])
+def test_a_folder_with_another_recipe_is_refused_whatever_its_bytes(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_bytes(content)
+    with pytest.raises(RunError, match=r"recipe\.yaml.*; choose another --out"):
+        Experiment(recipe(), tmp_path, CPU).open()
+    assert (tmp_path / "recipe.yaml").read_bytes() == content
+
+
+COLOUR = """name: colour
+samples: 8
+classifier: {architecture: resnet, width: 4, blocks: [1, 1]}
+adversarial:
+  {epochs: 2, batch: 20, rate: 0.05, optimiser: sgd, clean: false, crop: 2, flip: true,
+   attacks: [{attack: pgd, eps: 0.03, steps: 2}]}
+purifier: {layers: [stem, groups, output], code: 8, latent: 4}
+purification: {epochs: 1, batch: 20, rate: 0.01, attacks: [{attack: fgsm, eps: 0.03}]}
+"""
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(3, (60,), generator=generator)
+    images = 0.2 * torch.rand(60, 3, 16, 16, generator=generator)
+    images[torch.arange(60), labels] += 0.6
+    dataset = Dataset("pictures", images, labels, ("red", "green", "blue"))
+    monkeypatch.setattr("carso.data.load", lambda name, split: dataset)
+    return dataset
+
+
+def test_colour_pictures_from_nothing_to_a_convolutional_defence(tmp_path: Path, pictures: Dataset) -> None:
+    experiment = Experiment(recipe(COLOUR), tmp_path, CPU)
+    experiment.carry_out()
+    defence = experiment.defence()
+    assert isinstance(defence.classifier, ResNet)
+    assert isinstance(defence.purifier, ConvolutionalPurifier)
+    assert defence.votes(pictures.images[:5]).sum(1).tolist() == [8] * 5
+    assert defence.class_names == ("red", "green", "blue")
+    before = weights.digest(defence.purifier)
+    experiment.carry_out()
+    assert weights.digest(experiment.defence().purifier) == before
+
+
+def test_what_a_factory_makes_is_trained_where_the_recipe_says_so(
+    tmp_path: Path, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "networks_for_this_test.py").write_text(
+        "import torch\nfrom carso.nn import ResNet\n\ndef build():\n    torch.manual_seed(0)\n"
+        "    return ResNet((3, 16, 16), 3, width=4, blocks=(1,)).eval()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = 'factory: "networks_for_this_test:build"'
+    text = COLOUR.replace("architecture: resnet, width: 4, blocks: [1, 1]", own)
+    experiment = Experiment(recipe(text), tmp_path / "out", CPU)
+    experiment.carry_out()
+    fresh = call("networks_for_this_test:build")
+    assert weights.digest(experiment.defence().classifier) != weights.digest(fresh)
+    again = weights.load(tmp_path / "out", fresh)
+    assert weights.digest(again.classifier) == weights.digest(experiment.defence().classifier)
+    assert again.classifier is not fresh

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from carso.data import Dataset
-from carso.errors import RunError
+from carso.errors import DivergenceError, RunError, WeightsError
 from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.representation import Representation
+from carso.storage.tensors import read_tensors, write_tensors
 from carso.training.classifier import ClassifierStage
 from carso.training.loop import Stage, fit, limited, seed_of, seeded
 from carso.training.purifier import PurifierStage
@@ -26,11 +27,13 @@ def digits(n: int = 96, labelled: bool = True) -> Dataset:
     return Dataset("bars", images, labels if labelled else None, ("a", "b", "c") if labelled else ())
 
 
-def classifier_stage(epochs: int = 6, shape: str = "cosine", threads: int | None = None) -> ClassifierStage:
+def classifier_stage(
+    epochs: int = 6, shape: str = "cosine", threads: int | None = None, rate: float = 0.05
+) -> ClassifierStage:
     with seeded(1, "start"):
         model = MLP((1, 4, 4), (8,), 3)
     schedule = ClassifierTraining(
-        epochs=epochs, batch=16, rate=0.05, average=0.9, attacks=ATTACKS, shape=shape, patience=1, threads=threads
+        epochs=epochs, batch=16, rate=rate, average=0.9, attacks=ATTACKS, shape=shape, patience=1, threads=threads
     )
     return ClassifierStage("n", model, schedule, digits(), digits(), CPU)
 
@@ -54,7 +57,7 @@ def test_a_classifier_with_convolutions_learns_in_the_products_of_the_processor(
         model = MLP((1, 4, 4), (8,), 3, maps=(4,))
     schedule = ClassifierTraining(epochs=6, batch=16, rate=0.05, average=0.9, attacks=ATTACKS)
     stage = ClassifierStage("n", model, schedule, digits(), digits(), CPU)
-    assert not stage.folds
+    assert stage.convolves
     assert stage.loss(torch.arange(16), 0).dtype is torch.float32
     before = stage.validate()["validation_accuracy"]
     fit(stage, 0, "f")
@@ -130,6 +133,107 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
         fit(Interrupted(classifier_stage(), 2), 3, "f", tmp_path / "c")
     with pytest.raises(RunError, match="another recipe or seed"):
         fit(classifier_stage(), 3, "g", tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: classifier_stage(rate=1e30), "n"),
+        (lambda: classifier_stage(rate=1e30, shape="plateau"), "n"),
+        (lambda: purifier_stage(rate=1e30), "p"),
+        (lambda: purifier_stage(rate=1e30, feed="fresh", consistency=1.0), "p"),
+    ],
+)
+def test_a_diverged_training_is_stopped_where_it_diverges(make, name: str, tmp_path: Path) -> None:
+    message = rf"^{name} diverged in epoch \d of \d: its (loss is|weights are) .* at rate 1e\+30;.* lower `rate`"
+    with pytest.raises(DivergenceError, match=message):
+        fit(make(), 3, "f", tmp_path / "c")
+    if (tmp_path / "c").exists():
+        tensors, _ = read_tensors(tmp_path / "c", "checkpoint")
+        assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+class Diverging:
+    """A stage whose loss, in epoch `at`, is that number for one batch alone, or whose module takes it for a weight."""
+
+    def __init__(self, stage: Stage, at: int, value: float, in_weights: bool) -> None:
+        self.stage, self.at, self.value, self.in_weights, self.due = stage, at, value, in_weights, False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.stage, name)
+
+    def begin(self, epoch: int) -> None:
+        self.due = epoch == self.at
+        self.stage.begin(epoch)
+
+    def loss(self, indices: torch.Tensor, part: int) -> torch.Tensor:
+        loss, due, self.due = self.stage.loss(indices, part), self.due, False
+        if due and self.in_weights:
+            self.stage.module.spare.fill_(self.value)
+            return loss
+        return loss + self.value if due else loss
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("in_weights", [False, True])
+def test_one_number_that_is_not_finite_ends_its_epoch(value: float, in_weights: bool, tmp_path: Path) -> None:
+    found = "its weights are not finite" if in_weights else f"its loss is {value}"
+    stage, resumed, unbroken = (classifier_stage() for _ in range(3))
+    for each in (stage, resumed, unbroken):
+        each.module.register_buffer("spare", torch.zeros(()))
+    with pytest.raises(DivergenceError, match=f"^n diverged in epoch 4 of 6: {found} at rate 0.05"):
+        fit(Diverging(stage, 3, value, in_weights), 3, "f", tmp_path / "c")
+    _, description = read_tensors(tmp_path / "c", "checkpoint")
+    assert [entry["epoch"] for entry in description["history"]] == [1, 2, 3]
+    assert fit(resumed, 3, "f", tmp_path / "c") == fit(unbroken, 3, "f")
+    assert all(map(torch.equal, resumed.module.state_dict().values(), unbroken.module.state_dict().values()))
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    with pytest.raises(KeyboardInterrupt):
+        fit(Interrupted(classifier_stage(), 2), 3, "f", tmp_path / "c")
+    return tmp_path / "c"
+
+
+@pytest.mark.parametrize("name", ["module.linear1.weight", "average.logits.bias", "optimiser.0.exp_avg_sq"])
+def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(checkpoint: Path, name: str) -> None:
+    tensors, description = read_tensors(checkpoint, "checkpoint")
+    tensors[name].fill_(torch.nan)
+    write_tensors(checkpoint, tensors, description)
+    with pytest.raises(WeightsError, match=rf"c: '{name}' holds NaN or infinity; delete it to train this stage"):
+        fit(classifier_stage(), 3, "f", checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors, _: tensors.pop("module.logits.bias"), "does not fit its own description: 'logits.bias'"),
+        (lambda tensors, _: tensors.pop("average.logits.bias"), "does not fit its own description: 'logits.bias'"),
+        (lambda tensors, _: tensors.pop("optimiser.0.step"), "does not fit its own description: '0.step'"),
+        (lambda tensors, _: tensors.update({"optimiser.x": torch.ones(2)}), "does not fit its own description: 'x'"),
+        (lambda tensors, _: tensors.update({"optimiser.0.step": torch.ones(2)}), "description: '0.step'"),
+        (lambda _, about: about.pop("plateau"), "is damaged: plateau: Field required"),
+        (lambda _, about: about["plateau"].update(waited="1"), r"is damaged: plateau\.waited: .* integer, not '1'"),
+        (lambda _, about: about.update(steps=-1), "is damaged: steps: .*, not -1"),
+        (lambda _, about: about.update(history={"loss": 1}), "is damaged: history: .* array"),
+        (lambda _, about: about.update(history=[{"loss": None}]), r"is damaged: history\.0\.loss: .* number"),
+    ],
+)
+def test_what_a_checkpoint_says_is_held_to_its_schema(checkpoint: Path, change, message: str) -> None:
+    tensors, description = read_tensors(checkpoint, "checkpoint")
+    change(tensors, description)
+    write_tensors(checkpoint, tensors, description)
+    with pytest.raises(WeightsError, match=rf"{message}.*; delete it to train this stage from its beginning"):
+        fit(classifier_stage(), 3, "f", checkpoint)
+
+
+def test_a_changed_byte_of_a_checkpoint_is_found(checkpoint: Path) -> None:
+    content = bytearray(checkpoint.read_bytes())
+    content[-1] ^= 1
+    checkpoint.write_bytes(content)
+    with pytest.raises(WeightsError, match="was changed after it was written"):
+        fit(classifier_stage(), 3, "f", checkpoint)
 
 
 def test_the_classifier_learns_under_attack() -> None:

@@ -1,9 +1,10 @@
+import time
 from pathlib import Path
 
 import pytest
 
 from carso.errors import RecipeError
-from carso.training.recipe import parse_recipe, read_recipe, shipped
+from carso.training.reading import parse_recipe, read_recipe, shipped
 
 LEAST = "name: x\npurification: {epochs: 1, rate: 0.1}\n"
 
@@ -44,6 +45,28 @@ def test_true_labels_may_be_written_as_yaml_reads_them(written: str) -> None:
         ("base: thesis\n", r"line 1: name: Field required$"),
         (LEAST.replace("0.1", "{a: 1}"), r"line 2: purification.rate: .*, not \{'a': 1\}"),
         ("name: x\nbase: thesis\nhardening: {epochs: 3}\n", r"line 3: hardening.rate: Field required"),
+        (LEAST.replace("epochs: 1", "epochs: true"), r"line 2: purification.epochs: .* integer, not True"),
+        (LEAST.replace("epochs: 1", "epochs: 1.0"), r"line 2: purification.epochs: .* integer, not 1.0"),
+        (LEAST.replace("epochs: 1", "epochs: '1'"), r"line 2: purification.epochs: .* integer, not '1'"),
+        (LEAST.replace("0.1", "true"), r"line 2: purification.rate: .* number, not True"),
+        (LEAST + "samples: 1000000000\n", r"line 3: samples: .* less than or equal to 10000"),
+        (LEAST.replace("name: x", "name: .."), r"line 1: name: .*, not '\.\.'"),
+        (LEAST.replace("name: x", "name: ."), r"line 1: name: .*, not '\.'"),
+        (LEAST.replace("name: x", "name: .hidden"), r"line 1: name: .*, not '\.hidden'"),
+        (LEAST.replace("name: x", "name: a/b"), r"line 1: name: .*, not 'a/b'"),
+        (LEAST.replace("name: x", "name: " + "x" * 101), r"line 1: name: .* at most 100 characters"),
+        (LEAST.replace("epochs: 1", "epochs: 2001-01-01"), r"line 2: purification.epochs: .*, not '2001-01-01'"),
+        (LEAST.replace("epochs: 1", "epochs: " + "9" * 5000), "is not valid YAML: Exceeds the limit"),
+        (LEAST + "? [a]\n: 1\n", r"line 3: the name of a field is plain text"),
+        (LEAST + "1: x\n", r"line 3: the name of a field is plain text, not '1'"),
+        (LEAST.replace("0.1", "0.1, attacks: [{eps: 1, eps: 2}]"), r"line 2: field 'eps' stands here twice"),
+        (LEAST + "data: !!python/name:os.system\n", r"line 3: the tag .* has no place in a recipe"),
+        (LEAST + "data: !!int ''\n", r"line 3: the tag .* has no place in a recipe"),
+        ("name: x\x00\n", r"^r\.yaml is not valid YAML"),
+        (LEAST + "purifier: &a {maps: [*a]}\n", r"line 3: has more than 10,000 values"),
+        ("x: " + "[" * 10**5, r"line 1: is more than 20 sections deep"),
+        ("x: [" + "1, " * 20_000 + "]", r"line 1: has more than 10,000 values"),
+        ("x: " + "y" * 2**18, r"is longer than 262,144 characters"),
     ],
 )
 def test_mistakes_are_named_with_their_line(text: str, message: str) -> None:
@@ -88,3 +111,61 @@ def test_the_fingerprint_sees_every_field() -> None:
     a, b = parse_recipe(LEAST, "a"), parse_recipe(LEAST + "samples: 7\n", "b")
     assert a.fingerprint == parse_recipe(LEAST, "again").fingerprint
     assert a.fingerprint != b.fingerprint
+
+
+BOMB = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
+
+
+def test_aliases_that_multiply_are_not_written_out() -> None:
+    assert len(BOMB) < 833
+    began = time.monotonic()
+    with pytest.raises(RecipeError, match=r"r\.yaml, line 5: has more than 10,000 values by here, aliases written out"):
+        parse_recipe(BOMB, "r.yaml")
+    assert time.monotonic() - began < 1
+
+
+def test_aliases_and_merged_sections_may_be_used() -> None:
+    section = "{epochs: 1, rate: 1e-3, attacks: [&a {attack: fgsm, eps: 0.1}, *a]}"
+    text = f"name: x\npurification: &p {section}\nhardening: {{<<: *p, rate: 2E-3}}\n"
+    recipe = parse_recipe(text, "r.yaml")
+    assert recipe.purification is not None
+    assert recipe.hardening is not None
+    assert (recipe.purification.rate, recipe.hardening.rate, recipe.hardening.epochs) == (0.001, 0.002, 1)
+    assert len(recipe.hardening.attacks) == 2
+
+
+def test_many_mistakes_are_not_all_listed() -> None:
+    text = LEAST + "".join(f"unknown{i}: {'x' * 1000}\n" for i in range(50))
+    with pytest.raises(RecipeError, match="line 3: unknown field 'unknown0'") as caught:
+        parse_recipe(text, "r.yaml")
+    assert len(str(caught.value)) <= 500
+    assert "line 7: unknown field 'unknown4'" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"name: caf\xe9\n", b"#" * (2**18 + 1)])
+def test_a_file_that_is_no_recipe_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_bytes(content)
+    with pytest.raises(RecipeError, match=r"r\.yaml: is (not UTF-8 text|longer than 262,144 characters)"):
+        read_recipe(tmp_path / "r.yaml")
+
+
+def test_fields_of_another_architecture_are_refused() -> None:
+    with pytest.raises(RecipeError, match="width is of architecture: resnet, and this is mlp"):
+        parse_recipe("name: a\nclassifier: {width: 16}", "r")
+    recipe = parse_recipe("name: a\nclassifier: {architecture: resnet, width: 16, blocks: [1]}", "r")
+    assert recipe.classifier.options == {"width": 16, "blocks": (1,), "stem": None, "activation": "relu"}
+    assert parse_recipe(recipe.to_yaml(), "r") == recipe
+
+
+def test_a_batch_needs_a_part() -> None:
+    with pytest.raises(RecipeError, match="clean: false needs attacks"):
+        parse_recipe("name: a\nadversarial: {epochs: 1, rate: 0.1, clean: false}", "r")
+
+
+def test_radii_may_be_fractions() -> None:
+    attack = "{attack: pgd, eps: 8/255, alpha: 2/255}"
+    recipe = parse_recipe(f"name: a\nadversarial: {{epochs: 1, rate: 0.1, attacks: [{attack}]}}", "r")
+    assert recipe.adversarial is not None
+    assert (recipe.adversarial.attacks[0].eps, recipe.adversarial.attacks[0].alpha) == (8 / 255, 2 / 255)

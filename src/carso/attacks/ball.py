@@ -77,11 +77,12 @@ class Ball:
 
 def uniform(images: Images, budget: Budget, generator: Generator | None = None) -> Images:
     """A point drawn uniformly from the ball around each image, then clamped to [0, 1]."""
-    offset = torch.empty(images.shape, device=images.device if generator is None else generator.device)
+    source = images.device if generator is None else generator.device
+    offset = torch.empty(images.shape, device=source, dtype=images.dtype)
     if budget.norm == "Linf":
         offset.uniform_(-1, 1, generator=generator)
     else:
         offset = unit(offset.normal_(generator=generator), "L2")
-        radius = torch.rand(len(images), 1, 1, 1, generator=generator, device=offset.device)
+        radius = torch.rand(len(images), 1, 1, 1, generator=generator, device=source, dtype=images.dtype)
         offset.mul_(radius ** (1 / images[0].numel()))
     return offset.to(images.device).mul_(reach(images, budget)).add_(images).clamp_(0, 1)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from carso.errors import ModelError
+from carso.nn.querying import query
 from carso.types import Classifier, Images
 
 
@@ -34,10 +35,10 @@ def straight_through(purify: Callable[[Tensor], Tensor], classifier: Classifier)
 
     def model(images: Images) -> Tensor:
         with torch.no_grad():
-            purified = purify(images)
+            purified = query(purify, images)
         if purified.shape != images.shape:
             shapes = f"{tuple(images.shape)} into {tuple(purified.shape)}"
             raise ModelError(f"BPDA takes the purifier for the identity, but it turns {shapes}")
-        return classifier(images + (purified - images).detach())
+        return query(classifier, images + (purified - images).detach())
 
     return model

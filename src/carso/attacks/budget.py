@@ -25,6 +25,7 @@ import torch
 from torch import Generator, Tensor
 
 from carso.attacks.contract import checked
+from carso.errors import NonFiniteError
 from carso.types import Budget, Classifier, Images, Labels
 
 
@@ -49,12 +50,17 @@ def bounded(attack: A) -> A:
     proposal = checked(attack)
 
     @functools.wraps(attack)
-    def confined(model: Classifier, images: Tensor, labels: Tensor, budget: Budget, **options: Any) -> Tensor:
-        return confine(proposal(model, images, labels, budget, **options), images, budget)
+    def confined(model: Classifier, images: Tensor, labels: Any, budget: Budget, **options: Any) -> Tensor:
+        try:
+            return confine(proposal(model, images, labels, budget, **options), images, budget)
+        except NonFiniteError as error:
+            error.found = confine(error.found, images, budget)
+            raise
 
     return cast(A, confined)
 
 
+@torch.no_grad()
 def confine(adversarial: Images, images: Images, budget: Budget) -> Images:
     """Bring `adversarial` into the ball around `images` and into [0, 1], exactly; a NaN becomes the clean pixel.
 
@@ -64,7 +70,7 @@ def confine(adversarial: Images, images: Images, budget: Budget) -> Images:
         budget: norm and radius of the ball.
 
     Returns:
-        float32 images; those that were already inside (in L2, by the margin) are unchanged.
+        float32 images without gradient; those that were already inside (in L2, by the margin) are unchanged.
     """
     proposed = torch.where(adversarial.isnan(), images, adversarial)
     if budget.norm == "L2":
@@ -87,8 +93,8 @@ def margin(pixels: int) -> float:
 
 def _largest_float32(value: float) -> float:
     """The largest float32 not above `value`."""
-    nearest = torch.tensor(value, dtype=torch.float32)
-    below = torch.nextafter(nearest, torch.tensor(-math.inf))
+    nearest, lowest = torch.tensor([value, -math.inf], dtype=torch.float32, device="cpu")
+    below = torch.nextafter(nearest, lowest)
     return below.item() if nearest.item() > value else nearest.item()
 
 

@@ -1,4 +1,10 @@
-"""What an attack may be given: images in [0, 1], one class per image, a model that returns finite logits."""
+"""What an attack may be given: images in [0, 1], one class per image, a model that returns finite logits.
+
+The model is queried on copies (`carso.nn.querying`), so that it never meets the caller's images or the attack's own
+state. An attack goes on where logits, losses or gradients are finite. Where they are not, a gradient counts as zero and
+a loss as the lowest, and in the end `NonFiniteError` says so: an image at which an attack stood still for want of a
+number must not pass for robust.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +15,11 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from carso.errors import ModelError
-from carso.nn import evaluating
-from carso.types import Classifier, check_images
+from carso.errors import ModelError, NonFiniteError
+from carso.nn.modes import evaluating
+from carso.nn.monitor import Monitor, monitored
+from carso.nn.querying import Queried, query
+from carso.types import Classifier, Images, Labels, check_images
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 
@@ -25,53 +33,66 @@ def checked(attack: F) -> F:
     Raises:
         DataError: if the images are not (B, C, H, W) in [0, 1].
         ValueError: if they are not float32 or the batch is empty; for labels of the wrong shape, type or range.
-        ModelError: if the model's output is not finite logits (batch, classes), or the attack returns NaN.
+        ModelError: if the model's output is not floating-point logits (batch, classes).
+        NonFiniteError: if logits, losses, gradients or what the attack returns were not finite; it carries the images.
     """
 
     @functools.wraps(attack)
-    def guarded(model: Classifier, images: Tensor, labels: Tensor, *args: Any, **options: Any) -> Tensor:
+    def guarded(model: Classifier, images: Tensor, labels: Any, *args: Any, **options: Any) -> Tensor:
         check_images(images)
-        if images.dtype != torch.float32 or not len(images):
-            raise ValueError(
-                f"attacks take a float32 batch of images, not {images.dtype} of shape {tuple(images.shape)}"
-            )
-        with evaluating(model), torch.inference_mode(False), torch.enable_grad():
-            images, labels = images.detach().clone(), labels.clone()
-            check_labels(labels, logits_of(model, images[:1]).shape[1], len(images))
-            found = attack(model, images, labels.long(), *args, **options).detach()
-        if found.isnan().any():
-            name = getattr(attack, "__name__", "the attack")
-            raise ModelError(
-                f"{name} met NaN: the model's logits or gradients are not finite on some images; "
-                "look for NaN and infinity in its weights, and for roots and logarithms of zero"
-            )
+        if images.dtype != torch.float32:
+            raise ValueError(f"attacks take float32 images, not {images.dtype}; give images.float()")
+        if not len(images):
+            raise ValueError(f"attacks take one image at least, not an empty batch of shape {tuple(images.shape)}")
+        monitor = Monitor()
+        with evaluating(model), torch.inference_mode(False), torch.enable_grad(), monitored(monitor):
+            images = images.detach().clone()
+            classes = labels_of(labels, logits_of(model, images[:1]).shape[1], images)
+            found = attack(Queried(model), images, classes, *args, **options).detach()
+        bad = max(min(monitor.most, len(found)), int(found.isnan().flatten(1).any(1).sum()))
+        if bad:
+            raise NonFiniteError(found, bad, len(found), getattr(attack, "__name__", "the attack"))
         return found
 
     return cast(F, guarded)
 
 
-def check_labels(labels: Tensor, classes: int, batch: int) -> None:
-    """Raise ValueError unless `labels` holds one integer in [0, classes) per image."""
-    if labels.shape != (batch,):
-        raise ValueError(f"labels must have shape ({batch},), one per image, not {tuple(labels.shape)}")
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"labels must be integers, not {labels.dtype}")
-    low, high = (bound.item() for bound in labels.aminmax())
+def labels_of(labels: Any, classes: int, images: Images) -> Labels:
+    """A tensor of the attack's own, on the images' device, of one integer in [0, classes) per image.
+
+    Args:
+        labels: a tensor, an array or a list.
+        classes: of the model.
+        images: the batch.
+
+    Raises:
+        ValueError: if they are anything else.
+    """
+    try:
+        found = torch.as_tensor(labels, device=images.device).detach().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"labels must be a tensor, array or list of integers, one per image: {error}") from error
+    if found.shape != (len(images),):
+        raise ValueError(f"labels must have shape ({len(images)},), one per image, not {tuple(found.shape)}")
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise ValueError(f"labels must be integers, not {found.dtype}")
+    low, high = (int(bound) for bound in found.long().aminmax())
     if low < 0 or high >= classes:
         raise ValueError(f"labels must lie in [0, {classes}) for a model of {classes} classes, not in [{low}, {high}]")
+    return found.long()
 
 
 def logits_of(model: Classifier, images: Tensor) -> Tensor:
     """The model's logits (batch, classes), without gradient.
 
     Raises:
-        ModelError: if the output has another type or shape, or is not finite.
+        ModelError: if the output has another type or shape.
     """
     with torch.no_grad():
-        logits = model(images)
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < 2:
+        logits = query(model, images)
+    if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < 2:
+        shape = tuple(logits.shape)
         raise ModelError(f"the model must return logits of shape ({len(images)}, classes >= 2), not {shape}")
-    if not (logits.is_floating_point() and logits.isfinite().all()):
-        raise ModelError(f"the model must return finite floating-point logits, not {logits.dtype} with NaN or infinity")
+    if not logits.is_floating_point():
+        raise ModelError(f"the model must return floating-point logits, not {logits.dtype}")
     return logits

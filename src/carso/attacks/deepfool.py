@@ -141,13 +141,14 @@ def _differences(model: Classifier, images: Images, labels: Labels, rivals: Tens
 
 def _step(differences: Iterable[tuple[Tensor, Images]], x: Images, norm: Norm) -> Images:
     """The shortest step to a linearised boundary, at most across the box; pixels at its walls only move inwards."""
-    lowest, highest = torch.where(x > 0, -math.inf, 0.0), torch.where(x < 1, math.inf, 0.0)
+    lowest = torch.zeros_like(x).masked_fill_(x > 0, -math.inf)
+    highest = torch.zeros_like(x).masked_fill_(x < 1, math.inf)
     nearest, direction = torch.full_like(x[:, :1, :1, :1], math.inf), torch.zeros_like(x)
     for f, w in differences:
         movable = torch.clamp(w, lowest, highest)
-        distance = f.abs().view(-1, 1, 1, 1) / _dual(movable, norm).clamp_min(torch.finfo(x.dtype).tiny)
+        distance = f.abs().to(x.dtype).view(-1, 1, 1, 1) / _dual(movable, norm).clamp_min(torch.finfo(x.dtype).tiny)
         direction = torch.where(distance < nearest, movable, direction)
-        nearest = torch.minimum(distance, nearest)
+        nearest = torch.where(distance < nearest, distance, nearest)
     across = 1 if norm == "Linf" else math.sqrt(x[0].numel())
     return nearest.clamp(1e-5, across) * unit(direction, norm)
 

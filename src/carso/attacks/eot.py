@@ -23,6 +23,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from carso.nn.querying import query
 from carso.types import CandidateLogits, Classifier, Images, Logits
 
 Aggregate: TypeAlias = Callable[[Tensor], Tensor]
@@ -77,7 +78,7 @@ def calls(model: Classifier) -> Candidates:
     """The answers of K calls of a random model as its candidates."""
 
     def candidates(images: Tensor, samples: int) -> Tensor:
-        return torch.stack([model(images) for _ in range(samples)], dim=1)
+        return torch.stack([query(model, images) for _ in range(samples)], dim=1)
 
     return candidates
 
@@ -92,6 +93,6 @@ def fixed(model: Classifier, seed: int) -> Classifier:
         devices = [images.device] if images.is_cuda else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
-            return model(images)
+            return query(model, images)
 
     return known

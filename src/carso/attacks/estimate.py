@@ -108,7 +108,8 @@ class Estimate(Objective):
             v = self._signs(images)
             ahead, _ = self.value((images + self.delta * v).clamp(0, 1), labels)
             behind, _ = self.value((images - self.delta * v).clamp(0, 1), labels)
-            gradient += ((ahead - behind) / (2 * self.delta * self.directions)).view(-1, 1, 1, 1) * v
+            rise = (ahead - behind).nan_to_num(0.0, 0.0, 0.0)
+            gradient += (rise / (2 * self.delta * self.directions)).view(-1, 1, 1, 1) * v
         return loss, gradient, fooled
 
     def _signs(self, images: Images) -> Images:

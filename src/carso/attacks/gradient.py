@@ -23,7 +23,9 @@ from torch import Generator, Tensor
 from carso.attacks.ball import Ball, Pace, steady, uniform
 from carso.attacks.budget import bounded, confine, reach
 from carso.attacks.losses import Loss, loss_of, slope_of
-from carso.fast import faster, portions, pullback
+from carso.attacks.objective import Objective
+from carso.fast import faster, gradient_of, portions, pullback
+from carso.nn.querying import query
 from carso.types import Budget, Classifier, Images, Labels, Norm
 
 
@@ -107,6 +109,7 @@ def pgd(
     if steps < 1 or restarts < 1 or not 0 < alpha < math.inf:
         raise ValueError(f"steps, restarts and alpha must be positive, not {steps}, {restarts} and {alpha}")
     climbed = loss_of(loss)
+    objective = Objective(model, climbed, targeted)
     climb = partial(ascend, steps=steps, norm=budget.norm, loss=climbed, targeted=targeted, fast=fast)
 
     def run(images: Tensor, labels: Tensor) -> Tensor:
@@ -116,12 +119,12 @@ def pgd(
 
     best = run(images, labels)
     for _ in range(restarts - 1):
-        fooled, reached = outcome(model, best, labels, climbed, targeted)
+        reached, fooled = objective.value(best, labels)
         left = (~fooled).nonzero().squeeze(1)
         if not len(left):
             break
         again = run(images[left], labels[left])
-        now_fooled, now_reached = outcome(model, again, labels[left], climbed, targeted)
+        now_reached, now_fooled = objective.value(again, labels[left])
         better = now_fooled | (now_reached > reached[left])
         best[left[better]] = again[better]
     return best
@@ -179,17 +182,11 @@ def _per_image(value: float | Tensor, images: Images) -> Tensor:
 
 
 def input_gradient(model: Classifier, images: Images, labels: Labels, loss: Loss, targeted: bool = False) -> Images:
-    """Gradient of each image's loss with respect to that image; of minus the loss if `targeted`."""
-    x = images.detach().requires_grad_()
-    total = loss(model(x), labels).sum()
-    (gradient,) = torch.autograd.grad(-total if targeted else total, x)
-    return gradient
+    """Gradient of each image's loss with respect to that image; of minus the loss if `targeted`.
 
-
-def outcome(model: Classifier, images: Images, labels: Labels, loss: Loss, targeted: bool) -> tuple[Tensor, Tensor]:
-    """Per image, whether the attack has succeeded, and the loss that it climbs."""
-    with torch.no_grad():
-        logits = model(images)
-        climbed = loss(logits, labels)
-    hit = logits.argmax(dim=1) == labels
-    return (hit, -climbed) if targeted else (~hit, climbed)
+    Raises:
+        NoGradientError: if the logits do not depend differentiably on the images.
+    """
+    x = images.detach().clone().requires_grad_()
+    total = loss(query(model, x), labels).sum()
+    return gradient_of(-total if targeted else total, x)

@@ -58,7 +58,7 @@ def noise(
 def _draw(budget: Budget, generator: Generator | None) -> Run:
     def run(images: Images, labels: Labels, start: Images) -> Images:
         device = images.device if generator is None else generator.device
-        u = unit(torch.randn(images.shape, generator=generator, device=device).to(images.device), budget.norm)
-        return (images + reach(images, budget) * u).clamp(0, 1)
+        u = torch.randn(images.shape, generator=generator, device=device, dtype=images.dtype).to(images.device)
+        return (images + reach(images, budget) * unit(u, budget.norm)).clamp(0, 1)
 
     return run

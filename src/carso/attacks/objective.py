@@ -18,7 +18,9 @@ from torch import Generator, Tensor
 from carso.attacks.ball import uniform
 from carso.attacks.budget import confine
 from carso.attacks.losses import Loss
-from carso.errors import NoGradientError
+from carso.fast import gradient_of
+from carso.nn.monitor import note
+from carso.nn.querying import query
 from carso.types import Budget, Classifier, Images, Labels
 
 CONFIRMATIONS = 10
@@ -55,10 +57,8 @@ class Objective:
         loss, gradient, fooled = images.new_zeros(len(images)), torch.zeros_like(images), torch.zeros_like(labels)
         for _ in range(self.calls):
             value, hit = self._once(x, labels)
-            if not value.requires_grad:
-                raise NoGradientError
-            gradient += torch.autograd.grad(value.sum(), x)[0]
-            loss, fooled = loss + value.detach(), fooled + hit
+            gradient += gradient_of(value.sum(), x)
+            loss, fooled = loss + comparable(value.detach()), fooled + hit
         return loss / self.calls, gradient / self.calls, 2 * fooled > self.calls
 
     def value(self, images: Images, labels: Labels) -> tuple[Tensor, Tensor]:
@@ -70,14 +70,20 @@ class Objective:
         return self._mean(images, labels, max(self.calls, CONFIRMATIONS) if self.random else 1)
 
     def _once(self, images: Images, labels: Labels) -> tuple[Tensor, Tensor]:
-        logits = self.model(images)
+        logits = query(self.model, images)
         value = self.loss(logits, labels)
         return -value if self.targeted else value, (logits.argmax(1) == labels) == self.targeted
 
     def _mean(self, images: Images, labels: Labels, calls: int) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             values, hits = zip(*(self._once(images, labels) for _ in range(calls)), strict=True)
-        return torch.stack(values).mean(0), 2 * torch.stack(hits).sum(0) > calls
+        return torch.stack([comparable(value) for value in values]).mean(0), 2 * torch.stack(hits).sum(0) > calls
+
+
+def comparable(losses: Tensor) -> Tensor:
+    """Losses (B, ...) with NaN, which compares as false, below all others; what is not finite is noted."""
+    note(losses)
+    return losses.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
 
 def is_random(model: Classifier, images: Images) -> bool:
@@ -90,7 +96,9 @@ def is_random(model: Classifier, images: Images) -> bool:
         model: images to logits; its randomness, if any, is its own.
         images: (B, C, H, W) in [0, 1].
     """
-    spread = images[torch.linspace(0, len(images) - 1, min(len(images), TRIED)).long()]
+    tried = min(len(images), TRIED)
+    places = torch.linspace(0, len(images) - 1, tried, device=images.device, dtype=torch.float32).long()
+    spread = images[places]
     spread = torch.cat([spread, (spread + spread.roll(1, 0)) / 2])
     parts = spread.split(TOGETHER)
     return _differs(model, spread, 2) or any(_differs(model, few, TRIES // len(parts)) for few in parts)
@@ -136,7 +144,7 @@ def repeat(
             return found
         loss, fooled = objective.judge(found, labels[left])
         better = fooled | (loss > reached[left])
-        best[left[better]], reached[left[better]] = found[better], loss[better]
+        best[left[better]], reached[left[better]] = found[better], loss[better].to(reached.dtype)
         left = left[~fooled]
         if not len(left):
             break

@@ -185,9 +185,11 @@ def pyramids(side: int, like: Tensor) -> Tensor:
 
 def _hill(height: int, width: int) -> Tensor:
     """sum_{n >= d} 1 / (n + 1)^2 at the distance d from the centre, in the maximum norm."""
-    rows, columns = (torch.arange(size) - size // 2 for size in (height, width))
+    cpu = torch.device("cpu")
+    rows, columns = (torch.arange(size, device=cpu) - size // 2 for size in (height, width))
     distance = torch.maximum(rows.abs().unsqueeze(1), columns.abs())
-    tails = (1 / torch.arange(1, max(height, width) // 2 + 2).square()).flip(0).cumsum(0).flip(0)
+    squares = torch.arange(1, max(height, width) // 2 + 2, dtype=torch.float32, device=cpu).square()
+    tails = (1 / squares).flip(0).cumsum(0).flip(0)
     return _normed(tails[distance])
 
 

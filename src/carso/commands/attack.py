@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carso.commands.options import MOST, Data, Defence, Factory
+from carso.commands.options import MOST, Data, Defence, Factory, radius
 from carso.commands.shared import defence_of
 from carso.errors import CarsoError
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 def attack(
     defence: Defence = "mnist",
     method: Annotated[str, typer.Option("--attack", help="fgsm, pgd, deepfool, ...")] = "pgd",
-    eps: Annotated[float, typer.Option(help="Radius of the ball, for pixels in [0, 1].")] = 0.3,
+    eps: Annotated[
+        float,
+        typer.Option(parser=radius, metavar="NUMBER", help="Radius of the ball, on pixels in [0, 1]: 0.3, 8/255."),
+    ] = 0.3,
     norm: Annotated[Literal["Linf", "L2"], typer.Option(help="Norm of the ball.")] = "Linf",
     directed_at: Annotated[
         Literal["classifier", "defence"], typer.Option(help="What the attacker sees.")

@@ -7,14 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from carso.commands.options import MOST, Data, Factory, Out
-from carso.commands.shared import classifier_of, resumable
+from carso.commands.options import MOST, Data, Factory, Out, radius
+from carso.commands.shared import claimed, classifier_of
 
 
 def audit(
     target: Annotated[str, typer.Argument(help="A defence, a folder of weights, or package.module:factory.")] = "mnist",
     effort: Annotated[Literal["quick", "standard", "full"], typer.Option(help="How hard to try.")] = "standard",
-    eps: Annotated[list[float], typer.Option(help="Radii: --eps 0.15 0.3.")] = [0.15, 0.3],  # noqa: B006
+    eps: Annotated[
+        list[float], typer.Option(parser=radius, metavar="NUMBER", help="Radii: --eps 0.15 0.3, or 4/255 8/255.")
+    ] = [0.15, 0.3],  # noqa: B006
     norm: Annotated[Literal["Linf", "L2"], typer.Option(help="Norm of the balls.")] = "Linf",
     data: Data = "mnist",
     images: Annotated[int | None, typer.Option(min=1, help="How many. [default: the effort's]")] = None,
@@ -32,7 +34,7 @@ def audit(
     from carso.storage.weights import AUDIT
 
     folder = out or Path("out") / f"audit-{target.replace('/', '-').replace(':', '-')}"
-    with resumable(folder):
+    with claimed(folder):
         model, test = load_target(target, classifier_of(factory)), datasets.load(data, "test")
         others = load_transfers(target, data, transfer or ())
         found = audit(

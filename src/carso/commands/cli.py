@@ -21,9 +21,9 @@ from carso.commands.options import spread
 from carso.commands.predict import predict
 from carso.commands.report import report
 from carso.commands.reproduce import reproduce
-from carso.commands.shared import say
+from carso.commands.shared import memory_ran_out, say
 from carso.commands.train import train
-from carso.errors import CarsoError
+from carso.errors import CarsoError, shortened
 
 app = typer.Typer(
     name="carso",
@@ -55,5 +55,9 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        say(f"carso: unforeseen {type(error).__name__}: {error}\nAdd --debug to see where; please report it.")
+        if (advice := memory_ran_out(error)) is not None:
+            say(f"carso: {advice}")
+            sys.exit(2)
+        found = shortened(f"{type(error).__name__}: {error}")
+        say(f"carso: unforeseen {found}\nAdd --debug to see where; please report it.")
         sys.exit(1)

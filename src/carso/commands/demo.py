@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import webbrowser
+from collections.abc import Sequence
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
 def demo(
     defence: Defence = "mnist",
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback let others in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 7860,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A further name or address by which visitors may reach the demo.")
+    ] = None,
     data: Data = "mnist",
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     factory: Factory = None,
@@ -33,7 +38,7 @@ def demo(
     """Draw or pick an image, attack it, and watch the defence recall and vote, in the browser."""
     if not (find_spec("starlette") and find_spec("uvicorn")):
         raise ModelError("the demo needs starlette and uvicorn: pip install 'carso[demo]'")
-    run(studio_of(defence, data, classifier_of(factory)), host, port, show)
+    run(studio_of(defence, data, classifier_of(factory)), host, port, show, allow_host or [])
 
 
 def studio_of(source: str, data_name: str, classifier: nn.Module | None = None) -> Studio:
@@ -46,20 +51,24 @@ def studio_of(source: str, data_name: str, classifier: nn.Module | None = None) 
     return Studio(defence, weights.load_undefended(source), images, Path(source).name)
 
 
-def run(studio: Studio, host: str, port: int, show: bool) -> None:
-    """Serve the page until interrupted.
+def run(studio: Studio, host: str, port: int, show: bool, others: Sequence[str] = ()) -> None:
+    """Serve the page until interrupted, to those who ask for it by `host`, a name of loopback, or one of the `others`.
 
     Raises:
         DataError: if the port is taken.
     """
-    _check_free(host, port)
-    from carso.demo.server import serve
+    listener = _listen(host, port)
+    from carso.demo.serving import serve
 
-    address = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
     say(f"the demo of {studio.name} is at {address}; Ctrl-C ends it")
+    if not ip_address(listener.getsockname()[0]).is_loopback:
+        names = ", ".join(["localhost", host, *others])
+        say(f"warning: whoever reaches {host} can use this machine's processor through the demo, without a password;")
+        say(f"    it answers as {names} only (--allow-host NAME adds one)")
     if show:
         Timer(0.5, webbrowser.open, (address,)).start()
-    serve(studio, host, port)
+    serve(studio, listener, [host, *others])
 
 
 def matching(name: str, shape: tuple[int, int, int]) -> Dataset | None:
@@ -70,10 +79,9 @@ def matching(name: str, shape: tuple[int, int, int]) -> Dataset | None:
     return dataset if dataset.shape == shape else None
 
 
-def _check_free(host: str, port: int) -> None:
+def _listen(host: str, port: int) -> socket.socket:
     try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-            pass
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (")[0]
         raise DataError(f"cannot listen on {host}:{port}: {reason}; choose another --host or --port") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from carso.commands.options import MOST, Data, Defence, Factory, Out, Stop
-from carso.commands.shared import classifier_of, command_line, resumable, say
+from carso.commands.shared import claimed, classifier_of, command_line, say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +36,7 @@ def evaluate(
     from carso.evaluation import Settings
 
     settings, folder = Settings(n=images, seed=seed, stop=stop), out or Path("out") / f"evaluate-{Path(defence).name}"
-    with resumable(folder):
+    with claimed(folder):
         page = run(defence, folder, data, split, settings, command_line(), classifier_of(factory))
     say(f"report: {page}")
 

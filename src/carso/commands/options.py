@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from carso.errors import CarsoError
 
 MOST = 2**63 - 1
 """The largest seed that torch takes."""
@@ -27,14 +30,35 @@ Stop = Annotated[
 ]
 
 
+def radius(written: str | float) -> float:
+    """A radius from the command line.
+
+    Raises:
+        CarsoError: if it is neither a number nor a fraction.
+    """
+    from carso.types import radius
+
+    try:
+        return radius(str(written))
+    except ValueError as error:
+        raise CarsoError(f"--eps: {error}") from error
+
+
 def spread(arguments: list[str], option: str = "--eps") -> list[str]:
-    """Repeat `option` before each of the numbers that follow it: `--eps 1 2` becomes `--eps 1 --eps 2`."""
+    """Repeat `option` before each of the numbers that follow it: `--eps 1 8/255` becomes `--eps 1 --eps 8/255`."""
     spread_out: list[str] = []
     open_ = False
     for argument in arguments:
-        number = argument.replace(".", "", 1).isdigit()
+        number = _is_number(argument)
         if open_ and number and spread_out[-1] != option:
             spread_out.append(option)
         open_ = argument == option or (open_ and number)
         spread_out.append(argument)
     return spread_out
+
+
+def _is_number(argument: str) -> bool:
+    try:
+        return all(map(math.isfinite, map(float, argument.split("/", 1))))
+    except ValueError:
+        return False

@@ -41,6 +41,8 @@ def render(predictions: Sequence[Prediction], console: Console | None = None) ->
         table.add_column(name, justify="left" if name == "votes for others" else "right")
     for p in predictions:
         ranked = sorted(range(len(p.shares)), key=lambda k: -p.shares[k])
-        others = ", ".join(f"{k} {100 * p.shares[k]:.1f} %" for k in ranked if k != p.label and p.shares[k] > 0)
-        table.add_row(str(p.path), str(p.label), f"{100 * p.shares[p.label]:.1f} %", others or "none", str(p.samples))
+        others = ", ".join(
+            f"{p.names[k]} {100 * p.shares[k]:.1f} %" for k in ranked if k != p.label and p.shares[k] > 0
+        )
+        table.add_row(str(p.path), p.name, f"{100 * p.shares[p.label]:.1f} %", others or "none", str(p.samples))
     (console or Console()).print(table)

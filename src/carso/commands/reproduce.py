@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carso.commands.options import Device, Out, Recipe, Seed, Stop
-from carso.commands.shared import command_line, experiment_of, resumable, say
+from carso.commands.shared import claimed, command_line, experiment_of, say
 
 if TYPE_CHECKING:
     from carso import vote
@@ -26,7 +26,7 @@ def reproduce(
 ) -> None:
     """Train a recipe from nothing (or take its shipped weights), evaluate it and write the report."""
     experiment = experiment_of(recipe, out, seed, device)
-    with resumable(experiment.out):
+    with claimed(experiment.out):
         made = f"{experiment.recipe.data}-{experiment.recipe.name}" if pretrained else None
         experiment.carry_out(made)
         page = table(experiment, test_images, stop, command_line())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 
 
 def experiment_of(recipe: str, out: Path | None, seed: int | None, device: str) -> Experiment:
-    """The experiment of a recipe, by name or file, in its folder."""
+    """The experiment of a recipe, by name or file, in its folder; says so where a recipe names code to be run."""
     from carso.training.device import choose_device
     from carso.training.experiment import Experiment
-    from carso.training.recipe import read_recipe
+    from carso.training.reading import read_recipe
 
     chosen = read_recipe(recipe)
+    if (source := chosen.classifier.factory) is not None:
+        say(f"{recipe} has the function {source!r} run (classifier.factory), looked for in {Path.cwd()} first")
     if seed is not None:
         chosen = chosen.model_copy(update={"seed": seed})
     return Experiment(chosen, out or Path("out") / chosen.name, choose_device(device))
@@ -45,10 +48,17 @@ def classifier_of(factory: str | None) -> nn.Module | None:
 
 
 @contextmanager
-def resumable(folder: Path) -> Iterator[None]:
-    """Turn Ctrl-C into a word on how to go on, and exit status 130."""
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run for this process alone; Ctrl-C becomes a word on how to go on, and exit status 130.
+
+    Raises:
+        RunError: if another process holds it, or it cannot be written.
+    """
+    from carso.storage.claim import claim
+
     try:
-        yield
+        with claim(folder):
+            yield
     except KeyboardInterrupt:
         say(f"\nstopped; what was done is kept in {folder}. To go on, run the same command again:")
         say(f"    {command_line()}")
@@ -63,3 +73,13 @@ def command_line() -> str:
 def say(text: str) -> None:
     """Print a line on standard error."""
     typer.echo(text, err=True)
+
+
+def memory_ran_out(error: Exception) -> str | None:
+    """A line on what to set, if an error of Python, numpy, torch or CUDA says that there was not enough memory."""
+    said = str(error)
+    if not isinstance(error, MemoryError) and not re.search("(out of|not enough|can't allocate) memory", said):
+        return None
+    wanted = re.search(r"allocate (\d[\d.]* \w+)", said)
+    asked = f" ({wanted[1]} more were asked for)" if wanted else ""
+    return f"memory ran out{asked}; set fewer --images or --test-images, or a smaller `batch` in the recipe"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from carso.commands.options import Device, Out, Recipe, Seed
-from carso.commands.shared import experiment_of, resumable, say
+from carso.commands.shared import claimed, experiment_of, say
 
 train = typer.Typer(help="Train one stage of a recipe.", no_args_is_help=True)
 
@@ -14,7 +14,7 @@ train = typer.Typer(help="Train one stage of a recipe.", no_args_is_help=True)
 def classifier(recipe: Recipe, out: Out = None, seed: Seed = None, device: Device = "auto") -> None:
     """Stage 1: the undefended and the adversarially trained classifier of a recipe."""
     experiment = experiment_of(recipe, out, seed, device)
-    with resumable(experiment.out):
+    with claimed(experiment.out):
         experiment.open()
         experiment.train_undefended()
         experiment.train_classifier()
@@ -25,7 +25,7 @@ def classifier(recipe: Recipe, out: Out = None, seed: Seed = None, device: Devic
 def purifier(recipe: Recipe, out: Out = None, seed: Seed = None, device: Device = "auto") -> None:
     """Stage 2: the purifier of the folder's classifier, trained first if it is not there."""
     experiment = experiment_of(recipe, out, seed, device)
-    with resumable(experiment.out):
+    with claimed(experiment.out):
         experiment.check()
         experiment.open()
         experiment.train_classifier()

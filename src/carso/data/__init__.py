@@ -6,12 +6,14 @@ import difflib
 from pathlib import Path
 from typing import get_args
 
-from carso.data.cifar import is_cifar_folder, load_cifar10
-from carso.data.dataset import Dataset, Split
+from carso.data.cifar import CIFAR_10, CIFAR_100, cifar_of, load_cifar
+from carso.data.dataset import Dataset
 from carso.data.folder import load_folder
+from carso.data.idx_folder import load_idx, naming_of
 from carso.data.image import open_image, prepare, read_image
-from carso.data.mnist import is_idx_folder, load_fashion_mnist, load_idx_folder, load_mnist
+from carso.data.mnist import load_fashion_mnist, load_mnist
 from carso.data.pairs import Pairs, load_pairs, save_pairs
+from carso.data.splits import Split
 from carso.errors import DataError
 
 __all__ = [
@@ -33,35 +35,56 @@ NAMES = tuple(_NAMED)
 """The datasets that `load` knows by name."""
 
 
-def load(source: str | Path, split: Split = "train") -> Dataset:
-    """A dataset by name, or from a folder.
+def load(
+    source: str | Path, split: Split = "train", *, size: tuple[int, int] | None = None, channels: int | None = None
+) -> Dataset:
+    """A dataset by name, or from a folder. No image is in two splits.
 
     Args:
-        source: one of `NAMES`, or a folder: of IDX files named like MNIST's, `cifar-10-batches-py`, or of pictures.
+        source: one of `NAMES`, or a folder: of IDX files named like MNIST's or EMNIST's, `cifar-10-batches-py`,
+            `cifar-100-python`, or of pictures.
         split: `train`, `validation` (held out from train for every choice) or `test`.
+        size: (height, width) to which pictures of a folder are cut and resized, where they differ.
+        channels: 1 or 3, to which they are converted.
 
     Raises:
         DataError: if there is no such dataset or it cannot be used; says what is wrong with which file.
-        ValueError: if `split` is none of the three.
+        ValueError: if `split` is none of the three, `size` is no height and width, or `channels` is neither 1 nor 3.
     """
     if split not in get_args(Split):
         raise ValueError(f"split must be one of {', '.join(get_args(Split))}, not {split!r}")
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels must be 1 or 3, not {channels!r}")
+    if size is not None and not (len(size) == 2 and min(size) > 0):
+        raise ValueError(f"size must be (height, width), not {size!r}")
+    known = _known(source, split)
+    if known is None:
+        return load_folder(Path(source), split, size, channels)
+    if size or channels:
+        raise DataError(f"{source}: size and channels are for folders of pictures, which this is not")
+    return known
+
+
+def _known(source: str | Path, split: Split) -> Dataset | None:
+    """A dataset by name or of a published form; None if it is a folder of anything else."""
     if isinstance(source, str) and source in _NAMED:
         return _NAMED[source](split)
     folder = Path(source)
     if not folder.is_dir():
         raise DataError(_missing(source))
-    if is_idx_folder(folder):
-        return load_idx_folder(folder, split)
-    return load_cifar10(folder, split) if is_cifar_folder(folder) else load_folder(folder, split)
+    if naming := naming_of(folder):
+        return load_idx(naming, folder, split, str(folder))
+    cifar = cifar_of(folder)
+    return load_cifar(cifar, folder, split) if cifar else None
 
 
 def _missing(source: str | Path) -> str:
     if Path(source).is_file():
         pairs = "; pairs are read by load_pairs" if Path(source).suffix == ".npz" else ""
         return f"{source}: is a file, but a dataset is a name ({', '.join(NAMES)}) or a folder{pairs}"
-    if str(source).lower().replace("-", "") == "cifar10":
-        return f"{source}: does not ship with carso; pass the path of a cifar-10-batches-py folder"
+    for cifar in (CIFAR_10, CIFAR_100):
+        if str(source).lower().replace("-", "") == cifar.name.replace("-", ""):
+            return f"{source}: does not ship with carso; pass the path of a {cifar.folder} folder"
     near = difflib.get_close_matches(str(source).lower(), NAMES)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"{source}: neither a folder nor a dataset's name ({', '.join(NAMES)}){hint}"

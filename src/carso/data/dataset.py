@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -13,9 +13,6 @@ from torch import Tensor
 
 from carso.errors import DataError
 from carso.types import Images
-
-Split: TypeAlias = Literal["train", "validation", "test"]
-"""`train` fits, `validation` is held out for every choice, `test` is for the figures that are reported."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +35,8 @@ class Dataset:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_names((self.name, *self.classes))
+        check_tensors(self.name, images=self.images, labels=self.labels)
         check_images(self.images, self.name)
         if self.labels is not None:
             check_labels(self.labels, len(self), len(self.classes), self.name)
@@ -45,10 +44,13 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: slice | Tensor) -> Dataset:
-        """The images at a slice, at a tensor of positions, or where a boolean tensor is true."""
+    def __getitem__(self, index: int | slice | Tensor) -> Dataset:
+        """The image at a position, as a set of one, or those at a slice, at positions, or where a tensor is true."""
+        if isinstance(index, int):
+            position = range(len(self))[index]
+            index = slice(position, position + 1)
         if not isinstance(index, slice | Tensor):
-            raise TypeError(f"a Dataset is indexed by a slice or a tensor, not by {type(index).__name__}")
+            raise TypeError(f"a Dataset is indexed by a number, a slice or a tensor, not by {type(index).__name__}")
         labels = None if self.labels is None else self.labels[index]
         return replace(self, images=self.images[index], labels=labels)
 
@@ -95,6 +97,21 @@ def check_labels(labels: Tensor, images: int, classes: int, name: str) -> None:
     if wrong.any():
         where = _first(wrong)
         raise DataError(f"{name}: label {labels[where].item()} of image {where} is not one of the {classes} classes")
+
+
+def check_tensors(name: str, **values: object) -> None:
+    """Raise a DataError that begins with `name` and names the first value that is neither a tensor nor None."""
+    for what, value in values.items():
+        if not isinstance(value, Tensor | None):
+            kind = type(value).__name__
+            raise DataError(f"{name}: {what} must be a tensor, not a {kind}; torch.as_tensor({what}) makes one")
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise a DataError unless names, of a set or of its classes, can be written into a file of results."""
+    for name in names:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise DataError(f"{name!a}: is no name in UTF-8; rename it")
 
 
 def from_bytes(pixels: NDArray[np.uint8]) -> Images:

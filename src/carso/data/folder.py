@@ -1,116 +1,87 @@
-"""Images from a folder of PNG and JPEG files.
-
-A folder whose images lie in subfolders is labelled, a class per subfolder in the order of their names; a flat one is
-not. Either kind may lie below `train`, `test` and, if wanted, `validation`. In a folder without these, and in a `train`
-without a `validation` beside it, every twelfth image is held out as `validation`; without these, `test` is every image,
-so that such a folder serves to train on or to be tested on, not both.
-"""
+"""Images from a folder of pictures, as `carso.data.layout` finds them in it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from carso.data.dataset import Dataset, Split, from_bytes
-from carso.data.image import flatten, open_image
+from carso.data.dataset import Dataset, from_bytes
+from carso.data.image import FORMATS, fitted, flatten, open_image
+from carso.data.layout import read_layout
+from carso.data.reading import LARGEST, naming
+from carso.data.splits import Split
 from carso.errors import DataError
-from carso.progress import track
+from carso.progress import note, track
 from carso.types import Images
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-HELD_OUT = 12
-"""One image in so many is held out."""
 
-
-def load_folder(folder: Path, split: Split) -> Dataset:
+def load_folder(
+    folder: Path, split: Split, size: tuple[int, int] | None = None, channels: int | None = None
+) -> Dataset:
     """Read the images of a split, in the order of their classes and names.
+
+    What was decided and what was left out is said on standard error.
+
+    Args:
+        folder: of pictures, laid out as `carso.data.layout` says.
+        split: `train`, `validation` or `test`.
+        size: (height, width) to which every picture is cut about its centre and resized; None takes them as they are.
+        channels: 1 for grey, 3 for colour; None takes them as they are.
 
     Returns:
         (N, 1, H, W) where all pictures are grey, (N, 3, H, W) where all are in colour; 16 bits become 8, and what is
         transparent becomes white.
 
     Raises:
-        DataError: if there are no images, one cannot be read, or sizes or modes differ; names the file.
+        DataError: if the layout can be read in two ways, there are no images, one cannot be read, or they differ in
+            size or channels and those are not given; names the file.
+        ValueError: if the channels are neither 1 nor 3.
     """
-    root, divided = _root(folder, split)
-    classes = _classes(folder)
-    files = [(path, label) for label, name in enumerate(classes) for path in _pictures(root / name)]
-    files = files if classes else [(path, 0) for path in _pictures(root)]
-    if divided:
-        held_out = split == "validation"
-        files = [file for at, file in enumerate(files, 1) if (at % HELD_OUT == 0) == held_out]
-    if not files:
-        raise DataError(f"{root}: holds no PNG or JPEG pictures for the split {split!r}")
-    labels = torch.tensor([label for _, label in files]) if classes else None
-    return Dataset(str(folder), _read([path for path, _ in files]), labels, classes)
+    layout = read_layout(folder)
+    for line in layout.notes():
+        note(f"{folder}: {line}")
+    pictures = layout.pictures(split)
+    labels = [layout.classes.index(name) for _, name in pictures if name is not None]
+    images = _read(folder, [path for path, _ in pictures], size, channels)
+    return Dataset(str(folder), images, torch.tensor(labels) if labels else None, layout.classes if labels else ())
 
 
-def _root(folder: Path, split: Split) -> tuple[Path, bool]:
-    """Where the images of a split lie, and whether it shares them with the images held out."""
-    splits = _splits(folder)
-    if not splits:
-        return folder, split != "test"
-    if split in splits:
-        return folder / split, split == "train" and "validation" not in splits
-    if split == "validation" and "train" in splits:
-        return folder / "train", True
-    raise DataError(f"{folder}: has no subfolder {split!r}, only {', '.join(splits)}")
-
-
-def _splits(folder: Path) -> list[str]:
-    """The splits that a folder is divided into; none if its subfolders are anything else, such as classes."""
-    names = _subfolders(folder)
-    return names if set(names) <= set(get_args(Split)) else []
-
-
-def _classes(folder: Path) -> tuple[str, ...]:
-    """The classes of all splits together, so that a label means the same in each."""
-    roots = [folder / split for split in _splits(folder)] or [folder]
-    classes = sorted({name for root in roots for name in _subfolders(root)})
-    for root in roots if classes else []:
-        if stray := _pictures(root):
-            raise DataError(f"{stray[0]}: lies beside the folders of classes; move it into one of them")
-    return tuple(classes)
-
-
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(path.name for path in _entries(folder) if path.is_dir())
-
-
-def _pictures(folder: Path) -> list[Path]:
-    entries = _entries(folder) if folder.is_dir() else []
-    return sorted(path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if not path.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror or error})") from error
-
-
-def _read(paths: Sequence[Path]) -> Images:
-    first = _pixels(paths[0])
+def _read(folder: Path, paths: Sequence[Path], size: tuple[int, int] | None, channels: int | None) -> Images:
+    first = _pixels(paths[0], size, channels)
+    if len(paths) * first.size > LARGEST:
+        raise DataError(f"{folder}: {len(paths)} pictures {_kind(first)} are more than are read; pass a smaller size")
     pixels = np.empty((len(paths), *first.shape), np.uint8)
     for at, path in enumerate(track(paths, "reading images")):
-        image = _pixels(path)
+        image = _pixels(path, size, channels)
         if image.shape != first.shape:
-            raise DataError(f"{path}: is {_kind(image)}, but {paths[0].name} is {_kind(first)}; make them all alike")
+            raise DataError(
+                f"{path}: is {_kind(image)}, but {paths[0].name} is {_kind(first)}; pass size=(height, width) and "
+                f"channels=1 or 3 to make them alike; there are {_survey(paths, size, channels)}"
+            )
         pixels[at] = image
     return from_bytes(pixels)
 
 
-def _pixels(path: Path) -> NDArray[np.uint8]:
-    try:
-        levels = np.asarray(flatten(open_image(path)))
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+def _pixels(path: Path, size: tuple[int, int] | None, channels: int | None) -> NDArray[np.uint8]:
+    with naming(path):
+        picture = flatten(open_image(path, tuple(FORMATS)))
+    if size or channels:
+        picture = fitted(picture, channels or len(picture.getbands()), size or (picture.height, picture.width))
+    levels = np.asarray(picture)
     return levels.reshape(*levels.shape[:2], -1).transpose(2, 0, 1)
+
+
+def _survey(paths: Sequence[Path], size: tuple[int, int] | None, channels: int | None) -> str:
+    """How many pictures there are of each kind, the commonest first."""
+    kinds = Counter(_kind(_pixels(path, size, channels)) for path in track(paths, "looking at images"))
+    listed = [f"{count} {kind}" for kind, count in kinds.most_common(4)]
+    rest = kinds.total() - sum(count for _, count in kinds.most_common(4))
+    return "; ".join([*listed, f"{rest} of other kinds"] if rest else listed)
 
 
 def _kind(pixels: NDArray[np.uint8]) -> str:

@@ -1,24 +1,38 @@
-"""One picture, PNG or JPEG of whatever size and mode, as an image that a model takes."""
+"""One picture of whatever size and mode, as an image that a model takes."""
 
 from __future__ import annotations
 
 import io
-import struct
+import math
 import warnings
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from torch import Tensor
 
 from carso.data import digits
+from carso.data.reading import decoding, naming
 from carso.errors import DataError
 
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused before they are decoded."""
+
+WORKING_PIXELS = 16_000_000
+"""Larger ones are averaged over squares before they become floats."""
+
+FORMATS = {"PNG": "PNG", "JPEG": "JPEG", "WEBP": "WebP", "BMP": "BMP", "TIFF": "TIFF"}
+"""The formats that are read from files: Pillow's names and everybody's."""
+
+UPLOADS = ("PNG", "JPEG")
+"""Those that are read from strangers."""
+
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I;16", "I;16B")
 
 
 def read_image(path: str | Path, shape: tuple[int, int, int]) -> Tensor:
@@ -28,7 +42,7 @@ def read_image(path: str | Path, shape: tuple[int, int, int]) -> Tensor:
     elsewhere it is cut about its centre to the aspect that the model takes, then resized.
 
     Args:
-        path: a PNG or JPEG of any size: grey, colour, palette, 16 bits, transparent, rotated by EXIF.
+        path: a PNG, JPEG, WebP, BMP or TIFF of any size: grey, colour, palette, 16 bits, transparent, turned by EXIF.
         shape: channels (1 or 3), height and width of the model's images.
 
     Returns:
@@ -38,45 +52,50 @@ def read_image(path: str | Path, shape: tuple[int, int, int]) -> Tensor:
         DataError: if the file is missing, damaged, animated, too large, no picture, or shows no digit; names the file.
         ValueError: if the model takes neither 1 nor 3 channels.
     """
-    try:
-        return prepare(open_image(path), shape)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    with naming(path):
+        return prepare(open_image(path, tuple(FORMATS)), shape)
 
 
 def prepare(image: Image.Image, shape: tuple[int, int, int]) -> Tensor:
     """What `read_image` does, for a picture that `open_image` decoded or that was drawn."""
     channels, height, width = shape
+    if (channels, height, width) == digits.SHAPE:
+        grey = flatten(image, _contrast(image)).convert("L")
+        return torch.from_numpy(digits.normalise(_unit(_shrunk(grey))))[None]
+    pixels = _unit(fitted(flatten(image), channels, (height, width)))
+    return torch.from_numpy(pixels).reshape(height, width, channels).permute(2, 0, 1).contiguous()
+
+
+def fitted(image: Image.Image, channels: int, size: tuple[int, int]) -> Image.Image:
+    """A picture from `flatten`, grey or in colour, cut about its centre to the aspect of (height, width) and resized.
+
+    Raises:
+        ValueError: if the channels are neither 1 nor 3.
+    """
     if channels not in (1, 3):
         raise ValueError(f"pictures have 1 or 3 channels, but the model takes {channels}")
-    if (channels, height, width) == digits.SHAPE:
-        return torch.from_numpy(digits.normalise(_unit(flatten(image, _contrast(image)).convert("L"))))[None]
-    opaque = flatten(image).convert("L" if channels == 1 else "RGB")
-    fitted = opaque if opaque.size == (width, height) else ImageOps.fit(opaque, (width, height))
-    return torch.from_numpy(_unit(fitted)).reshape(height, width, channels).permute(2, 0, 1).contiguous()
+    converted = _converted(image, "L" if channels == 1 else "RGB")
+    height, width = size
+    return converted if converted.size == (width, height) else ImageOps.fit(converted, (width, height))
 
 
-def open_image(source: str | Path | bytes) -> Image.Image:
-    """Decode a PNG or JPEG, a file or its bytes, and turn it upright.
+def open_image(source: str | Path | bytes, formats: tuple[str, ...] = UPLOADS) -> Image.Image:
+    """Decode a picture, a file or its bytes, and turn it upright.
+
+    Args:
+        source: the path, or the bytes.
+        formats: the keys of `FORMATS` that are let through.
 
     Raises:
         DataError: if it is missing, damaged, animated, too large or in another format.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=("PNG", "JPEG"))
-        with opened as image:
+    with decoding(), _strictly():
+        with _opened(source, formats) as image:
             _check_header(image)
-            return ImageOps.exif_transpose(image)
-    except FileNotFoundError:
-        raise DataError("there is no such file") from None
-    except UnidentifiedImageError:
-        raise DataError("is not a PNG or JPEG picture, or is damaged; convert it to PNG") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(f"holds more than {MAX_PIXELS:,} pixels; scale it down") from None
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, struct.error, zlib.error) as error:
-        raise DataError(f"is damaged or cannot be read ({error})") from error
+            image.verify()
+        with _opened(source, formats) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            return image
 
 
 def flatten(image: Image.Image, behind: str = "white") -> Image.Image:
@@ -84,28 +103,69 @@ def flatten(image: Image.Image, behind: str = "white") -> Image.Image:
     if image.mode.startswith("I"):
         levels = np.asarray(image).clip(0, 65535)
         return Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8))
-    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
     if not image.has_transparency_data:
-        return image.convert(mode)
+        return _converted(image, mode)
     paper = Image.new("RGBA", image.size, behind)
-    return Image.alpha_composite(paper, image.convert("RGBA")).convert(mode)
+    return Image.alpha_composite(paper, _converted(image, "RGBA")).convert(mode)
+
+
+def _opened(source: str | Path | bytes, formats: tuple[str, ...]) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
+    except UnidentifiedImageError:
+        *others, last = (FORMATS[name] for name in formats)
+        known = f"{', '.join(others)} or {last}"
+        raise DataError(f"is not a {known} picture, or is damaged; convert it to PNG") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DataError(f"holds more than {MAX_PIXELS:,} pixels; scale it down") from None
+    except FileNotFoundError:
+        raise DataError("there is no such file") from None
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror or error})") from error
+
+
+@contextmanager
+def _strictly() -> Iterator[None]:
+    """What Pillow only warns of is an error: a bomb, or a rotation or a page that it could not read."""
+    with warnings.catch_warnings():
+        for kind in (Image.DecompressionBombWarning, UserWarning):
+            warnings.simplefilter("error", kind)
+        yield
+
+
+def _check_header(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"holds more than {MAX_PIXELS:,} pixels; scale it down")
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise DataError("is animated or has several pages; save one of them")
+    if not (_is_plain(image) if isinstance(image, TiffImageFile) else image.mode in (*_MODES, "I")):
+        raise DataError(f"holds pixels of a kind that is not read ({image.mode}); convert it to PNG")
+
+
+def _is_plain(image: TiffImageFile) -> bool:
+    """Whether the levels mean what they say: Pillow takes 12 bits for 16, and white for black, in grey ones."""
+    deep = image.tag_v2.get(BITSPERSAMPLE), image.tag_v2.get(PHOTOMETRIC_INTERPRETATION)
+    return image.mode in _MODES and (deep == ((16,), 1) or not image.mode.startswith("I"))
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _shrunk(image: Image.Image) -> Image.Image:
+    factor = math.ceil(math.sqrt(image.width * image.height / WORKING_PIXELS))
+    return image.reduce(factor) if factor > 1 else image
 
 
 def _contrast(image: Image.Image) -> str:
     """Black or white, whichever is farther from what can be seen of a transparent picture."""
     if image.mode.startswith("I") or not image.has_transparency_data:
         return "white"
-    values, opacity = (_unit(band) for band in image.convert("RGBA").convert("LA").split())
+    values, opacity = (_unit(band) for band in _shrunk(_converted(image, "RGBA")).convert("LA").split())
     visible = opacity.sum()
     return "black" if visible > 0 and (values * opacity).sum() / visible > 0.5 else "white"
 
 
 def _unit(image: Image.Image) -> NDArray[np.float32]:
     return np.asarray(image, np.float32) / np.float32(255)
-
-
-def _check_header(image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise DataError(f"holds more than {MAX_PIXELS:,} pixels; scale it down")
-    if image.format == "PNG" and getattr(image, "is_animated", False):
-        raise DataError("is animated; save one of its frames")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carso.data.dataset import check_images, from_bytes
-from carso.data.reading import open_file
+from carso.data.dataset import check_images, check_tensors, from_bytes
+from carso.data.npz import read_arrays
+from carso.data.reading import naming, open_file
 from carso.errors import DataError
 from carso.storage.files import write_aside
 
@@ -40,6 +38,7 @@ class Pairs:
     labels: Tensor | None = None
 
     def __post_init__(self) -> None:
+        check_tensors(self.name, attacked=self.attacked, clean=self.clean, labels=self.labels)
         check_images(self.attacked, f"{self.name}: attacked")
         check_images(self.clean, f"{self.name}: clean")
         if self.attacked.shape != self.clean.shape:
@@ -62,9 +61,10 @@ def load_pairs(path: str | Path) -> Pairs:
     Raises:
         DataError: if the file or one of its arrays cannot be used; names the file and the key.
     """
-    with open_file(Path(path)) as file, _open(file, path) as arrays:
-        attacked, clean = (_images(_array(arrays, key, path), f"{path}: {key}") for key in ("attacked", "clean"))
-        labels = _labels(_array(arrays, "labels", path), f"{path}: labels") if "labels" in arrays else None
+    with open_file(Path(path)) as file, naming(path):
+        arrays = read_arrays(file, ("attacked", "clean"), ("labels",))
+        attacked, clean = (_images(arrays[key], key) for key in ("attacked", "clean"))
+        labels = _labels(arrays["labels"]) if "labels" in arrays else None
     return Pairs(str(path), attacked, clean, labels)
 
 
@@ -75,10 +75,10 @@ def save_pairs(path: str | Path, attacked: Tensor, clean: Tensor, labels: Tensor
         DataError: if the pairs do not match or are not images in [0, 1].
         RunError: if they cannot be written.
     """
-    pairs = Pairs(str(path), attacked.detach().cpu(), clean.detach().cpu(), None if labels is None else labels.cpu())
-    arrays: dict[str, Any] = {"attacked": pairs.attacked.numpy(), "clean": pairs.clean.numpy()}
+    pairs = Pairs(str(path), attacked, clean, labels)
+    arrays: dict[str, Any] = {"attacked": _numpy(pairs.attacked), "clean": _numpy(pairs.clean)}
     if pairs.labels is not None:
-        arrays["labels"] = pairs.labels.numpy()
+        arrays["labels"] = _numpy(pairs.labels)
 
     def write(aside: Path) -> None:
         with aside.open("wb") as file:
@@ -87,36 +87,21 @@ def save_pairs(path: str | Path, attacked: Tensor, clean: Tensor, labels: Tensor
     write_aside(Path(path), write)
 
 
-def _open(file: BinaryIO, path: str | Path) -> NpzFile:
-    try:
-        arrays = np.load(file, allow_pickle=False)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: is not a readable .npz ({error})") from error
-    if not isinstance(arrays, NpzFile):
-        raise DataError(f"{path}: holds a single array; pairs are an .npz with the keys attacked and clean")
-    return arrays
-
-
-def _array(arrays: NpzFile, key: str, path: str | Path) -> NDArray[np.generic]:
-    if key not in arrays:
-        raise DataError(f"{path}: has no key {key!r}, only {', '.join(sorted(arrays)) or 'nothing'}")
-    try:
-        array: NDArray[np.generic] = arrays[key]
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: {key} cannot be read ({error})") from error
+def _numpy(values: Tensor) -> NDArray[np.generic]:
+    array: NDArray[np.generic] = values.detach().cpu().numpy()
     return array
 
 
-def _images(array: NDArray[np.generic], name: str) -> Tensor:
+def _images(array: NDArray[np.generic], key: str) -> Tensor:
     if array.dtype == np.uint8:
         return from_bytes(array.astype(np.uint8, copy=False))
     if not np.issubdtype(array.dtype, np.floating):
-        raise DataError(f"{name} must be bytes, or floats in [0, 1], not {array.dtype}")
+        raise DataError(f"{key} must be bytes, or floats in [0, 1], not {array.dtype}")
     with np.errstate(over="ignore"):
         return torch.from_numpy(array.astype(np.float32))
 
 
-def _labels(array: NDArray[np.generic], name: str) -> Tensor:
+def _labels(array: NDArray[np.generic]) -> Tensor:
     if not np.issubdtype(array.dtype, np.integer):
-        raise DataError(f"{name} must be whole numbers, not {array.dtype}")
+        raise DataError(f"labels must be whole numbers, not {array.dtype}")
     return torch.from_numpy(array.astype(np.int64))

@@ -15,12 +15,21 @@ from carso.vote import Stop
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the vote says of one picture: the class, the shares of all classes in [0, 1], the samples drawn."""
+    """What the vote says of one picture: the class, the shares of all classes in [0, 1], the samples drawn.
+
+    `names` are the classes' own where the defence knows them, else their numbers.
+    """
 
     path: Path
     label: int
     shares: tuple[float, ...]
     samples: int
+    names: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the class."""
+        return self.names[self.label]
 
 
 def predict(defence: CARSO, paths: Sequence[Path], *, seed: int = 0, stop: Stop = "confident") -> list[Prediction]:
@@ -32,4 +41,5 @@ def predict(defence: CARSO, paths: Sequence[Path], *, seed: int = 0, stop: Stop 
     images = torch.stack([read_image(path, defence.purifier.shape) for path in paths])
     tally = defence.poll(images, stop=stop, generator=torch.Generator().manual_seed(seed))
     rows = zip(paths, tally.winners.tolist(), tally.shares.tolist(), tally.samples.tolist(), strict=True)
-    return [Prediction(path, label, tuple(shares), samples) for path, label, shares, samples in rows]
+    names = defence.class_names or tuple(map(str, range(defence.classes)))
+    return [Prediction(path, label, tuple(shares), samples, names) for path, label, shares, samples in rows]

@@ -2,20 +2,24 @@
 
     faster(model, images)     a classifier or a whole defence in a form that answers alike, or the model itself
     pullback(model, images)   its logits at images + delta, and the gradient of any loss of theirs with respect to delta
+    gradient_of(values, x)    a gradient by autograd, or the error that there is none
+    alike(ours, theirs)       whether two answers differ by rounding alone
     voting(...)               the votes of many candidates at once
     reduced(model)            the model with its products in bfloat16, for attackers, never for a verdict
 
 Whatever comes through the door has been compared with the model itself on a few images. Nobody outside looks behind it.
 """
 
-from carso.fast.door import faster, voting
+from carso.fast.door import alike, faster, voting
 from carso.fast.products import full_precision, low_precision, product_dtype, reduced
-from carso.fast.pullback import Pullback, portions, pullback
+from carso.fast.pullback import Pullback, gradient_of, portions, pullback
 
 __all__ = [
     "Pullback",
+    "alike",
     "faster",
     "full_precision",
+    "gradient_of",
     "low_precision",
     "portions",
     "product_dtype",

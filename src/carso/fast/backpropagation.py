@@ -10,12 +10,14 @@
 
 An attack asks for many gradients around the same images, so W_1 x_0 + b_1 is computed once, in float32. Products in
 bfloat16 then round the perturbation to 8 bits, not the image: a small budget is not lost in the rounding.
+
+Whether all is finite is asked of z and dL/dz, few numbers per image: the weights are constants, and phi' is bounded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeAlias
 
 import torch
@@ -25,6 +27,7 @@ from torch.nn import functional as F
 from carso.fast.folding import Folded, Stage
 from carso.fast.mish import mish_and_slope
 from carso.fast.products import SMALL, product
+from carso.nn.monitor import cleaned, note
 
 Activate: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 """(h, slope, two buffers): overwrite h with phi(h), slope with phi'(h), and the buffers with anything."""
@@ -58,13 +61,16 @@ class Backpropagation:
         for stage in self.hidden:
             a = stage.forward(a)
         last = torch.mm(self.weight, a.T).T + self.offset
-        return self._after(last) if len(self.tail) else last
+        z = self._after(last) if len(self.tail) else last
+        note(z)
+        return z
 
     def gradient(self, slope: Tensor) -> Tensor:
         """dL/ddelta (B, C, H, W) from dL/dz (B, classes), at the delta of the last `logits`.
 
         It is in the dtype of the products, and the next call overwrites it.
         """
+        slope = cleaned(slope)
         if len(self.tail):
             (slope,) = torch.autograd.grad(self.z, self.last, slope, retain_graph=True)
         d = torch.mm(slope, self.weight)
@@ -89,11 +95,15 @@ class _Hidden:
 
     def __init__(self, stage: Stage, offset: Tensor, entry: Tensor, dtype: torch.dtype) -> None:
         self.weight = stage.weight if stage.weight.numel() < SMALL else stage.weight.to(dtype)
-        self.transposed = self.weight.T.contiguous()
         self.offset, self.activate = offset, _activate(stage.activation)
         self.entry = entry.to(self.weight.dtype)
         self.product = self.entry.new_empty(len(entry), len(self.weight))
         self.h, self.slope, *self.work = (torch.empty_like(self.product, dtype=offset.dtype) for _ in range(4))
+
+    @cached_property
+    def transposed(self) -> Tensor:
+        """W', which only gradients need."""
+        return self.weight.T.contiguous()
 
     def forward(self, a: Tensor) -> Tensor:
         """phi(W a + b)."""

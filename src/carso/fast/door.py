@@ -4,6 +4,10 @@ A form is built from what a module's layers are known to do. Whether the module 
 tried: its own answers and the form's, both in float32, are compared on a few images, and where they differ by more
 than rounding the module itself is used. A replaced `forward`, a patched function or a layer with a habit of its own
 thus cost speed, never truth.
+
+What is guaranteed: a form whose logits are off by more than rounding on the first images of the batch (or on the first
+candidates of a vote) is never used, and a module with hooks or a `forward` of its own is not even tried. A module
+whose kinds of layers have been patched to answer otherwise on some other images alone would not be noticed.
 """
 
 from __future__ import annotations
@@ -12,20 +16,28 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from carso.errors import ModelError
+from carso.fast.backpropagation import Backpropagation
 from carso.fast.folding import Folded, fold
+from carso.fast.network import Network, network
 from carso.fast.parts import Defence, Purifier
+from carso.fast.pullback import ByAutograd
 from carso.fast.surrogate import FastDefence, fold_defence
 from carso.fast.votes import fold_vote
 from carso.nn.modes import evaluating
+from carso.nn.querying import query, unqueried
 from carso.types import Classifier, Codes, Counts, Images, Latents
 
 Voting: TypeAlias = Callable[[Latents, Codes], Counts]
 
 TRIED = 2
 """Images, or candidates, on which a form is compared with the model."""
+
+PARALLEL = 0.8
+"""Least cosine between a rounded gradient and the exact one; sign steps that follow either are as strong."""
 
 TOLERANCE = 1e-3
 """Largest difference of two logits that counts as rounding, in units of the largest one."""
@@ -34,8 +46,9 @@ TOLERANCE = 1e-3
 def faster(model: Any, images: Images | None = None, wanted: bool | None = None) -> Any:
     """The model in a cheaper form with the same answers, or the model itself where there is none.
 
-    A classifier folds if it is a chain of layers of known kinds (`carso.fast.folding`); it lives on the CPU. A defence
-    always comes back with `logits(images, latents=z)` and `surrogate(images, samples)`, for whoever differentiates it.
+    A chain of layers of known kinds folds (`carso.fast.folding`); a network with convolutions is frozen, rounded and
+    laid out for the processor (`carso.fast.network`). A defence always comes back with `logits(images, latents=z)` and
+    `surrogate(images, samples)`, for whoever differentiates it.
 
     Args:
         model: images to logits, or a defence: something with `classifier`, `purifier`, `representation` and `logits`.
@@ -46,19 +59,40 @@ def faster(model: Any, images: Images | None = None, wanted: bool | None = None)
     Raises:
         ModelError: if `wanted` is True and the model has no cheaper form.
     """
-    if isinstance(model, Defence):
-        return FastDefence(model, None if wanted is False else _folded_defence(model, images))
+    itself = unqueried(model)
+    if isinstance(itself, Defence):
+        return FastDefence(itself, None if wanted is False else _folded_defence(itself, images))
     if wanted is False or (wanted is None and images is not None and images.device.type != "cpu"):
         return model
-    folded = fold(model)
+    folded = fold(itself)
     if folded is not None and (images is None or same(folded, model, images[:TRIED])):
         return folded
+    lowered = None if images is None else network(itself, images)
+    if images is not None and lowered is not None and _follows(lowered, model, images[:TRIED]):
+        return lowered
     if wanted:
         raise ModelError(
-            "fast=True needs a chain of Standardise, Flatten, Linear, BatchNorm1d, Dropout and element-wise layers "
-            "in eval mode and without hooks, which computes what its layers say; leave fast=None for any other model"
+            "fast=True needs a chain of Standardise, Flatten, Linear, BatchNorm1d, Dropout and element-wise layers, or "
+            "a network with convolutions, in eval mode and without hooks, which computes what its layers say; leave "
+            "fast=None for any other model"
         )
     return model
+
+
+def _follows(form: Network, model: Classifier, images: Images) -> bool:
+    """Whether a network's form answers alike in float32, and its rounded gradients point where the exact ones do."""
+    if not same(form.exact, model, images):
+        return False
+    exact, low = (slope_at(each, images).flatten(1) for each in (form.exact, form))
+    return bool((F.cosine_similarity(exact, low) >= PARALLEL)[exact.abs().amax(1) > 0].all())
+
+
+def slope_at(model: Classifier, images: Images) -> Images:
+    """The gradient of each image's largest logit less the mean of all."""
+    at = ByAutograd(model, images)
+    logits = at.logits(torch.zeros_like(images))
+    best = F.one_hot(logits.argmax(1), logits.shape[1])
+    return at.gradient(best.to(logits) - 1 / logits.shape[1])
 
 
 def _folded_defence(defence: Defence, images: Images | None) -> Callable[[Tensor, Tensor], Tensor] | None:
@@ -67,11 +101,12 @@ def _folded_defence(defence: Defence, images: Images | None) -> Callable[[Tensor
     folded = fold_defence(defence.classifier, defence.purifier, defence.representation.layers)
     if folded is None or images is None:
         return folded
-    latents = torch.randn(TRIED, defence.purifier.latent, generator=Generator().manual_seed(0))
+    latents = defence.latents(TRIED, Generator("cpu").manual_seed(0))
     exact = fold_defence(defence.classifier, defence.purifier, defence.representation.layers, torch.float32)
     assert exact is not None
+    some = images[:TRIED].clone()
     with torch.no_grad():
-        ours, theirs = exact(images[:TRIED], latents), defence.logits(images[:TRIED], latents=latents)
+        ours, theirs = exact(some, latents), defence.logits(some, latents=latents)
     return folded if alike(ours, theirs) else None
 
 
@@ -90,22 +125,26 @@ def voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: 
     some, few = codes[:TRIED], latents[:TRIED]
     pairs = min(len(some), len(few))
     with torch.no_grad(), evaluating(classifier):
-        theirs = classifier(purifier.decode(few[:pairs], some[:pairs]))
+        theirs = query(classifier, purifier.decode(few[:pairs], some[:pairs]))
     if not alike(folded.logits(few[:pairs], some[:pairs]), theirs):
         return None
     folded.prepare(latents, codes)
     return folded.votes
 
 
-def same(form: Folded, model: Classifier, images: Images) -> bool:
-    """Whether both give these images the same logits, to rounding."""
+def same(form: Classifier, model: Classifier, images: Images) -> bool:
+    """Whether both give these images the same logits, to rounding, as attacks come to them."""
     with torch.no_grad():
-        return alike(form(images), model(images))
+        if isinstance(form, Folded):
+            ours = Backpropagation(form, images).logits(torch.zeros_like(images))
+        else:
+            ours = form(images)
+        return alike(ours, query(model, images))
 
 
 def alike(ours: Tensor, theirs: object) -> bool:
     """Whether two tensors of logits differ by rounding alone."""
-    if not isinstance(theirs, Tensor) or theirs.shape != ours.shape or theirs.dtype != ours.dtype:
+    if not isinstance(theirs, Tensor) or theirs.shape != ours.shape or theirs.dtype != ours.dtype or not len(ours):
         return False
     largest = float(theirs.abs().max())
     return bool((ours - theirs).abs().max() <= TOLERANCE * max(largest, 1.0))

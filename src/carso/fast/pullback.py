@@ -11,11 +11,14 @@ import math
 from typing import Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from carso.errors import NoGradientError
 from carso.fast.backpropagation import Backpropagation
 from carso.fast.folding import Folded
+from carso.fast.network import Network
 from carso.fast.products import product_dtype
+from carso.nn.querying import query
 from carso.types import Classifier, Images, Logits
 
 PIXELS_PER_CORE = 400_000
@@ -44,13 +47,17 @@ def pullback(model: Classifier, images: Images, dtype: torch.dtype | None = None
     """
     if isinstance(model, Folded):
         return Backpropagation(model, images, product_dtype(images.device) if dtype is None else dtype)
+    if isinstance(model, Network) and dtype is torch.float32:
+        model = model.exact
     return ByAutograd(model, images, keep)
 
 
 def portions(model: Classifier, images: Images) -> int:
-    """Into how many parts of equal size a batch is best cut for many gradients: one for what is not folded."""
-    if not isinstance(model, Folded) or images.is_cuda:
+    """Into how many parts of equal size a batch is best cut for many gradients: one for what is as it came."""
+    if images.is_cuda or not isinstance(model, Folded | Network):
         return 1
+    if isinstance(model, Network):
+        return math.ceil(len(images) / model.batch)
     return math.ceil(images.numel() / (PIXELS_PER_CORE * torch.get_num_threads()))
 
 
@@ -68,14 +75,23 @@ class ByAutograd:
         """As in `Pullback`."""
         with torch.enable_grad():
             self.x = (self.images + delta).detach().requires_grad_()
-            self.z = self.model(self.x)
+            self.z = query(self.model, self.x)
         return self.z.detach()
 
     def gradient(self, slope: Logits) -> Images:
         """As in `Pullback`."""
-        if not self.z.requires_grad:
-            raise NoGradientError
-        (gradient,) = torch.autograd.grad(self.z, self.x, slope, retain_graph=self.keep, allow_unused=True)
-        if gradient is None:
-            raise NoGradientError
-        return gradient
+        return gradient_of(self.z, self.x, slope, self.keep)
+
+
+def gradient_of(values: Tensor, x: Images, slopes: Tensor | None = None, keep: bool = False) -> Images:
+    """The gradient with respect to x of values, a scalar or with these slopes; `keep` the graph for another one.
+
+    Raises:
+        NoGradientError: if the values do not depend differentiably on x.
+    """
+    if not values.requires_grad:
+        raise NoGradientError
+    (gradient,) = torch.autograd.grad(values, x, slopes, retain_graph=keep, allow_unused=True)
+    if gradient is None:
+        raise NoGradientError
+    return gradient

@@ -27,6 +27,7 @@ from carso.fast.parts import Defence, Purifier
 from carso.fast.products import Affine, product_dtype, reduced
 from carso.nn.maps import Maps
 from carso.nn.modes import evaluating
+from carso.nn.querying import input_dtype
 from carso.types import INPUT, OUTPUT, CandidateLogits, Codes, Images, Logits
 
 Step = tuple[Affine, nn.Module | None]
@@ -99,7 +100,8 @@ class FastDefence:
     """
 
     def __init__(self, defence: Defence, folded: Callable[[Tensor, Tensor], Tensor] | None) -> None:
-        self.defence, self.folded, self._reduced = defence, folded, reduced(defence.logits)
+        self.defence, self.folded = defence, folded
+        self._unfolded = reduced(defence.logits) if _is_float32(defence) else defence.logits
 
     def __call__(self, images: Images) -> Logits:
         """The defence's own answer, without gradient."""
@@ -109,11 +111,15 @@ class FastDefence:
 
     def logits(self, images: Images, *, latents: Tensor) -> CandidateLogits:
         """Logits (B, K, classes) of candidates, differentiable in the images; arguments as for `FoldedDefence`."""
-        return self._reduced(images, latents=latents) if self.folded is None else self.folded(images, latents)
+        return self._unfolded(images, latents=latents) if self.folded is None else self.folded(images, latents)
 
     def surrogate(self, images: Images, samples: int = 1, *, generator: Generator | None = None) -> Logits:
         """Log-probabilities (B, classes) averaged over K candidates of fresh latents."""
         return self.logits(images, latents=self.defence.latents(samples, generator)).log_softmax(2).mean(1)
+
+
+def _is_float32(defence: Defence) -> bool:
+    return all(input_dtype(part) in (None, torch.float32) for part in (defence.classifier, defence.purifier))
 
 
 def fold_defence(
@@ -142,7 +148,7 @@ def fold_defence(
             _steps(folded.stages, dtype),
             folded.tail,
             taps,
-            _Frozen(purifier.maps, dtype) if isinstance(purifier.maps, Maps) else nn.Identity(),
+            _Frozen(purifier.maps, dtype).eval() if isinstance(purifier.maps, Maps) else nn.Identity(),
             _steps(encoder, dtype),
             first.weight[:, :split].clone(),
             (Affine(first.weight[:, split:].contiguous(), first.bias.clone(), dtype), first.activation),

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from carso.fast.folding import Stage, chain, fold
 from carso.fast.parts import Purifier
 from carso.fast.products import Packed, product_dtype
-from carso.types import Classifier, Codes, Counts, Latents, Logits
+from carso.types import Classifier, Codes, Counts, Latents, Logits, check_logits
 
 ROWS = 4096
 """Candidates decoded at a time: with fewer, what a product costs besides its arithmetic shows (a tenth at 1024)."""
@@ -122,6 +122,7 @@ class FoldedVote:
 
     def _count(self, exact: Sums, rounded: Sums) -> Counts:
         logits = self._decided(exact, rounded)
+        check_logits(logits)
         classes = logits.argmax(1).view(len(exact.codes), -1)
         counts = torch.zeros(len(classes), logits.shape[1], dtype=torch.long, device=logits.device)
         return counts.scatter_add_(1, classes, torch.ones_like(classes))

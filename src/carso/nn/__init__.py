@@ -1,7 +1,12 @@
-"""Classifiers and building blocks that know nothing of CARSO."""
+"""Classifiers and building blocks that know nothing of CARSO, and how someone else's model is handled."""
 
 from carso.nn.mlp import MLP
 from carso.nn.modes import evaluating
+from carso.nn.querying import query
+from carso.nn.resnet import ResNet
 from carso.nn.standardise import Standardise
 
-__all__ = ["MLP", "Standardise", "evaluating"]
+ARCHITECTURES: dict[str, type[MLP] | type[ResNet]] = {"mlp": MLP, "resnet": ResNet}
+"""The classifiers of the library by the name that files and recipes give them; each has its arguments as `options`."""
+
+__all__ = ["ARCHITECTURES", "MLP", "ResNet", "Standardise", "evaluating", "query"]

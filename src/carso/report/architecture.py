@@ -66,7 +66,8 @@ class Dimensions:
 def dimensions_of(defence: CARSO) -> Dimensions:
     """Read the sizes off the modules."""
     purifier = defence.purifier
-    sizes = defence.representation.sizes(torch.zeros(1, *purifier.shape))
+    device = next(purifier.parameters()).device
+    sizes = defence.representation.sizes(torch.zeros(1, *purifier.shape, device=device, dtype=torch.float32))
     named = dict(defence.classifier.named_modules())
     taps = [neurons for layer, neurons in sizes.items() if layer != INPUT or layer in named]
     return Dimensions(

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from carso.errors import RunError
 from carso.evaluation.results import Rate, Results
+from carso.storage.files import read_text
 from carso.storage.weights import AUDIT
 from carso.types import Norm
 
@@ -114,16 +115,16 @@ def read_history(directory: Path) -> Sequence[Epoch]:
 def read_recipe_text(directory: Path) -> str | None:
     """The resolved recipe beside the results, as it stands."""
     path = directory / RECIPE
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    return read_text(path) if path.is_file() else None
 
 
 def _read(path: Path, validate: Callable[[Any], T]) -> T | None:
     if not path.is_file():
         return None
     try:
-        return validate(json.loads(path.read_text(encoding="utf-8")))
+        return validate(json.loads(read_text(path)))
     except ValidationError as error:
         first = error.errors()[0]
         raise RunError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: is not JSON ({error})") from error

@@ -31,7 +31,7 @@ def signed(perturbation: Tensor) -> str:
     """A perturbation (C, H, W), the largest change opaque: warm where it brightens, cold where it darkens."""
     change = perturbation.float().mean(0)
     strength = change.abs() / change.abs().max().clamp_min(1e-12)
-    colours = torch.where(change.unsqueeze(2) > 0, torch.tensor(WARM), torch.tensor(COLD))
+    colours = torch.where(change.unsqueeze(2) > 0, change.new_tensor(WARM), change.new_tensor(COLD))
     opacity = (255 * strength).round().unsqueeze(2)
     return _png(torch.cat([colours, opacity], dim=2).byte().numpy())
 

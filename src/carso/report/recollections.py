@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from carso.report.inline import recollections_html
+from carso.report import charts, pictures
+from carso.report.page import render
 from carso.types import Candidates, Images
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from carso.defence import CARSO
     from carso.vote import Tally
 
@@ -45,7 +48,7 @@ class Recollections:
         return f"{len(winners)} images, {self.candidates.shape[1]} recollections each, elected {winners}"
 
     def _repr_html_(self) -> str:
-        return recollections_html(self)
+        return html_of(self)
 
 
 def show(defence: CARSO, images: Images, samples: int = 6, seed: int = 0) -> Recollections:
@@ -68,3 +71,24 @@ def show(defence: CARSO, images: Images, samples: int = 6, seed: int = 0) -> Rec
     with torch.no_grad():
         candidates = defence.recall(images, latents=latents[:samples])
     return Recollections(images, candidates, tally)
+
+
+def html_of(shown: Recollections) -> str:
+    """A row per image: itself, what is recalled, the mean, and the shares of the vote as bars."""
+    rows = [
+        {
+            "image": pictures.picture(shown.images[i].cpu()),
+            "candidates": pictures.strip(shown.candidates[i].cpu()),
+            "mean": pictures.picture(shown.mean[i].cpu()),
+            "winner": int(shown.tally.winners[i]),
+            "votes": int(shown.tally.samples[i]),
+            "chart": _vote(shown.tally.shares[i].tolist(), int(shown.tally.winners[i])),
+        }
+        for i in range(len(shown.images))
+    ]
+    return render("inline_recollections.html", {"rows": rows, "shown": shown.candidates.shape[1]})
+
+
+def _vote(shares: list[float], elected: int) -> Markup:
+    title = f"Vote shares; class {elected} is elected with {shares[elected]:.0%}"
+    return charts.votes(title, shares, [f"{label}" for label in range(len(shares))], elected)

@@ -1,14 +1,43 @@
-"""Writing files so that a crash, a full disk or an interruption leaves the old one whole."""
+"""Reading files within bounds; writing them so that a crash, a full disk or an interruption leaves the old one whole.
+
+What is being written stands beside the file as `.NAME.RANDOM.aside` until it is whole; `sweep` removes what a process
+that was killed left of it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from carso.errors import RunError
+
+ASIDE = ".aside"
+"""How the name of a temporary file ends."""
+
+TEXT = 2**24
+"""The most characters of a text file that is read."""
+
+
+def read_text(path: Path, most: int = TEXT) -> str:
+    """The UTF-8 text of a file.
+
+    Raises:
+        RunError: if it cannot be read, is no such text, or is longer than `most` characters.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(most + 1)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path}: is not UTF-8 text") from error
+    if len(text) > most:
+        raise RunError(f"{path}: is longer than {most:,} characters, which no such file is")
+    return text
 
 
 def check_writable(path: Path) -> None:
@@ -35,7 +64,7 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE)
         os.close(handle)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
@@ -56,3 +85,15 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, aside first."""
     write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, aside first."""
+    write_aside(target, lambda aside: shutil.copyfile(source, aside))
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed; only for whoever knows that nobody writes there now."""
+    for left in folder.glob(f".*{ASIDE}"):
+        with contextlib.suppress(OSError):
+            left.unlink()

@@ -1,20 +1,26 @@
-"""Tensors on disk: safetensors with a JSON description in the header, and no pickle on any path."""
+"""Tensors on disk: safetensors with a JSON description in the header, and no pickle on any path.
+
+The description carries a digest of itself and of every tensor, so that damage is seen. A file from before there were
+digests is read without.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from carso.errors import WeightsError
+from carso.errors import VALUE, WeightsError, shortened, shown
 from carso.storage.files import write_aside
 
-_KEY = "carso"
+_KEY, _DIGEST = "carso", "digest"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
@@ -24,7 +30,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mappin
         RunError: if the file cannot be written; an old one stays whole.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {_KEY: json.dumps(description)}
+    metadata = {_KEY: json.dumps({**description, _DIGEST: _digest(plain, description)})}
 
     def write(aside: Path) -> None:
         try:
@@ -39,18 +45,46 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
     """Tensors and description of a file whose description has this "kind".
 
     Raises:
-        WeightsError: if the file is missing, truncated, not written by carso, or of another kind.
+        WeightsError: if the file is missing, truncated, changed since it was written, not written by carso, or of
+            another kind.
     """
     if not path.is_file():
         raise WeightsError(f"no file {path}")
     try:
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            _check_kind(path, description, kind)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is truncated or not a safetensors file: {error}") from error
+    digest = description.pop(_DIGEST, None)
+    if digest is not None and digest != _digest(tensors, description):
+        raise WeightsError(f"{path} was changed after it was written: its digest differs")
+    return tensors, description
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Hold the values of a file to what can be computed with.
+
+    Raises:
+        WeightsError: naming the file and the first tensor that holds NaN or infinity.
+    """
+    for name, tensor in tensors.items():
+        values = tensor.float() if tensor.is_floating_point() and tensor.element_size() < 2 else tensor
+        if not values.isfinite().all():
+            raise WeightsError(f"{path}: {shown(name)} holds NaN or infinity")
+
+
+def _check_kind(path: Path, description: Any, kind: str) -> None:
     if not isinstance(description, dict) or "kind" not in description:
         raise WeightsError(f"{path} was not written by carso: its header lacks the description")
     if description["kind"] != kind:
-        raise WeightsError(f"{path} holds a {description['kind']}, not a {kind}")
-    return tensors, description
+        raise WeightsError(f"{path} holds a {shortened(str(description['kind']), VALUE)}, not a {kind}")
+
+
+def _digest(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> str:
+    sha = hashlib.sha256(json.dumps(description).encode())
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return sha.hexdigest()

@@ -10,27 +10,35 @@ The headers carry the architecture, the recipe, the seed and the figures, so tha
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from carso.defence import CARSO
-from carso.errors import WeightsError
+from carso.errors import ModelError, WeightsError
+from carso.nn import ARCHITECTURES
 from carso.nn.maps import Maps
-from carso.nn.mlp import MLP
-from carso.purifier import Purifier, Widths
-from carso.storage.tensors import read_tensors, write_tensors
+from carso.purifier import ConvolutionalPurifier, Purifier
+from carso.storage.filling import fill, filled
+from carso.storage.headers import OPTIONS, ClassifierHeader, Header, PurifierHeader
+from carso.storage.schema import validated
+from carso.storage.tensors import check_finite, read_tensors, write_tensors
+
+H = TypeVar("H", bound=Header)
 
 CLASSIFIER, PURIFIER, UNDEFENDED = "classifier.safetensors", "purifier.safetensors", "undefended.safetensors"
 UNHARDENED = "purifier-unhardened.safetensors"
 AUDIT = "audit.json"
+
+_HEADERS: dict[str, type[Header]] = {"classifier": ClassifierHeader, "purifier": PurifierHeader}
 
 DEFAULTS = {"mnist": "mnist-strong"}
 """The shipped defence that a data set's name stands for."""
@@ -48,25 +56,32 @@ def load(source: str | Path, classifier: nn.Module | None = None) -> CARSO:
             user can build the classifier.
     """
     folder = find(source)
-    tensors, about = read_tensors(folder / PURIFIER, "purifier")
+    path = folder / PURIFIER
+    tensors, header = _read(path, "purifier", PurifierHeader)
     if classifier is None and not (folder / CLASSIFIER).exists():
-        raise _foreign(folder, about)
-    classifier = load_classifier(folder / CLASSIFIER) if classifier is None else classifier
-    if digest(classifier) != about["classifier"]:
-        raise WeightsError(f"{folder / PURIFIER} was trained for a classifier with other weights")
-    widths = Widths(**{name: tuple(sizes) for name, sizes in about["widths"].items()})
-    maps = Maps(**about["maps"]) if about.get("maps") else None
-    purifier = Purifier(about["shape"], about["neurons"], about["latent"], widths, maps=maps)
-    _fill(purifier, tensors, folder / PURIFIER)
-    return CARSO(
-        classifier,
-        purifier,
-        about["layers"],
-        about["samples"],
-        rule=about["rule"],
-        stop=about["stop"],
-        error=about["error"],
-    )
+        raise _foreign(folder, header)
+    if classifier is None:
+        classifier = load_classifier(folder / CLASSIFIER)
+    else:
+        classifier = with_own_weights(classifier, folder / CLASSIFIER)
+    if digest(classifier) != header.classifier:
+        raise WeightsError(f"{path} was trained for a classifier with other weights")
+    try:
+        defence = CARSO(
+            classifier,
+            filled(lambda: _purifier(header), tensors, path).eval(),
+            header.layers,
+            header.samples,
+            rule=header.rule,
+            stop=header.stop,
+            error=header.error,
+        )
+    except ModelError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    if header.classes is not None and len(header.classes) != defence.classes:
+        raise WeightsError(f"{path}: names {len(header.classes)} classes, the classifier knows {defence.classes}")
+    defence.class_names = header.classes
+    return defence
 
 
 def load_classifier(path: Path) -> nn.Module:
@@ -75,12 +90,25 @@ def load_classifier(path: Path) -> nn.Module:
     Raises:
         WeightsError: if the file is damaged, or holds the weights of a class that is not the library's.
     """
-    tensors, about = read_tensors(path, "classifier")
-    if about["architecture"] != "mlp":
-        raise _foreign(path, about)
-    classifier = MLP(**about["options"])
-    _fill(classifier, tensors, path)
-    return classifier.eval()
+    tensors, header = _read(path, "classifier", ClassifierHeader)
+    if header.options is None:
+        raise _foreign(path, header)
+    with _mendable():
+        options = validated(OPTIONS[header.architecture], header.options, path, "options")
+    build: Callable[..., nn.Module] = ARCHITECTURES[header.architecture]
+    return filled(lambda: build(**options.model_dump()), tensors, path).eval()
+
+
+def with_own_weights(classifier: nn.Module, path: Path) -> nn.Module:
+    """A module of the user's, or a copy of it with the weights that stage 1 of the file's own folder gave it.
+
+    Raises:
+        WeightsError: if the file is damaged, or does not fit the module.
+    """
+    if not path.exists():
+        return classifier
+    tensors, header = _read(path, "classifier", ClassifierHeader)
+    return fill(copy.deepcopy(classifier), tensors, path).eval() if header.trained else classifier
 
 
 def restore_purifier(purifier: Purifier, path: Path) -> None:
@@ -89,8 +117,8 @@ def restore_purifier(purifier: Purifier, path: Path) -> None:
     Raises:
         WeightsError: if the file is damaged or its purifier has other sizes.
     """
-    tensors, _ = read_tensors(path, "purifier")
-    _fill(purifier, tensors, path)
+    tensors, _ = _read(path, "purifier", PurifierHeader)
+    fill(purifier, tensors, path)
 
 
 def load_undefended(source: str | Path) -> nn.Module | None:
@@ -100,8 +128,10 @@ def load_undefended(source: str | Path) -> nn.Module | None:
 
 
 def about(path: Path, kind: str) -> dict[str, Any]:
-    """The description in a file's header."""
-    return read_tensors(path, kind)[1]
+    """The description in the header of a file of kind "classifier" or "purifier"."""
+    _, description = read_tensors(path, kind)
+    validated(_HEADERS[kind], description, path)
+    return description
 
 
 def save(defence: CARSO, folder: Path, origin: Mapping[str, Any] | None = None, *, half: bool = False) -> None:
@@ -121,18 +151,30 @@ def save_classifier(
         origin: recipe, seed and figures, for the header.
         half: store float16, which halves the file; the values are rounded.
     """
-    ours = isinstance(classifier, MLP)
+    ours = architecture_of(classifier)
     description = {
         **(origin or {}),
         "kind": "classifier",
-        "architecture": "mlp" if ours else "foreign",
+        "architecture": ours or "foreign",
         "options": classifier.options if ours else None,
     }
-    write_tensors(path, _stored(classifier, half), description)
+    stored = _stored(classifier, half)
+    learned = stored if ours else {name: value for name, value in classifier.named_parameters()}
+    check_finite(learned, path)
+    write_tensors(path, stored, description)
 
 
-def _described(maps: nn.Module) -> dict[str, Any] | None:
-    return {"shapes": maps.shapes, "channels": maps.channels} if isinstance(maps, Maps) else None
+def architecture_of(classifier: nn.Module) -> str | None:
+    """The name of one of the library's own architectures; None for a class of the user's."""
+    return next((name for name, kind in ARCHITECTURES.items() if type(classifier) is kind), None)
+
+
+def _described(purifier: Purifier) -> dict[str, Any]:
+    if isinstance(purifier, ConvolutionalPurifier):
+        return {"convolutions": purifier.options}
+    maps = purifier.maps
+    convolved = {"shapes": maps.shapes, "channels": maps.channels} if isinstance(maps, Maps) else None
+    return {"widths": asdict(purifier.widths), "maps": convolved}
 
 
 def save_purifier(defence: CARSO, path: Path, origin: Mapping[str, Any] | None = None, *, half: bool = False) -> None:
@@ -144,16 +186,18 @@ def save_purifier(defence: CARSO, path: Path, origin: Mapping[str, Any] | None =
         "shape": purifier.shape,
         "neurons": purifier.neurons,
         "latent": purifier.latent,
-        "widths": asdict(purifier.widths),
-        "maps": _described(purifier.maps),
+        **_described(purifier),
         "layers": defence.representation.layers,
         "samples": defence.samples,
         "rule": defence.rule,
         "stop": defence.stop,
         "error": defence.error,
-        "classifier": digest(defence.classifier, half=half and isinstance(defence.classifier, MLP)),
+        "classifier": digest(defence.classifier, half=half and architecture_of(defence.classifier) is not None),
+        "classes": defence.class_names,
     }
-    write_tensors(path, _stored(purifier, half), description)
+    stored = _stored(purifier, half)
+    check_finite(stored, path)
+    write_tensors(path, stored, description)
 
 
 def digest(module: nn.Module, *, half: bool = False) -> str:
@@ -202,21 +246,35 @@ def _stored(module: nn.Module, half: bool) -> dict[str, Tensor]:
     }
 
 
-def _foreign(path: Path, about: Mapping[str, Any]) -> WeightsError:
+def _read(path: Path, kind: str, schema: type[H]) -> tuple[dict[str, Tensor], H]:
+    """The tensors of a file, all finite, and its header, held to its schema."""
+    with _mendable():
+        tensors, description = read_tensors(path, kind)
+        header = validated(schema, description, path)
+        check_finite(tensors, path)
+    return tensors, header
+
+
+@contextmanager
+def _mendable() -> Iterator[None]:
+    """Say what to do about a damaged file."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{error}; restore it, or make it anew") from error
+
+
+def _foreign(path: Path, header: Header) -> WeightsError:
     """The error for a classifier that only its owner can build; a file's word is never enough to run code."""
-    recipe = about.get("recipe")
-    named = recipe["classifier"]["factory"] if isinstance(recipe, dict) and "classifier" in recipe else None
     return WeightsError(
         f"{path} belongs to a classifier of your own: build it and pass it as `classifier`, "
-        f"or on the command line with --factory {named or 'package.module:function'}"
+        f"or on the command line with --factory {header.factory or 'package.module:function'}"
     )
 
 
-def _fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    expected = module.state_dict()
-    wrong = sorted({*expected} ^ {*tensors}) or [n for n in expected if expected[n].shape != tensors[n].shape]
-    if wrong:
-        raise WeightsError(f"{path} does not fit its own description: {', '.join(wrong[:3])}")
-    with torch.no_grad():
-        for name, value in expected.items():
-            value.copy_(tensors[name])
+def _purifier(header: PurifierHeader) -> Purifier:
+    if header.convolutions is not None:
+        return ConvolutionalPurifier(header.shape, latent=header.latent, **header.convolutions.model_dump())
+    assert header.widths is not None
+    maps = None if header.maps is None else Maps(header.maps.shapes, header.maps.channels)
+    return Purifier(header.shape, header.neurons, header.latent, header.widths.widths, maps=maps)

@@ -6,26 +6,47 @@ Randomness is no part of it: every epoch starts from a seed of its own (see `car
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from carso.errors import RunError
-from carso.storage.tensors import read_tensors, write_tensors
+from carso.errors import RunError, WeightsError
+from carso.storage.filling import check_fit, fill
+from carso.storage.schema import Schema, validated
+from carso.storage.tensors import check_finite, read_tensors, write_tensors
+from carso.training.history import Figure
 from carso.training.optimise import Optimisation
+
+KIND = "checkpoint"
+
+
+class PlateauState(Schema):
+    """What `carso.training.optimise.Plateau` keeps from epoch to epoch."""
+
+    best: float
+    waited: Annotated[int, Field(ge=0)]
+    scale: Annotated[float, Field(ge=0, le=1)]
+
+
+class Progress(Schema):
+    """How far a stage has come: one entry of history per finished epoch."""
+
+    fingerprint: str
+    history: list[dict[str, Figure]]
+    plateau: PlateauState
+    steps: Annotated[int, Field(ge=0)]
 
 
 def save_checkpoint(
     path: Path, module: nn.Module, optimisation: Optimisation, fingerprint: str, history: list[dict[str, float]]
 ) -> None:
     """Write the module, the optimiser, the averaged weights and the history; an old checkpoint survives a failure."""
-    state = optimisation.optimiser.state_dict()["state"]
-    tensors: dict[str, Tensor] = {f"module.{k}": v for k, v in module.state_dict().items()}
-    tensors |= {f"average.{k}": v for k, v in optimisation.average.items()}
-    tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(v) for i, entry in state.items() for k, v in entry.items()}
+    tensors = _state(module, optimisation)
+    check_finite(tensors, path)
     description = {
-        "kind": "checkpoint",
+        "kind": KIND,
         "fingerprint": fingerprint,
         "history": history,
         "plateau": optimisation.plateau.state(),
@@ -41,23 +62,51 @@ def load_checkpoint(
 
     Raises:
         RunError: if the checkpoint belongs to another recipe or seed.
-        WeightsError: if it is truncated or not a checkpoint.
+        WeightsError: if it is truncated, damaged or not a checkpoint.
     """
-    tensors, description = read_tensors(path, "checkpoint")
-    if description["fingerprint"] != fingerprint:
+    try:
+        return _load(path, module, optimisation, fingerprint)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; delete it to train this stage from its beginning") from error
+
+
+def _load(path: Path, module: nn.Module, optimisation: Optimisation, fingerprint: str) -> list[dict[str, float]]:
+    tensors, description = read_tensors(path, KIND)
+    progress = validated(Progress, description, path)
+    if progress.fingerprint != fingerprint:
         raise RunError(f"{path} belongs to another recipe or seed; choose another --out, or delete it to start over")
-    module.load_state_dict(_under("module.", tensors))
-    for name, value in _under("average.", tensors).items():
+    check_finite(tensors, path)
+    averages, states = _under("average.", tensors), _under("optimiser.", tensors)
+    check_fit(optimisation.average, averages, path)
+    check_fit(_states_like(optimisation.optimiser, states), states, path)
+    fill(module, _under("module.", tensors), path)
+    for name, value in averages.items():
         optimisation.average[name].copy_(value)
-    _restore(optimisation.optimiser, _under("optimiser.", tensors))
-    optimisation.plateau.restore(description["plateau"])
-    optimisation.steps = description["steps"]
-    history: list[dict[str, float]] = description["history"]
-    return history
+    _restore(optimisation.optimiser, states)
+    optimisation.plateau.restore(progress.plateau.model_dump())
+    optimisation.steps = progress.steps
+    return progress.history
+
+
+def _state(module: nn.Module, optimisation: Optimisation) -> dict[str, Tensor]:
+    state = optimisation.optimiser.state_dict()["state"]
+    tensors: dict[str, Tensor] = {f"module.{k}": v for k, v in module.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in optimisation.average.items()}
+    return tensors | {f"optimiser.{i}.{k}": torch.as_tensor(v) for i, entry in state.items() for k, v in entry.items()}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _states_like(optimiser: torch.optim.Optimizer, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What RAdam keeps of those of its parameters that have had a gradient."""
+    begun = {name.partition(".")[0] for name in given}
+    kept: dict[str, Tensor] = {}
+    for i, parameter in enumerate(optimiser.param_groups[0]["params"]):
+        if str(i) in begun:
+            kept |= {f"{i}.step": torch.zeros(()), f"{i}.exp_avg": parameter, f"{i}.exp_avg_sq": parameter}
+    return kept
 
 
 def _restore(optimiser: torch.optim.Optimizer, entries: dict[str, Tensor]) -> None:

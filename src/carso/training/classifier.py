@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carso.data import Dataset
-from carso.fast import faster, low_precision
+from carso.fast import low_precision
 from carso.nn.modes import evaluating
+from carso.training.augment import moved
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import ClassifierTraining
@@ -50,12 +51,11 @@ class ClassifierStage:
         self.module = classifier.to(device)
         self.schedule = schedule
         self.device = device
-        self.mixture = Mixture(schedule.attacks)
-        self.scale = torch.ones((), device=device)
+        self.mixture = Mixture(schedule.attacks, schedule.clean)
+        self.scale = torch.ones((), device=device, dtype=torch.float32)
         self.images, self.labels = train.images.to(device), train.required_labels.to(device)
         self.held_out = validation.images.to(device), validation.required_labels.to(device)
-        with evaluating(self.module):
-            self.folds = faster(self.module, self.images[:2], None) is not self.module
+        self.convolves = any(isinstance(layer, nn.Conv2d) for layer in self.module.modules())
 
     @property
     def size(self) -> int:
@@ -70,7 +70,8 @@ class ClassifierStage:
     def loss(self, indices: Tensor, part: int) -> Tensor:
         """Mean cross-entropy over the batch, clean and attacked."""
         images, labels = self.images[indices], self.labels[indices]
-        with evaluating(self.module), self._precision():
+        images = moved(images, self.schedule.crop, self.schedule.flip)
+        with evaluating(self.module):
             if self.schedule.mixing == "steps":
                 images = self.mixture.part(part, self.module, images, labels, scale=self.scale)
             else:
@@ -80,8 +81,8 @@ class ClassifierStage:
         return F.cross_entropy(logits.float(), labels)
 
     def _precision(self) -> AbstractContextManager[object]:
-        """Bfloat16 products, where the processor has units for them, for a model whose attacks have no fast path."""
-        return nullcontext() if self.folds else low_precision(self.device)
+        """Bfloat16 products, where the processor has units for them, for a network with convolutions."""
+        return low_precision(self.device) if self.convolves else nullcontext()
 
     def begin(self, epoch: int) -> None:
         """Set the scale of the attacks' radii, which grow linearly over the ramp."""

@@ -8,9 +8,8 @@ goes on where it was, to the same end.
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,18 +22,31 @@ from carso import data
 from carso.data import Dataset
 from carso.defence import CARSO
 from carso.errors import DataError, ModelError, RecipeError, RunError
+from carso.nn import ARCHITECTURES
 from carso.nn.maps import Maps
-from carso.nn.mlp import MLP
-from carso.purifier import Purifier
+from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.representation import Representation, check_classifier
 from carso.storage import factory, weights
-from carso.storage.files import write_text
+from carso.storage.files import copy, read_text, write_text
 from carso.training.classifier import ClassifierStage
+from carso.training.history import add_history, read_history
 from carso.training.loop import Stage, fit, seeded
 from carso.training.purifier import PurifierStage
-from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
+from carso.training.recipe import ClassifierTraining, PurifierSpec, PurifierTraining, Recipe
 
-RECIPE, HISTORY = "recipe.yaml", "history.json"
+RECIPE = "recipe.yaml"
+RESULTS = (
+    ("undefended", weights.UNDEFENDED),
+    ("adversarial training", weights.CLASSIFIER),
+    ("purifier", weights.UNHARDENED),
+    ("purifier", weights.PURIFIER),
+    ("hardening", weights.PURIFIER),
+)
+"""The stages, by name, and the files after which their checkpoints are of no use."""
+
+
+GREY_SIDE = 32
+"""Pixels a side up to which grey images get a dense purifier."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +79,19 @@ class Experiment:
                 self._fresh_purifier(Representation(self._untrained(), self.recipe.purifier.layers), self.train)
 
     def open(self) -> None:
-        """Claim the folder by writing the resolved recipe into it.
+        """Take the folder: write the resolved recipe into it, and clear away checkpoints of finished stages.
 
         Raises:
-            RunError: if it holds the run of another recipe or seed.
+            RunError: if it holds the run of another recipe or seed, or a damaged history.
         """
         path = self.out / RECIPE
-        if path.exists() and path.read_text(encoding="utf-8") != self.recipe.to_yaml():
+        read_history(self.out)
+        if path.exists() and not _says(path, self.recipe.to_yaml()):
             raise RunError(f"{self.out} holds the run of another recipe or seed ({path}); choose another --out")
         write_text(path, self.recipe.to_yaml())
+        for name, file in RESULTS:
+            if (self.out / file).exists():
+                self._forget(name)
 
     @cached_property
     def train(self) -> Dataset:
@@ -94,14 +110,14 @@ class Experiment:
             RunError: if the folder already holds other weights.
         """
         source = weights.find(name)
-        for file in (weights.CLASSIFIER, weights.PURIFIER, weights.UNDEFENDED):
+        files = (weights.CLASSIFIER, weights.PURIFIER, weights.UNDEFENDED)
+        for file in (file for file in files if (source / file).exists()):
             target = self.out / file
             if target.exists() and target.read_bytes() != (source / file).read_bytes():
                 raise RunError(f"{target} was trained here and is not the shipped one; choose another --out")
-            if (source / file).exists():
-                shutil.copyfile(source / file, target)
+            copy(source / file, target)
         if (source / weights.AUDIT).exists() and not (self.out / weights.AUDIT).exists():
-            shutil.copyfile(source / weights.AUDIT, self.out / weights.AUDIT)
+            copy(source / weights.AUDIT, self.out / weights.AUDIT)
 
     def carry_out(self, shipped: str | None = None) -> None:
         """Every step up to the defence, from nothing or with the weights of a shipped one; finished ones are kept.
@@ -130,10 +146,10 @@ class Experiment:
         """Stage 1: N."""
         if self.classifier is not None or (self.out / weights.CLASSIFIER).exists():
             return
-        if self.recipe.classifier.factory is not None:
-            self._save_classifier(self._from_factory(self.recipe.classifier.factory), weights.CLASSIFIER)
-        elif self.recipe.adversarial is not None:
+        if self.recipe.adversarial is not None:
             self._classifier("adversarial training", self.recipe.adversarial, weights.CLASSIFIER)
+        elif self.recipe.classifier.factory is not None:
+            self._save_classifier(self._from_factory(self.recipe.classifier.factory), weights.CLASSIFIER)
         else:
             raise RecipeError(f"recipe {self.recipe.name} has neither `adversarial` nor `classifier.factory`")
 
@@ -157,13 +173,15 @@ class Experiment:
     def _fresh_purifier(self, representation: Representation, train: Dataset) -> Purifier:
         spec = self.recipe.purifier
         shapes = [shape for layer in representation.shapes(train.images[:1]).values() for shape in layer]
+        if is_convolutional(spec, train.shape):
+            return ConvolutionalPurifier(train.shape, shapes, spec.latent or 128, spec.code, spec.compression)
         neurons, maps = sum(map(math.prod, shapes)), Maps(shapes, spec.maps) if spec.maps else None
         if maps is not None and not list(maps.parameters()):
             raise RecipeError(
                 "purifier.maps needs a layer of 2 x 2 pixels or more, such as input; purifier.layers gives none: "
                 + ", ".join(representation.layers)
             )
-        return Purifier(train.shape, neurons, spec.latent, spec.widths, spec.representation, maps)
+        return Purifier(train.shape, neurons, spec.latent or 36, spec.widths, spec.representation, maps)
 
     def _purify(
         self, name: str, schedule: PurifierTraining, representation: Representation, purifier: Purifier, file: str
@@ -178,6 +196,7 @@ class Experiment:
         )
         self._fit(stage)
         defence = CARSO(classifier.cpu(), purifier.cpu(), representation.layers, self.recipe.samples)
+        defence.class_names = _names(train, defence.classes)
         weights.save_purifier(defence, self.out / file, self._origin("purifier"))
         self._forget(name)
 
@@ -191,23 +210,24 @@ class Experiment:
         with seeded(self.recipe.seed, name):
             classifier = self._untrained()
         self._fit(ClassifierStage(name, classifier, schedule, self.train, self.validation, self.device))
-        self._save_classifier(classifier.cpu(), file)
+        self._save_classifier(classifier.cpu(), file, trained=True)
         self._forget(name)
 
-    def _untrained(self) -> MLP:
+    def _untrained(self) -> nn.Module:
         spec, train = self.recipe.classifier, self.train
+        if spec.factory is not None:
+            return self._from_factory(spec.factory)
         classes = len(train.classes)
         if not classes:
             raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
         mean, std = _moments(train) if self.recipe.data != "mnist" else ((0.1307,), (0.3081,))
-        return MLP(train.shape, spec.hidden, classes, spec.dropout, mean, std, spec.output, spec.maps)
+        build: Callable[..., nn.Module] = ARCHITECTURES[spec.architecture]
+        return build(shape=train.shape, classes=classes, mean=mean, std=std, **spec.options)
 
     def _fit(self, stage: Stage) -> None:
-        history = fit(stage, self.recipe.seed, self.recipe.fingerprint, self._checkpoint(stage.name))
-        path = self.out / HISTORY
-        earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        kept = [entry for entry in earlier if entry["stage"] != stage.name]
-        write_text(path, json.dumps(kept + [{"stage": stage.name, **entry} for entry in history], indent=1))
+        read_history(self.out)
+        epochs = fit(stage, self.recipe.seed, self.recipe.fingerprint, self._checkpoint(stage.name))
+        add_history(self.out, stage.name, epochs)
 
     def _checkpoint(self, name: str) -> Path:
         return self.out / "checkpoints" / f"{name.replace(' ', '-')}.safetensors"
@@ -215,14 +235,17 @@ class Experiment:
     def _forget(self, name: str) -> None:
         self._checkpoint(name).unlink(missing_ok=True)
 
-    def _save_classifier(self, classifier: nn.Module, file: str) -> None:
-        weights.save_classifier(classifier, self.out / file, self._origin(Path(file).stem))
+    def _save_classifier(self, classifier: nn.Module, file: str, trained: bool = False) -> None:
+        origin = self._origin(Path(file).stem) | {"trained": trained}
+        weights.save_classifier(classifier, self.out / file, origin)
 
     def _origin(self, stage: str) -> dict[str, Any]:
         return {"stage": stage, "recipe": self.recipe.model_dump(mode="json"), "seed": self.recipe.seed}
 
     def _trained_classifier(self) -> nn.Module:
         foreign = self._foreign()
+        if foreign is not None:
+            return weights.with_own_weights(foreign, self.out / weights.CLASSIFIER)
         return weights.load_classifier(self.out / weights.CLASSIFIER) if foreign is None else foreign
 
     def _foreign(self) -> nn.Module | None:
@@ -249,6 +272,24 @@ class Experiment:
         return Dataset(pairs.name, pairs.clean), pairs.attacked
 
 
+def _says(path: Path, text: str) -> bool:
+    try:
+        return read_text(path) == text
+    except RunError as error:
+        raise RunError(f"{error}; choose another --out") from error
+
+
+def _names(train: Dataset, classes: int) -> tuple[str, ...] | None:
+    """What the data set calls the classes; None unless it has a name for each."""
+    return train.classes if len(train.classes) == classes else None
+
+
 def _moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     spread = dataset.images.std((0, 2, 3)).clamp(min=1e-3)
     return tuple(dataset.images.mean((0, 2, 3)).tolist()), tuple(spread.tolist())
+
+
+def is_convolutional(spec: PurifierSpec, shape: Sequence[int]) -> bool:
+    """Whether a purifier of images (C, H, W) is the convolutional one: by its recipe, or by their colours and size."""
+    channels, *sides = shape
+    return spec.kind == "convolutional" if spec.kind else channels > 1 or max(sides) > GREY_SIDE

@@ -7,6 +7,7 @@ latents all follow from it, so a run that stopped after any epoch goes on to the
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from carso.errors import DivergenceError
 from carso.progress import track
 from carso.training.checkpoint import load_checkpoint, save_checkpoint
 from carso.training.optimise import Optimisation
@@ -99,6 +101,11 @@ def fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None = Non
         seed: root of all randomness.
         fingerprint: of the recipe; a checkpoint of another one is refused.
         checkpoint: where to leave checkpoints and to go on from, if anywhere.
+
+    Raises:
+        DivergenceError: after the first epoch whose loss or weights are not finite; an earlier checkpoint stays.
+        RunError: if the checkpoint belongs to another recipe or seed.
+        WeightsError: if the checkpoint is damaged.
     """
     with limited(stage.schedule.threads):
         return _fit(stage, seed, fingerprint, checkpoint)
@@ -119,6 +126,7 @@ def _fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None) -> 
         with seeded(seed, stage.name, epoch):
             entry = {"epoch": float(epoch + 1), "rate": optimisation.rate}
             entry["loss"] = _epoch(stage, optimisation, steps, batches)
+        _check_converging(stage, epoch, entry["loss"])
         optimisation.plateau.observe(entry["loss"])
         with seeded(seed, stage.name, epoch, "validation"):
             history.append(entry | stage.validate())
@@ -128,6 +136,19 @@ def _fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None) -> 
     optimisation.finish()
     stage.module.eval()
     return history
+
+
+def _check_converging(stage: Stage, epoch: int, loss: float) -> None:
+    """The loss is a sum over the epoch, so that one step's NaN or infinity shows in it."""
+    weights = [value for value in stage.module.state_dict().values() if value.is_floating_point()]
+    if math.isfinite(loss) and torch.stack([value.isfinite().all() for value in weights]).all():
+        return
+    found = "its weights are not finite" if math.isfinite(loss) else f"its loss is {loss}"
+    schedule = stage.schedule
+    raise DivergenceError(
+        f"{stage.name} diverged in epoch {epoch + 1} of {schedule.epochs}: {found} at rate {schedule.rate:g}; "
+        "nothing of this epoch is kept; lower `rate` in the recipe and choose another --out"
+    )
 
 
 def _step_of(stage: Stage, optimisation: Optimisation, part: int) -> Step:

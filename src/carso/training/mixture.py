@@ -24,15 +24,16 @@ class Mixture:
 
     Args:
         attacks: what stands beside the clean images; none makes every batch clean.
+        clean: whether clean images are a part.
     """
 
-    def __init__(self, attacks: Sequence[AttackSpec]) -> None:
-        self.attacks = sorted(attacks, key=_kind)
+    def __init__(self, attacks: Sequence[AttackSpec], clean: bool = True) -> None:
+        self.attacks, self.clean = sorted(attacks, key=_kind), int(clean)
 
     @property
     def parts(self) -> int:
         """Clean images and each attack: how many parts a batch has."""
-        return len(self.attacks) + 1
+        return len(self.attacks) + self.clean
 
     @property
     def needs_defence(self) -> bool:
@@ -47,7 +48,7 @@ class Mixture:
         defence: Classifier | None = None,
         scale: float | Tensor = 1.0,
     ) -> Images:
-        """The batch with its first part clean and the others attacked.
+        """The batch with its first part clean, if one is to be, and the others attacked.
 
         Args:
             classifier: what most attacks are directed at; in eval mode.
@@ -57,7 +58,7 @@ class Mixture:
             scale: what every radius is multiplied by.
         """
         cuts = [round(i * len(images) / self.parts) for i in range(self.parts + 1)]
-        mixed, end = [images[: cuts[1]]], 1
+        mixed, end = [images[: cuts[self.clean]]], self.clean
         for _, group in groupby(self.attacks, key=_kind):
             kin = list(group)
             start, end = end, end + len(kin)
@@ -75,10 +76,10 @@ class Mixture:
         defence: Classifier | None = None,
         scale: float | Tensor = 1.0,
     ) -> Images:
-        """The whole batch as part `index` of the mixture: clean at 0, else under attack `index - 1`."""
-        if index == 0:
+        """The whole batch as part `index` of the mixture: clean first, if that is a part, then under each attack."""
+        if index < self.clean:
             return images
-        spec = self.attacks[index - 1]
+        spec = self.attacks[index - self.clean]
         return perturb(_target(spec, classifier, defence), images, labels, [spec], [len(images)], scale)
 
 
@@ -135,8 +136,8 @@ def _loss_of_runs(losses: Sequence[Loss], sizes: Sequence[int]) -> Loss:
 
 def per_image(values: Sequence[float], sizes: Sequence[int], images: Images) -> Tensor:
     """Each value repeated over its run of images: (B, 1, 1, 1)."""
-    runs = [torch.full((size, 1, 1, 1), value, device=images.device) for value, size in zip(values, sizes, strict=True)]
-    return torch.cat(runs)
+    runs = zip(values, sizes, strict=True)
+    return torch.cat([images.new_full((size, 1, 1, 1), value) for value, size in runs])
 
 
 def within_ball(images: Images, norm: Norm) -> Tensor:
@@ -144,6 +145,6 @@ def within_ball(images: Images, norm: Norm) -> Tensor:
     if norm == "Linf":
         return 2 * torch.rand_like(images) - 1
     direction = torch.randn_like(images)
-    radius = torch.rand(len(images), 1, 1, 1, device=images.device)
+    radius = torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype)
     offsets: Tensor = direction / direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1) * radius
     return offsets

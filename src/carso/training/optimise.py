@@ -1,4 +1,4 @@
-"""Optimisation: RAdam, its learning rate over time, and an exponential moving average of the weights.
+"""Optimisation: RAdam or SGD, its learning rate over time, and an exponential moving average of the weights.
 
     cosine     eta_t = rate * min(1, t / w) * (1 + cos(pi * max(0, (t - w) / (1 - w)))) / 2,  t in [0, 1], w the warm-up
     plateau    eta <- factor * eta once the epoch's loss has not fallen for `patience` epochs
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from carso.training.recipe import Schedule
+
+MOMENTUM = 0.9
 
 
 @dataclass
@@ -56,8 +58,19 @@ def risen(epoch: int, share: float, epochs: int) -> float:
     return min(1.0, (epoch + 1) / (share * epochs + 1))
 
 
+def _optimiser(parameters: list[nn.Parameter], rate: float | Tensor, schedule: Schedule) -> torch.optim.Optimizer:
+    """RAdam or SGD; a rate in a tensor can change within a recorded graph."""
+    decay = schedule.weight_decay
+    if schedule.optimiser == "sgd":
+        return torch.optim.SGD(parameters, rate, MOMENTUM, weight_decay=decay, nesterov=True, foreach=True)
+    capturable = isinstance(rate, Tensor)
+    return torch.optim.RAdam(
+        parameters, rate, weight_decay=decay, decoupled_weight_decay=True, foreach=True, capturable=capturable
+    )
+
+
 class Optimisation:
-    """RAdam on a module's trainable parameters, with its schedule and average.
+    """An optimiser on a module's trainable parameters, with its schedule and average.
 
     Everything that changes from step to step lives in tensors on the module's device, so that a step can be recorded
     as a CUDA graph.
@@ -71,14 +84,8 @@ class Optimisation:
         self.plateau = Plateau(schedule.factor, schedule.patience)
         parameters = [p for p in module.parameters() if p.requires_grad]
         on_gpu = parameters[0].is_cuda
-        self.optimiser = torch.optim.RAdam(
-            parameters,
-            lr=torch.tensor(schedule.rate, device=parameters[0].device) if on_gpu else schedule.rate,
-            weight_decay=schedule.weight_decay,
-            decoupled_weight_decay=True,
-            foreach=True,
-            capturable=on_gpu,
-        )
+        rate = torch.tensor(schedule.rate, device=parameters[0].device) if on_gpu else schedule.rate
+        self.optimiser = _optimiser(parameters, rate, schedule)
         self._tracked = {name: value for name, value in module.state_dict().items() if value.is_floating_point()}
         self.average = {name: value.clone() for name, value in self._tracked.items()}
         self._keep = torch.zeros((), device=parameters[0].device)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from carso.data import Dataset
 from carso.fast import faster, low_precision
-from carso.nn.modes import evaluating
+from carso.nn import evaluating, query
 from carso.progress import track
 from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
@@ -72,7 +72,8 @@ class PurifierStage:
         self.held_out = validation.images.to(device)
         self.kept = self._kept(seed, pairs)
         self.represented = self._represented()
-        self.beta, self.scale = torch.ones((), device=device), torch.ones((), device=device)
+        self.beta = torch.ones((), device=device, dtype=torch.float32)
+        self.scale = torch.ones((), device=device, dtype=torch.float32)
 
     @property
     def size(self) -> int:
@@ -137,21 +138,21 @@ class PurifierStage:
         _, representations = self.representation(images)
         with evaluating(self.module), evaluating(self.classifier):
             codes = self.module.compress(representations)
-            logits: Tensor = self.classifier(self.module.decode(latents.squeeze(1), codes))
+            logits = query(self.classifier, self.module.decode(latents.squeeze(1), codes))
         return logits.unsqueeze(1)
 
     def latents(self, samples: int | None = None, generator: torch.Generator | None = None) -> Latents:
         """Fresh z (K, latent)."""
-        return torch.randn(samples or 1, self.module.latent, generator=generator, device=self.device)
+        shape = (samples or 1, self.module.latent)
+        return torch.randn(shape, generator=generator, device=self.device, dtype=torch.float32)
 
     def _latents(self, n: int) -> Latents:
-        return torch.randn(n, self.module.latent, device=self.device)
+        return torch.randn(n, self.module.latent, device=self.device, dtype=torch.float32)
 
     def _recalled(self, representations: Tensor) -> Logits:
         codes = self.module.compress(representations)
         with evaluating(self.classifier):
-            logits: Tensor = self.classifier(self.module.decode(self._latents(len(codes)), codes))
-        return logits
+            return query(self.classifier, self.module.decode(self._latents(len(codes)), codes))
 
     def _seen(self, indices: Tensor, clean: Images, labels: Labels, part: int) -> tuple[Images, Representations]:
         """The batch's versions of its images, and what N makes of them."""
@@ -187,7 +188,8 @@ class PurifierStage:
         needed = 4 * self.parts * self.size * self.module.neurons
         if self.kept is None or needed > REPRESENTATIONS_KEPT:
             return None
-        represented = torch.empty(self.parts, self.size, self.module.neurons, device=self.device)
+        shape = (self.parts, self.size, self.module.neurons)
+        represented = torch.empty(shape, device=self.device, dtype=torch.float32)
         everything = torch.arange(self.size, device=self.device)
         chunks = [(part, rows) for part in range(self.parts) for rows in everything.split(CHUNK)]
         for part, rows in track(chunks, f"{self.name}, representations of the training images"):
@@ -199,7 +201,7 @@ class PurifierStage:
         if self.schedule.labels == "true":
             return train.required_labels.to(self.device)
         with torch.no_grad(), evaluating(self.classifier):
-            return torch.cat([self.classifier(some).argmax(1) for some in self.images.split(CHUNK)])
+            return torch.cat([query(self.classifier, some).argmax(1) for some in self.images.split(CHUNK)])
 
     def _kept(self, seed: int, pairs: Images | None) -> Tensor | None:
         if self.schedule.feed == "pairs" and pairs is not None:

@@ -1,27 +1,31 @@
 """A recipe: one experiment as data, from the classifier's layers to the purifier's attacks.
 
-Recipes are YAML. Every field has a type and most have a default; unknown, mistyped and contradictory fields are refused
-with the line on which they stand. `base` names a shipped recipe: what the file does not give is taken from it, field by
-field; a list is taken whole, and `null` takes away a section. The resolved recipe, base and defaults included, is saved
-beside the weights.
+Every field has a type and most have a default. Recipes are written in YAML, which `carso.training.reading` reads; the
+resolved recipe, defaults included, is saved beside the weights.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from carso.errors import RecipeError
-from carso.types import Budget, Norm
+from carso.storage.schema import Schema
+from carso.types import Budget, Norm, radius
+from carso.vote import MOST
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _written(value: object) -> object:
+    """Eight of 255 grey levels may be written 8/255."""
+    return radius(value) if isinstance(value, str) else value
+
+
+Radius = Annotated[float, BeforeValidator(_written), Field(gt=0, le=10)]
 
 
 def _yaml_true(value: object) -> object:
@@ -29,8 +33,8 @@ def _yaml_true(value: object) -> object:
     return "true" if value is True else value
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+class _Strict(Schema, extra="forbid"):
+    pass
 
 
 class AttackSpec(_Strict):
@@ -41,10 +45,10 @@ class AttackSpec(_Strict):
     """
 
     attack: Literal["fgsm", "pgd", "annealed", "noise"]
-    eps: Annotated[float, Field(gt=0, le=10)]
+    eps: Radius
     norm: Norm = "Linf"
     steps: Positive = 40
-    alpha: Annotated[float, Field(gt=0)] | None = None
+    alpha: Radius | None = None
     loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"
     directed_at: Literal["classifier", "defence"] = "classifier"
 
@@ -67,6 +71,7 @@ class Schedule(_Strict):
     epochs (thesis); "cosine" warms up linearly over `warmup` of the steps, then follows half a cosine to zero.
     `average` is the decay per step of an exponential moving average of the weights, 0 for none. `threads` is how many
     of the processor's threads to use, by default all: on a given number, sums have the same order on every machine.
+    `optimiser`: "radam" decouples its weight decay from the rate's adaptation; "sgd" has Nesterov's momentum of 0.9.
     """
 
     epochs: Positive
@@ -78,20 +83,46 @@ class Schedule(_Strict):
     patience: Positive = 10
     average: Fraction = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    optimiser: Literal["radam", "sgd"] = "radam"
     threads: Positive | None = None
 
 
-class ClassifierSpec(_Strict):
-    """N's architecture: a `carso.nn.MLP`, or a function of the user's that returns a trained module.
+OPTIONS = {"mlp": ("maps", "hidden", "dropout", "output"), "resnet": ("width", "blocks", "stem", "activation")}
+"""The fields of each architecture of the library."""
 
-    `maps`: channels of convolutions before the hidden layers.
+
+class ClassifierSpec(_Strict):
+    """N's architecture: a `carso.nn.MLP`, a `carso.nn.ResNet`, or what a function of the user's returns.
+
+    Of an "mlp", `maps`: channels of convolutions before the hidden layers. Of a "resnet", `width`: channels of the
+    first group; `blocks`: how many each group has; `stem`: channels of the first convolution, by default `width`.
+    `factory` returns a trained module, or one that the section `adversarial` trains.
     """
 
+    architecture: Literal["mlp", "resnet"] = "mlp"
     maps: tuple[Positive, ...] = ()
     hidden: tuple[Positive, ...] = (200, 80)
     dropout: Fraction = 0.15
     output: Literal["logits", "mish-log-softmax"] = "logits"
+    width: Positive = 32
+    blocks: tuple[Positive, ...] = (2, 2, 2, 2)
+    stem: Positive | None = None
+    activation: Literal["relu", "silu", "mish"] = "relu"
     factory: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+
+    @model_validator(mode="after")
+    def _of_one_architecture(self) -> ClassifierSpec:
+        fields = type(self).model_fields
+        for architecture, own in OPTIONS.items():
+            idle = [name for name in own if getattr(self, name) != fields[name].default]
+            if architecture != self.architecture and idle:
+                raise ValueError(f"{idle[0]} is of architecture: {architecture}, and this is {self.architecture}")
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The architecture's own fields."""
+        return {name: getattr(self, name) for name in OPTIONS[self.architecture]}
 
 
 class ClassifierTraining(Schedule):
@@ -100,22 +131,39 @@ class ClassifierTraining(Schedule):
     `mixing`: "parts" splits each batch evenly over clean images and the attacks; "steps" takes one optimiser step for
     the clean batch and one for each attack on the whole of it, as the published code does.
     `ramp`: share of the epochs over which the attacks' radii grow to what they are.
+    `clean`: whether clean images are a part beside the attacks; without them, training is that of Madry et al.
+    `crop`: pixels by which images are shifted at most, each way, before they are attacked; `flip`: whether half of them
+    are mirrored, left to right.
     """
 
     attacks: tuple[AttackSpec, ...] = ()
     mixing: Literal["parts", "steps"] = "parts"
     ramp: Fraction = 0.0
+    clean: bool = True
+    crop: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+
+    @model_validator(mode="after")
+    def _something_to_learn_from(self) -> ClassifierTraining:
+        if not self.clean and not self.attacks:
+            raise ValueError("clean: false needs attacks, or a batch would have no part")
+        return self
 
 
 class PurifierSpec(_Strict):
     """The conditional VAE's architecture and what it reads of N.
 
+    `kind`: "dense" or "convolutional"; by default dense for grey images of at most 32 pixels a side. Of a dense one,
     `widths`: the rule for the sizes of its layers; `representation`: those of R in place of the rule's, the last being
-    the code's; `maps`: channels of the convolutions that R begins with on layers that are images or maps. R runs once
-    per image, not once per candidate, so that it may be large.
+    the code's; `maps`: channels of the convolutions that R begins with on layers that are images or maps. Of a
+    convolutional one, `code`: dimension of c; `compression`: the rule by which layers are compressed. `latent`: the
+    dimension of z, by default 36 or 128. R runs once per image, not once per candidate, so that it may be large.
     """
 
-    latent: Positive = 36
+    kind: Literal["dense", "convolutional"] | None = None
+    latent: Positive | None = None
+    code: Positive = 512
+    compression: Literal["published", "bounded"] = "bounded"
     widths: Literal["published", "interpolated"] = "published"
     representation: tuple[Positive, ...] = ()
     maps: tuple[Positive, ...] = ()
@@ -159,10 +207,10 @@ class Recipe(_Strict):
     `hardening` goes on from the purifier of `purification`, with attacks and weights of its own.
     """
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]
     data: str = "mnist"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    samples: Positive = 1500
+    samples: Annotated[int, Field(gt=0, le=MOST)] = 1500
     classifier: ClassifierSpec = ClassifierSpec()
     undefended: ClassifierTraining | None = None
     adversarial: ClassifierTraining | None = None
@@ -184,125 +232,3 @@ class Recipe(_Strict):
     def to_yaml(self) -> str:
         """The resolved recipe, defaults included."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def shipped() -> list[str]:
-    """Names of the recipes inside the package."""
-    folder = resources.files("carso") / "recipes"
-    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
-def read_recipe(source: str | Path) -> Recipe:
-    """A recipe by the name of a shipped one, or from a YAML file.
-
-    Raises:
-        RecipeError: naming the file, the line and the field, and what is wrong with it.
-    """
-    path = Path(source)
-    if path.suffix not in {".yaml", ".yml"} and not path.is_file():
-        return parse_recipe(_shipped_text(str(source), "; or pass a .yaml file"), f"recipe {source}")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
-    return parse_recipe(text, str(path))
-
-
-def _shipped_text(name: str, otherwise: str = "") -> str:
-    if name not in shipped():
-        near = difflib.get_close_matches(name, shipped(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise RecipeError(f"no recipe {name!r}; {hint}shipped: {', '.join(shipped())}{otherwise}")
-    return (resources.files("carso") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-
-
-def parse_recipe(text: str, source: str) -> Recipe:
-    """A recipe from YAML text; `source` names it in errors."""
-    try:
-        tree, values = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise RecipeError(f"{source}, line {line}: is not valid YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise RecipeError(f"{source} must be a mapping of fields, as in recipes/thesis.yaml")
-    _check_repeated(tree, source)
-    try:
-        return Recipe.model_validate(_on_base(values, f"{source}, line {_line(tree, ('base',))}"), strict=False)
-    except ValidationError as error:
-        raise RecipeError("\n".join(_explain(source, tree, e) for e in error.errors())) from error
-
-
-def _on_base(values: dict[str, Any], place: str) -> dict[str, Any]:
-    """The fields of a recipe over those of its base, if it has one; the name is always its own."""
-    own = {field: value for field, value in values.items() if field != "base"}
-    if "base" not in values:
-        return own
-    if not isinstance(values["base"], str):
-        raise RecipeError(f"{place}: base: Input should be the name of a shipped recipe, not {values['base']!r}")
-    try:
-        text = _shipped_text(values["base"])
-    except RecipeError as error:
-        raise RecipeError(f"{place}: base: {error}") from error
-    base = _on_base(yaml.safe_load(text), place)
-    return _merged({field: value for field, value in base.items() if field != "name"}, own)
-
-
-def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    both = {
-        field: _merged(base[field], value)
-        for field, value in own.items()
-        if isinstance(value, dict) and isinstance(base.get(field), dict)
-    }
-    return base | own | both
-
-
-def _check_repeated(node: yaml.Node | None, source: str) -> None:
-    fields: set[str] = set()
-    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        if key.value in fields:
-            raise RecipeError(f"{source}, line {key.start_mark.line + 1}: field {key.value!r} stands here twice")
-        fields.add(key.value)
-        _check_repeated(value, source)
-
-
-def _explain(source: str, tree: yaml.Node | None, error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"]) or "the recipe"
-    line = _line(tree, error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"{source}, line {line}: unknown field {place!r}{_suggest(error['loc'])}"
-    of_section = error["type"] in {"missing", "value_error"} and isinstance(error["input"], dict)
-    given = "" if of_section else f", not {error['input']!r}"
-    return f"{source}, line {line}: {place}: {error['msg']}{given}"
-
-
-def _suggest(loc: tuple[int | str, ...]) -> str:
-    model: Any = Recipe
-    for part in loc[:-1]:
-        if isinstance(part, str) and part in getattr(model, "model_fields", {}):
-            model = _model_of(model.model_fields[part].annotation)
-    fields = [*getattr(model, "model_fields", {}), *(["base"] if model is Recipe else [])]
-    near = difflib.get_close_matches(str(loc[-1]), fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _model_of(annotation: Any) -> Any:
-    options = getattr(annotation, "__args__", (annotation,))
-    return next((option for option in options if hasattr(option, "model_fields")), None)
-
-
-def _line(node: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
-    if node is None:
-        return 1
-    line = int(node.start_mark.line) + 1
-    for part in loc:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == part), None)
-            if found is None:
-                return line
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = int(node.start_mark.line) + 1
-    return line

@@ -1,3 +1,4 @@
+import { ask, get } from "./asking.js";
 import { Pad } from "./pad.js";
 import { paint, paintChange, wipe } from "./pixels.js";
 import { draw, emptyBars, emptyTiles, follow } from "./vote.js";
@@ -7,44 +8,31 @@ const NAMES = { undefended: "Undefended", adversarially_trained: "Adversarially 
 const IN_WORDS = { undefended: "the undefended model", adversarially_trained: "adversarial training", carso: "CARSO" };
 const RANGE = { Linf: [0.01, 0.5, 0.01, 0.3], L2: [0.1, 6, 0.1, 2] };
 const INVITATION = "Draw, pick or upload an image";
-let facts, image = null, truth = null, attacked = null, found = null, round = 0, index = 0, asking = null;
+let facts, image = null, truth = null, attacked = null, found = null, round = 0, index = 0, asking = new AbortController();
 
 const pad = new Pad($("pad"), $("pen"), $("hint"), { drawn, cleared: forget });
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 
-async function ask(path, body, signal) {
-  const json = typeof body === "object" && !(body instanceof Blob);
-  const options = body === undefined ? {} : { method: "POST", body: json ? JSON.stringify(body) : body, signal };
-  let response;
-  try { response = await fetch("api/" + path, options); } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Error("The demo's server does not answer; is it still running?");
-  }
-  if (!response.ok) {
-    const told = await response.json().catch(() => ({}));
-    throw new Error(told.error || `The server answered ${response.status}`);
-  }
-  return response;
-}
-const get = async (...asked) => (await ask(...asked)).json();
-
 function say(text) { $("message").textContent = text && text[0].toUpperCase() + text.slice(1) + "."; $("message").hidden = !text; }
 function complain(error) { if (error.name !== "AbortError") say(error.message); }
+
+/* What was asked for before is given up. */
+function begin() { asking.abort(); asking = new AbortController(); return ++round; }
 
 /* ---- where images come from ---- */
 async function drawn() { await upload(await pad.picture(), "your drawing"); }
 async function upload(file, origin) {
-  const mine = ++round;
+  const mine = begin();
   try {
-    const sent = await get("picture", file);
+    const sent = await get("picture", file, asking.signal);
     if (mine !== round) return false;
     take(sent.image, null, origin); return true;
   } catch (error) { complain(error); return false; }
 }
 async function pick() {
-  const mine = ++round, at = index++ % facts.picks;
+  const mine = begin(), at = index++ % facts.picks;
   try {
-    const one = await get("pick?index=" + at);
+    const one = await get("pick?index=" + at, undefined, asking.signal);
     if (mine !== round) return;
     pad.show(one.image, facts.shape);
     take(one.image, one.label, one.label === null ? `test image ${at + 1}` : `test image ${at + 1}: ${facts.classes[one.label]}`);
@@ -56,7 +44,7 @@ function take(text, label, origin) {
 }
 function forget() {
   if (!facts) return;
-  image = attacked = found = truth = null; round++; say("");
+  image = attacked = found = truth = null; begin(); say("");
   for (const id of ["clean", "change", "attacked", "walk"]) wipe($(id));
   for (const [id, text] of [["origin", "image"], ["distance", "perturbation"], ["took", "attacked"], ["tally", ""]]) $(id).textContent = text;
   $("verdict").textContent = INVITATION; $("answers").replaceChildren();
@@ -66,9 +54,7 @@ function forget() {
 /* ---- attack, answers, vote ---- */
 async function run() {
   if (!image) return;
-  const mine = ++round;
-  if (asking) asking.abort();
-  asking = new AbortController();
+  const mine = begin();
   const asked = { image, attack: $("attack").value, norm: chosen("norm"), eps: Number($("eps").value), aim: chosen("aim") };
   try {
     $("took").textContent = "attacking…";

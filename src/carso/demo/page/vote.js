@@ -51,7 +51,6 @@ export async function follow(response, facts, whole, current) {
       const lines = (rest + value).split("\n"); rest = lines.pop();
       for (const line of lines) {
         ballot = JSON.parse(line);
-        if (ballot.error) throw new Error(ballot.error);
         const leader = draw(ballot.counts, whole ? facts.samples : Math.max(facts.first, ballot.samples));
         lay(ballot, leader, facts.shape, !whole);
         const counted = `${ballot.samples.toLocaleString("en")} of ${facts.samples.toLocaleString("en")} candidates`;

@@ -1,0 +1,73 @@
+"""Where requests may come from, and the headers of every answer.
+
+A page of another site can make a browser send requests to this machine, even under its own name (DNS rebinding). So the
+Host must be a name of this demo, and what computes must not be asked for by another origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+SAFE = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class Guard:
+    """An application that answers only as itself and to itself, every answer with the headers `SAFE`.
+
+    Args:
+        app: what is guarded.
+        hosts: names or addresses that the demo has beside those of loopback.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] = ()) -> None:
+        self.app, self.hosts = app, {*LOOPBACK, *(host.lower() for host in hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it with status 403."""
+
+        async def sealed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SAFE)
+            await send(message)
+
+        reason = self.reason(scope) if scope["type"] == "http" else None
+        answer: ASGIApp = self.app if reason is None else JSONResponse({"error": reason}, 403)
+        await answer(scope, receive, sealed)
+
+    def reason(self, scope: Scope) -> str | None:
+        """Why a request is refused; None if it is not."""
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if _name(host) not in self.hosts:
+            return f"this demo does not answer as {host[:80]!r}; if it should, start it with --allow-host NAME"
+        if scope["method"] not in ("GET", "HEAD") and _foreign(headers, host):
+            return "this demo computes for its own page only, not for another site's"
+        return None
+
+
+def _name(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _foreign(headers: Headers, host: str) -> bool:
+    """Whether a browser says that another origin asks; other programs say nothing."""
+    origin = headers.get("origin", f"http://{host}").partition("://")[2]
+    return origin.lower() != host.lower() or headers.get("sec-fetch-site", "same-origin") != "same-origin"

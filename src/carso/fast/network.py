@@ -1,0 +1,178 @@
+"""Any network in a cheaper form: frozen, batch norms folded, channels last, its products in bfloat16.
+
+    BN(W * a + b) = (s W) * a + (s b + t),    s = gamma / sqrt(var + eps),    t = beta - s mean
+
+Where a batch norm follows a convolution and nothing else reads that convolution, it vanishes into the weights;
+elsewhere it is s a + t. The layers up to the first convolution stay in float32, so that a small step of an attack is
+not lost in the rounding of the image; from there on activations are bfloat16, and logits are float32 again.
+
+The source of the folding is torch.fx, which must be able to trace the network; what it cannot trace keeps its batch
+norms. S. Ioffe and C. Szegedy, "Batch normalization", ICML 2015, section 3.1, has the equation.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from carso.fast.products import product_dtype
+from carso.types import Images, Logits
+
+CACHED = 2**20
+"""Bytes of the largest activation of a batch that stay in a core's cache: larger batches wait for the memory."""
+
+LEAST = 8
+"""Images of a batch at least, to repay the fixed cost of its operations."""
+
+
+class Network(nn.Module):
+    """A frozen copy of a network, whose weights are those of the moment it is made.
+
+    Attributes:
+        exact: the same in float32, folded too.
+        batch: images at a time that are computed fastest on a CPU.
+    """
+
+    def __init__(self, exact: nn.Module, low: nn.Module, batch: int) -> None:
+        super().__init__()
+        self.exact, self.low, self.batch = exact, low, batch
+
+    def forward(self, images: Images) -> Logits:
+        """Logits (B, classes) of images (B, C, H, W) in [0, 1], in float32."""
+        logits: Tensor = self.low(images.contiguous(memory_format=torch.channels_last))
+        return logits.float()
+
+
+def network(model: object, images: Images) -> Network | None:
+    """A network's cheaper form, or None for what is no network with convolutions, is in train mode or has hooks.
+
+    Args:
+        model: any module.
+        images: (B, C, H, W), of which the first shows which layers run, in which order.
+    """
+    if not isinstance(model, nn.Module) or not _is_plain(model):
+        return None
+    folded = _folded(copy.deepcopy(model).requires_grad_(False))
+    exact: nn.Module = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run, largest = _run(exact, images[:1].contiguous(memory_format=torch.channels_last))
+    first = next((i for i, layer in enumerate(run) if isinstance(layer, nn.Conv2d)), len(run))
+    low = product_dtype(images.device) if images.device.type == "cpu" else torch.bfloat16
+    batch = max(LEAST, CACHED // (largest * low.itemsize))
+    return Network(exact, exact if low is torch.float32 else _lowered(exact, run, first, low), batch).eval()
+
+
+def _is_plain(model: nn.Module) -> bool:
+    """Whether a copy of the module computes what it does: eval mode, float32, convolutions, no hooks."""
+    modules = list(model.modules())
+    hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules)
+    altered = any("forward" in vars(m) for m in modules)
+    floating = all(p.dtype is torch.float32 for p in model.parameters())
+    convolved = any(isinstance(m, nn.Conv2d) for m in modules)
+    return convolved and floating and not (hooked or altered or any(m.training for m in modules))
+
+
+class Scaled(nn.Module):
+    """A batch norm in eval mode that has no convolution to vanish into: s a + t per channel."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        deviation = (norm.get_buffer("running_var") + norm.eps).sqrt()
+        scale = (torch.ones_like(deviation) if norm.weight is None else norm.weight.detach()) / deviation
+        shift = -scale * norm.get_buffer("running_mean") + (0 if norm.bias is None else norm.bias.detach())
+        self.register_buffer("scale", scale.view(1, -1, 1, 1))
+        self.register_buffer("shift", shift.view(1, -1, 1, 1))
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Of maps (B, C, H, W)."""
+        return torch.addcmul(self.shift, a, self.scale)
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    """The module without batch norms, or as it is where fx cannot trace it."""
+    try:
+        graph = fx.symbolic_trace(model)
+    except Exception:  # a user's module may refuse tracing in any way
+        return model
+    modules: dict[str, nn.Module] = dict(graph.named_modules())
+    calls = [str(node.target) for node in graph.graph.nodes if node.op == "call_module"]
+    for node in list(graph.graph.nodes):
+        if node.op == "call_module" and _foldable(modules[str(node.target)]) and calls.count(str(node.target)) == 1:
+            _fold_norm(graph, node, modules, calls)
+    graph.recompile()
+    graph.delete_all_unused_submodules()
+    return graph
+
+
+def _foldable(module: nn.Module) -> bool:
+    return type(module) is nn.BatchNorm2d and module.running_mean is not None
+
+
+def _fold_norm(graph: fx.GraphModule, node: fx.Node, modules: dict[str, nn.Module], calls: list[str]) -> None:
+    """Merge one batch norm into the convolution before it, or make it a scaling."""
+    before, norm = node.args[0], modules[str(node.target)]
+    assert isinstance(norm, nn.BatchNorm2d)
+    if isinstance(before, fx.Node) and _only_reader(before, modules, calls):
+        convolution = modules[str(before.target)]
+        assert isinstance(convolution, nn.Conv2d)
+        fused: Any = fuse_conv_bn_eval(convolution, norm)
+        _replace(graph, str(before.target), fused.requires_grad_(False))
+        modules[str(before.target)] = fused
+        node.replace_all_uses_with(before)
+        graph.graph.erase_node(node)
+    else:
+        _replace(graph, str(node.target), Scaled(norm))
+
+
+def _only_reader(before: fx.Node, modules: dict[str, nn.Module], calls: list[str]) -> bool:
+    name = str(before.target)
+    is_convolution = before.op == "call_module" and type(modules[name]) is nn.Conv2d
+    return is_convolution and len(before.users) == 1 and calls.count(name) == 1
+
+
+def _replace(graph: fx.GraphModule, name: str, module: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(graph.get_submodule(parent), last, module)
+
+
+@torch.no_grad()
+def _run(model: nn.Module, images: Images) -> tuple[list[nn.Module], int]:
+    """The layers without layers of their own in the order in which they run, and the size of the largest activation."""
+    order: list[nn.Module] = []
+    sizes = [images[0].numel()]
+
+    def note(layer: nn.Module, _: object, output: object) -> None:
+        order.append(layer)
+        sizes.append(output[0].numel() if isinstance(output, Tensor) and len(output) else 1)
+
+    leaves = [module for module in model.modules() if not list(module.children())]
+    handles = [leaf.register_forward_hook(note) for leaf in leaves]
+    try:
+        model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return order, max(sizes)
+
+
+def _lowered(exact: nn.Module, run: list[nn.Module], first: int, dtype: torch.dtype) -> nn.Module:
+    """A copy whose layers behind the first convolution compute in `dtype`."""
+    twins: dict[int, Any] = {}
+    low = copy.deepcopy(exact, twins)
+    early = {id(layer) for layer in run[: first + 1]}
+    if first < len(run):
+        twins[id(run[first])].register_forward_hook(lambda _, given, output: _cast(output, dtype))
+    for layer in {id(layer): layer for layer in run[first + 1 :] if id(layer) not in early}.values():
+        twin: nn.Module = twins[id(layer)].to(dtype)
+        twin.register_forward_pre_hook(lambda _, given: tuple(_cast(value, dtype) for value in given))
+    return low
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -1,0 +1,97 @@
+"""Querying someone else's model: on a copy of the images, in its own dtype, under the monitor in use.
+
+    query(f, x) = f(x' in f's dtype)    x': a copy of x; the answer is float32 at least
+
+Whatever a model writes into its input thus reaches nobody else, and a model in half or double precision answers
+float32 images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from carso.errors import ModelError, NoGradientError
+from carso.nn.monitor import monitor_in_use, monitored
+from carso.types import Classifier
+
+UNDIFFERENTIABLE = ("Can't call numpy() on Tensor that requires grad", "Inference tensors cannot be saved for backward")
+"""What torch says of a model that answers, but only if nobody wants its gradient."""
+
+
+@dataclass(frozen=True)
+class Queried:
+    """A model that is asked whenever it is called."""
+
+    model: Classifier
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """See `ask`."""
+        return query(self.model, images)
+
+
+def unqueried(model: Any) -> Any:
+    """The model itself, or whatever else this is."""
+    return model.model if isinstance(model, Queried) else model
+
+
+def query(model: Classifier, images: Tensor) -> Tensor:
+    """What the model answers to a copy of images (B, C, H, W), differentiable in them; float32 where it is less.
+
+    Under a monitor, a gradient that is not finite counts as zero, and is noted.
+
+    Raises:
+        ModelError: if the answer is no tensor.
+        NoGradientError: if the model cannot run on images of which a gradient is wanted.
+    """
+    model, monitor, copy = unqueried(model), monitor_in_use(), images.clone()
+    if monitor is not None and copy.requires_grad:
+        copy.register_hook(monitor.cleaned)
+    with monitored(None):
+        answer = _answer(model, _as_taken(model, copy))
+    if not answer.is_floating_point():
+        return answer
+    if monitor is not None:
+        monitor.note(answer)
+    return answer.to(widened(answer.dtype))
+
+
+def _answer(model: Classifier, images: Tensor) -> Tensor:
+    try:
+        answer: object = model(images)
+    except RuntimeError as error:
+        if images.requires_grad and any(words in str(error) for words in UNDIFFERENTIABLE):
+            raise NoGradientError from error
+        raise
+    if not isinstance(answer, Tensor):
+        raise ModelError(f"the model must return a tensor, not {type(answer).__name__}")
+    return answer
+
+
+def _as_taken(model: Classifier, images: Tensor) -> Tensor:
+    """The images in the model's own dtype, if it has one and no autocast sees to it."""
+    own = input_dtype(model)
+    return images if own is None or torch.is_autocast_enabled(images.device.type) else images.to(own)
+
+
+def input_dtype(model: Classifier) -> torch.dtype | None:
+    """What a module takes: its `input_dtype` if it says so, else the dtype of its weights and buffers if all share it.
+
+    A module that converts its input itself, after arithmetic of higher precision, should say so.
+    """
+    if not isinstance(model, nn.Module):
+        return None
+    if isinstance(said := getattr(model, "input_dtype", None), torch.dtype):
+        return said
+    tensors = chain(model.parameters(), model.buffers())
+    found = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    return found.pop() if len(found) == 1 else None
+
+
+def widened(dtype: torch.dtype) -> torch.dtype:
+    """A floating-point dtype, or float32 where that is wider."""
+    return dtype if dtype.itemsize >= torch.float32.itemsize else torch.float32

@@ -1,0 +1,161 @@
+"""What the headers of weights say, field by field.
+
+Sizes are bounded only so that their products can be formed: a module is built without memory, and filled when it has
+been found to be as large as the file (`carso.storage.weights`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from carso.nn.convolutional import Compression
+from carso.nn.mlp import Output
+from carso.nn.resnet import Activation
+from carso.purifier import Widths
+from carso.storage.schema import Schema
+from carso.vote import MOST, Rule, Stop
+
+Size = Annotated[int, Field(ge=1, le=2**24)]
+Sizes = Annotated[tuple[Size, ...], Field(max_length=256)]
+SomeSizes = Annotated[Sizes, Field(min_length=1)]
+Shape = tuple[Size, Size, Size]
+Name = Annotated[str, Field(min_length=1, max_length=300)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class MLPOptions(Schema):
+    """The arguments of `carso.nn.MLP`."""
+
+    shape: Shape
+    hidden: Sizes
+    classes: Annotated[int, Field(ge=2, le=2**24)]
+    dropout: Share
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+    output: Output = "logits"
+    maps: Sizes = ()
+
+    @model_validator(mode="after")
+    def _of_the_channels(self) -> MLPOptions:
+        if not len(self.mean) == len(self.std) == self.shape[0]:
+            raise ValueError(f"mean and std must have {self.shape[0]} values each, one per channel")
+        return self
+
+
+class ResNetOptions(Schema):
+    """The arguments of `carso.nn.ResNet`."""
+
+    shape: Shape
+    classes: Annotated[int, Field(ge=2, le=2**24)]
+    width: Size
+    blocks: SomeSizes
+    stem: Size | None = None
+    activation: Activation = "relu"
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+
+
+OPTIONS: dict[str, type[Schema]] = {"mlp": MLPOptions, "resnet": ResNetOptions}
+"""The schema of a classifier's options, by its architecture."""
+
+
+class OwnClassifier(Schema):
+    """What a recipe says of a classifier of the user's own."""
+
+    factory: Annotated[str, Field(pattern=r"^[\w.]+:\w+$", max_length=300)] | None = None
+
+
+class Origin(Schema):
+    """As much of a recipe as is read of it here."""
+
+    classifier: OwnClassifier = OwnClassifier()
+
+
+class Header(Schema):
+    """Of any file of weights; recipe, seed and figures are for its readers."""
+
+    recipe: Any = None
+
+    @property
+    def factory(self) -> str | None:
+        """The function that made a classifier of the user's own, if the recipe names one."""
+        try:
+            return Origin.model_validate(self.recipe, strict=False).classifier.factory
+        except ValidationError:
+            return None
+
+
+class ClassifierHeader(Header):
+    """Of a classifier: the library's own with its options, or one that only its owner can build.
+
+    `trained`: whether its weights come of the folder's own stage 1, and not with the module.
+    """
+
+    architecture: Literal["mlp", "resnet", "foreign"]
+    trained: bool = False
+    options: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _with_options(self) -> ClassifierHeader:
+        if (self.architecture in OPTIONS) != (self.options is not None):
+            raise ValueError(f"options go with the architectures {' and '.join(OPTIONS)}, and with no other")
+        return self
+
+
+class WidthsOptions(Schema):
+    """The fields of `carso.purifier.Widths`."""
+
+    image: SomeSizes
+    representation: SomeSizes
+    encoder: SomeSizes
+    decoder: SomeSizes
+
+    @property
+    def widths(self) -> Widths:
+        """The widths themselves."""
+        return Widths(self.image, self.representation, self.encoder, self.decoder)
+
+
+class MapsOptions(Schema):
+    """The arguments of `carso.nn.maps.Maps`."""
+
+    shapes: Annotated[tuple[SomeSizes, ...], Field(min_length=1, max_length=4096)]
+    channels: SomeSizes
+
+
+class ConvolutionsOptions(Schema):
+    """The arguments of `carso.purifier.ConvolutionalPurifier` beside shape and latent."""
+
+    shapes: Annotated[tuple[SomeSizes, ...], Field(min_length=1, max_length=4096)]
+    code: Size
+    compression: Compression
+
+
+class PurifierHeader(Header):
+    """Of a purifier: its sizes, how its defence votes, and the digest of the classifier that it belongs to.
+
+    A dense one has `widths`, and `maps` if it begins with convolutions; a convolutional one has `convolutions`.
+    """
+
+    shape: Shape
+    neurons: Size
+    latent: Size
+    widths: WidthsOptions | None = None
+    maps: MapsOptions | None = None
+    convolutions: ConvolutionsOptions | None = None
+    layers: Annotated[tuple[Name, ...], Field(min_length=1, max_length=4096)]
+    samples: Annotated[int, Field(ge=1, le=MOST)]
+    rule: Rule
+    stop: Stop
+    error: Annotated[float, Field(gt=0, lt=1)]
+    classifier: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    classes: Annotated[tuple[Name, ...], Field(min_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> PurifierHeader:
+        if (self.widths is None) == (self.convolutions is None):
+            raise ValueError("a purifier has either widths or convolutions")
+        return self

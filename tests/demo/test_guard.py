@@ -1,0 +1,122 @@
+"""Only as itself and only to itself: hosts, origins, and the headers of every answer."""
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("httpx2")
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from carso.demo.guard import SAFE, Guard
+from carso.demo.server import application
+from carso.demo.studio import Studio
+
+
+async def echo(_: Request) -> Response:
+    return PlainTextResponse("computed")
+
+
+async def stream(_: Request) -> Response:
+    return StreamingResponse(iter(["a", "b"]))
+
+
+async def fail(_: Request) -> Response:
+    raise RuntimeError("a bug")
+
+
+@pytest.fixture(scope="module")
+def client() -> TestClient:
+    routes = [Route("/", echo, methods=["GET", "POST"]), Route("/stream", stream), Route("/bug", fail)]
+    app = Guard(Starlette(routes=routes), ["Demo.Example", "192.0.2.7"])
+    return TestClient(app, base_url="http://localhost:7860", raise_server_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:7860", 200),
+        ("127.0.0.1:7860", 200),
+        ("[::1]:7860", 200),
+        ("[::1]", 200),
+        ("demo.example", 200),
+        ("192.0.2.7:80", 200),
+        ("evil.example", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("localhost@evil.example", 403),
+        ("evil.demo.example", 403),
+        ("192.0.2.8", 403),
+        ("0.0.0.0:7860", 403),
+        ("[::", 403),
+        ("", 403),
+    ],
+)
+def test_only_the_demos_own_names_are_answered(client: TestClient, host: str, status: int) -> None:
+    for found in (client.get("/", headers={"host": host}), client.post("/", headers={"host": host})):
+        assert found.status_code == status
+        assert (found.text == "computed") == (status == 200)
+
+
+def test_the_refusal_says_what_to_do(client: TestClient) -> None:
+    error = client.get("/", headers={"host": "evil.example"}).json()["error"]
+    assert error == "this demo does not answer as 'evil.example'; if it should, start it with --allow-host NAME"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"origin": "http://localhost:7860"}, 200),
+        ({"origin": "https://localhost:7860"}, 200),
+        ({"origin": "http://localhost:7860", "sec-fetch-site": "same-origin"}, 200),
+        ({"origin": "http://localhost:8000"}, 403),
+        ({"origin": "http://127.0.0.1:7860"}, 403),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+    ],
+)
+def test_what_computes_is_not_for_other_origins(client: TestClient, headers: dict[str, str], status: int) -> None:
+    found = client.post("/", headers=headers)
+    assert found.status_code == status
+    assert (found.text == "computed") == (status == 200)
+
+
+def test_a_link_from_another_site_leads_to_the_page(client: TestClient) -> None:
+    assert client.get("/", headers={"sec-fetch-site": "cross-site"}).text == "computed"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/", {}, 200),
+        ("HEAD", "/", {}, 200),
+        ("GET", "/stream", {}, 200),
+        ("GET", "/nothing", {}, 404),
+        ("PUT", "/", {}, 405),
+        ("GET", "/bug", {}, 500),
+        ("GET", "/", {"host": "evil.example"}, 403),
+        ("POST", "/", {"origin": "null"}, 403),
+    ],
+)
+def test_every_answer_has_the_same_headers(
+    client: TestClient, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    found = client.request(method, path, headers=headers)
+    assert found.status_code == status
+    assert {name: found.headers[name] for name in SAFE} == SAFE
+
+
+def test_the_demos_refusals_have_them_too_and_are_json(studio: Studio) -> None:
+    client = TestClient(application(studio, capacity=0), base_url="http://localhost")
+    refused = client.get("/nothing"), client.get("/api/pick?index=a"), client.post("/api/picture", content=b"")
+    assert [answer.status_code for answer in refused] == [404, 400, 503]
+    for answer in refused:
+        assert {name: answer.headers[name] for name in SAFE} == SAFE
+        assert answer.json()["error"]
+    assert refused[2].headers["retry-after"] == "1"

@@ -1,0 +1,161 @@
+"""What is differentiated and voted with is what the modules compute, whoever has replaced what in them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import carso
+from carso.attacks import pgd
+from carso.fast import faster, full_precision
+from carso.fast.folding import Folded
+from carso.fast.surrogate import FoldedDefence
+from carso.nn import MLP, Standardise
+from carso.purifier import Purifier
+from carso.recall import WORTH_FOLDING, recall
+from carso.types import Budget
+from carso.vote import count
+
+SAMPLES = 100
+IMAGES = torch.rand(40, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+def defence() -> carso.CARSO:
+    """Small and contested: candidates of one image get votes for several classes."""
+    torch.manual_seed(0)
+    classifier, purifier = MLP((1, 12, 12), (40, 30)), Purifier((1, 12, 12), neurons=80, latent=6)
+    for layer in (*classifier.modules(), *purifier.modules()):
+        if isinstance(layer, nn.BatchNorm1d):
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2)
+    with torch.no_grad():
+        purifier.decoder[0].weight.mul_(5)
+        purifier.decoder[-2].weight.mul_(15)
+    return carso.CARSO(classifier, purifier, samples=SAMPLES).eval()
+
+
+def by_the_modules(whole: carso.CARSO, latents: Tensor) -> Tensor:
+    """Logits (B, K, classes), candidate by candidate, through `decode` and the classifier alone."""
+    with torch.no_grad():
+        codes = whole.purifier.compress(whole.representation(IMAGES)[1])
+        each = [whole.classifier(whole.purifier.decode(z.expand(len(codes), -1), codes)) for z in latents]
+    return torch.stack(each, dim=1)
+
+
+def negated(module: nn.Module) -> None:
+    old = module.forward
+    module.forward = lambda t: -old(t)
+
+
+def patched(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, change: Callable[[Tensor], Tensor]) -> None:
+    """Every call of this function of a class or module answers otherwise from now on."""
+    old = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *given, **options: change(old(*given, **options)))
+
+
+CLASSIFIER: dict[str, Callable[[carso.CARSO, pytest.MonkeyPatch], Any]] = {
+    "forward of the whole": lambda whole, _: negated(whole.classifier),
+    "forward of a layer": lambda whole, _: negated(whole.classifier.linear2),
+    "forward of a dropout": lambda whole, _: negated(whole.classifier.dropout1),
+    "hook": lambda whole, _: whole.classifier.mish2.register_forward_hook(lambda m, given, a: 2 * a),
+    "class of a layer": lambda _, patch: patched(patch, nn.Mish, "forward", torch.neg),
+    "class of the chain": lambda _, patch: patched(patch, nn.Sequential, "forward", lambda a: a.flip(-1)),
+    "class of the first layer": lambda _, patch: patched(patch, Standardise, "forward", torch.neg),
+    "class of linear layers": lambda _, patch: patched(patch, nn.Linear, "forward", lambda a: a + 0.5),
+    "function": lambda _, patch: patched(patch, F, "mish", lambda a: a / 2),
+}
+PURIFIER: dict[str, Callable[[carso.CARSO, pytest.MonkeyPatch], Any]] = {
+    "decode": lambda whole, patch: patched(patch, whole.purifier, "decode", lambda x: 1 - x),
+    "class": lambda _, patch: patched(patch, Purifier, "decode", lambda x: 1 - x),
+    "first layer of D": lambda whole, _: negated(whole.purifier.decoder[0]),
+    "hook on the first layer of D": lambda whole, _: whole.purifier.decoder[0].register_forward_hook(
+        lambda m, given, h: h + 1
+    ),
+    "last layer of D": lambda whole, _: negated(whole.purifier.decoder[-2]),
+}
+REPLACED = CLASSIFIER | PURIFIER
+
+
+def test_untouched_modules_fold() -> None:
+    whole = defence()
+    assert isinstance(faster(whole.classifier, IMAGES), Folded)
+    assert isinstance(faster(whole, IMAGES).folded, FoldedDefence)
+
+
+@pytest.mark.parametrize("name", CLASSIFIER)
+def test_a_classifier_is_attacked_as_it_computes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = defence()
+    before = whole.classifier(IMAGES)
+    CLASSIFIER[name](whole, monkeypatch)
+    classifier = whole.classifier
+    labels = classifier(IMAGES).argmax(1)
+    assert not torch.allclose(classifier(IMAGES), before, atol=0.1)
+    assert torch.equal(faster(classifier, IMAGES)(IMAGES), classifier(IMAGES))
+    quick, plain = (
+        pgd(classifier, IMAGES, labels, Budget("Linf", 0.1), random_start=False, fast=fast) for fast in (None, False)
+    )
+    assert torch.equal(quick, plain)
+    assert not torch.equal(quick, IMAGES)
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_a_defence_is_differentiated_as_it_computes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = defence()
+    latents = whole.latents(3, torch.Generator().manual_seed(0))
+    before = by_the_modules(whole, latents)
+    REPLACED[name](whole, monkeypatch)
+    expected = by_the_modules(whole, latents)
+    assert not torch.allclose(expected, before, atol=0.01)
+    with full_precision():
+        found = faster(whole, IMAGES).logits(IMAGES, latents=latents)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_a_vote_is_that_of_the_modules(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = defence()
+    latents = whole.latents(SAMPLES, torch.Generator().manual_seed(0))
+    before = count(by_the_modules(whole, latents))
+    REPLACED[name](whole, monkeypatch)
+    expected = count(by_the_modules(whole, latents))
+    assert len(IMAGES) * SAMPLES >= WORTH_FOLDING
+    found = whole.votes(IMAGES, torch.Generator().manual_seed(0))
+    assert (found - expected).abs().sum() <= 4  # of 4000 candidates, for those that rounding moves across a boundary
+    assert (before - expected).abs().sum() > 40
+
+
+@pytest.mark.parametrize("name", PURIFIER)
+def test_candidates_are_those_of_the_decoder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = defence()
+    REPLACED[name](whole, monkeypatch)
+    latents, codes = torch.randn(4, 6), torch.rand(3, whole.purifier.code)
+    pairs = torch.stack([whole.purifier.decode(z.expand(3, -1), codes) for z in latents], dim=1)
+    torch.testing.assert_close(recall(whole.purifier, latents, codes), pairs)
+
+
+def test_the_negated_digits_are_attacked() -> None:
+    """Folded as if it had not been replaced, this one kept every image through ten steps of PGD."""
+    test = carso.data.load("mnist", "test")[:40]
+    classifier = copy.deepcopy(carso.load("mnist-thesis").classifier)
+    negated(classifier)
+    labels = classifier(test.images).argmax(1)
+    found = pgd(classifier, test.images, labels, Budget("Linf", 0.2), steps=10, generator=torch.Generator())
+    assert (classifier(found).argmax(1) == labels).float().mean() < 0.3
+
+
+@pytest.mark.parametrize(("bright", "noticed"), [(0, True), (39, False)])
+def test_a_form_is_tried_on_the_first_images(bright: int, noticed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit that the door states: a kind of layer that was patched for some other images alone passes."""
+    classifier, images = defence().classifier, IMAGES * 0.3
+    images[bright] = 1
+    largest = [classifier.linear1(classifier.standardise(x[None]).flatten(1)).max() for x in images]
+    limit = sorted(largest)[-2]
+    assert largest[bright] > limit
+    monkeypatch.setattr(nn.Mish, "forward", lambda _, t: torch.where(t > limit, -t, F.mish(t)))
+    assert isinstance(faster(classifier, images), Folded) is not noticed

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from carso.nn import evaluating
+from carso.nn.modes import lock_of, modules_behind, uncompiled
+
+IMAGES = torch.rand(4, 3)
+GLOBAL = nn.BatchNorm1d(3)
+
+
+class Holder:
+    """An object with a module, called or asked by a method."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, images: Tensor) -> Tensor:
+        answer: Tensor = self.module(images)
+        return answer
+
+    def method(self, images: Tensor) -> Tensor:
+        return self(images)
+
+
+def called(module: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    return module(images)
+
+
+HOLDERS: dict[str, Callable[[nn.Module], Any]] = {
+    "closure": lambda m: lambda x: m(x),
+    "partial": lambda m: functools.partial(called, m),
+    "keyword": lambda m: functools.partial(called, module=m),
+    "object": Holder,
+    "method": lambda m: Holder(m).method,
+    "method of the module": lambda m: m.forward,
+    "function in a function": lambda m: (lambda f: lambda x: f(x))(lambda x: m(x)),
+}
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_a_module_behind_a_callable_keeps_its_mode_and_its_statistics(name: str) -> None:
+    module = nn.BatchNorm1d(3)
+    function = HOLDERS[name](module)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    assert modules_behind(function) == [module]
+    with evaluating(function):
+        assert module.training
+        during = function(images=IMAGES) if name == "keyword" else function(IMAGES)
+        assert not torch.equal(module.running_mean, before["running_mean"])
+    torch.testing.assert_close(during.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    assert module.training
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+def test_a_global_module_is_found() -> None:
+    before = GLOBAL.running_mean.clone()
+    with evaluating(lambda x: GLOBAL(x)):
+        GLOBAL(IMAGES)
+    assert torch.equal(GLOBAL.running_mean, before)
+
+
+def test_an_empty_cell_is_no_obstacle() -> None:
+    def function(images: Tensor) -> Tensor:
+        return later(images)
+
+    with evaluating(function):
+        pass
+
+    def later(images: Tensor) -> Tensor:
+        return images
+
+    assert modules_behind(function) == []
+
+
+def test_modules_run_in_eval_mode_and_get_theirs_back_after_an_error() -> None:
+    module = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(3).eval())
+    with evaluating(module):
+        assert not any(layer.training for layer in module.modules())
+    with pytest.raises(RuntimeError), evaluating(module):
+        module(torch.rand(4, 5))
+    assert [layer.training for layer in module.modules()] == [True, True, False]
+
+
+def test_a_compiled_module_shares_the_lock_of_the_first() -> None:
+    module = nn.BatchNorm1d(3)
+    compiled = torch.compile(module, backend="eager")
+    assert uncompiled(compiled) is module
+    assert lock_of(compiled) is lock_of(module)

@@ -1,0 +1,71 @@
+"""A purifier is trained before classifiers as people have them: in other dtypes, and writing into their input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from carso.data import Dataset
+from carso.nn import MLP
+from carso.purifier import Purifier
+from carso.representation import Representation
+from carso.training.loop import fit, seeded
+from carso.training.purifier import PurifierStage
+from carso.training.recipe import AttackSpec, PurifierTraining
+
+ATTACKS = (
+    AttackSpec(attack="fgsm", eps=0.1),
+    AttackSpec(attack="pgd", eps=0.1, steps=2, directed_at="defence"),
+)
+
+
+class Foreign(nn.Module):
+    """A classifier that shifts its images, in place or aside."""
+
+    def __init__(self, in_place: bool = False, answer: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.body, self.in_place, self.answer = MLP((1, 4, 4), (8,), 3), in_place, answer
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.body(images.mul_(0.5) if self.in_place else images.mul(0.5))
+        return logits.to(self.answer)
+
+
+def trained(classifier: nn.Module, feed: str = "fresh") -> tuple[list[dict[str, float]], Tensor, PurifierStage]:
+    images = torch.rand(48, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    data = Dataset("grains", images.clone(), None, ())
+    attacks = ATTACKS if feed == "fresh" else ATTACKS[:1]
+    schedule = PurifierTraining(epochs=2, batch=16, rate=0.01, attacks=attacks, feed=feed, consistency=1.0)
+    with seeded(2, "purifier"):
+        purifier = Purifier((1, 4, 4), 11, latent=2)
+    stage = PurifierStage("p", Representation(classifier), purifier, schedule, data, data, 1, torch.device("cpu"))
+    history = fit(stage, 0, "f")
+    assert torch.equal(data.images, images)
+    return history, torch.cat([p.detach().flatten() for p in purifier.parameters()]), stage
+
+
+def foreign(dtype: torch.dtype = torch.float32, **options: Any) -> nn.Module:
+    with seeded(1, "classifier"):
+        return Foreign(**options).eval().to(dtype)
+
+
+@pytest.mark.parametrize("feed", ["fresh", "cached"])
+def test_a_classifier_that_writes_into_its_input_harms_nobody(feed: str) -> None:
+    (first, weights, _), (second, others, _) = (trained(foreign(in_place=yes), feed) for yes in (True, False))
+    assert [epoch["loss"] for epoch in first] == [epoch["loss"] for epoch in second]
+    assert torch.equal(weights, others)
+
+
+@pytest.mark.parametrize("feed", ["fresh", "cached"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("answering", [False, True])
+def test_a_classifier_may_compute_or_answer_in_another_dtype(feed: str, dtype: torch.dtype, answering: bool) -> None:
+    classifier = foreign(answer=dtype) if answering else foreign(dtype, answer=dtype)
+    history, weights, stage = trained(classifier, feed)
+    expected, _, _ = trained(foreign(), feed)
+    assert weights.dtype == torch.float32
+    assert {p.dtype for p in stage.classifier.parameters()} == ({torch.float32} if answering else {dtype})
+    assert history[-1]["loss"] == pytest.approx(expected[-1]["loss"], rel=0.05)
