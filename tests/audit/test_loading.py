@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from carso.audit.loading import load_target
-from carso.errors import WeightsError
+from carso.errors import ModelError, WeightsError
 from carso.nn import MLP
 from carso.storage import weights
 
@@ -22,3 +22,15 @@ def test_a_trained_classifier_needs_no_purifier_beside_it(tmp_path: Path) -> Non
 @pytest.mark.parametrize("part", ["classifier", "undefended"])
 def test_a_shipped_defence_has_its_classifiers(part: str) -> None:
     assert isinstance(load_target(f"mnist-thesis/{part}"), MLP)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 9000, "a\0b", "x" * 9000 + "/classifier"])
+def test_a_name_that_no_file_can_have_is_no_defence(name: str) -> None:
+    with pytest.raises(WeightsError, match="no defence"):
+        load_target(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ":y", ":", "a\0b:c"])
+def test_a_name_that_no_module_can_have_is_no_factory(name: str) -> None:
+    with pytest.raises(ModelError, match="cannot be imported"):
+        load_target(name)

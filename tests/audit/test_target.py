@@ -22,7 +22,7 @@ from carso.audit.surface import INFINITE, Surface, has_gradient
 from carso.audit.target import target_of
 from carso.data import Dataset
 from carso.errors import DataError, ModelError
-from carso.nn import MLP
+from carso.nn import MLP, Standardise
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -88,6 +88,30 @@ def test_answers_in_another_dtype(
     result = run(form(robust, dtype), dataset)
     assert raised(result) == set()
     assert result.budgets[0].worst_case.accuracy == pytest.approx(robust_found.worst_case.accuracy, abs=4)
+
+
+def test_another_default_dtype(robust: nn.Module, dataset: Dataset, robust_found: BudgetResult) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        result = run(robust, dataset)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert raised(result) == set()
+    assert result.budgets[0].worst_case.accuracy == pytest.approx(robust_found.worst_case.accuracy, abs=4)
+
+
+def test_a_module_in_train_mode_behind_a_function_is_differentiated_and_left_as_it_was(dataset: Dataset) -> None:
+    """Its standardisation is a buffer that the backward pass needs as it was."""
+    torch.manual_seed(0)
+    layers = Standardise((0.2,), (0.3,)), nn.Flatten(), nn.Linear(SIDE**2, 40), nn.Dropout(0.1), nn.Linear(40, 10)
+    model = fitted(nn.Sequential(*layers)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    result = run(lambda images: model(images), dataset, n=30, name="function")
+    assert result.random
+    assert result.budgets[0].diagnostics.zero_gradients == 0
+    assert result.budgets[0].worst_case.accuracy < 50
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training
 
 
 class Two(nn.Module):

@@ -113,3 +113,9 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
     with pytest.raises(RunError, match=r"cannot claim .*file"), claim(tmp_path / "file"):
         pytest.fail("claimed a file")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 9000, "a\0b"])
+def test_a_name_that_no_folder_can_have_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"^cannot claim"), claim(tmp_path / name):
+        pass

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -29,10 +29,10 @@ def load_target(source: str, classifier: nn.Module | None = None) -> Any:
     """
     from carso.storage import weights
 
-    if ":" in source and not Path(source).exists():
+    if ":" in source and not os.path.exists(source):
         return _made(source)
     whole, _, part = source.rpartition("/")
-    if part not in PARTS or Path(source).is_dir():
+    if part not in PARTS or os.path.isdir(source):
         return weights.load(source, classifier)
     if part == "classifier" and classifier is not None:
         return weights.load(whole, classifier).classifier

@@ -1,4 +1,4 @@
-"""How a model is asked: with images of its own, and for what it makes of them in one line if it fails.
+"""How a model is asked: on images of its own, and in one line if it fails.
 
 A model that writes into its input changes nobody's images, and one whose weights are not float32 is asked in their
 dtype. Whatever goes wrong inside of it, in the first call or in the middle of a run, names it and what it was given.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from carso.errors import CarsoError, ModelError
 from carso.fast import faster
 from carso.nn.modes import evaluating
+from carso.nn.querying import as_taken
 from carso.types import Classifier, Images
 
 LONGEST = 200
@@ -23,7 +25,9 @@ LONGEST = 200
 
 
 def ask(model: Callable[..., Any], images: Images, name: str | None = None, **options: Any) -> Any:
-    """What a model returns for its own copy of the images, in eval mode.
+    """What a model returns for its own copy of the images, in its dtype; a module runs in eval mode.
+
+    Of a plain function the caller keeps the modules' buffers: put back here, they would spoil the backward pass.
 
     Args:
         model: a module, a method or a function of images.
@@ -35,8 +39,8 @@ def ask(model: Callable[..., Any], images: Images, name: str | None = None, **op
         ModelError: if it fails.
     """
     try:
-        with evaluating(model):
-            return _asked(model, images, options)
+        with evaluating(model) if isinstance(model, nn.Module) else nullcontext():
+            return model(as_taken(model, images.clone()), **options)
     except (CarsoError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a model of the user's may fail in any way
@@ -44,16 +48,6 @@ def ask(model: Callable[..., Any], images: Images, name: str | None = None, **op
         raise ModelError(
             f"{name or name_of(model)} cannot run on images {tuple(images.shape)} on {images.device}: {why}"
         ) from error
-
-
-def _asked(model: Callable[..., Any], images: Images, options: dict[str, Any]) -> Any:
-    try:
-        return model(images.clone(), **options)
-    except RuntimeError:
-        dtype = dtype_of(model)
-        if dtype == images.dtype:
-            raise
-        return model(images.to(dtype), **options)
 
 
 def scores_of(
@@ -106,9 +100,3 @@ class Asked:
 def name_of(model: object) -> str:
     """A model's class, or a function's name."""
     return str(getattr(model, "__qualname__", type(model).__qualname__))
-
-
-def dtype_of(model: object) -> torch.dtype:
-    """The dtype of a module's parameters; float32 for anything else."""
-    parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
-    return next((p.dtype for p in parameters if p.is_floating_point()), torch.float32)

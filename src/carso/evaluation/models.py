@@ -19,6 +19,7 @@ from carso.errors import ModelError
 from carso.evaluation.arrays import Numbers, Tables, check_alike
 from carso.evaluation.asking import ask, name_of, scores_of
 from carso.evaluation.results import Target
+from carso.nn.modes import evaluating
 from carso.storage.weights import digest
 from carso.types import Classifier, Logits
 from carso.vote import Stop, Tally
@@ -102,7 +103,7 @@ def answer(
 def _scores(column: Model, images: Tensor, generator: torch.Generator) -> Logits:
     assert callable(column)
     options: dict[str, Any] = {"generator": generator} if isinstance(column, Defence) else {}
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(column):
         scores = scores_of(column, images, **options)
     if not scores.isfinite().all():
         raise ModelError(f"{name_of(column)} returned NaN or infinity for scores; its accuracy would mean nothing")

@@ -52,7 +52,7 @@ def query(model: Classifier, images: Tensor) -> Tensor:
     if monitor is not None and copy.requires_grad:
         copy.register_hook(monitor.cleaned)
     with monitored(None):
-        answer = _answer(model, _as_taken(model, copy))
+        answer = _answer(model, as_taken(model, copy))
     if not answer.is_floating_point():
         return answer
     if monitor is not None:
@@ -72,7 +72,7 @@ def _answer(model: Classifier, images: Tensor) -> Tensor:
     return answer
 
 
-def _as_taken(model: Classifier, images: Tensor) -> Tensor:
+def as_taken(model: Classifier, images: Tensor) -> Tensor:
     """The images in the model's own dtype, if it has one and no autocast sees to it."""
     own = input_dtype(model)
     return images if own is None or torch.is_autocast_enabled(images.device.type) else images.to(own)

@@ -54,7 +54,7 @@ def claim(folder: Path) -> Iterator[None]:
     Raises:
         RunError: if another process holds it (which, and since when), or it cannot be written.
     """
-    made = not folder.exists()
+    made = not os.path.exists(folder)  # says no of a name that no file can have, where Path.exists fails
     with _open(folder) as file:
         _sign(file)
         for part in PARTS:
@@ -73,8 +73,9 @@ def _open(folder: Path) -> TextIO:
             folder.mkdir(parents=True, exist_ok=True)
             file = path.open("a+", encoding="utf-8", errors="replace")
             free = _lock(file)
-        except OSError as error:
-            raise RunError(f"cannot claim {folder}: {error.strerror or error}; choose another --out") from error
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise RunError(f"cannot claim {folder}: {why}; choose another --out") from error
         if not free:
             with file:
                 raise RunError(f"{folder} is in use by {_holder(file)}; wait for it, or choose another --out")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -229,12 +230,12 @@ def find(source: str | Path, file: str = PURIFIER) -> Path:
     if name in shipped():
         return Path(str(resources.files("carso"))) / "assets" / "weights" / name
     folder = Path(source)
-    if (folder / file).exists():
+    if os.path.exists(folder / file):
         return folder
     known = [*DEFAULTS, *shipped()]
     near = difflib.get_close_matches(str(source), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    if folder.exists():
+    if os.path.exists(folder):
         raise WeightsError(f"{folder} holds no {file}: it is not a defence that carso saved{hint}")
     raise WeightsError(f"no defence {str(source)!r}{hint}; shipped: {', '.join(known)}; or pass a folder of weights")
 
