@@ -36,22 +36,17 @@ class FullError(Exception):
         self.seconds = seconds
 
 
-@dataclass
+@dataclass(frozen=True)
 class Visit:
-    """An interaction that was let in, and the seconds that its turns took."""
+    """An interaction that was let in."""
 
     turns: Turns
     visitor: str
-    seconds: float = 0.0
 
     async def run(self, work: Callable[[], T]) -> T:
         """The work, in the visitor's turn."""
         async with self.turns.turn(self.visitor):
-            started = time.perf_counter()
-            try:
-                return await asyncio.get_running_loop().run_in_executor(self.turns.worker, work)
-            finally:
-                self.seconds += time.perf_counter() - started
+            return await asyncio.get_running_loop().run_in_executor(self.turns.worker, work)
 
 
 class Turns:
@@ -62,7 +57,7 @@ class Turns:
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
-        self.capacity, self.admitted, self.pace, self.busy = capacity, 0, 0.1, False
+        self.capacity, self.admitted, self.stay, self.busy = capacity, 0, 1.0, False
         self.line: dict[str, deque[asyncio.Future[None]]] = {}
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turns")
 
@@ -75,17 +70,17 @@ class Turns:
         """
         if self.admitted >= self.capacity:
             raise FullError(self.wait())
-        visit = Visit(self, visitor)
         self.admitted += 1
+        came = time.monotonic()
         try:
-            yield visit
+            yield Visit(self, visitor)
         finally:
             self.admitted -= 1
-            self.pace += (visit.seconds - self.pace) / 10
+            self.stay += (time.monotonic() - came - self.stay) / 10
 
     def wait(self) -> int:
-        """Seconds in which all that are let in will be through, by the pace of the last ones; from 1 to `LONGEST`."""
-        return min(LONGEST, max(1, math.ceil(self.admitted * self.pace)))
+        """Seconds in which those that are let in will be through, as long as the last ones stayed; up to `LONGEST`."""
+        return min(LONGEST, max(1, math.ceil(self.stay)))
 
     def place(self, visitor: str) -> int:
         """The visitor's place in the line, counted from 1; 0 if they do not wait."""
