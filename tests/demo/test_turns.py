@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from carso.demo.turns import LONGEST, FullError, Turns
+from carso.demo.turns import KEPT, LONGEST, FullError, Turns
 
 
 async def settle() -> None:
@@ -165,6 +165,45 @@ def test_as_many_are_let_in_as_may_be_and_the_next_is_told_when_to_come_back() -
         with turns.admit("d"):
             assert turns.admitted == 3
     assert turns.admitted == 0
+
+
+def may_enter(turns: Turns, visitor: str) -> bool:
+    try:
+        with turns.admit(visitor):
+            return True
+    except FullError:
+        return False
+
+
+def test_who_was_told_to_come_back_goes_before_those_who_come_later() -> None:
+    turns = Turns(capacity=4)
+    with turns.admit("a"), turns.admit("b"):
+        with turns.admit("c"), turns.admit("d"):
+            assert [may_enter(turns, visitor) for visitor in ("first", "second", "third")] == [False] * 3
+        entered = [may_enter(turns, visitor) for visitor in ("later", "third", "second", "first")]
+        assert entered == [False, False, True, True]
+
+
+def test_half_of_the_places_are_kept_at_most() -> None:
+    turns = Turns(capacity=4)
+    with turns.admit("a"):
+        with turns.admit("b"), turns.admit("c"), turns.admit("d"):
+            assert not any(may_enter(turns, f"told {k}") for k in range(9))
+            assert list(turns.kept) == [f"told {k}" for k in range(4)]
+        assert may_enter(turns, "new")
+
+
+def test_a_place_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    turns = Turns(capacity=2)
+    with turns.admit("a"):
+        with turns.admit("b"):
+            assert not may_enter(turns, "told")
+        clock = turns.wait() + KEPT - 0.5
+        assert not may_enter(turns, "new")
+        clock += 1
+        assert may_enter(turns, "new")
 
 
 @pytest.mark.parametrize(("stay", "seconds"), [(0.0, 1), (0.2, 1), (19.5, 20), (1e4, LONGEST)])
