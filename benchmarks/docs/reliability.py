@@ -71,7 +71,8 @@ def crowd(run: dict[str, Any]) -> str:
     ]
     return f"""
 {run["users"]} users for {run["seconds"]} seconds, load of the machine before {run["load_before"]};
-memory (MiB) at the start {memory["start"]:.0f}, half-way {memory["half"]:.0f}, at its peak {memory["peak"]:.0f}, at the end {memory["end"]:.0f}.
+memory (MiB) at the start {memory["start"]:.0f}, half-way {memory["half"]:.0f}, at its peak {memory["peak"]:.0f},
+at the end {memory["end"]:.0f}.
 
 {table(("interaction", "done", "failed", "refused", *(f"{at} (s)" for at in TIMES)), rows)}"""
 
