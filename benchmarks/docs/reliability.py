@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+TIMES = ("p50", "p95", "max")
 RESULTS = ROOT / "benchmarks" / "results" / "reliability"
 HEAD = """# Reliability
 
@@ -53,7 +54,27 @@ weights, figures and verdicts are those of an unbroken run, and no file of a kil
 
 
 def loaded(found: dict[str, Any]) -> str:
-    return json.dumps(found)
+    return f"""
+## A crowded demo
+
+`python benchmarks/runs/demo_load.py` lets many users pick, attack, vote and upload at once, from the machine that
+serves them. Refused interactions were told when to come back. Cores: {found["cores"]}, not idle before the runs.
+{where(found)}
+{"".join(map(crowd, found["runs"]))}"""
+
+
+def crowd(run: dict[str, Any]) -> str:
+    memory = run["MiB"]
+    rows: list[tuple[object, ...]] = [
+        (name, each["done"], each["failed"], each["refused"], *(f"{each['seconds'][at]:.2f}" for at in TIMES))
+        for name, each in run["interactions"].items()
+    ]
+    return f"""
+{run["users"]} users for {run["seconds"]} seconds, load of the machine before {run["load_before"]};
+memory (MiB) at the start {memory["start"]:.0f}, half-way {memory["half"]:.0f}, at its peak {memory["peak"]:.0f},
+at the end {memory["end"]:.0f}.
+
+{table(("interaction", "done", "failed", "refused", *(f"{at} (s)" for at in TIMES)), rows)}"""
 
 
 def main() -> None:

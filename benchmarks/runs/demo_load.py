@@ -60,19 +60,26 @@ class Log:
 class Visitor:
     """One who comes again and again until the time is over."""
 
-    def __init__(self, client: httpx2.AsyncClient, log: Log, seed: int) -> None:
-        self.client, self.log, self.random = client, log, random.Random(seed)
-        self.headers = {"X-Visitor": f"visitor {seed}"}
+    def __init__(self, address: str, log: Log, seed: int) -> None:
+        self.log, self.random = log, random.Random(seed)
+        headers = {"X-Visitor": f"visitor {seed}"}
+        self.client = httpx2.AsyncClient(
+            base_url=address, headers=headers, timeout=TO_END, trust_env=False, verify=False
+        )
 
     async def stay(self, until: float) -> None:
-        while time.monotonic() < until:
-            picked = await self.ask("pick", "GET", f"/api/pick?index={self.random.randrange(10_000)}")
-            image = picked and json.loads(picked)["image"]
-            if self.random.random() < UPLOADS:
-                await self.ask("picture", "POST", "/api/picture", content=drawing(self.random))
-            attacked = image and await self.ask("attack", "POST", "/api/attack", json=self.attack(image))
-            if attacked:
-                await self.ask("vote", "POST", "/api/vote", json={"image": json.loads(attacked)["image"]})
+        async with self.client:
+            while time.monotonic() < until:
+                await self.interact()
+
+    async def interact(self) -> None:
+        picked = await self.ask("pick", "GET", f"/api/pick?index={self.random.randrange(10_000)}")
+        image = picked and json.loads(picked)["image"]
+        if self.random.random() < UPLOADS:
+            await self.ask("picture", "POST", "/api/picture", content=drawing(self.random))
+        attacked = image and await self.ask("attack", "POST", "/api/attack", json=self.attack(image))
+        if attacked:
+            await self.ask("vote", "POST", "/api/vote", json={"image": json.loads(attacked)["image"]})
 
     def attack(self, image: str) -> dict[str, Any]:
         aim = "defence" if self.random.random() < AIMED_AT_DEFENCE else "classifier"
@@ -93,7 +100,7 @@ class Visitor:
 
     async def insist(self, kind: str, method: str, path: str, body: dict[str, Any]) -> str:
         while True:
-            answer = await self.client.request(method, path, headers=self.headers, **body)
+            answer = await self.client.request(method, path, **body)
             if answer.status_code != 503 or "retry-after" not in answer.headers:
                 break
             self.log.refused[kind] += 1
@@ -117,7 +124,7 @@ class Visitor:
         await asyncio.sleep(0.4)
         while True:
             await self.ask("place", "GET", "/api/place")
-            await asyncio.sleep(1)
+            await asyncio.sleep(2)
 
 
 def drawing(chance: random.Random) -> bytes:
@@ -162,16 +169,14 @@ async def weigh(process: int, log: Log) -> None:
 async def visit(address: str, process: int, users: int, seconds: float) -> Log:
     log = Log()
     weighing = asyncio.create_task(weigh(process, log))
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx2.AsyncClient(base_url=address, timeout=TO_END, limits=limits, trust_env=False) as client:
-        until = time.monotonic() + seconds
-        stays = [asyncio.create_task(Visitor(client, log, seed).stay(until)) for seed in range(users)]
-        ended, unanswered = await asyncio.wait(stays, timeout=seconds + TO_END)
-        for stay in unanswered:
-            stay.cancel()
-            log.failed["unanswered"] += 1
-        for stay in ended:
-            stay.result()
+    until = time.monotonic() + seconds
+    stays = [asyncio.create_task(Visitor(address, log, seed).stay(until)) for seed in range(users)]
+    ended, unanswered = await asyncio.wait(stays, timeout=seconds + TO_END)
+    for stay in unanswered:
+        stay.cancel()
+        log.failed["unanswered"] += 1
+    for stay in ended:
+        stay.result()
     await asyncio.sleep(1)
     weighing.cancel()
     return log

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from carso.demo.turns import LONGEST, FullError, Turns
+from carso.demo.turns import KEPT, LONGEST, FullError, Turns
 
 
 async def settle() -> None:
@@ -157,7 +157,7 @@ def test_one_computation_runs_at_a_time_even_if_its_visitor_leaves() -> None:
 
 def test_as_many_are_let_in_as_may_be_and_the_next_is_told_when_to_come_back() -> None:
     turns = Turns(capacity=3)
-    turns.pace = 2.5
+    turns.stay = 7.5
     with turns.admit("a"), turns.admit("b"):
         with turns.admit("c"), pytest.raises(FullError, match="come back in 8 s") as full, turns.admit("d"):
             pass
@@ -167,22 +167,60 @@ def test_as_many_are_let_in_as_may_be_and_the_next_is_told_when_to_come_back() -
     assert turns.admitted == 0
 
 
-@pytest.mark.parametrize(("pace", "seconds"), [(0.0, 1), (1e-3, 1), (10.0, 20), (1e4, LONGEST)])
-def test_nobody_is_told_to_come_back_at_once_or_never(pace: float, seconds: int) -> None:
+def may_enter(turns: Turns, visitor: str) -> bool:
+    try:
+        with turns.admit(visitor):
+            return True
+    except FullError:
+        return False
+
+
+def test_who_was_told_to_come_back_goes_before_those_who_come_later() -> None:
+    turns = Turns(capacity=4)
+    with turns.admit("a"), turns.admit("b"):
+        with turns.admit("c"), turns.admit("d"):
+            assert [may_enter(turns, visitor) for visitor in ("first", "second", "third")] == [False] * 3
+        entered = [may_enter(turns, visitor) for visitor in ("later", "third", "second", "first")]
+        assert entered == [False, False, True, True]
+
+
+def test_half_of_the_places_are_kept_at_most() -> None:
+    turns = Turns(capacity=4)
+    with turns.admit("a"):
+        with turns.admit("b"), turns.admit("c"), turns.admit("d"):
+            assert not any(may_enter(turns, f"told {k}") for k in range(9))
+            assert list(turns.kept) == [f"told {k}" for k in range(4)]
+        assert may_enter(turns, "new")
+
+
+def test_a_place_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
     turns = Turns(capacity=2)
-    turns.pace, turns.admitted = pace, 2
+    with turns.admit("a"):
+        with turns.admit("b"):
+            assert not may_enter(turns, "told")
+        clock = turns.wait() + KEPT - 0.5
+        assert not may_enter(turns, "new")
+        clock += 1
+        assert may_enter(turns, "new")
+
+
+@pytest.mark.parametrize(("stay", "seconds"), [(0.0, 1), (0.2, 1), (19.5, 20), (1e4, LONGEST)])
+def test_nobody_is_told_to_come_back_at_once_or_never(stay: float, seconds: int) -> None:
+    turns = Turns(capacity=2)
+    turns.stay = stay
     assert turns.wait() == seconds
 
 
-def test_the_pace_follows_what_interactions_take() -> None:
-    async def story(turns: Turns, told: list[str]) -> None:
-        for _ in range(60):
-            with turns.admit("one") as visit:
-                await visit.run(lambda: time.sleep(0.01))
-                await visit.run(lambda: time.sleep(0.01))
-        told.append(str(0.015 < turns.pace < 0.06))
-
-    assert order(story) == ["True"]
+def test_who_is_told_to_come_back_is_told_how_long_the_last_ones_stayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    turns = Turns()
+    for _ in range(60):
+        with turns.admit("one"):
+            clock += 12.0
+    assert turns.wait() == 12
 
 
 def test_what_goes_wrong_in_a_turn_is_told_to_its_visitor_and_passes_the_turn_on() -> None:

@@ -24,7 +24,7 @@ from carso.demo.guard import SAFE, Guard
 from carso.demo.server import application
 from carso.demo.studio import Studio
 
-IDLE, STALL, GRACE = 10.0, 30.0, 3.0
+IDLE, STALL, GRACE = 30.0, 30.0, 3.0
 """Seconds."""
 
 MOST, BACKLOG = 512, 128
@@ -101,6 +101,7 @@ def server_of(app: Guard) -> uvicorn.Server:
             log_level="warning",
             server_header=False,
             proxy_headers=False,
+            timeout_keep_alive=math.ceil(IDLE),
             timeout_graceful_shutdown=math.ceil(2 * GRACE),
         )
     )

@@ -1,6 +1,7 @@
 """The demo's queue: one computation at a time, the visitors in turn.
 
-    admission   an interaction (a picture, an attack, a vote, a walk) is let in once, or told at once when to come back
+    admission   an interaction (a picture, an attack, a vote, a walk) is let in once, or told at once when to come back;
+                up to half of the places are kept for those who were told, in the order in which they first came
     turn        one computation of it: the visitor who has waited longest goes first, and behind all others afterwards
     place       how many visitors have their turn before and with this one
 
@@ -25,6 +26,9 @@ CAPACITY = 128
 LONGEST = 120
 """Seconds after which to come back, at most."""
 
+KEPT = 10
+"""Seconds for which the place of one who does not come back in time is kept."""
+
 T = TypeVar("T")
 
 
@@ -36,22 +40,17 @@ class FullError(Exception):
         self.seconds = seconds
 
 
-@dataclass
+@dataclass(frozen=True)
 class Visit:
-    """An interaction that was let in, and the seconds that its turns took."""
+    """An interaction that was let in."""
 
     turns: Turns
     visitor: str
-    seconds: float = 0.0
 
     async def run(self, work: Callable[[], T]) -> T:
         """The work, in the visitor's turn."""
         async with self.turns.turn(self.visitor):
-            started = time.perf_counter()
-            try:
-                return await asyncio.get_running_loop().run_in_executor(self.turns.worker, work)
-            finally:
-                self.seconds += time.perf_counter() - started
+            return await asyncio.get_running_loop().run_in_executor(self.turns.worker, work)
 
 
 class Turns:
@@ -62,8 +61,9 @@ class Turns:
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
-        self.capacity, self.admitted, self.pace, self.busy = capacity, 0, 0.1, False
+        self.capacity, self.admitted, self.stay, self.busy = capacity, 0, 1.0, False
         self.line: dict[str, deque[asyncio.Future[None]]] = {}
+        self.kept: dict[str, float] = {}
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turns")
 
     @contextmanager
@@ -71,21 +71,35 @@ class Turns:
         """Let an interaction in until it is left.
 
         Raises:
-            FullError: if `capacity` are in already.
+            FullError: if `capacity` are in already, or will be once those return who were told so before.
         """
-        if self.admitted >= self.capacity:
-            raise FullError(self.wait())
-        visit = Visit(self, visitor)
+        if self.admitted + self._before(visitor) >= self.capacity:
+            raise FullError(self._keep(visitor))
+        self.kept.pop(visitor, None)
         self.admitted += 1
+        came = time.monotonic()
         try:
-            yield visit
+            yield Visit(self, visitor)
         finally:
             self.admitted -= 1
-            self.pace += (visit.seconds - self.pace) / 10
+            self.stay += (time.monotonic() - came - self.stay) / 10
+
+    def _before(self, visitor: str) -> int:
+        """Places that are kept for others who came before."""
+        now = time.monotonic()
+        self.kept = {one: until for one, until in self.kept.items() if until > now}
+        return min(self.capacity // 2, list(self.kept).index(visitor) if visitor in self.kept else len(self.kept))
+
+    def _keep(self, visitor: str) -> int:
+        """Keep a place for the visitor, if not too many are kept already; the seconds in which to come back."""
+        seconds = self.wait()
+        if visitor in self.kept or len(self.kept) < self.capacity:
+            self.kept[visitor] = time.monotonic() + seconds + KEPT
+        return seconds
 
     def wait(self) -> int:
-        """Seconds in which all that are let in will be through, by the pace of the last ones; from 1 to `LONGEST`."""
-        return min(LONGEST, max(1, math.ceil(self.admitted * self.pace)))
+        """Seconds in which those that are let in will be through, as long as the last ones stayed; up to `LONGEST`."""
+        return min(LONGEST, max(1, math.ceil(self.stay)))
 
     def place(self, visitor: str) -> int:
         """The visitor's place in the line, counted from 1; 0 if they do not wait."""

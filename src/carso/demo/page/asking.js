@@ -1,6 +1,6 @@
 /* Requests to the demo: the place in its queue while they wait, and a second try when it is full. */
 const VISITOR = Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("");
-const SOON = 400, AGAIN = 1000;
+const SOON = 400, AGAIN = 2000;
 const status = document.getElementById("queue");
 let asked = 0, full = 0, timer = 0;
 
