@@ -3,7 +3,8 @@
     x_ik = D(z_k, c_i)        z_k ~ N(0, I), k = 1..K, shared by the images i of one call
 
 The first layer of D is linear in [z, c], so W [z_k, c_i] + b = W_z z_k + (W_c c_i + b): the latents' part is computed
-once for all images and the codes' part once for all latents, and only their sum is formed K times.
+once for all images and the codes' part once for all latents, and only their sum is formed K times. Every call tries
+this on one pair; where the layer or `Purifier.decode` has been replaced, every pair is decoded by itself.
 
 Source: thesis, section 3.2.4.
 """

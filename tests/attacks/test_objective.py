@@ -75,6 +75,54 @@ def test_randomness_is_noticed(network: nn.Module, batch: Batch) -> None:
     assert is_random(Coin(), batch[0])
 
 
+@pytest.mark.parametrize("count", [1, 3, 200])
+def test_noise_in_a_tenth_of_the_calls_is_noticed(network: nn.Module, batch: Batch, count: int) -> None:
+    """With one chance in a thousand to miss it; two calls would miss it in 650 of 800 models."""
+    torch.manual_seed(0)
+
+    def rarely_noisy(images: Tensor) -> Tensor:
+        logits: Tensor = network(images)
+        return logits + torch.randn_like(logits) if torch.rand(()) < 0.1 else logits
+
+    assert sum(is_random(rarely_noisy, batch[0][:count]) for _ in range(800)) >= 796
+    assert not any(is_random(network, batch[0][:count]) for _ in range(20))
+
+
+def test_noise_on_a_few_images_is_noticed(network: nn.Module, batch: Batch) -> None:
+    """On the brightest quarter alone, wherever they are."""
+    brightness = batch[0].flatten(1).mean(1)
+    images, least = batch[0][brightness.argsort()], brightness.quantile(0.75)
+
+    def noisy(images: Tensor) -> Tensor:
+        logits: Tensor = network(images)
+        return logits + torch.randn_like(logits) * (images.flatten(1).mean(1) > least)[:, None]
+
+    assert is_random(noisy, images)
+
+
+def test_a_model_that_is_always_random_is_called_twice(batch: Batch) -> None:
+    """So that what it draws afterwards does not depend on how hard randomness is looked for."""
+    calls: list[int] = []
+
+    def counting(images: Tensor) -> Tensor:
+        calls.append(len(images))
+        return Coin()(images)
+
+    torch.manual_seed(0)
+    assert is_random(counting, batch[0])
+    assert calls == [32, 32]
+
+
+def test_a_model_that_writes_into_its_input_is_not_random_for_that(network: nn.Module, batch: Batch) -> None:
+    before = batch[0].clone()
+    assert not is_random(lambda images: network(images.mul_(0.9)), batch[0])
+    assert torch.equal(batch[0], before)
+
+
+def test_two_nan_are_alike(batch: Batch) -> None:
+    assert not is_random(lambda images: images.flatten(1)[:, :3] * torch.nan, batch[0])
+
+
 def test_a_model_without_gradient_says_so(network: nn.Module, batch: Batch) -> None:
     def detached(images: Tensor) -> Tensor:
         logits: Tensor = network(images.detach())

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 import carso.audit.effort
 from carso.attacks import pgd
+from carso.audit import audit
 from carso.audit.effort import SIZES
+from carso.audit.results import BudgetResult
 from carso.data import Dataset
 from carso.nn import MLP
 from carso.types import Budget
@@ -78,6 +80,18 @@ def dataset() -> Dataset:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Efforts cut down to the size of these images."""
+    cut_down(monkeypatch)
+
+
+def cut_down(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = {"n": 60, "tuning": 30, "steps": (25, 50), "restarts": (2, 6), "other": (1, 1), "plain": 20, "queries": 150}
     sizes = replace(SIZES["quick"], **quick, spsa=(10, 12), spsa_images=30)
     monkeypatch.setitem(carso.audit.effort.SIZES, "quick", sizes)
+
+
+@pytest.fixture(scope="session")
+def robust_found(robust: nn.Module, dataset: Dataset) -> BudgetResult:
+    """What an audit finds of `robust`."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        cut_down(monkeypatch)
+        return audit(robust, dataset, effort="quick", eps=(EPS,)).budgets[0]

@@ -225,7 +225,7 @@ def nonsense(kind: str) -> bytes:
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        ("corrupt", "is damaged"),
+        ("corrupt", "cannot be read"),
         ("animated", "animated"),
         ("transparent", "no digit"),
         ("tiny", "no digit"),

@@ -118,6 +118,32 @@ def test_idle_connections_lock_nobody_out(port: int) -> None:
         assert answer(port)[0] == 200
 
 
+def test_a_further_connection_takes_the_place_of_the_one_that_is_idle_longest(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "MOST", 20)
+    monkeypatch.setattr(serving, "IDLE", 60.0)
+    monkeypatch.setattr(wire, "PATIENCE", 60.0)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port)))]
+        clients[0].sendall(HALF_BODY)
+        time.sleep(0.5)
+        clients += [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(40)]
+        time.sleep(0.5)
+        assert [is_open(client) for client in clients] == [True] + [False] * 21 + [True] * 19
+        assert answer(port)[0] == 200
+
+
+def is_open(client: socket.socket) -> bool:
+    client.settimeout(0.01)
+    try:
+        return client.recv(1) != b""
+    except TimeoutError:
+        return True
+    except ConnectionResetError:
+        return False
+
+
 def test_what_is_not_http_is_refused_with_the_headers_of_every_answer(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")

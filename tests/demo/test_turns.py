@@ -3,7 +3,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,10 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def order(story: Callable[[Turns, list[str]], Awaitable[None]]) -> list[str]:
+def order(story: Callable[[Turns, list[str]], Coroutine[Any, Any, None]]) -> list[str]:
     """What a story writes down."""
     told: list[str] = []
-    asyncio.run(story(Turns(), told))
+    asyncio.run(asyncio.wait_for(story(Turns(), told), 20))
     return told
 
 
@@ -105,20 +106,23 @@ def test_who_leaves_gives_up_the_place(called: bool) -> None:
     assert order(story) == ["first", "staying"]
 
 
-def test_a_line_of_those_who_left_calls_nobody() -> None:
+def test_those_who_leave_as_the_turn_passes_neither_take_nor_give_one() -> None:
     async def story(turns: Turns, told: list[str]) -> None:
-        release = asyncio.Event()
-        first = asyncio.create_task(take(turns, told, "first", release))
+        one, two = asyncio.Event(), asyncio.Event()
+        tasks = []
+        for visitor, until in (("first", one), ("gone", None), ("gone", None), ("second", two), ("third", None)):
+            tasks.append(asyncio.create_task(take(turns, told, visitor, until)))
+            await settle()
+        one.set()
+        for gone in tasks[1:3]:
+            gone.cancel()
         await settle()
-        gone = [asyncio.create_task(take(turns, told, "gone")) for _ in range(3)]
-        await settle()
-        for task in gone:
-            task.cancel()
-        release.set()
-        await first
-        await asyncio.wait_for(take(turns, told, "last"), 5)
+        assert told == ["first", "second"]
+        two.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await take(turns, told, "last")
 
-    assert order(story) == ["first", "last"]
+    assert order(story) == ["first", "second", "third", "last"]
 
 
 def test_one_computation_runs_at_a_time_even_if_its_visitor_leaves() -> None:

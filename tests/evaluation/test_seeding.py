@@ -1,29 +1,41 @@
+"""Streams of chance: ruled by a seed inside, untouched outside."""
+
 import random
-from typing import Any
 
 import numpy as np
 import torch
 
-from carso.evaluation.seeding import pinned
+from carso.evaluation.seeding import generator_of, pinned, seeded
 
 CPU = torch.device("cpu")
 
 
-def draws() -> tuple[Any, ...]:
-    return random.random(), np.random.rand(), torch.rand(()).item()
+def draws() -> tuple[float, ...]:
+    return torch.rand(()).item(), float(np.random.rand()), random.random()
 
 
-def test_a_seed_rules_every_generator_and_each_gets_its_state_back() -> None:
-    random.seed(0)
-    np.random.seed(0)
-    torch.manual_seed(0)
-    undisturbed = draws(), draws()
-    random.seed(0)
-    np.random.seed(0)
-    torch.manual_seed(0)
-    found = [draws()]
+def test_one_seed_pins_every_global_generator() -> None:
     with pinned(CPU, 3):
-        once = draws()
+        first = draws()
     with pinned(CPU, 3):
-        assert draws() == once
-    assert (*found, draws()) == undisturbed
+        again = draws()
+    with pinned(CPU, 4):
+        other = draws()
+    assert first == again
+    assert all(a != b for a, b in zip(first, other, strict=True))
+
+
+def test_each_has_its_own_state_back() -> None:
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    with pinned(CPU, 3):
+        draws()
+    after = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    assert torch.equal(before[0], after[0])
+    assert str(before[1:]) == str(after[1:])
+
+
+def test_torchs_streams_are_what_they_were() -> None:
+    with seeded(CPU, 7, "what", 0) as generator:
+        assert generator.initial_seed() == generator_of(7, "what", 0, "attack").initial_seed()
+        drawn = torch.rand(3)
+    assert torch.equal(drawn, torch.rand(3, generator=generator_of(7, "what", 0, "target")))

@@ -96,7 +96,9 @@ def is_random(model: Classifier, images: Images) -> bool:
         model: images to logits; its randomness, if any, is its own.
         images: (B, C, H, W) in [0, 1].
     """
-    spread = images[torch.linspace(0, len(images) - 1, min(len(images), TRIED)).long()]
+    tried = min(len(images), TRIED)
+    places = torch.linspace(0, len(images) - 1, tried, device=images.device, dtype=torch.float32).long()
+    spread = images[places]
     spread = torch.cat([spread, (spread + spread.roll(1, 0)) / 2])
     parts = spread.split(TOGETHER)
     return _differs(model, spread, 2) or any(_differs(model, few, TRIES // len(parts)) for few in parts)

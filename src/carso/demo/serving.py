@@ -3,6 +3,7 @@
     IDLE     no request has begun, or its head has not arrived whole
     STALL    the answer is not read
     GRACE    what still runs when the demo is ended
+    MOST     connections at a time; a further one takes the place of the one that has been idle longest
 
 A body that does not arrive whole is refused by `carso.demo.wire.bounded`.
 """
@@ -26,6 +27,9 @@ from carso.demo.studio import Studio
 IDLE, STALL, GRACE = 10.0, 30.0, 3.0
 """Seconds."""
 
+MOST, BACKLOG = 512, 128
+"""Connections, and those not yet accepted: together fewer than the files that a process may open, often 1,024."""
+
 
 class Connection(H11Protocol):
     """A connection of bounded patience."""
@@ -35,10 +39,16 @@ class Connection(H11Protocol):
     _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to watch."""
+        """Begin to watch, and make room if there are too many."""
         super().connection_made(transport)
         self._since = self.loop.time()
         self._watch()
+        self._make_room()
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request has begun and is not answered yet."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def pause_writing(self) -> None:
         """Give the reader `STALL` seconds to go on."""
@@ -64,10 +74,15 @@ class Connection(H11Protocol):
         self.transport.write("\r\n".join(lines).encode("ascii"))
         self.transport.close()
 
+    def _make_room(self) -> None:
+        here = [each for each in self.connections if isinstance(each, Connection) and not each.transport.is_closing()]
+        if len(here) > MOST:
+            min((each for each in here if not each.answering), key=lambda each: each._since).transport.abort()
+
     def _watch(self) -> None:
         """Let go of a connection on which, for `IDLE` seconds, nothing was answered and no request has begun."""
-        now, answering = self.loop.time(), self.cycle is not None and not self.cycle.response_complete
-        if answering or self.cycle is not self._last:
+        now = self.loop.time()
+        if self.answering or self.cycle is not self._last:
             self._last, self._since = self.cycle, now
         if now - self._since > IDLE:
             self.transport.abort()
@@ -82,6 +97,7 @@ def server_of(app: Guard) -> uvicorn.Server:
             app,
             http=Connection,
             ws="none",
+            backlog=BACKLOG,
             log_level="warning",
             server_header=False,
             proxy_headers=False,

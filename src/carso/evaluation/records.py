@@ -220,9 +220,15 @@ def _unload(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 def _load(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         if _TENSOR in value:
-            return tensors.get(str(value[_TENSOR]))
+            return _named(tensors, str(value[_TENSOR]))
         return {key: _load(item, tensors) for key, item in value.items()}
     return value
+
+
+def _named(tensors: dict[str, Tensor], name: str) -> Tensor:
+    if name not in tensors:
+        raise ValueError(f"lacks the tensor {name!r}")
+    return tensors[name]
 
 
 def read_records(path: Path) -> Records:
@@ -239,3 +245,5 @@ def read_records(path: Path) -> Records:
         return Records.model_validate(_load(description.get("records"), tensors))
     except ValidationError as error:
         raise damaged(path, explained(error), remedy) from error
+    except ValueError as error:
+        raise damaged(path, str(error), remedy) from error

@@ -17,7 +17,7 @@ Whether all is finite is asked of z and dL/dz, few numbers per image: the weight
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeAlias
 
 import torch
@@ -95,11 +95,15 @@ class _Hidden:
 
     def __init__(self, stage: Stage, offset: Tensor, entry: Tensor, dtype: torch.dtype) -> None:
         self.weight = stage.weight if stage.weight.numel() < SMALL else stage.weight.to(dtype)
-        self.transposed = self.weight.T.contiguous()
         self.offset, self.activate = offset, _activate(stage.activation)
         self.entry = entry.to(self.weight.dtype)
         self.product = self.entry.new_empty(len(entry), len(self.weight))
         self.h, self.slope, *self.work = (torch.empty_like(self.product, dtype=offset.dtype) for _ in range(4))
+
+    @cached_property
+    def transposed(self) -> Tensor:
+        """W', which only gradients need."""
+        return self.weight.T.contiguous()
 
     def forward(self, a: Tensor) -> Tensor:
         """phi(W a + b)."""

@@ -20,10 +20,11 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from carso.errors import ModelError
-from carso.fast.folding import fold
+from carso.fast.backpropagation import Backpropagation
+from carso.fast.folding import Folded, fold
 from carso.fast.network import Network, network
 from carso.fast.parts import Defence, Purifier
-from carso.fast.pullback import ByAutograd, pullback
+from carso.fast.pullback import ByAutograd
 from carso.fast.surrogate import FastDefence, fold_defence
 from carso.fast.votes import fold_vote
 from carso.nn.modes import evaluating
@@ -134,7 +135,11 @@ def voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: 
 def same(form: Classifier, model: Classifier, images: Images) -> bool:
     """Whether both give these images the same logits, to rounding, as attacks come to them."""
     with torch.no_grad():
-        return alike(pullback(form, images, torch.float32).logits(torch.zeros_like(images)), query(model, images))
+        if isinstance(form, Folded):
+            ours = Backpropagation(form, images).logits(torch.zeros_like(images))
+        else:
+            ours = form(images)
+        return alike(ours, query(model, images))
 
 
 def alike(ours: Tensor, theirs: object) -> bool:
