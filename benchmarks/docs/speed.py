@@ -1,7 +1,7 @@
 """Write docs/speed.md from benchmarks/results/bench/bench.json and benchmarks/results/from-nothing/*.json.
 
-carso bench mnist-thesis --out benchmarks/results/bench/bench.json
-carso bench mnist-thesis --only agreement --only scaling --only profiles --out benchmarks/results/bench/bench.json
+make bench
+python -m benchmarks.speed mnist-thesis --only agreement scaling profiles --out benchmarks/results/bench/bench.json
 python benchmarks/runs/from_nothing.py quick --out out/from-nothing/quick    # likewise strong, strong-unlabelled
 python benchmarks/docs/speed.py
 """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
@@ -23,14 +24,11 @@ PEERS = ("torchattacks", "foolbox", "adversarial-robustness-toolbox")
 
 
 def versions() -> dict[str, str]:
-    """The version of each peer, or how to install it."""
-    found = {}
+    """The version of each peer, or what installs it."""
+    found = dict.fromkeys(PEERS, "not installed: make bench installs the peers")
     for peer in PEERS:
-        try:
+        with suppress(PackageNotFoundError):
             found[peer] = version(peer)
-        except PackageNotFoundError:
-            extra = "--no-deps torchattacks==3.5.1" if peer == "torchattacks" else "'carso[bench]'"
-            found[peer] = f"not installed: pip install {extra}"
     return found
 
 
