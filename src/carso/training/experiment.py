@@ -22,8 +22,11 @@ from carso import data
 from carso.data import Dataset
 from carso.defence import CARSO
 from carso.errors import DataError, ModelError, RecipeError, RunError
-from carso.nn import ARCHITECTURES
+from carso.layers import propose
+from carso.nn import ARCHITECTURES, evaluating, query
+from carso.nn.adapted import doubt_of_input
 from carso.nn.maps import Maps
+from carso.progress import note
 from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.representation import Representation, check_classifier
 from carso.storage import factory, weights
@@ -47,6 +50,9 @@ RESULTS = (
 
 GREY_SIDE = 32
 """Pixels a side up to which grey images get a dense purifier."""
+
+LOOKED_AT = 500
+"""Held-out images on which a classifier is tried before its purifier is trained."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Experiment:
         own = self.classifier is None and self.recipe.classifier.factory is None
         if own and not (self.out / weights.CLASSIFIER).exists():
             with seeded(self.recipe.seed, "check"):
-                self._fresh_purifier(Representation(self._untrained(), self.recipe.purifier.layers), self.train)
+                self._fresh_purifier(self._representation(self._untrained(), self.train), self.train)
 
     def open(self) -> None:
         """Take the folder: write the resolved recipe into it, and clear away checkpoints of finished stages.
@@ -162,13 +168,34 @@ class Experiment:
         train, _ = self._pairs(schedule)
         if (known := check_classifier(classifier, train.shape)) < len(train.classes):
             raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
+        self._doubt(classifier, known)
         with seeded(self.recipe.seed, "purifier"):
-            representation = Representation(classifier, self.recipe.purifier.layers)
+            representation = self._representation(classifier, train)
             purifier = self._fresh_purifier(representation, train)
         file = weights.PURIFIER if hardening is None else weights.UNHARDENED
         self._purify("purifier", schedule, representation, purifier, file)
         if hardening is not None:
             self._purify("hardening", hardening, representation, purifier, weights.PURIFIER)
+
+    def _doubt(self, classifier: nn.Module, classes: int) -> None:
+        """Say so if a classifier is hardly better than chance on held-out images, where these have labels."""
+        some = self.validation[:LOOKED_AT]
+        if some.labels is None:
+            return
+        with torch.no_grad(), evaluating(classifier):
+            right = int((query(classifier, some.images).argmax(1) == some.labels).sum())
+        if doubt := doubt_of_input(right, len(some), classes):
+            note(doubt)
+
+    def _representation(self, classifier: nn.Module, train: Dataset) -> Representation:
+        """Of the layers that the recipe names, or of those that are proposed, which is said."""
+        layers = self.recipe.purifier.layers
+        if layers is None:
+            kind = ConvolutionalPurifier if is_convolutional(self.recipe.purifier, train.shape) else Purifier
+            proposal = propose(classifier, train.images[:1], kind.bound(train.shape))
+            note(str(proposal))
+            layers = proposal.layers
+        return Representation(classifier, layers)
 
     def _fresh_purifier(self, representation: Representation, train: Dataset) -> Purifier:
         spec = self.recipe.purifier
