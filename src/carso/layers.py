@@ -75,10 +75,10 @@ def propose(classifier: nn.Module, images: Images, most: int = MAPPED) -> Propos
         ModelError: if it shows no layers of any kind.
     """
     run = sizes_of_layers(classifier, images)
-    kinds = {kind: [name for name in run if name in names] for kind, names in _kinds(classifier).items()}
-    proposals = [
-        _proposal(kind, {n: run[n] for n in names}, run[OUTPUT], most) for kind, names in kinds.items() if names
-    ]
+    kinds = {kind: {n: size for n, size in run.items() if n in names} for kind, names in _kinds(classifier).items()}
+    if len(kinds[AFFINE]) > 1:
+        kinds[AFFINE].popitem()  # the map to the logits, which are chosen anyway
+    proposals = [_proposal(kind, sizes, run[OUTPUT], most) for kind, sizes in kinds.items() if sizes]
     if not proposals:
         raise ModelError(hidden(classifier))
     return next((found for found in proposals if len(found.layers) > 1), proposals[0])
