@@ -104,7 +104,8 @@ def targets(found: dict[str, Any]) -> list[str]:
 def missed(found: dict[str, Any]) -> list[str]:
     """Why what is missed, or nearly so, is no faster, from the same figures."""
     vote, recipe = found["vote"], read_recipe("thesis")
-    assert recipe.adversarial is not None and recipe.samples is not None
+    assert recipe.adversarial is not None
+    assert recipe.samples is not None
     loop, samples, schedule = "loop over the samples", recipe.samples, recipe.adversarial
     climbing = [spec for spec in schedule.attacks if spec.attack == "pgd"]
     share, steps = len(climbing) / (len(schedule.attacks) + 1), climbing[0].steps
