@@ -114,6 +114,7 @@ def missed(found: dict[str, Any]) -> list[str]:
     """Why what is missed, or nearly so, is no faster, from the same figures."""
     vote, recipe = found["vote"], read_recipe("thesis")
     assert recipe.adversarial is not None
+    assert recipe.samples is not None
     loop, samples, schedule = "loop over the samples", recipe.samples, recipe.adversarial
     climbing = [spec for spec in schedule.attacks if spec.attack == "pgd"]
     share, steps = len(climbing) / (len(schedule.attacks) + 1), climbing[0].steps

@@ -11,6 +11,8 @@ Source: thesis, section 3.2.3; w and attacks directed at the whole defence are o
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +30,10 @@ from carso.training.recipe import PurifierTraining
 from carso.types import CandidateLogits, Classifier, Images, Labels, Latents, Logits, Representations
 
 CHUNK = 5000
+"""Images at a time, at most."""
+
+PIXELS, NEURONS = CHUNK * 28 * 28, 2**24
+"""Pixels, and numbers of representations, at a time."""
 
 REPRESENTATIONS_KEPT = 2**30
 """Bytes of representations kept rather than computed anew in every epoch, at most."""
@@ -66,6 +72,7 @@ class PurifierStage:
         self.classifier: nn.Module = representation.classifier.to(device)
         self.schedule = schedule
         self.device = device
+        self.chunk = max(1, min(CHUNK, PIXELS // math.prod(train.shape), NEURONS // purifier.neurons))
         self.mixture = Mixture(schedule.attacks)
         self.images = train.images.to(device)
         self.labels = self._labels(train)
@@ -113,7 +120,7 @@ class PurifierStage:
         """Negative ELBO (nats) on the held-out clean images."""
         with torch.no_grad(), evaluating(self.module):
             losses = []
-            for clean in self.held_out.split(CHUNK):
+            for clean in self.held_out.split(self.chunk):
                 reconstructions, mean, log_variance = self.module(clean, self.representation(clean)[1])
                 losses.append(reconstruction_loss(reconstructions, clean) + kl_divergence(mean, log_variance))
         return {"validation_loss": torch.cat(losses).mean().item()}
@@ -191,7 +198,7 @@ class PurifierStage:
         shape = (self.parts, self.size, self.module.neurons)
         represented = torch.empty(shape, device=self.device, dtype=torch.float32)
         everything = torch.arange(self.size, device=self.device)
-        chunks = [(part, rows) for part in range(self.parts) for rows in everything.split(CHUNK)]
+        chunks = [(part, rows) for part in range(self.parts) for rows in everything.split(self.chunk)]
         for part, rows in track(chunks, f"{self.name}, representations of the training images"):
             seen = self._version(torch.full_like(rows, part), rows)
             represented[part, rows] = self._with_representations(seen)[1]
@@ -201,7 +208,7 @@ class PurifierStage:
         if self.schedule.labels == "true":
             return train.required_labels.to(self.device)
         with torch.no_grad(), evaluating(self.classifier):
-            return torch.cat([query(self.classifier, some).argmax(1) for some in self.images.split(CHUNK)])
+            return torch.cat([query(self.classifier, some).argmax(1) for some in self.images.split(self.chunk)])
 
     def _kept(self, seed: int, pairs: Images | None) -> Tensor | None:
         if self.schedule.feed == "pairs" and pairs is not None:
@@ -209,10 +216,10 @@ class PurifierStage:
         if self.schedule.feed != "cached" or not self.mixture.attacks:
             return None
         kept = torch.empty(len(self.mixture.attacks), *self.images.shape, dtype=torch.float16, device=self.device)
-        chunks = [(part, start) for part in range(1, self.mixture.parts) for start in range(0, self.size, CHUNK)]
+        chunks = [(part, start) for part in range(1, self.mixture.parts) for start in range(0, self.size, self.chunk)]
         with seeded(seed, self.name, "attacks"), evaluating(self.classifier):
             for part, start in track(chunks, f"{self.name}, attacks on the training images"):
-                rows = slice(start, start + CHUNK)
+                rows = slice(start, start + self.chunk)
                 attacked = self.mixture.part(part, self.classifier, self.images[rows], self.labels[rows])
                 kept[part - 1, rows] = attacked
         return kept
