@@ -195,7 +195,8 @@ class Experiment:
             name, representation, purifier, schedule, train, self.validation, seed, self.device, pairs
         )
         self._fit(stage)
-        defence = CARSO(classifier.cpu(), purifier.cpu(), representation.layers, self.recipe.samples)
+        samples, aggregation = self.recipe.samples, self.recipe.aggregation
+        defence = CARSO(classifier.cpu(), purifier.cpu(), representation.layers, samples, aggregation=aggregation)
         defence.class_names = _names(train, defence.classes)
         weights.save_purifier(defence, self.out / file, self._origin("purifier"))
         self._forget(name)
