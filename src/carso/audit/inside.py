@@ -23,7 +23,7 @@ from carso.attacks.losses import cross_entropy, margin
 from carso.audit.finite import non_finite
 from carso.audit.surface import has_gradient
 from carso.errors import ModelError
-from carso.evaluation.asking import ask
+from carso.evaluation.queries import checked_query
 from carso.types import Classifier, Images, Logits
 
 
@@ -50,7 +50,7 @@ class Inside:
             ModelError: if it returned no scores of these images.
         """
         with _listening(self.module) as heard:
-            ask(self.model, images)
+            checked_query(self.model, images)
         scores = [each for each in heard if isinstance(each, Tensor) and each.shape == (len(images), self.classes)]
         if not scores:
             raise ModelError(f"{self.name} returns no scores ({len(images)}, {self.classes})")
