@@ -22,7 +22,8 @@ Out = Annotated[Path | None, typer.Option(help="Folder for everything that the r
 Seed = Annotated[int | None, typer.Option(min=0, max=MOST, help="Root of all randomness. [default: the recipe's]")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Data = Annotated[
-    str, typer.Option(help="mnist, fashion-mnist, or a folder of IDX files, CIFAR-10 batches or pictures.")
+    str,
+    typer.Option(help="mnist, fashion-mnist, cifar10, cifar100, or a folder of IDX files, CIFAR batches or pictures."),
 ]
 Factory = Annotated[
     str | None,
