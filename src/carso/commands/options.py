@@ -42,8 +42,8 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Data = Annotated[
     str | None,
     typer.Option(
-        help="mnist, fashion-mnist, or a folder of IDX files, CIFAR-10 batches or pictures. [default: what the defence "
-        "was trained on]"
+        help="mnist, fashion-mnist, cifar10, cifar100, or a folder of IDX files, CIFAR batches or pictures. "
+        "[default: what the defence was trained on]"
     ),
 ]
 Radii = Annotated[

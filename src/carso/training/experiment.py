@@ -197,7 +197,9 @@ class Experiment:
         )
         self._fit(stage)
         samples = samples_of(self.recipe.purifier, train.shape, self.recipe.samples)
-        defence = CARSO(classifier.cpu(), purifier.cpu(), representation.layers, samples)
+        defence = CARSO(
+            classifier.cpu(), purifier.cpu(), representation.layers, samples, aggregation=self.recipe.aggregation
+        )
         defence.class_names = _names(train, defence.classes)
         weights.save_purifier(defence, self.out / file, self._origin("purifier"))
         self._forget(name)
