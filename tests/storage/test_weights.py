@@ -334,14 +334,15 @@ def test_loading_draws_no_random_numbers() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_convolutional_defence_comes_back_as_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("maps", [(), (4, 6)])
+def test_a_convolutional_defence_comes_back_as_it_was(maps: tuple[int, ...], tmp_path: Path) -> None:
     torch.manual_seed(0)
     classifier = ResNet((3, 16, 16), 4, width=4, blocks=(1, 1))
-    layers = ["stem", "groups", "output"]
+    layers = ["input", "stem", "groups", "output"]
     shapes = [
         shape for each in Representation(classifier, layers).shapes(torch.rand(1, 3, 16, 16)).values() for shape in each
     ]
-    purifier = ConvolutionalPurifier((3, 16, 16), shapes, latent=5, code=6, compression="bounded")
+    purifier = ConvolutionalPurifier((3, 16, 16), shapes, latent=5, code=6, compression="bounded", maps=maps)
     defence = CARSO(classifier, purifier, layers, samples=8)
     weights.save(defence, tmp_path, half=True)
     again, images = weights.load(tmp_path), torch.rand(3, 3, 16, 16)

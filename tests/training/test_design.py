@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from carso.data import Dataset
+from carso.errors import RecipeError
 from carso.nn import MLP, ResNet
 from carso.purifier import ConvolutionalPurifier
 from carso.training.design import is_convolutional, purifier_of, representation_of, samples_of
@@ -55,3 +56,13 @@ def test_a_dense_purifier_of_a_large_network_stays_small() -> None:
     representation = representation_of(spec, model, images((3, 32, 32)))
     reads = purifier_of(spec, representation, images((3, 32, 32))).representation_encoder
     assert sum(weights.numel() for weights in reads.parameters()) < 2**25
+
+
+def test_maps_read_the_image_of_a_convolutional_purifier() -> None:
+    model = ResNet(COLOUR, width=4, blocks=(1, 1)).eval()
+    seeing = PurifierSpec(layers=("input", "output"), maps=(4, 6), code=16)
+    purifier = purifier_of(seeing, representation_of(seeing, model, images(COLOUR)), images(COLOUR))
+    assert purifier.options["maps"] == [4, 6]
+    blind = PurifierSpec(layers=("output",), maps=(4, 6))
+    with pytest.raises(RecipeError, match=r"purifier\.maps reads the image, which purifier.layers leaves out"):
+        purifier_of(blind, representation_of(blind, model, images(COLOUR)), images(COLOUR))

@@ -170,6 +170,7 @@ class ConvolutionsOptions(Schema):
     shapes: Annotated[tuple[SomeSizes, ...], Field(min_length=1, max_length=4096)]
     code: Size
     compression: Compression
+    maps: Annotated[tuple[Size, ...], Field(max_length=16)] = ()
 
 
 class PurifierHeader(Header):

@@ -73,7 +73,9 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
     """
     shapes = [shape for layer in representation.shapes(train.images[:1]).values() for shape in layer]
     if is_convolutional(spec, train.shape):
-        return ConvolutionalPurifier(train.shape, shapes, spec.latent or 128, spec.code, spec.compression)
+        if spec.maps and train.shape not in shapes:
+            raise RecipeError("purifier.maps reads the image, which purifier.layers leaves out: name input among them")
+        return ConvolutionalPurifier(train.shape, shapes, spec.latent or 128, spec.code, spec.compression, spec.maps)
     neurons, maps = sum(map(math.prod, shapes)), Maps(shapes, spec.maps) if spec.maps else None
     if maps is not None and not list(maps.parameters()):
         raise RecipeError(

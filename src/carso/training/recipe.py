@@ -169,7 +169,8 @@ class PurifierSpec(_Strict):
     `kind`: "dense" or "convolutional"; by default dense for grey images of at most 32 pixels a side. Of a dense one,
     `widths`: the rule for the sizes of its layers; `representation`: those of R in place of the rule's, the last being
     the code's; `maps`: channels of the convolutions that R begins with on layers that are images or maps. Of a
-    convolutional one, `code`: dimension of c; `compression`: the rule by which layers are compressed. `latent`: the
+    convolutional one, `code`: dimension of c; `compression`: the rule by which layers are compressed; `maps`: channels
+    of the residual groups that read the image itself, where `input` is one of the layers. `latent`: the
     dimension of z, by default 36 or 128. R runs once per image, not once per candidate, so that it may be large.
     """
 
