@@ -29,8 +29,8 @@ from carso.vote import Stop, Tally, count, settled
 
 Voting: TypeAlias = Callable[[Latents, Codes], Counts]
 
-WORTH_FOLDING = 1024
-"""Candidates in the first round from which on the vote is taken by folded layers (`carso.fast`)."""
+WORTH_FOLDING, WORTH_CONVOLVING = 1024, 256
+"""Candidates in the first round from which on the vote is taken by a cheaper form (`carso.fast`), dense or not."""
 
 DECODE = Purifier.decode
 """What D is taken for, before anybody replaces it."""
@@ -132,8 +132,9 @@ def rounds(samples: int, stop: Stop) -> Iterator[tuple[int, int]]:
 
 
 def _voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Voting:
-    """By folded layers where there are some and the first round is large enough to repay the folding."""
-    large = len(latents) * len(codes) >= WORTH_FOLDING and not torch.compiler.is_compiling()
+    """By a cheaper form where there is one and the first round is large enough to repay its making."""
+    worth = WORTH_CONVOLVING if isinstance(purifier, ConvolutionalPurifier) else WORTH_FOLDING
+    large = len(latents) * len(codes) >= worth and not torch.compiler.is_compiling()
     folded = voting(classifier, purifier, latents, codes) if large else None
     return folded or partial(_votes, classifier, purifier)
 

@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 
 from carso.errors import ModelError
 from carso.fast.backpropagation import Backpropagation
+from carso.fast.convolved import convolve_vote
 from carso.fast.folding import Folded, fold
 from carso.fast.network import Network, network
 from carso.fast.parts import Defence, Purifier
@@ -111,7 +112,7 @@ def _folded_defence(defence: Defence, images: Images | None) -> Callable[[Tensor
 
 
 def voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Voting | None:
-    """Votes (B, classes) of latents (K, latent) with codes (B, code), by folded layers; None where they do not fold.
+    """Votes (B, classes) of latents (K, latent) with codes (B, code), by cheaper forms; None where there are none.
 
     Args:
         classifier: N, in eval mode.
@@ -119,12 +120,12 @@ def voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: 
         latents: z (K, latent) of the first round, on which the form is tuned and compared.
         codes: c (B, code), likewise.
     """
-    folded = fold_vote(classifier, purifier)
-    if folded is None:
-        return None
     some, few = codes[:TRIED], latents[:TRIED]
     pairs = min(len(some), len(few))
     with torch.no_grad(), evaluating(classifier):
+        folded = fold_vote(classifier, purifier) or convolve_vote(classifier, purifier)
+        if folded is None:
+            return None
         theirs = query(classifier, purifier.decode(few[:pairs], some[:pairs]))
     if not alike(folded.logits(few[:pairs], some[:pairs]), theirs):
         return None

@@ -20,10 +20,12 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from carso.fast.products import product_dtype
-from carso.types import Images, Logits
+from carso.types import Images
 
 CACHED = 2**20
 """Bytes of the largest activation of a batch that stay in a core's cache: larger batches wait for the memory."""
+
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 LEAST = 8
 """Images of a batch at least, to repay the fixed cost of its operations."""
@@ -41,10 +43,10 @@ class Network(nn.Module):
         super().__init__()
         self.exact, self.low, self.batch = exact, low, batch
 
-    def forward(self, images: Images) -> Logits:
-        """Logits (B, classes) of images (B, C, H, W) in [0, 1], in float32."""
-        logits: Tensor = self.low(images.contiguous(memory_format=torch.channels_last))
-        return logits.float()
+    def forward(self, images: Images) -> Tensor:
+        """What the network makes of images or maps (B, C, H, W), such as logits (B, classes), in float32."""
+        made: Tensor = self.low(images.contiguous(memory_format=torch.channels_last))
+        return made.float()
 
 
 def network(model: object, images: Images) -> Network | None:
@@ -59,7 +61,7 @@ def network(model: object, images: Images) -> Network | None:
     folded = _folded(copy.deepcopy(model).requires_grad_(False))
     exact: nn.Module = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run, largest = _run(exact, images[:1].contiguous(memory_format=torch.channels_last))
-    first = next((i for i, layer in enumerate(run) if isinstance(layer, nn.Conv2d)), len(run))
+    first = next((i for i, layer in enumerate(run) if isinstance(layer, CONVOLUTIONS)), len(run))
     low = product_dtype(images.device) if images.device.type == "cpu" else torch.bfloat16
     batch = max(LEAST, CACHED // (largest * low.itemsize))
     return Network(exact, exact if low is torch.float32 else _lowered(exact, run, first, low), batch).eval()
@@ -94,10 +96,17 @@ class Scaled(nn.Module):
         return torch.addcmul(self.shift, a, self.scale)
 
 
+class _Tracer(fx.Tracer):
+    """Traces down to modules without modules of their own, and into none of those."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return not any(True for _ in module.children()) or super().is_leaf_module(module, name)
+
+
 def _folded(model: nn.Module) -> nn.Module:
     """The module without batch norms, or as it is where fx cannot trace it."""
     try:
-        graph = fx.symbolic_trace(model)
+        graph = fx.GraphModule(model, _Tracer().trace(model))
     except Exception:  # a user's module may refuse tracing in any way
         return model
     modules: dict[str, nn.Module] = dict(graph.named_modules())
@@ -120,8 +129,8 @@ def _fold_norm(graph: fx.GraphModule, node: fx.Node, modules: dict[str, nn.Modul
     assert isinstance(norm, nn.BatchNorm2d)
     if isinstance(before, fx.Node) and _only_reader(before, modules, calls):
         convolution = modules[str(before.target)]
-        assert isinstance(convolution, nn.Conv2d)
-        fused: Any = fuse_conv_bn_eval(convolution, norm)
+        assert isinstance(convolution, CONVOLUTIONS)
+        fused: Any = fuse_conv_bn_eval(convolution, norm, transpose=isinstance(convolution, nn.ConvTranspose2d))
         _replace(graph, str(before.target), fused.requires_grad_(False))
         modules[str(before.target)] = fused
         node.replace_all_uses_with(before)
@@ -132,7 +141,7 @@ def _fold_norm(graph: fx.GraphModule, node: fx.Node, modules: dict[str, nn.Modul
 
 def _only_reader(before: fx.Node, modules: dict[str, nn.Module], calls: list[str]) -> bool:
     name = str(before.target)
-    is_convolution = before.op == "call_module" and type(modules[name]) is nn.Conv2d
+    is_convolution = before.op == "call_module" and type(modules[name]) in CONVOLUTIONS
     return is_convolution and len(before.users) == 1 and calls.count(name) == 1
 
 

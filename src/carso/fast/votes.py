@@ -1,6 +1,6 @@
 """The folded vote: the classes that N gives candidates, with bfloat16 products where that changes no vote.
 
-    h_ik = phi(W_c c_i + b + W_z z_k)    first layer of D: the codes' part serves all latents, and theirs all codes
+    h_ik = W_c c_i + b + W_z z_k    first layer of D: the codes' part serves all latents, and theirs all codes
     l_ik = (N after the rest of D)(h_ik)    logits in float32;    l~_ik the same by bfloat16 products
     d    = 2 max |(l~ - l)_ik,a - (l~ - l)_ik,b|    over trial candidates of the same call and pairs of classes a, b
 
@@ -14,8 +14,9 @@ Source: ours; the sum of two parts is that of `carso.recall`, the folding that o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,8 @@ from carso.fast.folding import Stage, chain, fold
 from carso.fast.parts import Purifier
 from carso.fast.products import Packed, product_dtype
 from carso.types import Classifier, Codes, Counts, Latents, Logits, check_logits
+
+Form: TypeAlias = Callable[[Tensor], Tensor]
 
 ROWS = 4096
 """Candidates decoded at a time: with fewer, what a product costs besides its arithmetic shows (a tenth at 1024)."""
@@ -60,52 +63,65 @@ class Sums:
         """The same in another dtype."""
         return Sums(self.codes.to(dtype), self.latents.to(dtype))
 
-    def by_codes(self) -> list[Sums]:
-        """Split, so that at most `ROWS` sums are in each, or those of one code."""
-        return [Sums(some, self.latents) for some in self.codes.split(max(1, ROWS // len(self.latents)))]
+    def by_codes(self, rows: int) -> list[Sums]:
+        """Split, so that at most so many sums are in each, or those of one code."""
+        return [Sums(some, self.latents) for some in self.codes.split(max(1, rows // len(self.latents)))]
 
-    def by_latents(self) -> list[Sums]:
-        """Split, so that each has at most `ROWS` latents."""
-        return [Sums(self.codes, few) for few in self.latents.tensor_split(math.ceil(len(self.latents) / ROWS))]
+    def by_latents(self, rows: int) -> list[Sums]:
+        """Split, so that each has at most so many latents."""
+        return [Sums(self.codes, few) for few in self.latents.tensor_split(math.ceil(len(self.latents) / rows))]
 
 
 class FoldedVote:
     """Candidates' classes for one defence, whose weights are those of the moment it is made.
 
     Args:
-        first: the first layer of D.
-        stages: the other layers of D, then those of N.
-        tail: what N applies to its last affine map.
-        latent: how many columns of the first layer meet z.
+        first: the affine map of D's first layer.
+        latent: how many of its columns meet z.
+        form: dtype of products -> what makes logits (rows, classes) in float32 of sums h (rows, hidden) in that dtype.
         dtype: of the products of candidates that are not in doubt.
+        rows: candidates at a time.
+        trial: candidates computed both ways to learn how far rounding moves them.
+        worth: trials that a vote must be as large as before `dtype` repays them.
     """
 
-    def __init__(self, first: Stage, stages: Sequence[Stage], tail: nn.Module, latent: int, dtype: torch.dtype) -> None:
-        self.first, self.stages, self.tail, self.latent, self.dtype = first, stages, tail, latent, dtype
-        self.exact = self._packed(torch.float32)
-        self.rounded: list[Packed] = []
+    def __init__(
+        self,
+        first: Stage,
+        latent: int,
+        form: Callable[[torch.dtype], Form],
+        dtype: torch.dtype,
+        rows: int,
+        trial: int,
+        worth: int,
+    ) -> None:
+        self.first, self.latent, self.form, self.dtype = first, latent, form, dtype
+        self.rows, self.trial, self.worth = rows, trial, worth
+        self.exact = form(torch.float32)
+        self.rounded: Form | None = None
         self.doubt = torch.inf
 
     def prepare(self, latents: Latents, codes: Codes) -> None:
         """Take to rounded products, and learn d, if a vote of all latents (K, latent) and codes (B, code) repays it."""
-        if self.dtype is torch.float32 or len(latents) * len(codes) < WORTH * TRIAL:
+        if self.dtype is torch.float32 or len(latents) * len(codes) < self.worth * self.trial:
             return
-        some = codes[:: max(1, len(codes) // 256)][:256]
-        few = latents[:: max(1, len(latents) * len(some) // TRIAL)]
+        most = self.trial // 4
+        some = codes[:: max(1, len(codes) // most)][:most]
+        few = latents[:: max(1, len(latents) * len(some) // self.trial)]
         sums = Sums(self.from_codes(some), self.from_latents(few))
-        self.rounded = self._packed(self.dtype)
-        moved = self._logits(self.rounded, sums.to(self.dtype).all()) - self._logits(self.exact, sums.all())
+        self.rounded = self.form(self.dtype)
+        moved = self.rounded(sums.to(self.dtype).all()) - self.exact(sums.all())
         self.doubt = 2 * float((moved.amax(1) - moved.amin(1)).max())
 
     def logits(self, latents: Latents, codes: Codes) -> Logits:
         """Logits (B, classes) of one latent (B, latent) per code (B, code), in float32."""
-        return self._logits(self.exact, self.from_codes(codes) + self.from_latents(latents))
+        return self.exact(self.from_codes(codes) + self.from_latents(latents))
 
     def votes(self, latents: Latents, codes: Codes) -> Counts:
         """Votes (B, classes) of every latent (K, latent) with each code (B, code)."""
         exact = Sums(self.from_codes(codes), self.from_latents(latents))
         rounded = exact.to(self.dtype) if self.rounded else exact
-        votes = [self._of_some(*both) for both in zip(exact.by_codes(), rounded.by_codes(), strict=True)]
+        votes = [self._of_some(*both) for both in zip(*(s.by_codes(self.rows) for s in (exact, rounded)), strict=True)]
         return torch.cat(votes)
 
     def from_latents(self, latents: Latents) -> Tensor:
@@ -117,7 +133,7 @@ class FoldedVote:
         return F.linear(codes, self.first.weight[:, self.latent :], self.first.bias)
 
     def _of_some(self, exact: Sums, rounded: Sums) -> Counts:
-        counts = [self._count(*both) for both in zip(exact.by_latents(), rounded.by_latents(), strict=True)]
+        counts = [self._count(*both) for both in zip(*(s.by_latents(self.rows) for s in (exact, rounded)), strict=True)]
         return torch.stack(counts).sum(0)
 
     def _count(self, exact: Sums, rounded: Sums) -> Counts:
@@ -129,19 +145,26 @@ class FoldedVote:
 
     def _decided(self, exact: Sums, rounded: Sums) -> Tensor:
         """Logits (rows, classes) whose largest is that of float32."""
-        if not self.rounded:
-            return self._logits(self.exact, exact.all())
-        logits = self._logits(self.rounded, rounded.all())
+        if self.rounded is None:
+            return self.exact(exact.all())
+        logits = self.rounded(rounded.all())
         best, second = logits.topk(2, dim=1).values.unbind(1)
         doubtful = (best - second <= self.doubt).nonzero().squeeze(1)
-        return logits.index_copy_(0, doubtful, self._logits(self.exact, exact.some(doubtful)))
+        return logits.index_copy_(0, doubtful, self.exact(exact.some(doubtful))) if len(doubtful) else logits
 
-    def _packed(self, dtype: torch.dtype) -> list[Packed]:
-        return [Packed(s.weight, s.bias, dtype, s.activation) for s in self.stages]
 
-    def _logits(self, stages: Sequence[Packed], hidden: Tensor) -> Tensor:
-        hidden = hidden if self.first.activation is None else self.first.activation(hidden)
-        for stage in stages:
+@dataclass(frozen=True)
+class Chain:
+    """What follows on the sums: the first non-linearity, affine maps with theirs, and what N applies to its last."""
+
+    activation: nn.Module | None
+    stages: list[Packed]
+    tail: nn.Module
+
+    def __call__(self, hidden: Tensor) -> Logits:
+        """Logits (rows, classes) of sums (rows, hidden)."""
+        hidden = hidden if self.activation is None else self.activation(hidden)
+        for stage in self.stages:
             hidden = stage(hidden)
         logits: Tensor = self.tail(hidden.float())
         return logits
@@ -160,4 +183,9 @@ def fold_vote(classifier: Classifier, purifier: Purifier, dtype: torch.dtype | N
         return None
     first, *rest = decoder
     dtype = product_dtype(first.weight.device) if dtype is None else dtype
-    return FoldedVote(first, [*rest, *folded.stages], folded.tail, purifier.latent, dtype)
+    stages, tail = [*rest, *folded.stages], folded.tail
+
+    def form(dtype: torch.dtype) -> Chain:
+        return Chain(first.activation, [Packed(s.weight, s.bias, dtype, s.activation) for s in stages], tail)
+
+    return FoldedVote(first, purifier.latent, form, dtype, ROWS, TRIAL, WORTH)
