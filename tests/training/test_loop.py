@@ -325,3 +325,15 @@ def test_kept_representations_are_those_of_what_is_seen(mixing: str, monkeypatch
     for (images, kept), (same, fresh) in zip(*seen, strict=True):
         assert torch.equal(images, same)
         torch.testing.assert_close(kept, fresh, atol=1e-5, rtol=1e-5)
+
+
+def test_a_purifier_learns_from_moved_images() -> None:
+    """About half of what it sees are mirror images, and each is to be recalled as it was seen."""
+    stage = purifier_stage(feed="fresh", flip=True, attacks=())
+    seen: list[torch.Tensor] = []
+    stage.module.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    stage.loss(torch.arange(96), 0)
+    (shown,) = seen
+    straight, mirrored = ((shown == images).flatten(1).all(1) for images in (stage.images, stage.images.flip(3)))
+    assert (straight | mirrored).all()
+    assert 20 < mirrored.sum() < 76

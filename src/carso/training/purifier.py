@@ -12,6 +12,7 @@ Source: thesis, section 3.2.3; w and attacks directed at the whole defence are o
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,8 @@ from carso.nn import evaluating, query
 from carso.progress import track
 from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
-from carso.training.device import placed
+from carso.training.augment import moved
+from carso.training.device import convolves, placed
 from carso.training.loop import seeded
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
@@ -83,6 +85,7 @@ class PurifierStage:
         self.classifier = representation.classifier
         for network in (purifier, self.classifier):
             placed(network, device)
+        self.convolves = convolves(self.classifier)
         self.schedule = schedule
         self.device = device
         self.chunk = max(1, min(CHUNK, PIXELS // math.prod(train.shape), NEURONS // purifier.neurons))
@@ -112,7 +115,7 @@ class PurifierStage:
 
     def loss(self, indices: Tensor, part: int) -> Tensor:
         """Negative ELBO of the batch, clean and attacked, with the consistency term if the recipe has one."""
-        clean, labels = self.images[indices], self.labels[indices]
+        clean, labels = moved(self.images[indices], self.schedule.crop, self.schedule.flip), self.labels[indices]
         seen, representations = self._seen(indices, clean, labels, part)
         with low_precision(self.device):
             reconstructions, mean, log_variance = self.module(seen, representations)
@@ -202,8 +205,8 @@ class PurifierStage:
         return torch.where((which == 0).view(-1, 1, 1, 1), clean, attacked)
 
     def _with_representations(self, seen: Images) -> tuple[Images, Representations]:
-        with torch.no_grad():
-            return seen, self.representation(seen)[1]
+        with torch.no_grad(), low_precision(self.device) if self.convolves else nullcontext():
+            return seen, self.representation(seen)[1].float()
 
     def _represented(self) -> Tensor | None:
         """r of every version of every image (versions, images, neurons), if N sees the same ones in every epoch."""

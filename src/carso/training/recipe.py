@@ -137,15 +137,23 @@ class ClassifierSpec(_Strict):
         return {name: getattr(self, name) for name in OPTIONS[self.architecture]}
 
 
-class ClassifierTraining(Schedule):
+class Augmented(Schedule):
+    """A schedule on images that are moved before they are attacked.
+
+    `crop`: pixels by which they are shifted at most, each way; `flip`: whether half are mirrored, left to right.
+    """
+
+    crop: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+
+
+class ClassifierTraining(Augmented):
     """Stage 1.
 
     `mixing`: "parts" splits each batch evenly over clean images and the attacks; "steps" takes one optimiser step for
     the clean batch and one for each attack on the whole of it, as the published code does.
     `ramp`: share of the epochs over which the attacks' radii grow to what they are.
     `clean`: whether clean images are a part beside the attacks; without them, training is that of Madry et al.
-    `crop`: pixels by which images are shifted at most, each way, before they are attacked; `flip`: whether half of them
-    are mirrored, left to right.
     `trades`: beta of TRADES, 0 for none. The loss is then CE(N(x), y) + beta KL(N(x) || N(x')) over whole batches, of
     which the attacks climb the divergence.
     """
@@ -154,8 +162,6 @@ class ClassifierTraining(Schedule):
     mixing: Literal["parts", "steps"] = "parts"
     ramp: Fraction = 0.0
     clean: bool = True
-    crop: Annotated[int, Field(ge=0)] = 0
-    flip: bool = False
     trades: Annotated[float, Field(ge=0, le=1000)] = 0.0
 
     @model_validator(mode="after")
@@ -194,7 +200,7 @@ class PurifierSpec(_Strict):
     layers: tuple[str, ...] | None = None
 
 
-class PurifierTraining(Schedule):
+class PurifierTraining(Augmented):
     """Stage 2.
 
     `feed`: "fresh" attacks every batch anew, "cached" attacks the training images once (N is frozen, so that loses only
@@ -224,8 +230,8 @@ class PurifierTraining(Schedule):
             raise ValueError("feed: pairs and the file `pairs` go together")
         if self.feed == "cached" and any(a.directed_at == "defence" for a in self.attacks):
             raise ValueError("attacks on the defence change as the purifier learns: use feed: fresh")
-        if self.feed != "fresh" and self.ramp:
-            raise ValueError("ramp needs attacks made anew: use feed: fresh")
+        if self.feed != "fresh" and (self.ramp or self.crop or self.flip):
+            raise ValueError("ramp, crop and flip need attacks made anew: use feed: fresh")
         return self
 
 
