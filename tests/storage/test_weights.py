@@ -95,7 +95,7 @@ def test_damaged_files_are_named(defence: carso.CARSO, tmp_path: Path, file: str
 def test_files_that_do_not_belong_are_refused(defence: carso.CARSO, tmp_path: Path) -> None:
     weights.save(defence, tmp_path)
     weights.save_classifier(defence.classifier, tmp_path / weights.PURIFIER)
-    with pytest.raises(WeightsError, match="holds a classifier, not a purifier"):
+    with pytest.raises(WeightsError, match="is of the kind classifier, not purifier"):
         carso.load(tmp_path)
     (tmp_path / weights.PURIFIER).write_bytes(b"PK\x03\x04 something else")
     with pytest.raises(WeightsError, match="truncated or not a safetensors"):
@@ -278,7 +278,7 @@ def test_every_setting_of_a_purifier_is_held_to_its_schema(
     ("change", "message"),
     [
         (lambda about: about.pop("samples"), "samples: Field required"),
-        (lambda about: about.update(kind=["purifier"]), r"holds a \['purifier'\], not a purifier"),
+        (lambda about: about.update(kind=["purifier"]), r"is of the kind \['purifier'\], not purifier"),
         (lambda about: about.update(aggregation="x" * 10**6), "aggregation: .*…"),
     ],
 )
@@ -334,14 +334,15 @@ def test_loading_draws_no_random_numbers() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_convolutional_defence_comes_back_as_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("maps", [(), (4, 6)])
+def test_a_convolutional_defence_comes_back_as_it_was(maps: tuple[int, ...], tmp_path: Path) -> None:
     torch.manual_seed(0)
     classifier = ResNet((3, 16, 16), 4, width=4, blocks=(1, 1))
-    layers = ["stem", "groups", "output"]
+    layers = ["input", "stem", "groups", "output"]
     shapes = [
         shape for each in Representation(classifier, layers).shapes(torch.rand(1, 3, 16, 16)).values() for shape in each
     ]
-    purifier = ConvolutionalPurifier((3, 16, 16), shapes, latent=5, code=6, compression="bounded")
+    purifier = ConvolutionalPurifier((3, 16, 16), shapes, latent=5, code=6, compression="bounded", maps=maps)
     defence = CARSO(classifier, purifier, layers, samples=8)
     weights.save(defence, tmp_path, half=True)
     again, images = weights.load(tmp_path), torch.rand(3, 3, 16, 16)

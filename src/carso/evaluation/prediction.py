@@ -10,6 +10,7 @@ import torch
 
 from carso.data import read_image
 from carso.defence import CARSO
+from carso.evaluation.cost import say_if_long
 from carso.vote import Stop
 
 
@@ -40,7 +41,9 @@ def predict(defence: CARSO, paths: Sequence[Path], *, seed: int = 0, stop: Stop 
     """
     images = torch.stack([read_image(path, defence.purifier.shape) for path in paths])
     by_mode = defence.aggregation == "mode"
-    tally = defence.poll(images, stop=stop if by_mode else "never", generator=torch.Generator().manual_seed(seed))
+    stop = stop if by_mode else "never"
+    say_if_long(defence, images, len(images), stop=stop)
+    tally = defence.poll(images, stop=stop, generator=torch.Generator().manual_seed(seed))
     labels = tally.winners if by_mode else defence.predict(images, torch.Generator().manual_seed(seed))
     rows = zip(paths, labels.tolist(), tally.shares.tolist(), tally.samples.tolist(), strict=True)
     names = defence.class_names or tuple(map(str, range(defence.classes)))

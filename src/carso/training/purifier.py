@@ -11,9 +11,11 @@ Source: thesis, section 3.2.3; w and attacks directed at the whole defence are o
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from carso.data import Dataset
 from carso.fast import faster, low_precision
@@ -21,6 +23,7 @@ from carso.nn import evaluating, query
 from carso.progress import track
 from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
+from carso.training.device import placed
 from carso.training.loop import seeded
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
@@ -28,6 +31,10 @@ from carso.training.recipe import PurifierTraining
 from carso.types import CandidateLogits, Classifier, Images, Labels, Latents, Logits, Representations
 
 CHUNK = 5000
+"""Images at a time, at most."""
+
+PIXELS, NEURONS = CHUNK * 28 * 28, 2**24
+"""Pixels, and numbers of representations, at a time."""
 
 REPRESENTATIONS_KEPT = 2**30
 """Bytes of representations kept rather than computed anew in every epoch, at most."""
@@ -61,11 +68,14 @@ class PurifierStage:
         pairs: Images | None = None,
     ) -> None:
         self.name = name
-        self.module = purifier.to(device)
+        self.module = purifier
         self.representation = representation
-        self.classifier: nn.Module = representation.classifier.to(device)
+        self.classifier = representation.classifier
+        for network in (purifier, self.classifier):
+            placed(network, device)
         self.schedule = schedule
         self.device = device
+        self.chunk = max(1, min(CHUNK, PIXELS // math.prod(train.shape), NEURONS // purifier.neurons))
         self.mixture = Mixture(schedule.attacks, schedule.clean)
         self.images = train.images.to(device)
         self.labels = self._labels(train)
@@ -114,7 +124,7 @@ class PurifierStage:
         """Negative ELBO (nats) on the held-out clean images."""
         with torch.no_grad(), evaluating(self.module):
             losses = []
-            for clean in self.held_out.split(CHUNK):
+            for clean in self.held_out.split(self.chunk):
                 reconstructions, mean, log_variance = self.module(clean, self.representation(clean)[1])
                 losses.append(reconstruction_loss(reconstructions, clean) + kl_divergence(mean, log_variance))
         return {"validation_loss": torch.cat(losses).mean().item()}
@@ -193,7 +203,7 @@ class PurifierStage:
         shape = (versions, self.size, self.module.neurons)
         represented = torch.empty(shape, device=self.device, dtype=torch.float32)
         everything = torch.arange(self.size, device=self.device)
-        chunks = [(part, rows) for part in range(versions) for rows in everything.split(CHUNK)]
+        chunks = [(part, rows) for part in range(versions) for rows in everything.split(self.chunk)]
         for part, rows in track(chunks, f"{self.name}, representations of the training images"):
             seen = self._version(torch.full_like(rows, part), rows)
             represented[part, rows] = self._with_representations(seen)[1]
@@ -203,7 +213,7 @@ class PurifierStage:
         if self.schedule.labels == "true":
             return train.required_labels.to(self.device)
         with torch.no_grad(), evaluating(self.classifier):
-            return torch.cat([query(self.classifier, some).argmax(1) for some in self.images.split(CHUNK)])
+            return torch.cat([query(self.classifier, some).argmax(1) for some in self.images.split(self.chunk)])
 
     def _kept(self, seed: int, pairs: Images | None) -> Tensor | None:
         if self.schedule.feed == "pairs" and pairs is not None:
@@ -211,9 +221,9 @@ class PurifierStage:
         if self.schedule.feed != "cached" or not self.mixture.attacks:
             return None
         kept = torch.empty(len(self.mixture.attacks), *self.images.shape, dtype=torch.float16, device=self.device)
-        chunks = [(i, start) for i in range(len(self.mixture.attacks)) for start in range(0, self.size, CHUNK)]
+        chunks = [(i, start) for i in range(len(self.mixture.attacks)) for start in range(0, self.size, self.chunk)]
         with seeded(seed, self.name, "attacks"), evaluating(self.classifier):
             for i, start in track(chunks, f"{self.name}, attacks on the training images"):
-                rows, part = slice(start, start + CHUNK), self.schedule.clean + i
+                rows, part = slice(start, start + self.chunk), self.schedule.clean + i
                 kept[i, rows] = self.mixture.part(part, self.classifier, self.images[rows], self.labels[rows])
         return kept
