@@ -47,7 +47,9 @@ def test_a_part_without_labels_has_none() -> None:
     [
         (IMAGES[0], r"shape \(N, C, H, W\), not \(3, 2, 4\)"),
         (IMAGES.double(), "float32.*not torch.float64"),
-        ((IMAGES * 255).byte(), "not torch.uint8; bytes are to be divided by 255"),
+        ((IMAGES * 255).int(), "float32 in \\[0, 1\\], or bytes, not torch.int32"),
+        ((IMAGES * 255).byte()[0], r"shape \(N, C, H, W\), none of them 0, not \(3, 2, 4\)"),
+        ((IMAGES * 255).byte()[:0], r"not \(0, 3, 2, 4\)"),
         (IMAGES[:0], "no images"),
         (IMAGES * 255, r"\[0, 1\] but span 0 to 255"),
         (IMAGES - 0.5, "span -0.5 to 0.5"),

@@ -58,7 +58,7 @@ def test_a_classifier_with_convolutions_learns_in_the_products_of_the_processor(
     schedule = ClassifierTraining(epochs=6, batch=16, rate=0.05, average=0.9, attacks=ATTACKS)
     stage = ClassifierStage("n", model, schedule, digits(), digits(), CPU)
     assert stage.convolves
-    assert stage.loss(torch.arange(16), 0).dtype is torch.float32
+    assert stage.loss(stage.train.images[:16], torch.arange(16), 0).dtype is torch.float32
     before = stage.validate()["validation_accuracy"]
     fit(stage, 0, "f")
     assert stage.validate()["validation_accuracy"] > max(before, 80)
@@ -166,8 +166,8 @@ class Diverging:
         self.due = epoch == self.at
         self.stage.begin(epoch)
 
-    def loss(self, indices: torch.Tensor, part: int) -> torch.Tensor:
-        loss, due, self.due = self.stage.loss(indices, part), self.due, False
+    def loss(self, images: torch.Tensor, indices: torch.Tensor, part: int) -> torch.Tensor:
+        loss, due, self.due = self.stage.loss(images, indices, part), self.due, False
         if due and self.in_weights:
             self.stage.module.spare.fill_(self.value)
             return loss
@@ -265,7 +265,7 @@ def test_low_precision_descends_the_same_way(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr("carso.fast.products.product_dtype", lambda device, dtype=dtype: dtype)
         stage = purifier_stage(feed="fresh", consistency=1.0, attacks=())
         with seeded(0, "loss"):
-            stage.loss(torch.arange(64), 0).backward()
+            stage.loss(stage.train.images[:64], torch.arange(64), 0).backward()
         slopes.append(torch.cat([p.grad.flatten() for p in stage.module.parameters()]))
     exact, rounded = slopes
     assert torch.cosine_similarity(exact, rounded, 0) > 0.99
@@ -303,7 +303,8 @@ def test_kept_representations_are_those_of_what_is_seen(mixing: str, monkeypatch
         monkeypatch.setattr("carso.training.purifier.REPRESENTATIONS_KEPT", most)
         stage = purifier_stage(mixing=mixing)
         assert (stage.represented is None) == (most == 0)
-        seen.append([stage._seen(indices, stage.images[indices], stage.labels[indices], part) for part in range(3)])
+        images, labels = stage.train.images[indices], stage.labels[indices]
+        seen.append([stage._seen(indices, images, labels, part) for part in range(3)])
     for (images, kept), (same, fresh) in zip(*seen, strict=True):
         assert torch.equal(images, same)
         torch.testing.assert_close(kept, fresh, atol=1e-5, rtol=1e-5)

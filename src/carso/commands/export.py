@@ -24,7 +24,7 @@ def export(
     from carso.storage.export import export
 
     path = out or Path("out") / f"{Path(defence).name}.onnx"
-    trial = load(data, "test").images[:32]
+    trial = load(data, "test")[:32].images
     export(defence_of(defence, factory), path, trial, seed=seed, name=defence, classifier_only=classifier)
     whole = "classifier" if classifier else "defence"
     typer.echo(f"{path} answers in onnxruntime as the {whole} does in torch, on {len(trial)} images")

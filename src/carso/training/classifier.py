@@ -24,6 +24,7 @@ from carso.training.augment import moved
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import ClassifierTraining
+from carso.types import Images
 
 
 class ClassifierStage:
@@ -53,23 +54,18 @@ class ClassifierStage:
         self.device = device
         self.mixture = Mixture(schedule.attacks, schedule.clean)
         self.scale = torch.ones((), device=device, dtype=torch.float32)
-        self.images, self.labels = train.images.to(device), train.required_labels.to(device)
-        self.held_out = validation.images.to(device), validation.required_labels.to(device)
+        self.train, self.labels = train.to(device), train.required_labels.to(device)
+        self.held_out = validation.to(device)
         self.convolves = any(isinstance(layer, nn.Conv2d) for layer in self.module.modules())
-
-    @property
-    def size(self) -> int:
-        """How many images an epoch goes through."""
-        return len(self.images)
 
     @property
     def passes(self) -> int:
         """Optimiser steps per batch."""
         return self.mixture.parts if self.schedule.mixing == "steps" else 1
 
-    def loss(self, indices: Tensor, part: int) -> Tensor:
+    def loss(self, images: Images, indices: Tensor, part: int) -> Tensor:
         """Mean cross-entropy over the batch, clean and attacked."""
-        images, labels = self.images[indices], self.labels[indices]
+        labels = self.labels[indices]
         images = moved(images, self.schedule.crop, self.schedule.flip)
         with evaluating(self.module):
             if self.schedule.mixing == "steps":
@@ -90,7 +86,7 @@ class ClassifierStage:
 
     def validate(self) -> dict[str, float]:
         """Clean accuracy (%) on the held-out images."""
-        images, labels = self.held_out
         with torch.no_grad(), evaluating(self.module):
-            correct = torch.cat([self.module(some).argmax(1) for some in images.split(5000)]) == labels
+            answers = torch.cat([self.module(images).argmax(1) for _, images in self.held_out.chunks()])
+        correct = answers == self.held_out.required_labels
         return {"validation_accuracy": 100 * correct.float().mean().item()}

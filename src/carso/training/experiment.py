@@ -172,7 +172,7 @@ class Experiment:
 
     def _fresh_purifier(self, representation: Representation, train: Dataset) -> Purifier:
         spec = self.recipe.purifier
-        shapes = [shape for layer in representation.shapes(train.images[:1]).values() for shape in layer]
+        shapes = [shape for layer in representation.shapes(train[:1].images).values() for shape in layer]
         if is_convolutional(spec, train.shape):
             return ConvolutionalPurifier(train.shape, shapes, spec.latent or 128, spec.code, spec.compression)
         neurons, maps = sum(map(math.prod, shapes)), Maps(shapes, spec.maps) if spec.maps else None
@@ -285,8 +285,12 @@ def _names(train: Dataset, classes: int) -> tuple[str, ...] | None:
 
 
 def _moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    spread = dataset.images.std((0, 2, 3)).clamp(min=1e-3)
-    return tuple(dataset.images.mean((0, 2, 3)).tolist()), tuple(spread.tolist())
+    """Mean and standard deviation of every channel."""
+    count = len(dataset) * math.prod(dataset.shape[1:])
+    wide = [(x.double().sum((0, 2, 3)), x.double().square().sum((0, 2, 3))) for _, x in dataset.chunks()]
+    mean, squares = (torch.stack(sums).sum(0) / count for sums in zip(*wide, strict=True))
+    spread = (squares - mean**2).clamp(min=0).sqrt().clamp(min=1e-3)
+    return tuple(mean.tolist()), tuple(spread.tolist())
 
 
 def is_convolutional(spec: PurifierSpec, shape: Sequence[int]) -> bool:
