@@ -66,7 +66,7 @@ def test_the_page_and_its_files_are_served_and_say_what_may_run(client: TestClie
     page = client.get("/").text + client.get("/script.js").text
     used = re.findall(r'(?:href|src|from) ?=? ?"(?:\./)?([\w.]+)"', page)
     kinds = {"css": "text/css", "js": "text/javascript"}
-    assert set(used) == {"style.css", "script.js", "asking.js", "pad.js", "pixels.js", "vote.js"}
+    assert set(used) == {"style.css", "script.js", "request.js", "pad.js", "pixels.js", "vote.js"}
     for path, kind in [("", "text/html"), *((name, kinds[name.rpartition(".")[2]]) for name in used)]:
         answer = client.get(f"/{path}")
         assert answer.status_code == 200

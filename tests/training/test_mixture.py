@@ -80,3 +80,30 @@ def test_noise_asks_no_model() -> None:
     assert moved.abs().max() <= 0.4
     assert moved.mean().abs() < 0.01
     assert moved.var() == pytest.approx(0.4**2 / 3, rel=0.05)
+
+
+def test_n_fgsm_is_one_step_from_noise_of_twice_the_radius() -> None:
+    """On a linear model the step is known: eps up or down per pixel, whatever the noise."""
+    slope = torch.tensor([1.0, -1.0, 1.0, -1.0])
+
+    def model(images: torch.Tensor) -> torch.Tensor:
+        score = images.flatten(1) @ slope
+        return torch.stack([score, -score], dim=1)
+
+    images, labels = torch.full((1000, 1, 2, 2), 0.5), torch.ones(1000, dtype=torch.long)
+    torch.manual_seed(0)
+    found = Mixture([AttackSpec(attack="n-fgsm", eps=0.1)], clean=False).mix(model, images, labels)
+    noise = (found - images).flatten(1) - 0.1 * slope
+    assert noise.abs().max() <= 0.2 + 1e-6
+    torch.testing.assert_close(noise.std(0), torch.full((4,), 0.4 / 12**0.5), atol=0.01, rtol=0)
+
+
+def test_a_given_loss_takes_the_place_of_every_attacks_own() -> None:
+    def model(images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)
+
+    images, rows = torch.full((6, 1, 1, 2), 0.5), torch.arange(6)
+    specs = [AttackSpec(attack="pgd", eps=eps, steps=3) for eps in (0.1, 0.2)]
+    climbed = Mixture(specs, clean=False).mix(model, images, rows, loss=lambda z, r: z[:, 1] * (1 - 2 * (r % 2)))
+    up = 1 - 2 * (rows % 2)
+    torch.testing.assert_close((climbed - images)[:, 0, 0, 1], up * torch.tensor([0.1] * 3 + [0.2] * 3))

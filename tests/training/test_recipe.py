@@ -169,3 +169,18 @@ def test_radii_may_be_fractions() -> None:
     recipe = parse_recipe(f"name: a\nadversarial: {{epochs: 1, rate: 0.1, attacks: [{attack}]}}", "r")
     assert recipe.adversarial is not None
     assert (recipe.adversarial.attacks[0].eps, recipe.adversarial.attacks[0].alpha) == (8 / 255, 2 / 255)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("trades: 6", "trades needs attacks"),
+        ("trades: 6, mixing: steps, attacks: [{attack: pgd, eps: 0.1}]", "whole batches"),
+        ("trades: 6, attacks: [{attack: fgsm, eps: 0.1}]", "climb the divergence"),
+        ("trades: 6, attacks: [{attack: pgd, eps: 0.1, loss: margin}]", "climb the divergence"),
+        ("trades: -1", "trades"),
+    ],
+)
+def test_trades_has_attacks_of_its_own_kind(fields: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe(f"name: a\nadversarial: {{epochs: 1, rate: 0.1, {fields}}}", "r")

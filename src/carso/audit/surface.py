@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from carso.errors import ModelError
-from carso.evaluation.asking import attackable, scores_of
+from carso.evaluation.queries import attackable, scores_of
 from carso.types import Classifier, Images, Logits
 
 INFINITE = 1e4

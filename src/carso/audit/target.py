@@ -9,7 +9,7 @@ A target is a CARSO defence, any `nn.Module` or callable from images to scores, 
 unrounded, of which finite differences and DeepFool can be taken. One with the attributes `purify` (images -> images)
 and `classifier` can also be attacked as if its purifier were the identity.
 
-Whatever is called is handed a copy of the images (`carso.evaluation.asking`); what an attacker sees is float32.
+Whatever is called is handed a copy of the images (`carso.evaluation.queries`); what an attacker sees is float32.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from carso.attacks.objective import is_random
 from carso.audit.surface import Surface, checked, differentiable, has_gradient
 from carso.defence import CARSO
 from carso.errors import ModelError
-from carso.evaluation.asking import ask, scores_of
 from carso.evaluation.models import device_of, fingerprint, names_of, weights_of
+from carso.evaluation.queries import checked_query, scores_of
 from carso.evaluation.seeding import pinned, seeded
 from carso.fast import faster
 from carso.nn import evaluating
@@ -124,7 +124,7 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
     quick = faster(defence, images)
 
     def candidates(images: Tensor, samples: int) -> Tensor:
-        logits: Tensor = ask(quick.logits, images, name, latents=defence.latents(samples))
+        logits: Tensor = checked_query(quick.logits, images, name, latents=defence.latents(samples))
         return logits
 
     def surrogate(images: Tensor) -> Tensor:
@@ -132,11 +132,11 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
 
     def fixed_by(differentiable: Callable[..., Tensor], seed: int, samples: int) -> Classifier:
         latents = defence.latents(samples, torch.Generator().manual_seed(seed))
-        return lambda images: mean_log_probability(ask(differentiable, images, name, latents=latents))
+        return lambda images: mean_log_probability(checked_query(differentiable, images, name, latents=latents))
 
     return Target(
         name=name,
-        answer=partial(ask, defence.predict, name=name),
+        answer=partial(checked_query, defence.predict, name=name),
         scores=surrogate,
         candidates=candidates,
         known=partial(fixed_by, quick.logits),
@@ -150,8 +150,8 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
         identity=fingerprint(defence),
         weights=weights_of(defence),
         names=names_of(defence),
-        votes=lambda images: ask(defence.poll, images, name, samples=VOTES_SEEN, stop="never").shares,
-        purify=lambda images: ask(defence.recall, images, name, samples=1).squeeze(1),
+        votes=lambda images: checked_query(defence.poll, images, name, samples=VOTES_SEEN, stop="never").shares,
+        purify=lambda images: checked_query(defence.recall, images, name, samples=1).squeeze(1),
         classifier=differentiable(defence.classifier, images, f"the classifier of {name}", classes),
     )
 
@@ -201,7 +201,7 @@ def _parts(
     """A purifier and the classifier behind it, if there are both; no classifier where it has no gradient."""
     if not (hasattr(subject, "purify") and hasattr(subject, "classifier")):
         return None, None
-    purify = partial(ask, subject.purify, name=f"{name}.purify")
+    purify = partial(checked_query, subject.purify, name=f"{name}.purify")
     with torch.no_grad():
         purified = purify(images)
     given = tuple(purified.shape) if isinstance(purified, Tensor) else type(purified).__name__

@@ -53,7 +53,7 @@ from carso.types import Images
 FILES = {
     "": ("index.html", "text/html"),
     "style.css": ("style.css", "text/css"),
-    **{f"{name}.js": (f"{name}.js", "text/javascript") for name in ("script", "asking", "pad", "pixels", "vote")},
+    **{f"{name}.js": (f"{name}.js", "text/javascript") for name in ("script", "request", "pad", "pixels", "vote")},
 }
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from carso.attacks import ATTACKS
 from carso.attacks.deepfool import minimal_perturbation, perturb
-from carso.evaluation.asking import ask, attackable
 from carso.evaluation.models import Defence, Model
 from carso.evaluation.protocol import Row
+from carso.evaluation.queries import attackable, checked_query
 from carso.evaluation.seeding import generator_of
 from carso.fast import faster
 from carso.types import Budget, Classifier, Images, Labels
@@ -54,7 +54,7 @@ class AdversarialExamples:
         if not isinstance(model, Defence):
             return attackable(model, images)
         generator = generator_of(self.seed, row.key, "latents", start)
-        return partial(ask, faster(model, images).surrogate, samples=row.eot, generator=generator)
+        return partial(checked_query, faster(model, images).surrogate, samples=row.eot, generator=generator)
 
     def _search(self, row: Row, budget: Budget, model: Model, images: Images, labels: Labels, start: int) -> Tensor:
         key = (model, budget.norm, str(row.options), start, len(images))

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from carso.evaluation.asking import ask
 from carso.evaluation.models import Defence, Models, Outcome, device_of
+from carso.evaluation.queries import checked_query
 from carso.evaluation.records import Gallery
 from carso.evaluation.seeding import generator_of
 
@@ -99,6 +99,8 @@ def hang(columns: Models, chosen: dict[int, str], clean: Tensor, attacked: Tenso
 def _recollect(gallery: Gallery, defence: Defence, seed: int) -> Gallery:
     with torch.no_grad():
         images = gallery.attacked.to(device_of(defence.classifier))
-        recalled = ask(defence.recall, images, samples=AVERAGED, generator=generator_of(seed, "gallery")).cpu()
+        recalled = checked_query(
+            defence.recall, images, samples=AVERAGED, generator=generator_of(seed, "gallery")
+        ).cpu()
     bytes_ = [(255 * pixels).round().byte() for pixels in (recalled[:, :SHOWN], recalled.mean(1))]
     return gallery.model_copy(update={"recalled": bytes_[0], "mean": bytes_[1], "averaged": AVERAGED})

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from carso.errors import ModelError
 from carso.evaluation.arrays import Numbers, Tables, check_alike
-from carso.evaluation.asking import ask, name_of, scores_of
+from carso.evaluation.queries import checked_query, name_of, scores_of
 from carso.evaluation.results import Target
 from carso.nn.modes import evaluating
 from carso.storage.weights import digest
@@ -93,7 +93,7 @@ def answer(
 ) -> Outcome:
     """The column's answer to images (B, C, H, W); `samples` and `stop` overrule the defence's own."""
     if isinstance(column, Defence) and getattr(column, "rule", "mode") == "mode":
-        tally = ask(column.poll, images, samples=samples, stop=stop, generator=generator)
+        tally = checked_query(column.poll, images, samples=samples, stop=stop, generator=generator)
         return Outcome(
             predicted=tally.winners.cpu().int(), counts=tally.counts.cpu().int(), samples=tally.samples.cpu().int()
         )
@@ -114,7 +114,7 @@ def class_count(column: Model, images: Tensor) -> int:
     """How many classes a column knows, by its answer to images (B, C, H, W)."""
     generator = torch.Generator().manual_seed(0)
     if isinstance(column, Defence):
-        return int(ask(column.poll, images, samples=1, stop="never", generator=generator).counts.shape[1])
+        return int(checked_query(column.poll, images, samples=1, stop="never", generator=generator).counts.shape[1])
     return _scores(column, images, generator).shape[1]
 
 

@@ -14,8 +14,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from carso.evaluation.asking import ask
 from carso.evaluation.models import Defence
+from carso.evaluation.queries import checked_query
 from carso.vote import mode
 
 SAMPLES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1500)
@@ -43,7 +43,7 @@ def elected(
     if list(samples) != sorted(set(samples)) or min(samples, default=0) < 1:
         raise ValueError(f"samples must be increasing and positive, not {list(samples)}")
     blocks = [
-        ask(defence.poll, images, samples=after - before, stop="never", generator=generator_of(after)).counts
+        checked_query(defence.poll, images, samples=after - before, stop="never", generator=generator_of(after)).counts
         for before, after in pairwise((0, *samples))
     ]
     return torch.stack([mode(counts) for counts in torch.stack(blocks).cumsum(0)]).cpu().int()

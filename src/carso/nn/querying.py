@@ -25,12 +25,12 @@ UNDIFFERENTIABLE = ("Can't call numpy() on Tensor that requires grad", "Inferenc
 
 @dataclass(frozen=True)
 class Queried:
-    """A model that is asked whenever it is called."""
+    """A model that is queried whenever it is called."""
 
     model: Classifier
 
     def __call__(self, images: Tensor) -> Tensor:
-        """See `ask`."""
+        """See `query`."""
         return query(self.model, images)
 
 

@@ -1,12 +1,13 @@
 """Stage 1: training the classifier N, clean or adversarially.
 
     min over theta of E max over x' in B(x, eps) of CE(N_theta(x'), y)
+    TRADES: E CE(N_theta(x), y) + beta max over x' of KL(N_theta(x) || N_theta(x'))
 
 The inner maximum is taken by the recipe's attacks, made anew for every batch against the current weights in eval mode
 (iterative adversarial training).
 
 Sources: thesis, section 3.2.3; A. Madry et al., Towards deep learning models resistant to adversarial attacks, ICLR
-2018.
+2018; H. Zhang et al., Theoretically principled trade-off between robustness and accuracy, ICML 2019.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carso.data import Dataset
-from carso.fast import low_precision
+from carso.fast import faster, low_precision
 from carso.nn.modes import evaluating
 from carso.training.augment import moved
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import ClassifierTraining
-from carso.types import Images
+from carso.types import Images, Labels, Logits
 
 
 class ClassifierStage:
@@ -52,11 +53,14 @@ class ClassifierStage:
         self.module = classifier.to(device)
         self.schedule = schedule
         self.device = device
-        self.mixture = Mixture(schedule.attacks, schedule.clean)
+        self.mixture = Mixture(schedule.attacks, schedule.clean and not schedule.trades)
         self.scale = torch.ones((), device=device, dtype=torch.float32)
         self.train, self.labels = train.to(device), train.required_labels.to(device)
         self.held_out = validation.to(device)
+        self.folds = False
         self.convolves = any(isinstance(layer, nn.Conv2d) for layer in self.module.modules())
+        if self.convolves:
+            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def passes(self) -> int:
@@ -64,25 +68,47 @@ class ClassifierStage:
         return self.mixture.parts if self.schedule.mixing == "steps" else 1
 
     def loss(self, images: Images, indices: Tensor, part: int) -> Tensor:
-        """Mean cross-entropy over the batch, clean and attacked."""
+        """Mean cross-entropy over the batch, clean and attacked, or the loss of TRADES."""
         labels = self.labels[indices]
         images = moved(images, self.schedule.crop, self.schedule.flip)
+        if self.schedule.trades:
+            return self._trades(images, labels)
         with evaluating(self.module):
+            target = faster(self.module) if self.folds else self.module
             if self.schedule.mixing == "steps":
-                images = self.mixture.part(part, self.module, images, labels, scale=self.scale)
+                images = self.mixture.part(part, target, images, labels, scale=self.scale)
             else:
-                images = self.mixture.mix(self.module, images, labels, scale=self.scale)
+                images = self.mixture.mix(target, images, labels, scale=self.scale)
+        return F.cross_entropy(self._logits(images), labels)
+
+    def _trades(self, images: Images, labels: Labels) -> Tensor:
+        with torch.no_grad(), evaluating(self.module):
+            reference = self._logits(images).log_softmax(1)
+        rows = torch.arange(len(images), device=images.device)
+
+        def from_reference(logits: Tensor, rows: Tensor) -> Tensor:
+            return divergence(reference[rows], logits)
+
+        with evaluating(self.module):
+            attacked = self.mixture.mix(self.module, images, rows, scale=self.scale, loss=from_reference)
+        clean, moved_away = self._logits(torch.cat([images, attacked])).chunk(2)
+        drawn = divergence(clean.log_softmax(1), moved_away).mean()
+        return F.cross_entropy(clean, labels) + self.schedule.trades * drawn
+
+    def _logits(self, images: Images) -> Logits:
         with self._precision():
-            logits = self.module(images)
-        return F.cross_entropy(logits.float(), labels)
+            logits: Tensor = self.module(images)
+        return logits.float()
 
     def _precision(self) -> AbstractContextManager[object]:
         """Bfloat16 products, where the processor has units for them, for a network with convolutions."""
         return low_precision(self.device) if self.convolves else nullcontext()
 
     def begin(self, epoch: int) -> None:
-        """Set the scale of the attacks' radii, which grow linearly over the ramp."""
+        """Set the scale of the attacks' radii, which grow linearly over the ramp, and compare N with its fold."""
         self.scale.fill_(risen(epoch, self.schedule.ramp, self.schedule.epochs))
+        with evaluating(self.module):
+            self.folds = not self.convolves and faster(self.module, self.train[:2].images) is not self.module
 
     def validate(self) -> dict[str, float]:
         """Clean accuracy (%) on the held-out images."""
@@ -90,3 +116,8 @@ class ClassifierStage:
             answers = torch.cat([self.module(images).argmax(1) for _, images in self.held_out.chunks()])
         correct = answers == self.held_out.required_labels
         return {"validation_accuracy": 100 * correct.float().mean().item()}
+
+
+def divergence(reference: Logits, logits: Logits) -> Tensor:
+    """KL(p || q) per image (B,): p of log-probabilities `reference` (B, classes), q of `logits`."""
+    return F.kl_div(logits.log_softmax(1), reference, reduction="none", log_target=True).sum(1)

@@ -18,6 +18,9 @@ from carso.attacks.losses import Loss, loss_of
 from carso.training.recipe import AttackSpec
 from carso.types import Classifier, Images, Labels, Norm
 
+NOISE_RADII = 2
+"""Radii within which the noise of N-FGSM lies."""
+
 
 class Mixture:
     """Attacks as a training mixture.
@@ -47,6 +50,7 @@ class Mixture:
         labels: Labels,
         defence: Classifier | None = None,
         scale: float | Tensor = 1.0,
+        loss: Loss | None = None,
     ) -> Images:
         """The batch with its first part clean, if one is to be, and the others attacked.
 
@@ -56,6 +60,7 @@ class Mixture:
             labels: (B,) to move away from.
             defence: a differentiable stand-in of the whole defence, for the attacks directed at it.
             scale: what every radius is multiplied by.
+            loss: what every attack climbs in place of its own.
         """
         cuts = [round(i * len(images) / self.parts) for i in range(self.parts + 1)]
         mixed, end = [images[: cuts[self.clean]]], self.clean
@@ -64,7 +69,8 @@ class Mixture:
             start, end = end, end + len(kin)
             sizes = [cuts[i + 1] - cuts[i] for i in range(start, end)]
             rows = slice(cuts[start], cuts[end])
-            mixed.append(perturb(_target(kin[0], classifier, defence), images[rows], labels[rows], kin, sizes, scale))
+            target = _target(kin[0], classifier, defence)
+            mixed.append(perturb(target, images[rows], labels[rows], kin, sizes, scale, loss))
         return torch.cat(mixed)
 
     def part(
@@ -103,15 +109,18 @@ def perturb(
     kin: Sequence[AttackSpec],
     sizes: Sequence[int],
     scale: float | Tensor = 1.0,
+    loss: Loss | None = None,
 ) -> Images:
     """Attack runs of images, each with its own spec's loss and `scale` times its radius; no wait for the device."""
     spec = kin[0]
-    alike = len({k.loss for k in kin}) == 1
-    loss = loss_of(spec.loss) if alike else _loss_of_runs([loss_of(k.loss) for k in kin], sizes)
+    alike = loss is not None or len({k.loss for k in kin}) == 1
+    loss = loss or (loss_of(spec.loss) if alike else _loss_of_runs([loss_of(k.loss) for k in kin], sizes))
     fast = None if alike else False
     eps = scale * per_image([k.eps for k in kin], sizes, images)
-    if spec.attack == "fgsm":
-        return ascend(model, images, labels, images, eps, eps, steps=1, norm=spec.norm, loss=loss, fast=fast).detach()
+    if spec.attack in ("fgsm", "n-fgsm"):
+        spread = NOISE_RADII * eps * within_ball(images, spec.norm) if spec.attack == "n-fgsm" else 0.0
+        centre = (images + spread).clamp(0, 1)
+        return ascend(model, centre, labels, centre, eps, eps, steps=1, norm=spec.norm, loss=loss, fast=fast).detach()
     start = (images + eps * within_ball(images, spec.norm)).clamp(0, 1)
     if spec.attack == "noise":
         return start

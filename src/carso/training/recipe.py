@@ -41,10 +41,12 @@ class AttackSpec(_Strict):
     """One attack of a training mixture.
 
     "annealed" is PGD whose step shrinks from 2 eps to almost nothing (`carso.attacks.annealed`); `alpha` is PGD's own.
-    "noise" is drawn uniformly from the ball and follows no gradient.
+    "noise" is drawn uniformly from the ball and follows no gradient. "n-fgsm" is one step of length eps from noise in
+    the ball of twice the radius, not projected back: it costs one gradient, and training with it does not collapse as
+    with "fgsm" (P. de Jorge et al., "Make some noise", NeurIPS 2022). It is for training alone.
     """
 
-    attack: Literal["fgsm", "pgd", "annealed", "noise"]
+    attack: Literal["fgsm", "n-fgsm", "pgd", "annealed", "noise"]
     eps: Radius
     norm: Norm = "Linf"
     steps: Positive = 40
@@ -134,6 +136,8 @@ class ClassifierTraining(Schedule):
     `clean`: whether clean images are a part beside the attacks; without them, training is that of Madry et al.
     `crop`: pixels by which images are shifted at most, each way, before they are attacked; `flip`: whether half of them
     are mirrored, left to right.
+    `trades`: beta of TRADES, 0 for none. The loss is then CE(N(x), y) + beta KL(N(x) || N(x')) over whole batches, of
+    which the attacks climb the divergence.
     """
 
     attacks: tuple[AttackSpec, ...] = ()
@@ -142,11 +146,20 @@ class ClassifierTraining(Schedule):
     clean: bool = True
     crop: Annotated[int, Field(ge=0)] = 0
     flip: bool = False
+    trades: Annotated[float, Field(ge=0, le=1000)] = 0.0
 
     @model_validator(mode="after")
     def _something_to_learn_from(self) -> ClassifierTraining:
         if not self.clean and not self.attacks:
             raise ValueError("clean: false needs attacks, or a batch would have no part")
+        return self
+
+    @model_validator(mode="after")
+    def _divergence_to_climb(self) -> ClassifierTraining:
+        if self.trades and (not self.attacks or self.mixing == "steps"):
+            raise ValueError("trades needs attacks, and whole batches: mixing: parts")
+        if self.trades and any(a.attack == "fgsm" or a.loss != "cross_entropy" for a in self.attacks):
+            raise ValueError("attacks of trades climb the divergence, flat at the image: no fgsm, no loss of their own")
         return self
 
 

@@ -1,4 +1,4 @@
-import { ask, get } from "./asking.js";
+import { ask, get } from "./request.js";
 import { Pad } from "./pad.js";
 import { paint, paintChange, wipe } from "./pixels.js";
 import { draw, emptyBars, emptyTiles, follow } from "./vote.js";
@@ -8,7 +8,7 @@ const NAMES = { undefended: "Undefended", adversarially_trained: "Adversarially 
 const IN_WORDS = { undefended: "the undefended model", adversarially_trained: "adversarial training", carso: "CARSO" };
 const RANGE = { Linf: [0.01, 0.5, 0.01, 0.3], L2: [0.1, 6, 0.1, 2] };
 const INVITATION = "Draw, pick or upload an image";
-let facts, image = null, truth = null, attacked = null, found = null, round = 0, index = 0, asking = new AbortController();
+let facts, image = null, truth = null, attacked = null, found = null, round = 0, index = 0, pending = new AbortController();
 
 const pad = new Pad($("pad"), $("pen"), $("hint"), { drawn, cleared: forget });
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
@@ -17,14 +17,14 @@ function say(text) { $("message").textContent = text && text[0].toUpperCase() + 
 function complain(error) { if (error.name !== "AbortError") say(error.message); }
 
 /* What was asked for before is given up. */
-function begin() { asking.abort(); asking = new AbortController(); return ++round; }
+function begin() { pending.abort(); pending = new AbortController(); return ++round; }
 
 /* ---- where images come from ---- */
 async function drawn() { await upload(await pad.picture(), "your drawing"); }
 async function upload(file, origin) {
   const mine = begin();
   try {
-    const sent = await get("picture", file, asking.signal);
+    const sent = await get("picture", file, pending.signal);
     if (mine !== round) return false;
     take(sent.image, null, origin); return true;
   } catch (error) { complain(error); return false; }
@@ -32,7 +32,7 @@ async function upload(file, origin) {
 async function pick() {
   const mine = begin(), at = index++ % facts.picks;
   try {
-    const one = await get("pick?index=" + at, undefined, asking.signal);
+    const one = await get("pick?index=" + at, undefined, pending.signal);
     if (mine !== round) return;
     pad.show(one.image, facts.shape);
     take(one.image, one.label, one.label === null ? `test image ${at + 1}` : `test image ${at + 1}: ${facts.classes[one.label]}`);
@@ -58,7 +58,7 @@ async function run() {
   const asked = { image, attack: $("attack").value, norm: chosen("norm"), eps: Number($("eps").value), aim: chosen("aim") };
   try {
     $("took").textContent = "attacking…";
-    const told = await get("attack", asked, asking.signal);
+    const told = await get("attack", asked, pending.signal);
     if (mine !== round) return;
     found = told; attacked = told.image;
     paint($("attacked"), attacked, facts.shape); paintChange($("change"), image, attacked, facts.shape);
@@ -71,7 +71,7 @@ async function run() {
 async function vote(mine) {
   answers(null); emptyTiles(facts.shown); draw(facts.classes.map(() => 0), 1);
   const whole = $("whole").checked;
-  const response = await ask("vote", { image: attacked, seed: mine, whole }, asking.signal);
+  const response = await ask("vote", { image: attacked, seed: mine, whole }, pending.signal);
   const elected = await follow(response, facts, whole, () => mine === round);
   if (elected && mine === round) answers(elected);
 }

@@ -1,7 +1,7 @@
-"""How a model is asked: on images of its own, and in one line if it fails.
+"""Queries of a user's model that end in one line if they fail.
 
-A model that writes into its input changes nobody's images, and one whose weights are not float32 is asked in their
-dtype. Whatever goes wrong inside of it, in the first call or in the middle of a run, names it and what it was given.
+Like `carso.nn.query`, each hands over a copy of the images in the model's own dtype. Whatever goes wrong inside of
+the model, in the first call or in the middle of a run, names it and what it was given.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LONGEST = 200
 """Characters of another library's message that are passed on."""
 
 
-def ask(model: Callable[..., Any], images: Images, name: str | None = None, **options: Any) -> Any:
+def checked_query(model: Callable[..., Any], images: Images, name: str | None = None, **options: Any) -> Any:
     """What a model returns for its own copy of the images, in its dtype; a module runs in eval mode.
 
     Of a plain function the caller keeps the modules' buffers: put back here, they would spoil the backward pass.
@@ -65,7 +65,7 @@ def scores_of(
     Raises:
         ModelError: if it fails, or returns anything but a tensor of that shape.
     """
-    scores, name = ask(model, images, name, **options), name or name_of(model)
+    scores, name = checked_query(model, images, name, **options), name or name_of(model)
     shape = f"({len(images)}, {classes or 'classes >= 2'})"
     if not isinstance(scores, Tensor):
         raise ModelError(f"{name} must return a tensor of scores {shape}, not {type(scores).__name__}")
@@ -75,7 +75,7 @@ def scores_of(
 
 
 def attackable(model: Classifier, images: Images) -> Classifier:
-    """A model as an attack may ask it: as it is where it folds (`carso.fast`), which writes into nothing, else asked.
+    """A model as an attack may query it: itself where it folds (`carso.fast`), which writes into nothing, else checked.
 
     Args:
         model: images to logits.
@@ -83,10 +83,10 @@ def attackable(model: Classifier, images: Images) -> Classifier:
     """
     with evaluating(model):
         folds = isinstance(model, nn.Module) and faster(model, images) is not model
-    return model if folds else Asked(model)
+    return model if folds else CheckedClassifier(model)
 
 
-class Asked:
+class CheckedClassifier:
     """A model behind `scores_of`, its scores in float32."""
 
     def __init__(self, model: Classifier) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from carso.errors import ModelError
-from carso.evaluation.asking import LONGEST, ask, attackable, scores_of
 from carso.evaluation.models import Models, answer, fingerprint
+from carso.evaluation.queries import LONGEST, attackable, checked_query, scores_of
 from carso.nn import MLP
 
 IMAGES = torch.rand(5, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -37,20 +37,20 @@ def model(columns: Models) -> nn.Module:
 
 def test_a_model_that_writes_into_its_input_writes_into_a_copy(model: nn.Module) -> None:
     images = IMAGES.clone()
-    found = ask(Writing(model), images)
+    found = checked_query(Writing(model), images)
     assert torch.equal(images, IMAGES)
     assert torch.equal(found, model((IMAGES * 2).round() / 2))
 
 
 def test_the_gradient_passes_the_copy(model: nn.Module) -> None:
     x, y = (IMAGES.clone().requires_grad_() for _ in range(2))
-    (ours,) = torch.autograd.grad(ask(model, x).sum(), x)
+    (ours,) = torch.autograd.grad(checked_query(model, x).sum(), x)
     (theirs,) = torch.autograd.grad(model(y).sum(), y)
     assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_a_model_of_another_dtype_is_asked_in_it(model: nn.Module, dtype: torch.dtype) -> None:
+def test_a_model_of_another_dtype_is_queried_in_it(model: nn.Module, dtype: torch.dtype) -> None:
     scores = scores_of(model.to(dtype), IMAGES)
     assert scores.dtype == dtype
     assert torch.equal(scores, model(IMAGES.to(dtype)))
@@ -60,9 +60,9 @@ def test_a_model_of_another_dtype_is_asked_in_it(model: nn.Module, dtype: torch.
     assert torch.autograd.grad(surface(x).sum(), x)[0].dtype == torch.float32
 
 
-def test_a_module_is_asked_in_eval_mode_and_keeps_its_own(model: nn.Module) -> None:
+def test_a_module_is_queried_in_eval_mode_and_keeps_its_own(model: nn.Module) -> None:
     expected = model.eval()(IMAGES)
-    assert torch.equal(ask(model.train(), IMAGES), expected)
+    assert torch.equal(checked_query(model.train(), IMAGES), expected)
     assert model.training
 
 
@@ -79,10 +79,10 @@ def test_whatever_fails_is_one_short_line(error: Exception, message: str) -> Non
         raise error
 
     with pytest.raises(ModelError, match=message) as caught:
-        ask(failing, IMAGES)
+        checked_query(failing, IMAGES)
     assert len(str(caught.value)) < LONGEST + 150
     with pytest.raises(ModelError, match=r"^mine cannot run"):
-        ask(failing, IMAGES, "mine")
+        checked_query(failing, IMAGES, "mine")
 
 
 def test_memory_that_runs_out_is_not_the_models_fault() -> None:
@@ -90,7 +90,7 @@ def test_memory_that_runs_out_is_not_the_models_fault() -> None:
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        ask(hungry, IMAGES)
+        checked_query(hungry, IMAGES)
 
 
 @pytest.mark.parametrize(
