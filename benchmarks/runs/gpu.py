@@ -162,8 +162,8 @@ class Bench:
         optimisation = Optimisation(stage.module, schedule, self.rounds)
         stage.begin(0)
         stage.module.train()
-        images, size = stage.train.images, len(stage.train)
-        indices = torch.arange(size, device=self.device)
+        images = stage.train.images
+        indices = torch.arange(stage.size, device=self.device)
 
         def descend(images: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
             loss = stage.loss(images, indices, 0)
@@ -179,8 +179,8 @@ class Bench:
         for _ in range(Replay.WARMUP if self.device.type == "cuda" else 0):
             once()
         seconds = self.timed(once)
-        epoch = Spread.of(seconds).median * TRAINING_IMAGES / size
-        return {"seconds": spread(seconds), "batch": size, "epoch_seconds": epoch}
+        epoch = Spread.of(seconds).median * TRAINING_IMAGES / stage.size
+        return {"seconds": spread(seconds), "batch": stage.size, "epoch_seconds": epoch}
 
     def timed(self, work: Callable[[], object]) -> list[float]:
         """Seconds of every round, after one that does not count."""

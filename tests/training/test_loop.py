@@ -1,11 +1,13 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
-from carso.data import Dataset
-from carso.errors import DivergenceError, RunError, WeightsError
+from carso.data import Dataset, from_torch
+from carso.errors import DivergenceError, RecipeError, RunError, WeightsError
 from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.representation import Representation
@@ -269,6 +271,37 @@ def test_low_precision_descends_the_same_way(monkeypatch: pytest.MonkeyPatch) ->
     exact, rounded = slopes
     assert torch.cosine_similarity(exact, rounded, 0) > 0.99
     assert not torch.equal(exact, rounded)
+
+
+def elsewhere(dataset: Dataset) -> Dataset:
+    """The same images, read batch by batch."""
+    pairs = TensorDataset(dataset.images, dataset.required_labels)
+    return from_torch(pairs, dataset.name, dataset.classes)
+
+
+@pytest.mark.parametrize("mixing", ["parts", "steps"])
+def test_images_may_be_floats_bytes_or_elsewhere(mixing: str) -> None:
+    pixels = (digits().images * 255).round().byte()
+    as_bytes = replace(digits(), pixels=pixels)
+    kinds = {"floats": replace(as_bytes, pixels=pixels / 255), "bytes": as_bytes, "elsewhere": elsewhere(as_bytes)}
+    found = {}
+    for kind, dataset in kinds.items():
+        with seeded(1, "start"):
+            model, purifier = MLP((1, 4, 4), (8,), 3), Purifier((1, 4, 4), 11, latent=2)
+        first = ClassifierTraining(epochs=2, batch=16, rate=0.05, attacks=ATTACKS, mixing=mixing)
+        second = PurifierTraining(epochs=2, batch=16, rate=0.01, attacks=ATTACKS, mixing=mixing, consistency=1.0)
+        history = fit(ClassifierStage("n", model, first, dataset, dataset, CPU), 3, "f")
+        representation = Representation(model)
+        stage = PurifierStage("p", representation, purifier, second, dataset, dataset, 1, CPU)
+        found[kind] = history + fit(stage, 3, "f")
+    assert found["bytes"] == found["floats"] == found["elsewhere"]
+
+
+def test_more_attacked_images_than_are_kept_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carso.training.purifier.ATTACKED_KEPT", 2 * 96 * 16 * 2 - 1)
+    with pytest.raises(RecipeError, match=r"p: attacked once and kept, .* would take 0\.0 GB.*; set feed: fresh"):
+        purifier_stage(feed="cached")
+    purifier_stage(feed="fresh")
 
 
 def test_pairs_stand_in_for_attacks() -> None:

@@ -44,6 +44,6 @@ def table(experiment: Experiment, test_images: int, stop: vote.Stop, command: st
     recipe, out = experiment.recipe, experiment.out
     models = models_of(experiment.defence(), weights.load_undefended(out))
     settings = Settings(n=test_images, seed=recipe.seed, samples=recipe.samples, stop=stop)
-    test = data.load(recipe.data, "test")
+    test = data.load(recipe.data, "test", **recipe.fitting)
     records = evaluate(models, test, settings=settings, recipe=recipe.name, command=command, directory=out)
     return publish(records, out)

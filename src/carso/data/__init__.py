@@ -10,6 +10,7 @@ from typing import get_args
 from carso.data.cifar import CIFAR_10, CIFAR_100, cifar_of, load_cifar
 from carso.data.dataset import Dataset
 from carso.data.folder import load_folder
+from carso.data.foreign import from_torch
 from carso.data.idx_folder import load_idx, naming_of
 from carso.data.image import open_image, prepare, read_image
 from carso.data.mnist import load_fashion_mnist, load_mnist
@@ -24,6 +25,7 @@ __all__ = [
     "Dataset",
     "Pairs",
     "Split",
+    "from_torch",
     "load",
     "load_pairs",
     "open_image",

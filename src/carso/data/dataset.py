@@ -91,14 +91,14 @@ class Dataset:
         found = held.batches(order) if isinstance(held, Lazy) else (held[index] for index in order)
         return map(as_images, found)
 
-    def chunks(self) -> Iterator[tuple[slice, Images]]:
-        """All images in their order, in parts that fit into memory, each with where it lies."""
-        return zip(self.spans, self.batches(self.spans), strict=True)
+    def chunks(self, most: int = CHUNK) -> Iterator[tuple[slice, Images]]:
+        """All images in their order, at most so many at a time, and no more than fit into memory; where each lies."""
+        spans = self.spans(most)
+        return zip(spans, self.batches(spans), strict=True)
 
-    @property
-    def spans(self) -> list[slice]:
-        """Where the parts lie in which all images are gone through."""
-        size = min(CHUNK, max(1, VALUES // math.prod(self.shape)))
+    def spans(self, most: int = CHUNK) -> list[slice]:
+        """Where the parts of `chunks` lie."""
+        size = min(most, max(1, VALUES // math.prod(self.shape)))
         return [slice(start, start + size) for start in range(0, len(self), size)]
 
 

@@ -63,6 +63,11 @@ class ClassifierStage:
             self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
+    def size(self) -> int:
+        """How many images an epoch goes through."""
+        return len(self.train)
+
+    @property
     def passes(self) -> int:
         """Optimiser steps per batch."""
         return self.mixture.parts if self.schedule.mixing == "steps" else 1

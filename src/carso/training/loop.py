@@ -48,6 +48,10 @@ class Stage(Protocol):
         """How it is trained."""
 
     @property
+    def size(self) -> int:
+        """How many items an epoch goes through."""
+
+    @property
     def passes(self) -> int:
         """Optimiser steps per batch."""
 
@@ -115,7 +119,7 @@ def fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None = Non
 
 def _fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None) -> list[dict[str, float]]:
     schedule = stage.schedule
-    batches = max(1, len(stage.train) // schedule.batch)
+    batches = max(1, stage.size // schedule.batch)
     optimisation = Optimisation(stage.module, schedule, batches * stage.passes)
     history: list[dict[str, float]] = []
     mark = f"{fingerprint}/{seed}/{stage.name}"
@@ -164,8 +168,8 @@ def _step_of(stage: Stage, optimisation: Optimisation, part: int) -> Step:
 
 def _epoch(stage: Stage, optimisation: Optimisation, steps: list[Replay], batches: int) -> float:
     stage.module.train()
-    size = min(stage.schedule.batch, len(stage.train))
-    order = torch.randperm(len(stage.train), device=stage.device)[: batches * size].split(size)
+    size = min(stage.schedule.batch, stage.size)
+    order = torch.randperm(stage.size, device=stage.device)[: batches * size].split(size)
     total = torch.zeros((), device=stage.device)
     for indices, images in zip(order, stage.train.batches(order), strict=True):
         for step in steps:

@@ -81,6 +81,11 @@ class PurifierStage:
         self.scale = torch.ones((), device=device, dtype=torch.float32)
 
     @property
+    def size(self) -> int:
+        """How many images an epoch goes through."""
+        return len(self.train)
+
+    @property
     def parts(self) -> int:
         """Versions of every image: the clean one and the attacked ones."""
         return self.mixture.parts if self.kept is None else len(self.kept) + 1
@@ -184,12 +189,12 @@ class PurifierStage:
 
     def _represented(self) -> Tensor | None:
         """r of every version of every image (parts, images, neurons), if N sees the same ones in every epoch."""
-        needed = 4 * self.parts * len(self.train) * self.module.neurons
+        needed = 4 * self.parts * self.size * self.module.neurons
         if self.kept is None or needed > REPRESENTATIONS_KEPT:
             return None
-        shape = (self.parts, len(self.train), self.module.neurons)
+        shape = (self.parts, self.size, self.module.neurons)
         represented = torch.empty(shape, device=self.device, dtype=torch.float32)
-        everything = torch.arange(len(self.train), device=self.device)
+        everything = torch.arange(self.size, device=self.device)
         for part, span, clean in self._parts(range(self.parts), "representations of the training images"):
             rows = everything[span]
             seen = self._version(torch.full_like(rows, part), rows, clean)
@@ -207,7 +212,7 @@ class PurifierStage:
             return pairs.to(self.device).unsqueeze(0)
         if self.schedule.feed != "cached" or not self.mixture.attacks:
             return None
-        shape = (len(self.mixture.attacks), len(self.train), *self.train.shape)
+        shape = (len(self.mixture.attacks), self.size, *self.train.shape)
         _check_keeping(2 * math.prod(shape), self.name)
         kept = torch.empty(shape, dtype=torch.float16, device=self.device)
         with seeded(seed, self.name, "attacks"), evaluating(self.classifier):
@@ -217,7 +222,7 @@ class PurifierStage:
 
     def _parts(self, parts: Sequence[int], what: str) -> Iterator[tuple[int, slice, Images]]:
         """Each part of the mixture with all images, bit by bit."""
-        with progress(f"{self.name}, {what}", len(parts) * len(self.train.spans)) as bar:
+        with progress(f"{self.name}, {what}", len(parts) * len(self.train.spans())) as bar:
             for part in parts:
                 for rows, clean in self.train.chunks():
                     yield part, rows, clean
