@@ -31,6 +31,10 @@ from carso.types import Codes, Images, Representations
 Moments = Float[Tensor, "batch latent"]
 Sizing = Literal["published", "interpolated"]
 
+READ, MAPPED = 2**14, 2**17
+"""Numbers per image of a proposed representation, at most: that of a dense purifier, whose first weights are a multiple
+of them, and that of a convolutional one, which compresses maps by convolutions."""
+
 
 @dataclass(frozen=True)
 class Widths:
@@ -125,6 +129,11 @@ class Purifier(nn.Module):
         self.log_variance = nn.Linear(self.widths.encoder[-1], latent)
         self.decoder = _perceptron((latent + code, *self.widths.decoder, pixels), nn.Sigmoid(), bare_last_hidden=True)
 
+    @staticmethod
+    def bound(shape: Sequence[int]) -> int:
+        """Numbers per image (C, H, W) that a representation has at most where nobody names its layers."""
+        return READ
+
     @property
     def code(self) -> int:
         """Dimension of c."""
@@ -174,6 +183,7 @@ class ConvolutionalPurifier(Purifier):
         latent: dimension of z.
         code: dimension of c.
         compression: how layers are compressed, "published" or "bounded" (see `carso.nn.convolutional`).
+        maps: channels of the residual groups that read the image where it is a layer; none to compress it too.
     """
 
     def __init__(
@@ -183,6 +193,7 @@ class ConvolutionalPurifier(Purifier):
         latent: int = 128,
         code: int = 512,
         compression: convolutional.Compression = "published",
+        maps: Sequence[int] = (),
     ) -> None:
         nn.Module.__init__(self)
         channels, height, width = shape
@@ -190,12 +201,19 @@ class ConvolutionalPurifier(Purifier):
         self.neurons = sum(map(math.prod, shapes))
         self.latent = latent
         self.options: dict[str, Any] = {"shapes": [list(s) for s in shapes], "code": code, "compression": compression}
-        self.maps = compressor = convolutional.Compressor(shapes, compression, min(height, width))
+        self.options |= {"maps": list(maps)} if maps else {}
+        image = (self.shape, maps) if maps else None
+        self.maps = compressor = convolutional.Compressor(shapes, compression, min(height, width), image)
         self.representation_encoder = convolutional.linear_block(compressor.features, code)
         self.image_encoder = convolutional.image_compressor(shape)
         self.encoder = convolutional.linear_block(self._image_features() + code, latent)
         self.mean, self.log_variance = nn.Linear(latent, latent), nn.Linear(latent, latent)
         self.decoder = convolutional.decoder(latent + code, shape)
+
+    @staticmethod
+    def bound(shape: Sequence[int]) -> int:
+        """Of `MAPPED` numbers, or eight for each of the image."""
+        return max(MAPPED, 8 * math.prod(shape))
 
     @property
     def code(self) -> int:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -47,7 +47,8 @@ def nonlinearities(classifier: nn.Module) -> tuple[str, ...]:
     )
 
 
-def _affine(classifier: nn.Module) -> tuple[str, ...]:
+def affine(classifier: nn.Module) -> tuple[str, ...]:
+    """The names of the classifier's linear layers and convolutions, in the order in which they are defined."""
     kinds = (nn.Linear, nn.modules.conv._ConvNd)
     return tuple(name for name, module in layers_of(classifier).items() if isinstance(module, kinds))
 
@@ -58,14 +59,19 @@ def default_layers(classifier: nn.Module) -> tuple[str, ...]:
     Raises:
         ModelError: if it has neither.
     """
-    found = nonlinearities(classifier) or _affine(classifier)
+    found = nonlinearities(classifier) or affine(classifier)
     if not found:
-        raise ModelError(
-            f"the classifier, a {type(classifier).__name__}, shows no activation, linear or convolution modules; if it "
-            "was scripted or exported, give the module that it was made from; else name `layers`: 'input' and 'output' "
-            "always work"
-        )
+        raise ModelError(hidden(classifier))
     return (*found, OUTPUT)
+
+
+def hidden(classifier: nn.Module) -> str:
+    """What to do about a classifier that shows no layers."""
+    return (
+        f"the classifier, a {type(classifier).__name__}, shows no activation, linear or convolution modules; if it "
+        "was scripted or exported, give the module that it was made from; else name `layers`: 'input' and 'output' "
+        "always work"
+    )
 
 
 def layers_of(classifier: nn.Module) -> dict[str, nn.Module]:
@@ -79,6 +85,23 @@ def _as_before_compiling(classifier: nn.Module) -> AbstractContextManager[Any]:
     modules = list(classifier.modules())
     compiled = any(uncompiled(m) is not m or m._compiled_call_impl is not None for m in modules)
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
+def sizes_of_layers(classifier: nn.Module, images: Images) -> dict[str, int]:
+    """How many numbers per image each layer gives in a dry run, in the order in which they first ran, output included.
+
+    Layers whose outputs have no row for each image, or that hooks cannot hear, are left out.
+    """
+    found: dict[str, int | None] = {}
+
+    def note(name: str, module: nn.Module, inputs: object, output: object) -> None:
+        rows, before = unwrapped(output), found.get(name, 0)
+        size = rows[0].numel() if isinstance(rows, Tensor) and rows.ndim > 1 and len(rows) == len(images) else None
+        found[name] = None if before is None or size is None else before + size
+
+    with torch.no_grad(), evaluating(classifier), _as_before_compiling(classifier), _hooked(classifier, note):
+        logits = query(classifier, images)
+    return {OUTPUT: logits[0].numel()} | {name: size for name, size in found.items() if size is not None}
 
 
 class Representation:
@@ -140,19 +163,8 @@ class Representation:
             _check_rows(layer, outputs, images)
         return logits, activations
 
-    @contextmanager
-    def _hearing(self, activations: dict[str, list[Tensor]]) -> Iterator[None]:
-        modules = layers_of(self.classifier)
-        handles = [
-            modules[layer].register_forward_hook(partial(_collect, layer, activations[layer]))
-            for layer in self.layers
-            if layer in modules and not isinstance(modules[layer], torch.jit.ScriptModule)
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def _hearing(self, activations: dict[str, list[Tensor]]) -> AbstractContextManager[None]:
+        return _hooked(self.classifier, lambda layer, *call: _collect(layer, activations[layer], *call), self.layers)
 
     def _check_names(self) -> None:
         known = [*layers_of(self.classifier), INPUT, OUTPUT]
@@ -166,7 +178,30 @@ class Representation:
                 raise ModelError(f"layer {layer!r} is named twice")
 
 
+@contextmanager
+def _hooked(
+    classifier: nn.Module, hear: Callable[[str, nn.Module, Any, Any], None], layers: Sequence[str] | None = None
+) -> Iterator[None]:
+    """Have `hear` called with the name, module, inputs and output of these layers, or all, whenever one has run."""
+    handles = [
+        module.register_forward_hook(partial(hear, name))
+        for name, module in layers_of(classifier).items()
+        if (layers is None or name in layers) and not isinstance(module, torch.jit.ScriptModule)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def unwrapped(output: object) -> object:
+    """A layer's output; the first of a tuple, which is what transformers' blocks hand on."""
+    return output[0] if isinstance(output, tuple) and output else output
+
+
 def _collect(layer: str, outputs: list[Tensor], module: nn.Module, inputs: object, output: object) -> None:
+    output = unwrapped(output)
     if not isinstance(output, Tensor):
         raise ModelError(
             f"layer {layer!r} returns {type(output).__name__}, not a tensor; name a layer inside it instead"

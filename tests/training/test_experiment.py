@@ -15,7 +15,7 @@ from carso.nn import MLP, ResNet
 from carso.purifier import ConvolutionalPurifier
 from carso.storage import weights
 from carso.storage.factory import call
-from carso.training.experiment import Experiment, _moments
+from carso.training.experiment import Experiment
 from carso.training.history import read_history
 from carso.training.reading import parse_recipe, read_recipe
 from carso.training.recipe import Recipe
@@ -305,14 +305,3 @@ def test_a_recipe_makes_the_pictures_of_a_folder_alike(tmp_path: Path) -> None:
     assert (len(experiment.train), len(experiment.validation)) == (17, 2)
     with pytest.raises(DataError, match=r"a/00\.png: is not a PNG"):
         _ = Experiment(recipe(text.replace("skip_bad: true\n", "")), tmp_path / "out", CPU).train
-
-
-@pytest.mark.parametrize("grey", [True, False])
-def test_the_moments_of_images_are_those_of_all_their_pixels(grey: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carso.data.dataset.VALUES", 500)
-    levels = torch.randint(256, (40, 1 if grey else 3, 5, 6), generator=torch.Generator().manual_seed(0))
-    mean, spread = _moments(Dataset("d", levels.byte()))
-    exact = (levels / 255).double().transpose(0, 1).flatten(1)
-    assert mean == pytest.approx(exact.mean(1).tolist(), rel=1e-6)
-    assert spread == pytest.approx(exact.std(1, correction=0).tolist(), rel=1e-6)
-    assert _moments(Dataset("black", torch.zeros(3, 1, 4, 4)))[1] == (1e-3,)

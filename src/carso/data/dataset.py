@@ -15,7 +15,7 @@ from carso.data.lazy import Lazy
 from carso.errors import DataError
 from carso.types import Images
 
-CHUNK, VALUES = 5000, 2**22
+CHUNK, VALUES = 5000, 5000 * 28 * 28
 """The most images, and the most of their values, that are worked on at once where it is nobody's choice."""
 
 
@@ -79,6 +79,14 @@ class Dataset:
         """Channels, height and width of every image."""
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
+
+    def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of every channel, the latter at least a thousandth."""
+        count = len(self) * math.prod(self.shape[1:])
+        wide = [(x.double().sum((0, 2, 3)), x.double().square().sum((0, 2, 3))) for _, x in self.chunks()]
+        mean, squares = (torch.stack(sums).sum(0) / count for sums in zip(*wide, strict=True))
+        spread = (squares - mean**2).clamp(min=0).sqrt().clamp(min=1e-3)
+        return tuple(mean.tolist()), tuple(spread.tolist())
 
     def to(self, device: torch.device) -> Dataset:
         """The same set on a device; what is `Lazy` stays where it is, and is handed out there."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from carso.errors import CarsoError, ModelError
 from carso.fast import faster
 from carso.nn.modes import evaluating
-from carso.nn.querying import as_taken
+from carso.nn.querying import as_taken, unusable
 from carso.types import Classifier, Images
 
 LONGEST = 200
@@ -68,7 +68,7 @@ def scores_of(
     scores, name = checked_query(model, images, name, **options), name or name_of(model)
     shape = f"({len(images)}, {classes or 'classes >= 2'})"
     if not isinstance(scores, Tensor):
-        raise ModelError(f"{name} must return a tensor of scores {shape}, not {type(scores).__name__}")
+        raise ModelError(f"{name} must return a tensor of scores {shape}, not {unusable(scores)}")
     if scores.ndim != 2 or len(scores) != len(images) or scores.shape[1] < 2 or classes not in (None, scores.shape[1]):
         raise ModelError(f"{name} must return scores of shape {shape}, not {tuple(scores.shape)}")
     return scores

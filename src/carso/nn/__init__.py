@@ -1,5 +1,6 @@
 """Classifiers and building blocks that know nothing of CARSO, and how someone else's model is handled."""
 
+from carso.nn.adapted import Adapted
 from carso.nn.mlp import MLP
 from carso.nn.modes import evaluating
 from carso.nn.querying import query
@@ -9,4 +10,4 @@ from carso.nn.standardise import Standardise
 ARCHITECTURES: dict[str, type[MLP] | type[ResNet]] = {"mlp": MLP, "resnet": ResNet}
 """The classifiers of the library by the name that files and recipes give them; each has its arguments as `options`."""
 
-__all__ = ["ARCHITECTURES", "MLP", "ResNet", "Standardise", "evaluating", "query"]
+__all__ = ["ARCHITECTURES", "MLP", "Adapted", "ResNet", "Standardise", "evaluating", "query"]

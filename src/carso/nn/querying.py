@@ -8,6 +8,7 @@ float32 images.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -68,8 +69,14 @@ def _answer(model: Classifier, images: Tensor) -> Tensor:
             raise NoGradientError from error
         raise
     if not isinstance(answer, Tensor):
-        raise ModelError(f"the model must return a tensor, not {type(answer).__name__}")
+        raise ModelError(f"the model must return a tensor, not {unusable(answer)}")
     return answer
+
+
+def unusable(answer: object) -> str:
+    """What an answer is that is no tensor, and what may take the logits out of it."""
+    holds = isinstance(answer, Mapping | tuple | list) or hasattr(answer, "logits")
+    return type(answer).__name__ + ("; wrap it: carso.nn.Adapted(model, output='logits')" if holds else "")
 
 
 def as_taken(model: Classifier, images: Tensor) -> Tensor:

@@ -8,8 +8,7 @@ goes on where it was, to the same end.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,17 +21,19 @@ from carso import data
 from carso.data import Dataset
 from carso.defence import CARSO
 from carso.errors import DataError, ModelError, RecipeError, RunError
-from carso.nn import ARCHITECTURES
-from carso.nn.maps import Maps
-from carso.purifier import ConvolutionalPurifier, Purifier
+from carso.nn import ARCHITECTURES, evaluating, query
+from carso.nn.adapted import doubt_of_input
+from carso.progress import note
+from carso.purifier import Purifier
 from carso.representation import Representation, check_classifier
 from carso.storage import factory, weights
 from carso.storage.files import copy, read_text, write_text
 from carso.training.classifier import ClassifierStage
+from carso.training.design import purifier_of, representation_of, samples_of
 from carso.training.history import add_history, read_history
 from carso.training.loop import Stage, fit, seeded
 from carso.training.purifier import PurifierStage
-from carso.training.recipe import ClassifierTraining, PurifierSpec, PurifierTraining, Recipe
+from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
 
 RECIPE = "recipe.yaml"
 RESULTS = (
@@ -44,9 +45,8 @@ RESULTS = (
 )
 """The stages, by name, and the files after which their checkpoints are of no use."""
 
-
-GREY_SIDE = 32
-"""Pixels a side up to which grey images get a dense purifier."""
+LOOKED_AT = 500
+"""Held-out images on which a classifier is tried before its purifier is trained."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Experiment:
         own = self.classifier is None and self.recipe.classifier.factory is None
         if own and not (self.out / weights.CLASSIFIER).exists():
             with seeded(self.recipe.seed, "check"):
-                self._fresh_purifier(Representation(self._untrained(), self.recipe.purifier.layers), self.train)
+                self._design(self._untrained(), self.train)
 
     def open(self) -> None:
         """Take the folder: write the resolved recipe into it, and clear away checkpoints of finished stages.
@@ -164,26 +164,27 @@ class Experiment:
         train, _ = self._pairs(schedule)
         if (known := check_classifier(classifier, train.shape)) < len(train.classes):
             raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
+        self._doubt(classifier, known)
         with seeded(self.recipe.seed, "purifier"):
-            representation = Representation(classifier, self.recipe.purifier.layers)
-            purifier = self._fresh_purifier(representation, train)
+            representation, purifier = self._design(classifier, train)
         file = weights.PURIFIER if hardening is None else weights.UNHARDENED
         self._purify("purifier", schedule, representation, purifier, file)
         if hardening is not None:
             self._purify("hardening", hardening, representation, purifier, weights.PURIFIER)
 
-    def _fresh_purifier(self, representation: Representation, train: Dataset) -> Purifier:
-        spec = self.recipe.purifier
-        shapes = [shape for layer in representation.shapes(train[:1].images).values() for shape in layer]
-        if is_convolutional(spec, train.shape):
-            return ConvolutionalPurifier(train.shape, shapes, spec.latent or 128, spec.code, spec.compression)
-        neurons, maps = sum(map(math.prod, shapes)), Maps(shapes, spec.maps) if spec.maps else None
-        if maps is not None and not list(maps.parameters()):
-            raise RecipeError(
-                "purifier.maps needs a layer of 2 x 2 pixels or more, such as input; purifier.layers gives none: "
-                + ", ".join(representation.layers)
-            )
-        return Purifier(train.shape, neurons, spec.latent or 36, spec.widths, spec.representation, maps)
+    def _design(self, classifier: nn.Module, train: Dataset) -> tuple[Representation, Purifier]:
+        representation = representation_of(self.recipe.purifier, classifier, train)
+        return representation, purifier_of(self.recipe.purifier, representation, train)
+
+    def _doubt(self, classifier: nn.Module, classes: int) -> None:
+        """Say so if a classifier is hardly better than chance on held-out images, where these have labels."""
+        some = self.validation[:LOOKED_AT]
+        if some.labels is None:
+            return
+        with torch.no_grad(), evaluating(classifier):
+            right = int((query(classifier, some.images).argmax(1) == some.labels).sum())
+        if doubt := doubt_of_input(right, len(some), classes):
+            note(doubt)
 
     def _purify(
         self, name: str, schedule: PurifierTraining, representation: Representation, purifier: Purifier, file: str
@@ -197,7 +198,10 @@ class Experiment:
             name, representation, purifier, schedule, train, self.validation, seed, self.device, pairs
         )
         self._fit(stage)
-        defence = CARSO(classifier.cpu(), purifier.cpu(), representation.layers, self.recipe.samples)
+        samples = samples_of(self.recipe.purifier, train.shape, self.recipe.samples)
+        defence = CARSO(
+            classifier.cpu(), purifier.cpu(), representation.layers, samples, aggregation=self.recipe.aggregation
+        )
         defence.class_names = _names(train, defence.classes)
         weights.save_purifier(defence, self.out / file, self._origin("purifier"))
         self._forget(name)
@@ -222,7 +226,7 @@ class Experiment:
         classes = len(train.classes)
         if not classes:
             raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
-        mean, std = _moments(train) if train.name != "mnist" else ((0.1307,), (0.3081,))
+        mean, std = train.moments() if train.name != "mnist" else ((0.1307,), (0.3081,))
         build: Callable[..., nn.Module] = ARCHITECTURES[spec.architecture]
         return build(shape=train.shape, classes=classes, mean=mean, std=std, **spec.options)
 
@@ -284,18 +288,3 @@ def _says(path: Path, text: str) -> bool:
 def _names(train: Dataset, classes: int) -> tuple[str, ...] | None:
     """What the data set calls the classes; None unless it has a name for each."""
     return train.classes if len(train.classes) == classes else None
-
-
-def _moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of every channel."""
-    count = len(dataset) * math.prod(dataset.shape[1:])
-    wide = [(x.double().sum((0, 2, 3)), x.double().square().sum((0, 2, 3))) for _, x in dataset.chunks()]
-    mean, squares = (torch.stack(sums).sum(0) / count for sums in zip(*wide, strict=True))
-    spread = (squares - mean**2).clamp(min=0).sqrt().clamp(min=1e-3)
-    return tuple(mean.tolist()), tuple(spread.tolist())
-
-
-def is_convolutional(spec: PurifierSpec, shape: Sequence[int]) -> bool:
-    """Whether a purifier of images (C, H, W) is the convolutional one: by its recipe, or by their colours and size."""
-    channels, *sides = shape
-    return spec.kind == "convolutional" if spec.kind else channels > 1 or max(sides) > GREY_SIDE

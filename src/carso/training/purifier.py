@@ -16,20 +16,24 @@ from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from carso.data import Dataset
+from carso.data.dataset import CHUNK, Dataset
 from carso.errors import RecipeError
 from carso.fast import faster, low_precision
 from carso.nn import evaluating, query
 from carso.progress import progress
 from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
+from carso.training.device import placed
 from carso.training.loop import seeded
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import PurifierTraining
 from carso.types import CandidateLogits, Classifier, Images, Labels, Latents, Logits, Representations
+
+NEURONS = 2**24
+"""Numbers of representations at a time, at most."""
 
 REPRESENTATIONS_KEPT = 2**30
 """Bytes of representations kept rather than computed anew in every epoch, at most."""
@@ -66,11 +70,14 @@ class PurifierStage:
         pairs: Images | None = None,
     ) -> None:
         self.name = name
-        self.module = purifier.to(device)
+        self.module = purifier
         self.representation = representation
-        self.classifier: nn.Module = representation.classifier.to(device)
+        self.classifier = representation.classifier
+        for network in (purifier, self.classifier):
+            placed(network, device)
         self.schedule = schedule
         self.device = device
+        self.chunk = max(1, min(CHUNK, NEURONS // purifier.neurons))
         self.mixture = Mixture(schedule.attacks)
         self.train = train.to(device)
         self.labels = self._labels(train)
@@ -118,7 +125,7 @@ class PurifierStage:
         """Negative ELBO (nats) on the held-out clean images."""
         with torch.no_grad(), evaluating(self.module):
             losses = []
-            for _, clean in self.held_out.chunks():
+            for _, clean in self.held_out.chunks(self.chunk):
                 reconstructions, mean, log_variance = self.module(clean, self.representation(clean)[1])
                 losses.append(reconstruction_loss(reconstructions, clean) + kl_divergence(mean, log_variance))
         return {"validation_loss": torch.cat(losses).mean().item()}
@@ -205,7 +212,7 @@ class PurifierStage:
         if self.schedule.labels == "true":
             return train.required_labels.to(self.device)
         with torch.no_grad(), evaluating(self.classifier):
-            return torch.cat([query(self.classifier, images).argmax(1) for _, images in self.train.chunks()])
+            return torch.cat([query(self.classifier, some).argmax(1) for _, some in self.train.chunks(self.chunk)])
 
     def _kept(self, seed: int, pairs: Images | None) -> Tensor | None:
         if self.schedule.feed == "pairs" and pairs is not None:
@@ -222,9 +229,9 @@ class PurifierStage:
 
     def _parts(self, parts: Sequence[int], what: str) -> Iterator[tuple[int, slice, Images]]:
         """Each part of the mixture with all images, bit by bit."""
-        with progress(f"{self.name}, {what}", len(parts) * len(self.train.spans())) as bar:
+        with progress(f"{self.name}, {what}", len(parts) * len(self.train.spans(self.chunk))) as bar:
             for part in parts:
-                for rows, clean in self.train.chunks():
+                for rows, clean in self.train.chunks(self.chunk):
                     yield part, rows, clean
                     bar.advance()
 

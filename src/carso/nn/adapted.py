@@ -1,0 +1,100 @@
+"""Someone else's classifier made to honour the contract: images in [0, 1] go in, logits come out.
+
+    z = pick(f((x - mean) / std))    f: a model whose input is to be normalised, or whose answer is more than logits
+
+Two lines of a `package.module:function` are enough:
+
+    def build():
+        return carso.nn.Adapted(AutoModelForImageClassification.from_pretrained(...), mean=(0.5,) * 3, std=(0.5,) * 3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, fx, nn
+
+from carso.errors import ModelError
+from carso.nn.querying import input_dtype
+from carso.nn.standardise import Standardise
+
+
+class Adapted(nn.Module):
+    """A classifier around a model that answers with a dict, a tuple, a list or an object, or wants normalised input.
+
+    Args:
+        model: any module of images (B, C, H, W).
+        mean: what is subtracted from each channel of the image in [0, 1]; goes with `std`.
+        std: what each channel is then divided by, positive.
+        output: the key or attribute under which the logits are, as in a Hugging Face `ModelOutput`; or their place, if
+            the answer is a tuple or list, in which a name stands for the first. A tensor is taken whole.
+
+    Raises:
+        ModelError: if `mean` and `std` do not go together.
+    """
+
+    input_dtype = torch.float32
+    """What it takes; the model gets what it computes in."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        output: str | int = "logits",
+    ) -> None:
+        super().__init__()
+        if (mean is None) != (std is None) or len(mean or ()) != len(std or ()) or min(std or (1.0,)) <= 0:
+            raise ModelError(f"mean and std need one value per channel each, std positive ones, not {mean} and {std}")
+        self.standardise = nn.Identity() if mean is None or std is None else Standardise(mean, std)
+        self.model = model
+        self.output = output
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes) of images (B, C, H, W) in [0, 1].
+
+        Raises:
+            ModelError: if the answer has nothing under `output`.
+        """
+        normalised, own = self.standardise(images), input_dtype(self.model)
+        return picked(self.model(normalised if own in (None, torch.float32) else normalised.to(own)), self.output)
+
+
+@fx.wrap
+def picked(answer: object, output: str | int) -> Tensor:
+    """The logits in a model's answer.
+
+    Raises:
+        ModelError: if there are none under that name or at that place.
+    """
+    found = answer if isinstance(answer, Tensor) else _under(answer, output)
+    if isinstance(found, Tensor):
+        return found
+    held = f" with {', '.join(map(str, answer))}" if isinstance(answer, Mapping) else ""
+    raise ModelError(f"the model's answer, a {type(answer).__name__}{held}, has no tensor under output={output!r}")
+
+
+def _under(answer: object, output: str | int) -> object:
+    if isinstance(answer, Mapping):
+        return answer.get(output)
+    if isinstance(answer, tuple | list) and not hasattr(answer, str(output)):
+        place = output if isinstance(output, int) else 0
+        return answer[place] if -len(answer) <= place < len(answer) else None
+    return getattr(answer, str(output), None)
+
+
+def doubt_of_input(right: int, total: int, classes: int) -> str | None:
+    """A line on what may be amiss with a classifier that is hardly better than chance on clean images; None if it is.
+
+    Args:
+        right: how many of them it is right on.
+        total: how many there are, at least one.
+        classes: how many it knows.
+    """
+    if right / total > 1 / classes + (1 - 1 / classes) / 10:
+        return None
+    return (
+        f"warning: the classifier is right on {right} of {total} clean images, hardly better than chance among "
+        f"{classes} classes; if it wants its input normalised, wrap it: carso.nn.Adapted(model, mean=..., std=...)"
+    )
