@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from carso.commands.options import MOST, Data, Defence, Factory, Samples, radius
+from carso.commands.options import (
+    MNIST,
+    MOST,
+    Channels,
+    Data,
+    Defence,
+    Factory,
+    OfBalls,
+    Samples,
+    Size,
+    SkipBad,
+    fitting,
+    radius,
+)
 from carso.commands.shared import defence_of
 from carso.errors import CarsoError
 
@@ -23,23 +38,36 @@ def attack(
     defence: Defence = "mnist",
     method: Annotated[str, typer.Option("--attack", help="fgsm, pgd, deepfool, ...")] = "pgd",
     eps: Annotated[
-        float,
-        typer.Option(parser=radius, metavar="NUMBER", help="Radius of the ball, on pixels in [0, 1]: 0.3, 8/255."),
-    ] = 0.3,
-    norm: Annotated[Literal["Linf", "L2"], typer.Option(help="Norm of the ball.")] = "Linf",
+        float | None,
+        typer.Option(
+            parser=radius,
+            metavar="NUMBER",
+            help="Radius of the ball, on pixels in [0, 1]: 0.3, 8/255. [default: the largest of the training]",
+        ),
+    ] = None,
+    norm: OfBalls = None,
     directed_at: Annotated[
         Literal["classifier", "defence"], typer.Option(help="What the attacker sees.")
     ] = "classifier",
-    data: Data = "mnist",
+    data: Data = None,
     images: Annotated[int, typer.Option(min=1, help="How many images of the test split, from the first.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the attack and the latents.")] = 0,
     samples: Samples = None,
     out: Annotated[Path | None, typer.Option(help="Keep the (attacked, clean) pairs in this .npz.")] = None,
     factory: Factory = None,
+    size: Size = None,
+    channels: Channels = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Attack a defence's classifier, or the whole of it, and say what each still gets right."""
-    row = row_of(method, eps, norm, directed_at)
-    run(defence_of(defence, factory, samples), row, data, images, seed, out)
+    from carso.evaluation.radii import norm_of, radii_of
+    from carso.storage.weights import origin
+
+    model, own = defence_of(defence, factory, samples), origin(defence)
+    data = data or own.data or MNIST
+    eps = max(radii_of(own, data)) if eps is None else eps
+    row, fitted = row_of(method, eps, norm or norm_of(own), directed_at), fitting(size, channels, skip_bad)
+    run(model, row, data, images, seed, out, fitted or own.fitting(data))
 
 
 def row_of(method: str, eps: float, norm: Literal["Linf", "L2"], directed_at: Literal["classifier", "defence"]) -> Row:
@@ -62,7 +90,13 @@ def row_of(method: str, eps: float, norm: Literal["Linf", "L2"], directed_at: Li
 
 
 def run(
-    defence: CARSO, row: Row, data_name: str = "mnist", images: int = 1000, seed: int = 0, out: Path | None = None
+    defence: CARSO,
+    row: Row,
+    data_name: str = "mnist",
+    images: int = 1000,
+    seed: int = 0,
+    out: Path | None = None,
+    fitted: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Rate]:
     """Attack the first test images, print what is still right, and keep the (attacked, clean) pairs in `out`.
 
@@ -78,7 +112,7 @@ def run(
 
     if out is not None:
         check_writable(out)
-    test = data.load(data_name, "test")
+    test = data.load(data_name, "test", **fitted)
     check_shape(test, defence.purifier.shape)
     test = matched(test, defence.classes, names_of(defence))[:images]
     say_if_long(defence, test[:64].images, len(test))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,28 +13,11 @@ from carso.errors import CarsoError
 MOST = 2**63 - 1
 """The largest seed that torch takes."""
 
+MNIST = "mnist"
+"""The data of a defence that does not say which are its own."""
+
 CANDIDATES = 10_000
 """The largest K, that of `carso.vote`."""
-
-Recipe = Annotated[str, typer.Argument(help="A shipped recipe (quick, thesis, ...) or a YAML file.")]
-Defence = Annotated[str, typer.Argument(help="A shipped defence (mnist, mnist-thesis, ...) or a folder of weights.")]
-Out = Annotated[Path | None, typer.Option(help="Folder for everything that the run makes. [default: out/NAME]")]
-Seed = Annotated[int | None, typer.Option(min=0, max=MOST, help="Root of all randomness. [default: the recipe's]")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Data = Annotated[
-    str,
-    typer.Option(help="mnist, fashion-mnist, cifar10, cifar100, or a folder of IDX files, CIFAR batches or pictures."),
-]
-Factory = Annotated[
-    str | None,
-    typer.Option(help="package.module:function that returns the classifier, for a defence of one of your own."),
-]
-Samples = Annotated[
-    int | None, typer.Option(min=1, max=CANDIDATES, help="K, candidates per image. [default: the defence's own]")
-]
-Stop = Annotated[
-    Literal["never", "exact", "confident"], typer.Option(help="When the vote may stop before all samples.")
-]
 
 
 def radius(written: str | float) -> float:
@@ -49,6 +32,66 @@ def radius(written: str | float) -> float:
         return radius(str(written))
     except ValueError as error:
         raise CarsoError(f"--eps: {error}") from error
+
+
+Recipe = Annotated[str, typer.Argument(help="A shipped recipe (quick, thesis, ...) or a YAML file.")]
+Defence = Annotated[str, typer.Argument(help="A shipped defence (mnist, mnist-thesis, ...) or a folder of weights.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for everything that the run makes. [default: out/NAME]")]
+Seed = Annotated[int | None, typer.Option(min=0, max=MOST, help="Root of all randomness. [default: the recipe's]")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="mnist, fashion-mnist, cifar10, cifar100, or a folder of IDX files, CIFAR batches or pictures. "
+        "[default: what the defence was trained on]"
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="HxW", help="Cut and resize the pictures of a folder, as 224x224. [default: as in training]"),
+]
+Channels = Annotated[
+    int | None, typer.Option(help="Make the pictures of a folder grey (1) or coloured (3). [default: as in training]")
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be used; they are listed.")]
+Radii = Annotated[
+    list[float] | None,
+    typer.Option(
+        parser=radius,
+        metavar="NUMBER",
+        help="Radii, on pixels in [0, 1]: --eps 0.15 0.3, or 4/255 8/255. [default: those of the training]",
+    ),
+]
+OfBalls = Annotated[
+    Literal["Linf", "L2"] | None, typer.Option(help="Norm of the balls. [default: that of the training]")
+]
+Factory = Annotated[
+    str | None,
+    typer.Option(help="package.module:function that returns the classifier, for a defence of one of your own."),
+]
+Samples = Annotated[
+    int | None, typer.Option(min=1, max=CANDIDATES, help="K, candidates per image. [default: the defence's own]")
+]
+Stop = Annotated[
+    Literal["never", "exact", "confident"], typer.Option(help="When the vote may stop before all samples.")
+]
+
+
+def fitting(size: str | None, channels: int | None, skip_bad: bool) -> dict[str, Any]:
+    """How the pictures of a folder are to be made alike, as far as the command line says.
+
+    Raises:
+        CarsoError: if the size or the channels are none.
+    """
+    from carso.types import sides
+
+    if channels not in (None, 1, 3):
+        raise CarsoError(f"--channels must be 1 or 3, not {channels}")
+    try:
+        told = {"size": sides(size) if size else None, "channels": channels, "skip_bad": skip_bad}
+    except ValueError as error:
+        raise CarsoError(f"--size: {error}") from error
+    return {name: value for name, value in told.items() if value}
 
 
 def spread(arguments: list[str], option: str = "--eps") -> list[str]:

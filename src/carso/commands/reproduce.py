@@ -39,6 +39,7 @@ def table(experiment: Experiment, test_images: int, stop: vote.Stop, command: st
     from carso import data
     from carso.evaluation import Settings, evaluate
     from carso.evaluation.models import models_of
+    from carso.evaluation.radii import protocol_of
     from carso.report.publish import publish
     from carso.storage import weights
 
@@ -46,5 +47,8 @@ def table(experiment: Experiment, test_images: int, stop: vote.Stop, command: st
     models = models_of(experiment.defence(), weights.load_undefended(out))
     settings = Settings(n=test_images, seed=recipe.seed, samples=recipe.samples, stop=stop)
     test = data.load(recipe.data, "test", **recipe.fitting)
-    records = evaluate(models, test, settings=settings, recipe=recipe.name, command=command, directory=out)
+    protocol = protocol_of(weights.origin(out), recipe.data)
+    records = evaluate(
+        models, test, settings=settings, recipe=recipe.name, command=command, directory=out, **vars(protocol)
+    )
     return publish(records, out)

@@ -80,6 +80,11 @@ class Dataset:
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory that its images take as they lie."""
+        return self.pixels.nbytes if isinstance(self.pixels, Tensor) else 0
+
     def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of every channel, the latter at least a thousandth."""
         count = len(self) * math.prod(self.shape[1:])

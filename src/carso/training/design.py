@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from carso.data import Dataset
 from carso.errors import RecipeError
 from carso.layers import propose
+from carso.nn import evaluating, query
+from carso.nn.adapted import doubt_of_input
 from carso.nn.maps import Maps
 from carso.progress import note
 from carso.purifier import ConvolutionalPurifier, Purifier
@@ -25,6 +28,19 @@ GREY_SIDE = 32
 
 DENSE_SAMPLES, CONVOLUTIONAL_SAMPLES = 1500, 8
 """Candidates per image: of the thesis, and of the published convolutional design."""
+
+LOOKED_AT = 500
+"""Held-out images on which a classifier is tried before its purifier is trained."""
+
+
+def say_doubt(classifier: nn.Module, images: Dataset, classes: int) -> None:
+    """Say so if a classifier of so many classes is hardly better than chance on clean images that have labels."""
+    if images.labels is None:
+        return
+    with torch.no_grad(), evaluating(classifier):
+        right = int((query(classifier, images.images).argmax(1) == images.labels).sum())
+    if doubt := doubt_of_input(right, len(images), classes):
+        note(doubt)
 
 
 def is_convolutional(spec: PurifierSpec, shape: Sequence[int]) -> bool:

@@ -21,18 +21,18 @@ from carso import data
 from carso.data import Dataset
 from carso.defence import CARSO
 from carso.errors import DataError, ModelError, RecipeError, RunError
-from carso.nn import ARCHITECTURES, evaluating, query
-from carso.nn.adapted import doubt_of_input
+from carso.nn import ARCHITECTURES
 from carso.progress import note
 from carso.purifier import Purifier
 from carso.representation import Representation, check_classifier
 from carso.storage import factory, weights
 from carso.storage.files import copy, read_text, write_text
 from carso.training.classifier import ClassifierStage
-from carso.training.design import purifier_of, representation_of, samples_of
+from carso.training.design import LOOKED_AT, purifier_of, representation_of, samples_of, say_doubt
 from carso.training.history import add_history, read_history
 from carso.training.loop import Stage, fit, seeded
-from carso.training.purifier import PurifierStage
+from carso.training.plan import M, S, StageOf, plan
+from carso.training.purifier import PurifierStage, kept_bytes
 from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
 
 RECIPE = "recipe.yaml"
@@ -44,9 +44,6 @@ RESULTS = (
     ("hardening", weights.PURIFIER),
 )
 """The stages, by name, and the files after which their checkpoints are of no use."""
-
-LOOKED_AT = 500
-"""Held-out images on which a classifier is tried before its purifier is trained."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +161,7 @@ class Experiment:
         train, _ = self._pairs(schedule)
         if (known := check_classifier(classifier, train.shape)) < len(train.classes):
             raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
-        self._doubt(classifier, known)
+        say_doubt(classifier, self.validation[:LOOKED_AT], known)
         with seeded(self.recipe.seed, "purifier"):
             representation, purifier = self._design(classifier, train)
         file = weights.PURIFIER if hardening is None else weights.UNHARDENED
@@ -176,16 +173,6 @@ class Experiment:
         representation = representation_of(self.recipe.purifier, classifier, train)
         return representation, purifier_of(self.recipe.purifier, representation, train)
 
-    def _doubt(self, classifier: nn.Module, classes: int) -> None:
-        """Say so if a classifier is hardly better than chance on held-out images, where these have labels."""
-        some = self.validation[:LOOKED_AT]
-        if some.labels is None:
-            return
-        with torch.no_grad(), evaluating(classifier):
-            right = int((query(classifier, some.images).argmax(1) == some.labels).sum())
-        if doubt := doubt_of_input(right, len(some), classes):
-            note(doubt)
-
     def _purify(
         self, name: str, schedule: PurifierTraining, representation: Representation, purifier: Purifier, file: str
     ) -> None:
@@ -194,10 +181,12 @@ class Experiment:
             return
         classifier, seed = representation.classifier, self.recipe.seed
         train, pairs = self._pairs(schedule)
-        stage = PurifierStage(
-            name, representation, purifier, schedule, train, self.validation, seed, self.device, pairs
-        )
-        self._fit(stage)
+
+        def stage(name: str, module: Purifier, schedule: PurifierTraining, some: Dataset, held_out: Dataset) -> Stage:
+            attacked = None if pairs is None else pairs[: len(some)]
+            return PurifierStage(name, representation, module, schedule, some, held_out, seed, self.device, attacked)
+
+        self._fit(name, purifier, schedule, train, stage, kept_bytes(schedule, train, purifier.neurons))
         samples = samples_of(self.recipe.purifier, train.shape, self.recipe.samples)
         defence = CARSO(
             classifier.cpu(), purifier.cpu(), representation.layers, samples, aggregation=self.recipe.aggregation
@@ -215,7 +204,13 @@ class Experiment:
             return
         with seeded(self.recipe.seed, name):
             classifier = self._untrained()
-        self._fit(ClassifierStage(name, classifier, schedule, self.train, self.validation, self.device))
+
+        def stage(
+            name: str, module: nn.Module, schedule: ClassifierTraining, some: Dataset, held_out: Dataset
+        ) -> Stage:
+            return ClassifierStage(name, module, schedule, some, held_out, self.device)
+
+        self._fit(name, classifier, schedule, self.train, stage)
         self._save_classifier(classifier.cpu(), file, trained=True)
         self._forget(name)
 
@@ -230,10 +225,13 @@ class Experiment:
         build: Callable[..., nn.Module] = ARCHITECTURES[spec.architecture]
         return build(shape=train.shape, classes=classes, mean=mean, std=std, **spec.options)
 
-    def _fit(self, stage: Stage) -> None:
+    def _fit(self, name: str, module: M, schedule: S, train: Dataset, stage_of: StageOf[M, S], kept: int = 0) -> None:
         read_history(self.out)
-        epochs = fit(stage, self.recipe.seed, self.recipe.fingerprint, self._checkpoint(stage.name))
-        add_history(self.out, stage.name, epochs)
+        checkpoint = self._checkpoint(name)
+        if not checkpoint.exists() and (found := plan(name, module, schedule, train, self.validation, stage_of, kept)):
+            note(str(found))
+        stage = stage_of(name, module, schedule, train, self.validation)
+        add_history(self.out, name, fit(stage, self.recipe.seed, self.recipe.fingerprint, checkpoint))
 
     def _checkpoint(self, name: str) -> Path:
         return self.out / "checkpoints" / f"{name.replace(' ', '-')}.safetensors"
