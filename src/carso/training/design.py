@@ -59,7 +59,7 @@ def representation_of(spec: PurifierSpec, classifier: nn.Module, train: Dataset)
     layers = spec.layers
     if layers is None:
         kind = ConvolutionalPurifier if is_convolutional(spec, train.shape) else Purifier
-        proposal = propose(classifier, train.images[:1], kind.bound(train.shape))
+        proposal = propose(classifier, train[:1].images, kind.bound(train.shape))
         note(str(proposal))
         layers = proposal.layers
     return Representation(classifier, layers)
@@ -71,7 +71,7 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
     Raises:
         RecipeError: if convolutions are to begin R and no layer has maps for them.
     """
-    shapes = [shape for layer in representation.shapes(train.images[:1]).values() for shape in layer]
+    shapes = [shape for layer in representation.shapes(train[:1].images).values() for shape in layer]
     if is_convolutional(spec, train.shape):
         if spec.maps and train.shape not in shapes:
             raise RecipeError("purifier.maps reads the image, which purifier.layers leaves out: name input among them")

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from carso.storage.schema import Schema
-from carso.types import Budget, Norm, radius
+from carso.types import Budget, Norm, radius, sides
 from carso.vote import MOST, Aggregation
 
 Positive = Annotated[int, Field(gt=0)]
@@ -26,6 +26,14 @@ def _written(value: object) -> object:
 
 
 Radius = Annotated[float, BeforeValidator(_written), Field(gt=0, le=10)]
+
+
+def _sides(value: object) -> object:
+    """Height and width may be written 224x224."""
+    return sides(value) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Size = Annotated[tuple[Positive, Positive], BeforeValidator(_sides)]
 
 
 def _yaml_true(value: object) -> object:
@@ -238,12 +246,17 @@ class PurifierTraining(Augmented):
 class Recipe(_Strict):
     """Everything that decides the weights, but for the seed's default; without `purification`, a classifier alone.
 
+    `data`: a data set's name, or a folder; its pictures are cut and resized to `size`, height and width (224x224), and
+    made grey or coloured by `channels`, where they differ; with `skip_bad` those that cannot be used are left out.
     `samples`: K, by default 1500 for a dense purifier and 8 for a convolutional one; they answer by `aggregation` (see
     `carso.vote`). `hardening` goes on from the purifier of `purification`, with attacks and weights of its own.
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]
     data: str = "mnist"
+    size: Size | None = None
+    channels: Literal[1, 3] | None = None
+    skip_bad: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     samples: Annotated[int, Field(gt=0, le=MOST)] | None = None
     aggregation: Aggregation = "mode"
@@ -259,6 +272,11 @@ class Recipe(_Strict):
         if self.hardening is not None and self.purification is None:
             raise ValueError("hardening goes on from a purification, which is missing")
         return self
+
+    @property
+    def fitting(self) -> dict[str, Any]:
+        """How `carso.data.load` is to make the pictures of a folder alike: the fields that say so, if any."""
+        return {name: value for name in ("size", "channels", "skip_bad") if (value := getattr(self, name))}
 
     @property
     def fingerprint(self) -> str:
