@@ -12,7 +12,7 @@ Source: thesis, section 3.2.3; w and attacks directed at the whole defence are o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +48,7 @@ def kept_bytes(schedule: PurifierTraining, train: Dataset, neurons: int) -> int:
         return 0
     versions = len(schedule.attacks) + 1
     represented = 4 * versions * len(train) * neurons
-    attacked = 2 * (versions - 1) * train.images.numel()
+    attacked = 2 * (versions - 1) * len(train) * math.prod(train.shape)
     return attacked + (represented if represented <= REPRESENTATIONS_KEPT else 0)
 
 
@@ -88,7 +88,7 @@ class PurifierStage:
         self.schedule = schedule
         self.device = device
         self.chunk = max(1, min(CHUNK, NEURONS // purifier.neurons))
-        self.mixture = Mixture(schedule.attacks)
+        self.mixture = Mixture(schedule.attacks, schedule.clean)
         self.train = train.to(device)
         self.labels = self._labels(train)
         self.held_out = validation.to(device)
@@ -104,8 +104,8 @@ class PurifierStage:
 
     @property
     def parts(self) -> int:
-        """Versions of every image: the clean one and the attacked ones."""
-        return self.mixture.parts if self.kept is None else len(self.kept) + 1
+        """Of a batch: the clean ones, and one of each attack."""
+        return self.schedule.clean + (len(self.mixture.attacks) if self.kept is None else len(self.kept))
 
     @property
     def passes(self) -> int:
@@ -128,7 +128,8 @@ class PurifierStage:
     def begin(self, epoch: int) -> None:
         """Set beta, the weight of the KL term, and the scale of the attacks' radii, which rise linearly."""
         schedule = self.schedule
-        self.beta.fill_(schedule.kl_weight * risen(epoch, schedule.kl_warmup, schedule.epochs))
+        since = epoch - round(schedule.kl_lag * schedule.epochs)
+        self.beta.fill_(schedule.kl_weight * risen(since, schedule.kl_warmup, schedule.epochs))
         self.scale.fill_(risen(epoch, schedule.ramp, schedule.epochs))
 
     def validate(self) -> dict[str, float]:
@@ -182,6 +183,7 @@ class PurifierStage:
             return self._with_representations(self._attacked(clean, labels, part))
         which = torch.arange(len(indices), device=self.device) * self.parts // len(indices)
         which = torch.full_like(which, part) if self.schedule.mixing == "steps" else which
+        which = (which - self.schedule.clean + 1).clamp(min=0)
         seen = self._version(which, indices, clean)
         return (
             self._with_representations(seen) if self.represented is None else (seen, self.represented[which, indices])
@@ -205,14 +207,14 @@ class PurifierStage:
             return seen, self.representation(seen)[1]
 
     def _represented(self) -> Tensor | None:
-        """r of every version of every image (parts, images, neurons), if N sees the same ones in every epoch."""
-        needed = 4 * self.parts * self.size * self.module.neurons
-        if self.kept is None or needed > REPRESENTATIONS_KEPT:
+        """r of every version of every image (versions, images, neurons), if N sees the same ones in every epoch."""
+        versions = 0 if self.kept is None else len(self.kept) + 1
+        if not versions or 4 * versions * self.size * self.module.neurons > REPRESENTATIONS_KEPT:
             return None
-        shape = (self.parts, self.size, self.module.neurons)
+        shape = (versions, self.size, self.module.neurons)
         represented = torch.empty(shape, device=self.device, dtype=torch.float32)
         everything = torch.arange(self.size, device=self.device)
-        for part, span, clean in self._parts(range(self.parts), "representations of the training images"):
+        for part, span, clean in self._parts(versions, "representations of the training images"):
             rows = everything[span]
             seen = self._version(torch.full_like(rows, part), rows, clean)
             represented[part, rows] = self._with_representations(seen)[1]
@@ -233,16 +235,16 @@ class PurifierStage:
         _check_keeping(2 * math.prod(shape), self.name)
         kept = torch.empty(shape, dtype=torch.float16, device=self.device)
         with seeded(seed, self.name, "attacks"), evaluating(self.classifier):
-            for part, rows, clean in self._parts(range(1, self.mixture.parts), "attacks on the training images"):
-                kept[part - 1, rows] = self.mixture.part(part, self.classifier, clean, self.labels[rows])
+            for i, rows, clean in self._parts(len(kept), "attacks on the training images"):
+                kept[i, rows] = self.mixture.part(self.schedule.clean + i, self.classifier, clean, self.labels[rows])
         return kept
 
-    def _parts(self, parts: Sequence[int], what: str) -> Iterator[tuple[int, slice, Images]]:
-        """Each part of the mixture with all images, bit by bit."""
-        with progress(f"{self.name}, {what}", len(parts) * len(self.train.spans(self.chunk))) as bar:
-            for part in parts:
+    def _parts(self, count: int, what: str) -> Iterator[tuple[int, slice, Images]]:
+        """So many times all images, bit by bit: which time it is, where they lie, and the images."""
+        with progress(f"{self.name}, {what}", count * len(self.train.spans(self.chunk))) as bar:
+            for i in range(count):
                 for rows, clean in self.train.chunks(self.chunk):
-                    yield part, rows, clean
+                    yield i, rows, clean
                     bar.advance()
 
 

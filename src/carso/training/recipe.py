@@ -78,7 +78,9 @@ class Schedule(_Strict):
     """How a network is optimised.
 
     `rate` is the peak learning rate. "plateau" multiplies it by `factor` when the loss has not fallen for `patience`
-    epochs (thesis); "cosine" warms up linearly over `warmup` of the steps, then follows half a cosine to zero.
+    epochs (thesis); "cosine" warms up linearly over `warmup` of the steps, then follows half a cosine to zero; "linear"
+    likewise, then stays for `flat` of the steps and falls evenly. `lookahead` is the number of steps between two of the
+    slow weights, 0 for none.
     `average` is the decay per step of an exponential moving average of the weights, 0 for none. `threads` is how many
     of the processor's threads to use, by default all: on a given number, sums have the same order on every machine.
     `optimiser`: "radam" decouples its weight decay from the rate's adaptation; "sgd" has Nesterov's momentum of 0.9.
@@ -87,14 +89,22 @@ class Schedule(_Strict):
     epochs: Positive
     batch: Annotated[int, Field(ge=2)] = 256
     rate: Annotated[float, Field(gt=0)]
-    shape: Literal["cosine", "plateau"] = "cosine"
+    shape: Literal["cosine", "linear", "plateau"] = "cosine"
     warmup: Fraction = 0.05
+    flat: Fraction = 0.0
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.6
     patience: Positive = 10
     average: Fraction = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     optimiser: Literal["radam", "sgd"] = "radam"
+    lookahead: Annotated[int, Field(ge=0)] = 0
     threads: Positive | None = None
+
+    @model_validator(mode="after")
+    def _falling_in_time(self) -> Schedule:
+        if self.flat and (self.shape != "linear" or self.warmup + self.flat >= 1):
+            raise ValueError("flat is of shape: linear, and leaves with warmup some of the steps to fall")
+        return self
 
 
 OPTIONS = {"mlp": ("maps", "hidden", "dropout", "output"), "resnet": ("width", "blocks", "stem", "activation")}
@@ -198,16 +208,20 @@ class PurifierTraining(Schedule):
     `feed`: "fresh" attacks every batch anew, "cached" attacks the training images once (N is frozen, so that loses only
     the random starts), "pairs" reads ready-made (attacked, clean) images from the file `pairs`.
     `labels`: what the attacks attack, N's own prediction on the clean image or the "true" label.
+    `clean`: how many parts of a batch are clean, beside one for each attack.
+    `kl_weight`: of the KL term: 0 for `kl_lag` of the epochs, then rising over `kl_warmup` of them.
     `ramp`: share of the epochs over which the attacks' radii grow to what they are; needs attacks made anew.
     `consistency`: weight of the cross-entropy of N on a recalled sample, against the same labels.
     """
 
     attacks: tuple[AttackSpec, ...] = ()
+    clean: Positive = 1
     mixing: Literal["parts", "steps"] = "steps"
     feed: Literal["fresh", "cached", "pairs"] = "cached"
     pairs: str | None = None
     labels: Annotated[Literal["predicted", "true"], BeforeValidator(_yaml_true)] = "predicted"
     kl_weight: Annotated[float, Field(ge=0)] = 1.0
+    kl_lag: Fraction = 0.0
     kl_warmup: Fraction = 0.0
     ramp: Fraction = 0.0
     consistency: Annotated[float, Field(ge=0)] = 0.0
