@@ -38,7 +38,8 @@ def say_doubt(classifier: nn.Module, images: Dataset, classes: int) -> None:
     if images.labels is None:
         return
     with torch.no_grad(), evaluating(classifier):
-        right = int((query(classifier, images.images).argmax(1) == images.labels).sum())
+        answers = torch.cat([query(classifier, some).argmax(1) for _, some in images.chunks()])
+    right = int((answers == images.labels).sum())
     if doubt := doubt_of_input(right, len(images), classes):
         note(doubt)
 

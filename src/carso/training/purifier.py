@@ -12,7 +12,7 @@ Source: thesis, section 3.2.3; w and attacks directed at the whole defence are o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import torch
@@ -50,7 +50,7 @@ def kept_bytes(schedule: PurifierTraining, train: Dataset, neurons: int) -> int:
         return 0
     versions = len(schedule.attacks) + 1
     represented = 4 * versions * len(train) * neurons
-    attacked = 2 * (versions - 1) * train.images.numel()
+    attacked = 2 * (versions - 1) * len(train) * math.prod(train.shape)
     return attacked + (represented if represented <= REPRESENTATIONS_KEPT else 0)
 
 
@@ -217,10 +217,10 @@ class PurifierStage:
         shape = (versions, self.size, self.module.neurons)
         represented = torch.empty(shape, device=self.device, dtype=torch.float32)
         everything = torch.arange(self.size, device=self.device)
-        for version, span, clean in self._parts(range(versions), "representations of the training images"):
+        for part, span, clean in self._parts(versions, "representations of the training images"):
             rows = everything[span]
-            seen = self._version(torch.full_like(rows, version), rows, clean)
-            represented[version, rows] = self._with_representations(seen)[1]
+            seen = self._version(torch.full_like(rows, part), rows, clean)
+            represented[part, rows] = self._with_representations(seen)[1]
         return represented
 
     def _labels(self, train: Dataset) -> Labels:
@@ -238,17 +238,16 @@ class PurifierStage:
         _check_keeping(2 * math.prod(shape), self.name)
         kept = torch.empty(shape, dtype=torch.float16, device=self.device)
         with seeded(seed, self.name, "attacks"), evaluating(self.classifier):
-            for i, rows, clean in self._parts(range(len(kept)), "attacks on the training images"):
-                part = self.schedule.clean + i
-                kept[i, rows] = self.mixture.part(part, self.classifier, clean, self.labels[rows])
+            for i, rows, clean in self._parts(len(kept), "attacks on the training images"):
+                kept[i, rows] = self.mixture.part(self.schedule.clean + i, self.classifier, clean, self.labels[rows])
         return kept
 
-    def _parts(self, parts: Sequence[int], what: str) -> Iterator[tuple[int, slice, Images]]:
-        """Each part of the mixture with all images, bit by bit."""
-        with progress(f"{self.name}, {what}", len(parts) * len(self.train.spans(self.chunk))) as bar:
-            for part in parts:
+    def _parts(self, count: int, what: str) -> Iterator[tuple[int, slice, Images]]:
+        """So many times all images, bit by bit: which time it is, where they lie, and the images."""
+        with progress(f"{self.name}, {what}", count * len(self.train.spans(self.chunk))) as bar:
+            for i in range(count):
                 for rows, clean in self.train.chunks(self.chunk):
-                    yield part, rows, clean
+                    yield i, rows, clean
                     bar.advance()
 
 
