@@ -20,7 +20,7 @@ from carso.vote import MOST, Aggregation, Stop
 
 Size = Annotated[int, Field(ge=1, le=2**24)]
 Sizes = Annotated[tuple[Size, ...], Field(max_length=256)]
-SomeSizes = Annotated[Sizes, Field(min_length=1)]
+SomeSizes = Annotated[tuple[Size, ...], Field(min_length=1, max_length=256)]
 Shape = tuple[Size, Size, Size]
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -95,10 +95,18 @@ class Origin(Schema):
     """As much of a recipe as is read of it here."""
 
     data: Annotated[str, Field(min_length=1)] | None = None
+    size: tuple[Size, Size] | None = None
+    channels: Literal[1, 3] | None = None
+    skip_bad: bool = False
     classifier: OwnClassifier = OwnClassifier()
     adversarial: Section | None = None
     purification: Section | None = None
     hardening: Section | None = None
+
+    def fitting(self, data: str) -> dict[str, Any]:
+        """How `carso.data.load` made the pictures of these data alike; nothing, if they are others than those."""
+        fields = {"size": self.size, "channels": self.channels, "skip_bad": self.skip_bad}
+        return {name: value for name, value in fields.items() if value} if data == self.data else {}
 
     @property
     def attacks(self) -> tuple[OwnAttack, ...]:

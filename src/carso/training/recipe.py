@@ -13,7 +13,7 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from carso.storage.schema import Schema
-from carso.types import Budget, Norm, radius
+from carso.types import Budget, Norm, radius, sides
 from carso.vote import MOST, Aggregation
 
 Positive = Annotated[int, Field(gt=0)]
@@ -26,6 +26,14 @@ def _written(value: object) -> object:
 
 
 Radius = Annotated[float, BeforeValidator(_written), Field(gt=0, le=10)]
+
+
+def _sides(value: object) -> object:
+    """Height and width may be written 224x224."""
+    return sides(value) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Size = Annotated[tuple[Positive, Positive], BeforeValidator(_sides)]
 
 
 def _yaml_true(value: object) -> object:
@@ -70,7 +78,9 @@ class Schedule(_Strict):
     """How a network is optimised.
 
     `rate` is the peak learning rate. "plateau" multiplies it by `factor` when the loss has not fallen for `patience`
-    epochs (thesis); "cosine" warms up linearly over `warmup` of the steps, then follows half a cosine to zero.
+    epochs (thesis); "cosine" warms up linearly over `warmup` of the steps, then follows half a cosine to zero; "linear"
+    likewise, then stays for `flat` of the steps and falls evenly. `lookahead` is the number of steps between two of the
+    slow weights, 0 for none.
     `average` is the decay per step of an exponential moving average of the weights, 0 for none. `threads` is how many
     of the processor's threads to use, by default all: on a given number, sums have the same order on every machine.
     `optimiser`: "radam" decouples its weight decay from the rate's adaptation; "sgd" has Nesterov's momentum of 0.9.
@@ -79,14 +89,22 @@ class Schedule(_Strict):
     epochs: Positive
     batch: Annotated[int, Field(ge=2)] = 256
     rate: Annotated[float, Field(gt=0)]
-    shape: Literal["cosine", "plateau"] = "cosine"
+    shape: Literal["cosine", "linear", "plateau"] = "cosine"
     warmup: Fraction = 0.05
+    flat: Fraction = 0.0
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.6
     patience: Positive = 10
     average: Fraction = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     optimiser: Literal["radam", "sgd"] = "radam"
+    lookahead: Annotated[int, Field(ge=0)] = 0
     threads: Positive | None = None
+
+    @model_validator(mode="after")
+    def _falling_in_time(self) -> Schedule:
+        if self.flat and (self.shape != "linear" or self.warmup + self.flat >= 1):
+            raise ValueError("flat is of shape: linear, and leaves with warmup some of the steps to fall")
+        return self
 
 
 OPTIONS = {"mlp": ("maps", "hidden", "dropout", "output"), "resnet": ("width", "blocks", "stem", "activation")}
@@ -127,15 +145,23 @@ class ClassifierSpec(_Strict):
         return {name: getattr(self, name) for name in OPTIONS[self.architecture]}
 
 
-class ClassifierTraining(Schedule):
+class Augmented(Schedule):
+    """A schedule on images that are moved before they are attacked.
+
+    `crop`: pixels by which they are shifted at most, each way; `flip`: whether half are mirrored, left to right.
+    """
+
+    crop: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+
+
+class ClassifierTraining(Augmented):
     """Stage 1.
 
     `mixing`: "parts" splits each batch evenly over clean images and the attacks; "steps" takes one optimiser step for
     the clean batch and one for each attack on the whole of it, as the published code does.
     `ramp`: share of the epochs over which the attacks' radii grow to what they are.
     `clean`: whether clean images are a part beside the attacks; without them, training is that of Madry et al.
-    `crop`: pixels by which images are shifted at most, each way, before they are attacked; `flip`: whether half of them
-    are mirrored, left to right.
     `trades`: beta of TRADES, 0 for none. The loss is then CE(N(x), y) + beta KL(N(x) || N(x')) over whole batches, of
     which the attacks climb the divergence.
     """
@@ -144,8 +170,6 @@ class ClassifierTraining(Schedule):
     mixing: Literal["parts", "steps"] = "parts"
     ramp: Fraction = 0.0
     clean: bool = True
-    crop: Annotated[int, Field(ge=0)] = 0
-    flip: bool = False
     trades: Annotated[float, Field(ge=0, le=1000)] = 0.0
 
     @model_validator(mode="after")
@@ -184,22 +208,26 @@ class PurifierSpec(_Strict):
     layers: tuple[str, ...] | None = None
 
 
-class PurifierTraining(Schedule):
+class PurifierTraining(Augmented):
     """Stage 2.
 
     `feed`: "fresh" attacks every batch anew, "cached" attacks the training images once (N is frozen, so that loses only
     the random starts), "pairs" reads ready-made (attacked, clean) images from the file `pairs`.
     `labels`: what the attacks attack, N's own prediction on the clean image or the "true" label.
+    `clean`: how many parts of a batch are clean, beside one for each attack.
+    `kl_weight`: of the KL term: 0 for `kl_lag` of the epochs, then rising over `kl_warmup` of them.
     `ramp`: share of the epochs over which the attacks' radii grow to what they are; needs attacks made anew.
     `consistency`: weight of the cross-entropy of N on a recalled sample, against the same labels.
     """
 
     attacks: tuple[AttackSpec, ...] = ()
+    clean: Positive = 1
     mixing: Literal["parts", "steps"] = "steps"
     feed: Literal["fresh", "cached", "pairs"] = "cached"
     pairs: str | None = None
     labels: Annotated[Literal["predicted", "true"], BeforeValidator(_yaml_true)] = "predicted"
     kl_weight: Annotated[float, Field(ge=0)] = 1.0
+    kl_lag: Fraction = 0.0
     kl_warmup: Fraction = 0.0
     ramp: Fraction = 0.0
     consistency: Annotated[float, Field(ge=0)] = 0.0
@@ -210,20 +238,25 @@ class PurifierTraining(Schedule):
             raise ValueError("feed: pairs and the file `pairs` go together")
         if self.feed == "cached" and any(a.directed_at == "defence" for a in self.attacks):
             raise ValueError("attacks on the defence change as the purifier learns: use feed: fresh")
-        if self.feed != "fresh" and self.ramp:
-            raise ValueError("ramp needs attacks made anew: use feed: fresh")
+        if self.feed != "fresh" and (self.ramp or self.crop or self.flip):
+            raise ValueError("ramp, crop and flip need attacks made anew: use feed: fresh")
         return self
 
 
 class Recipe(_Strict):
     """Everything that decides the weights, but for the seed's default; without `purification`, a classifier alone.
 
+    `data`: a data set's name, or a folder; its pictures are cut and resized to `size`, height and width (224x224), and
+    made grey or coloured by `channels`, where they differ; with `skip_bad` those that cannot be used are left out.
     `samples`: K, by default 1500 for a dense purifier and 8 for a convolutional one; they answer by `aggregation` (see
     `carso.vote`). `hardening` goes on from the purifier of `purification`, with attacks and weights of its own.
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]
     data: str = "mnist"
+    size: Size | None = None
+    channels: Literal[1, 3] | None = None
+    skip_bad: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     samples: Annotated[int, Field(gt=0, le=MOST)] | None = None
     aggregation: Aggregation = "mode"
@@ -239,6 +272,11 @@ class Recipe(_Strict):
         if self.hardening is not None and self.purification is None:
             raise ValueError("hardening goes on from a purification, which is missing")
         return self
+
+    @property
+    def fitting(self) -> dict[str, Any]:
+        """How `carso.data.load` is to make the pictures of a folder alike: the fields that say so, if any."""
+        return {name: value for name in ("size", "channels", "skip_bad") if (value := getattr(self, name))}
 
     @property
     def fingerprint(self) -> str:
