@@ -44,9 +44,9 @@ class Sleepy:
     def begin(self, epoch: int) -> None:
         pass
 
-    def loss(self, indices: Tensor, part: int) -> Tensor:
+    def loss(self, images: Tensor, indices: Tensor, part: int) -> Tensor:
         Sleepy.now += STEP
-        return self.module(self.train.images[indices].flatten(1)).square().mean()
+        return self.module(images.flatten(1)).square().mean()
 
     def validate(self) -> dict[str, float]:
         Sleepy.now += VALIDATION

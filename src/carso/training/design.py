@@ -38,7 +38,8 @@ def say_doubt(classifier: nn.Module, images: Dataset, classes: int) -> None:
     if images.labels is None:
         return
     with torch.no_grad(), evaluating(classifier):
-        right = int((query(classifier, images.images).argmax(1) == images.labels).sum())
+        answers = torch.cat([query(classifier, some).argmax(1) for _, some in images.chunks()])
+    right = int((answers == images.labels).sum())
     if doubt := doubt_of_input(right, len(images), classes):
         note(doubt)
 
@@ -59,7 +60,7 @@ def representation_of(spec: PurifierSpec, classifier: nn.Module, train: Dataset)
     layers = spec.layers
     if layers is None:
         kind = ConvolutionalPurifier if is_convolutional(spec, train.shape) else Purifier
-        proposal = propose(classifier, train.images[:1], kind.bound(train.shape))
+        proposal = propose(classifier, train[:1].images, kind.bound(train.shape))
         note(str(proposal))
         layers = proposal.layers
     return Representation(classifier, layers)
@@ -71,7 +72,7 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
     Raises:
         RecipeError: if convolutions are to begin R and no layer has maps for them.
     """
-    shapes = [shape for layer in representation.shapes(train.images[:1]).values() for shape in layer]
+    shapes = [shape for layer in representation.shapes(train[:1].images).values() for shape in layer]
     if is_convolutional(spec, train.shape):
         if spec.maps and train.shape not in shapes:
             raise RecipeError("purifier.maps reads the image, which purifier.layers leaves out: name input among them")

@@ -55,12 +55,14 @@ class Experiment:
         out: the folder; made if missing.
         device: where to train.
         classifier: a trained classifier of the user's own, instead of stage 1.
+        sets: the images that fit and the held-out ones, instead of the recipe's `data`, which then is but a name.
     """
 
     recipe: Recipe
     out: Path
     device: torch.device
     classifier: nn.Module | None = None
+    sets: tuple[Dataset, Dataset] | None = None
 
     def check(self) -> None:
         """Refuse a recipe that has no purifier to train, or one that cannot be made, before anything is trained.
@@ -93,12 +95,12 @@ class Experiment:
     @cached_property
     def train(self) -> Dataset:
         """The images that fit."""
-        return data.load(self.recipe.data, "train")
+        return self.sets[0] if self.sets else data.load(self.recipe.data, "train", **self.recipe.fitting)
 
     @cached_property
     def validation(self) -> Dataset:
         """The held-out images."""
-        return data.load(self.recipe.data, "validation")
+        return self.sets[1] if self.sets else data.load(self.recipe.data, "validation", **self.recipe.fitting)
 
     def adopt(self, name: str) -> None:
         """Copy shipped weights, and the audit of them, into the folder instead of training; an audit there stays.
@@ -219,7 +221,7 @@ class Experiment:
         classes = len(train.classes)
         if not classes:
             raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
-        mean, std = _moments(train) if self.recipe.data != "mnist" else ((0.1307,), (0.3081,))
+        mean, std = train.moments() if train.name != "mnist" else ((0.1307,), (0.3081,))
         build: Callable[..., nn.Module] = ARCHITECTURES[spec.architecture]
         return build(shape=train.shape, classes=classes, mean=mean, std=std, **spec.options)
 
@@ -284,8 +286,3 @@ def _says(path: Path, text: str) -> bool:
 def _names(train: Dataset, classes: int) -> tuple[str, ...] | None:
     """What the data set calls the classes; None unless it has a name for each."""
     return train.classes if len(train.classes) == classes else None
-
-
-def _moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    spread = dataset.images.std((0, 2, 3)).clamp(min=1e-3)
-    return tuple(dataset.images.mean((0, 2, 3)).tolist()), tuple(spread.tolist())

@@ -1,7 +1,7 @@
 """The plan of a training: how large it is and how long it will take, said before it begins.
 
-bytes      4 w (1 + 1 + 2 + 1) + 4 n p + kept    w weights, their gradients, two moments and average; n images of p
-                                                 pixels; what is kept beside; a batch's activations come on top
+bytes      4 w (1 + 1 + 2 + 1) + n p + kept      w weights, their gradients, two moments and average; n images of p
+                                                 bytes in memory; what is kept beside; activations come on top
 seconds    t_0 n / b + E (s t + t_v m / b)       by a trial of one batch of b images: t_0 to prepare, t a step, t_v
                                                  to validate; E epochs of s steps, m held-out images
 """
@@ -88,7 +88,7 @@ def plan(
     return Plan(
         name=name,
         weights=weights,
-        memory=4 * (5 * weights + train.images.numel()) + kept,
+        memory=20 * weights + train.held + kept,
         steps=batches * stage.passes * schedule.epochs,
         seconds=prepared * len(train) / len(some) + schedule.epochs * epoch,
     )

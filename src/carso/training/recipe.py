@@ -13,7 +13,7 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from carso.storage.schema import Schema
-from carso.types import Budget, Norm, radius
+from carso.types import Budget, Norm, radius, sides
 from carso.vote import MOST, Aggregation
 
 Positive = Annotated[int, Field(gt=0)]
@@ -26,6 +26,14 @@ def _written(value: object) -> object:
 
 
 Radius = Annotated[float, BeforeValidator(_written), Field(gt=0, le=10)]
+
+
+def _sides(value: object) -> object:
+    """Height and width may be written 224x224."""
+    return sides(value) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Size = Annotated[tuple[Positive, Positive], BeforeValidator(_sides)]
 
 
 def _yaml_true(value: object) -> object:
@@ -137,15 +145,23 @@ class ClassifierSpec(_Strict):
         return {name: getattr(self, name) for name in OPTIONS[self.architecture]}
 
 
-class ClassifierTraining(Schedule):
+class Augmented(Schedule):
+    """A schedule on images that are moved before they are attacked.
+
+    `crop`: pixels by which they are shifted at most, each way; `flip`: whether half are mirrored, left to right.
+    """
+
+    crop: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+
+
+class ClassifierTraining(Augmented):
     """Stage 1.
 
     `mixing`: "parts" splits each batch evenly over clean images and the attacks; "steps" takes one optimiser step for
     the clean batch and one for each attack on the whole of it, as the published code does.
     `ramp`: share of the epochs over which the attacks' radii grow to what they are.
     `clean`: whether clean images are a part beside the attacks; without them, training is that of Madry et al.
-    `crop`: pixels by which images are shifted at most, each way, before they are attacked; `flip`: whether half of them
-    are mirrored, left to right.
     `trades`: beta of TRADES, 0 for none. The loss is then CE(N(x), y) + beta KL(N(x) || N(x')) over whole batches, of
     which the attacks climb the divergence.
     """
@@ -154,8 +170,6 @@ class ClassifierTraining(Schedule):
     mixing: Literal["parts", "steps"] = "parts"
     ramp: Fraction = 0.0
     clean: bool = True
-    crop: Annotated[int, Field(ge=0)] = 0
-    flip: bool = False
     trades: Annotated[float, Field(ge=0, le=1000)] = 0.0
 
     @model_validator(mode="after")
@@ -194,7 +208,7 @@ class PurifierSpec(_Strict):
     layers: tuple[str, ...] | None = None
 
 
-class PurifierTraining(Schedule):
+class PurifierTraining(Augmented):
     """Stage 2.
 
     `feed`: "fresh" attacks every batch anew, "cached" attacks the training images once (N is frozen, so that loses only
@@ -224,20 +238,25 @@ class PurifierTraining(Schedule):
             raise ValueError("feed: pairs and the file `pairs` go together")
         if self.feed == "cached" and any(a.directed_at == "defence" for a in self.attacks):
             raise ValueError("attacks on the defence change as the purifier learns: use feed: fresh")
-        if self.feed != "fresh" and self.ramp:
-            raise ValueError("ramp needs attacks made anew: use feed: fresh")
+        if self.feed != "fresh" and (self.ramp or self.crop or self.flip):
+            raise ValueError("ramp, crop and flip need attacks made anew: use feed: fresh")
         return self
 
 
 class Recipe(_Strict):
     """Everything that decides the weights, but for the seed's default; without `purification`, a classifier alone.
 
+    `data`: a data set's name, or a folder; its pictures are cut and resized to `size`, height and width (224x224), and
+    made grey or coloured by `channels`, where they differ; with `skip_bad` those that cannot be used are left out.
     `samples`: K, by default 1500 for a dense purifier and 8 for a convolutional one; they answer by `aggregation` (see
     `carso.vote`). `hardening` goes on from the purifier of `purification`, with attacks and weights of its own.
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]
     data: str = "mnist"
+    size: Size | None = None
+    channels: Literal[1, 3] | None = None
+    skip_bad: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     samples: Annotated[int, Field(gt=0, le=MOST)] | None = None
     aggregation: Aggregation = "mode"
@@ -253,6 +272,11 @@ class Recipe(_Strict):
         if self.hardening is not None and self.purification is None:
             raise ValueError("hardening goes on from a purification, which is missing")
         return self
+
+    @property
+    def fitting(self) -> dict[str, Any]:
+        """How `carso.data.load` is to make the pictures of a folder alike: the fields that say so, if any."""
+        return {name: value for name in ("size", "channels", "skip_bad") if (value := getattr(self, name))}
 
     @property
     def fingerprint(self) -> str:
