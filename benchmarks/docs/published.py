@@ -12,6 +12,7 @@ from typing import Any
 
 from carso.audit import Audit, read_audit
 from carso.evaluation.results import Rate
+from carso.training.reading import read_recipe
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "published"
@@ -48,7 +49,8 @@ logits, *before* the aggregation, meets no such thing. `tests/test_vote.py` hold
 def measured(found: dict[str, Any]) -> str:
     """What was measured, and on what."""
     settings, machine, options = found["settings"], found["environment"], found["settings"]["classifier"]
-    clean = found["attacks"]["clean"]["rates"]["classifier"]
+    clean, training = found["attacks"]["clean"]["rates"]["classifier"], read_recipe("cifar10-published").purification
+    batch = "" if training is None else training.batch
     network = f"a residual network of {options['blocks']} blocks, {options['width']} channels in the first group"
     return f"""## What was measured
 
@@ -57,11 +59,13 @@ here. Recipe `cifar10-published` trains the published purifier, with its layers'
 around an N of our own: {network}, adversarially trained, {cell(clean)} % right on the clean images.
 What follows is thus about the design and its evaluation, not about the published figures.
 
-Four things differ from the published code on purpose. The purifier was trained at the budget that was declared; the
+Five things differ from the published code on purpose. The purifier was trained at the budget that was declared; the
 code multiplies it by about four. The `mode` counts votes; the code's count takes the rounded-down quotient of each
 logit and the largest one, which is below 0 where a logit is. The `mean-probability` is that of softmaxes; the code
 takes sigmoids, and hands on the log-odds of their mean. And N is a smaller network, so that its representation is read
-off fewer convolutions. Gradients are taken in bfloat16 where the processor has units for it; answers never are.
+off fewer convolutions; its attacks are made once and kept, and batches are of {batch} instead of 5,120, the rate for
+each image of a batch as published. Gradients are taken in bfloat16 where the processor has units for it; answers never
+are.
 
 {settings["data"]}, the first n = {settings["n"]:,} test images, Linf {255 * settings["eps"]:.3g}/255,
 {settings["samples"]} candidates,
