@@ -1,4 +1,4 @@
-"""A purifier's design: what a recipe and a classifier make of it, before anything of it is trained.
+"""The design of both networks: what a recipe and the data make of them, before anything is trained.
 
 kind, layers of r(x), K    as the recipe says, or else: convolutional for colour and large images; the layers that
                            `carso.layers` proposes within the kind's bound; 1500 candidates if dense, 8 if not
@@ -7,24 +7,30 @@ kind, layers of r(x), K    as the recipe says, or else: convolutional for colour
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import nn
 
 from carso.data import Dataset
-from carso.errors import RecipeError
+from carso.errors import DataError, RecipeError
 from carso.layers import propose
+from carso.nn import ARCHITECTURES, evaluating, query
+from carso.nn.adapted import doubt_of_input
 from carso.nn.maps import Maps
 from carso.progress import note
 from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.representation import Representation
-from carso.training.recipe import PurifierSpec
+from carso.training.recipe import ClassifierSpec, PurifierSpec
 
 GREY_SIDE = 32
 """Pixels a side up to which grey images get a dense purifier."""
 
 DENSE_SAMPLES, CONVOLUTIONAL_SAMPLES = 1500, 8
 """Candidates per image: of the thesis, and of the published convolutional design."""
+
+LOOKED_AT = 500
+"""Held-out images on which a classifier is tried before its purifier is trained."""
 
 
 def is_convolutional(spec: PurifierSpec, shape: Sequence[int]) -> bool:
@@ -36,6 +42,17 @@ def is_convolutional(spec: PurifierSpec, shape: Sequence[int]) -> bool:
 def samples_of(spec: PurifierSpec, shape: Sequence[int], samples: int | None) -> int:
     """K: as many candidates as the recipe says, or as are usual for the kind of purifier."""
     return samples or (CONVOLUTIONAL_SAMPLES if is_convolutional(spec, shape) else DENSE_SAMPLES)
+
+
+def look_at(classifier: nn.Module, classes: int, held_out: Dataset) -> None:
+    """Say so if a classifier is hardly better than chance on held-out images, where these have labels."""
+    some = held_out[:LOOKED_AT]
+    if some.labels is None:
+        return
+    with torch.no_grad(), evaluating(classifier):
+        right = int((query(classifier, some.images).argmax(1) == some.labels).sum())
+    if doubt := doubt_of_input(right, len(some), classes):
+        note(doubt)
 
 
 def representation_of(spec: PurifierSpec, classifier: nn.Module, train: Dataset) -> Representation:
@@ -65,3 +82,22 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
             + ", ".join(representation.layers)
         )
     return Purifier(train.shape, neurons, spec.latent or 36, spec.widths, spec.representation, maps)
+
+
+def classifier_of(spec: ClassifierSpec, name: str, train: Dataset) -> nn.Module:
+    """An untrained classifier of the library's own for the training images of the data set of that name.
+
+    Raises:
+        DataError: if they have no labels.
+    """
+    classes = len(train.classes)
+    if not classes:
+        raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
+    mean, std = _moments(train) if name != "mnist" else ((0.1307,), (0.3081,))
+    build: Callable[..., nn.Module] = ARCHITECTURES[spec.architecture]
+    return build(shape=train.shape, classes=classes, mean=mean, std=std, **spec.options)
+
+
+def _moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    spread = dataset.images.std((0, 2, 3)).clamp(min=1e-3)
+    return tuple(dataset.images.mean((0, 2, 3)).tolist()), tuple(spread.tolist())

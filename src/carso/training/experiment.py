@@ -8,9 +8,9 @@ goes on where it was, to the same end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,17 @@ from torch import nn
 from carso import data
 from carso.data import Dataset
 from carso.defence import CARSO
-from carso.errors import DataError, ModelError, RecipeError, RunError
-from carso.nn import ARCHITECTURES, evaluating, query
-from carso.nn.adapted import doubt_of_input
-from carso.progress import note
+from carso.errors import ModelError, RecipeError, RunError
 from carso.purifier import Purifier
 from carso.representation import Representation, check_classifier
 from carso.storage import factory, weights
 from carso.storage.files import copy, read_text, write_text
+from carso.training.checkpoint import finished
 from carso.training.classifier import ClassifierStage
-from carso.training.design import purifier_of, representation_of, samples_of
+from carso.training.design import classifier_of, look_at, purifier_of, representation_of, samples_of
 from carso.training.history import add_history, read_history
 from carso.training.loop import Stage, fit, seeded
+from carso.training.plan import Pending
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
 
@@ -44,9 +43,6 @@ RESULTS = (
     ("hardening", weights.PURIFIER),
 )
 """The stages, by name, and the files after which their checkpoints are of no use."""
-
-LOOKED_AT = 500
-"""Held-out images on which a classifier is tried before its purifier is trained."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +115,39 @@ class Experiment:
         if (source / weights.AUDIT).exists() and not (self.out / weights.AUDIT).exists():
             copy(source / weights.AUDIT, self.out / weights.AUDIT)
 
+    def pending(self) -> list[Pending]:
+        """The stages that are still to be carried out, in order."""
+        recipe, over = self.recipe, {name for name, file in RESULTS if (self.out / file).exists()}
+        schedules: dict[str, ClassifierTraining | PurifierTraining | None] = {
+            "undefended": recipe.undefended,
+            "adversarial training": recipe.adversarial if self.classifier is None else None,
+            "purifier": recipe.purification,
+            "hardening": recipe.hardening,
+        }
+        return [
+            Pending(
+                name,
+                schedule,
+                finished(self._checkpoint(name)),
+                len(self._pairs(schedule)[0]),
+                len(self.validation),
+                partial(self._trial, name, schedule),
+            )
+            for name, schedule in schedules.items()
+            if schedule is not None and name not in over
+        ]
+
+    def _trial(self, name: str, schedule: ClassifierTraining | PurifierTraining, few: int, held_out: int) -> Stage:
+        """A stage with fresh networks, on the first so many images."""
+        (train, pairs), validation = self._pairs(schedule), self.validation[:held_out]
+        if isinstance(schedule, ClassifierTraining):
+            classifier = deepcopy(self._untrained())
+            return ClassifierStage(name, classifier, schedule, train[:few], validation, self.device)
+        known = self.classifier is not None or (self.out / weights.CLASSIFIER).exists()
+        representation, purifier = self._design(self._trained_classifier() if known else self._untrained(), train)
+        pairs = None if pairs is None else pairs[:few]
+        return PurifierStage(name, representation, purifier, schedule, train[:few], validation, 0, self.device, pairs)
+
     def carry_out(self, shipped: str | None = None) -> None:
         """Every step up to the defence, from nothing or with the weights of a shipped one; finished ones are kept.
 
@@ -162,7 +191,7 @@ class Experiment:
         train, _ = self._pairs(schedule)
         if (known := check_classifier(classifier, train.shape)) < len(train.classes):
             raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
-        self._doubt(classifier, known)
+        look_at(classifier, known, self.validation)
         with seeded(self.recipe.seed, "purifier"):
             representation, purifier = self._design(classifier, train)
         file = weights.PURIFIER if hardening is None else weights.UNHARDENED
@@ -173,16 +202,6 @@ class Experiment:
     def _design(self, classifier: nn.Module, train: Dataset) -> tuple[Representation, Purifier]:
         representation = representation_of(self.recipe.purifier, classifier, train)
         return representation, purifier_of(self.recipe.purifier, representation, train)
-
-    def _doubt(self, classifier: nn.Module, classes: int) -> None:
-        """Say so if a classifier is hardly better than chance on held-out images, where these have labels."""
-        some = self.validation[:LOOKED_AT]
-        if some.labels is None:
-            return
-        with torch.no_grad(), evaluating(classifier):
-            right = int((query(classifier, some.images).argmax(1) == some.labels).sum())
-        if doubt := doubt_of_input(right, len(some), classes):
-            note(doubt)
 
     def _purify(
         self, name: str, schedule: PurifierTraining, representation: Representation, purifier: Purifier, file: str
@@ -219,12 +238,7 @@ class Experiment:
         spec, train = self.recipe.classifier, self.train
         if spec.factory is not None:
             return self._from_factory(spec.factory)
-        classes = len(train.classes)
-        if not classes:
-            raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
-        mean, std = _moments(train) if self.recipe.data != "mnist" else ((0.1307,), (0.3081,))
-        build: Callable[..., nn.Module] = ARCHITECTURES[spec.architecture]
-        return build(shape=train.shape, classes=classes, mean=mean, std=std, **spec.options)
+        return classifier_of(spec, self.recipe.data, train)
 
     def _fit(self, stage: Stage) -> None:
         read_history(self.out)
@@ -267,8 +281,8 @@ class Experiment:
             raise RecipeError(f"recipe {self.recipe.name} has no `purification`: it is for `carso train classifier`")
         return self.recipe.purification
 
-    def _pairs(self, schedule: PurifierTraining) -> tuple[Dataset, torch.Tensor | None]:
-        if schedule.pairs is None:
+    def _pairs(self, schedule: ClassifierTraining | PurifierTraining) -> tuple[Dataset, torch.Tensor | None]:
+        if isinstance(schedule, ClassifierTraining) or schedule.pairs is None:
             return self.train, None
         pairs = data.load_pairs(schedule.pairs)
         return Dataset(pairs.name, pairs.clean), pairs.attacked
@@ -284,8 +298,3 @@ def _says(path: Path, text: str) -> bool:
 def _names(train: Dataset, classes: int) -> tuple[str, ...] | None:
     """What the data set calls the classes; None unless it has a name for each."""
     return train.classes if len(train.classes) == classes else None
-
-
-def _moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    spread = dataset.images.std((0, 2, 3)).clamp(min=1e-3)
-    return tuple(dataset.images.mean((0, 2, 3)).tolist()), tuple(spread.tolist())

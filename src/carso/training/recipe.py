@@ -78,6 +78,7 @@ class Schedule(_Strict):
 
     epochs: Positive
     batch: Annotated[int, Field(ge=2)] = 256
+    batches: Positive | None = None
     rate: Annotated[float, Field(gt=0)]
     shape: Literal["cosine", "plateau"] = "cosine"
     warmup: Fraction = 0.05

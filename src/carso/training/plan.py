@@ -1,0 +1,143 @@
+"""What a run costs, said before it starts: a measured step of each stage, times the number of its steps.
+
+    t = t_0 n / m + E (B t_step + t_val n' / m')    t_0, t_step, t_val: a trial of the stage on m of its n images
+                                                    E epochs of B batches; n' held-out images, m' of them in the trial
+
+The trial is made with networks of its own and leaves no trace in the run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TypeVar
+
+import torch
+
+from carso.progress import duration, note
+from carso.training.loop import Stage, batches_of, limited, seeded, step_of
+from carso.training.optimise import Optimisation
+from carso.training.recipe import Schedule
+from carso.training.replay import Replay
+
+T = TypeVar("T")
+
+SHORT = 10.0
+"""Seconds below which nothing is said of what a run will cost."""
+
+TRIALS, ENOUGH = 5, 1.0
+"""Batches that are timed, at most, and the seconds after which no further one is begun."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A stage that is still to be carried out.
+
+    Attributes:
+        name: as in history and checkpoints.
+        schedule: its part of the recipe.
+        done: epochs that a checkpoint holds already.
+        size: how many images it learns from.
+        held_out: how many it is validated on.
+        build: the stage with fresh networks, on the first so many training and held-out images.
+    """
+
+    name: str
+    schedule: Schedule
+    done: int
+    size: int
+    held_out: int
+    build: Callable[[int, int], Stage] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage will take.
+
+    Attributes:
+        name: of the stage.
+        epochs: still to be done.
+        batches: in each of them.
+        batch: seconds of one, with all its passes.
+        setup: seconds before the first.
+        validation: seconds after each epoch.
+        weights: how many it trains.
+    """
+
+    name: str
+    epochs: int
+    batches: int
+    batch: float
+    setup: float
+    validation: float
+    weights: int
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.setup + self.epochs * (self.batches * self.batch + self.validation)
+
+    def __str__(self) -> str:
+        """In a line."""
+        steps = f"{self.epochs} epochs of {self.batches:,} batches, {1000 * self.batch:,.0f} ms each"
+        return f"{self.name}, {self.weights:,} weights: {steps}: {duration(self.seconds)}"
+
+
+def cost_of(pending: Pending) -> Cost:
+    """The cost of a stage, from a trial on a batch of its training images and of its held-out images."""
+    schedule = pending.schedule
+    few, held_out = min(schedule.batch, pending.size), min(schedule.batch, pending.held_out)
+    with limited(schedule.threads), seeded(0, "trial", pending.name):
+        pending.build(min(2, few), 1)
+        stage, setup = timed(lambda: pending.build(few, held_out))
+        batch = _batch(stage)
+        _, validating = timed(stage.validate)
+    return Cost(
+        name=pending.name,
+        epochs=schedule.epochs - pending.done,
+        batches=batches_of(pending.size, schedule),
+        batch=batch,
+        setup=setup * pending.size / few,
+        validation=validating * pending.held_out / held_out,
+        weights=sum(p.numel() for p in stage.module.parameters()),
+    )
+
+
+def _batch(stage: Stage) -> float:
+    """Seconds of one batch: the median of some, after those that warm up."""
+    optimisation = Optimisation(stage.module, stage.schedule, stage.passes)
+    steps = [Replay(step_of(stage, optimisation, part)) for part in range(stage.passes)]
+    indices = torch.arange(stage.size, device=stage.device)
+
+    def batch() -> None:
+        for step in steps:
+            optimisation.prepare()
+            step(indices).item()
+
+    stage.begin(0)
+    stage.module.train()
+    for _ in range(Replay.WARMUP + 1 if stage.device.type == "cuda" else 1):
+        batch()
+    taken: list[float] = []
+    while len(taken) < TRIALS and sum(taken) < ENOUGH:
+        taken.append(timed(batch)[1])
+    return median(taken)
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What some work returns, and the seconds it took."""
+    began = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - began
+
+
+def announce(pending: Sequence[Pending]) -> None:
+    """Say what the stages will take, if that is more than a few seconds."""
+    costs = [cost_of(stage) for stage in pending]
+    total = sum(cost.seconds for cost in costs)
+    if total >= SHORT:
+        for cost in costs:
+            note(str(cost))
+        note(f"training will take about {duration(total)}")

@@ -1,0 +1,92 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from carso import progress
+from carso.data import Dataset
+from carso.nn import MLP
+from carso.storage import weights
+from carso.training import plan
+from carso.training.experiment import Experiment
+from carso.training.loop import batches_of
+from carso.training.plan import Cost, Pending, announce, cost_of
+from carso.training.reading import parse_recipe
+from carso.training.recipe import Schedule
+
+CPU = torch.device("cpu")
+RECIPE = """name: x
+data: few
+adversarial: {epochs: 3, batch: 16, rate: 0.01, attacks: [{attack: fgsm, eps: 0.1}]}
+purification: {epochs: 2, batch: 8, batches: 3, rate: 0.01, attacks: [{attack: fgsm, eps: 0.1}]}
+hardening: {epochs: 1, batch: 8, rate: 0.01, feed: fresh, attacks: [{attack: pgd, eps: 0.1, steps: 2}]}
+"""
+COST = Cost("n", epochs=3, batches=10, batch=0.5, setup=2.0, validation=1.0, weights=7)
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    few = Dataset("few", torch.rand(48, 1, 5, 5), torch.arange(48) % 3, ("a", "b", "c"))
+    monkeypatch.setattr("carso.data.load", lambda name, split: few if split == "train" else few[:12])
+    return Experiment(parse_recipe(RECIPE, "test"), tmp_path, CPU)
+
+
+def test_a_cost_is_steps_times_their_time() -> None:
+    assert COST.seconds == 2 + 3 * (10 * 0.5 + 1)
+    assert str(COST) == "n, 7 weights: 3 epochs of 10 batches, 500 ms each: 20 s"
+
+
+def test_an_epoch_has_as_many_batches_as_there_are_or_as_the_recipe_says() -> None:
+    schedule = Schedule(epochs=1, batch=16, rate=0.1)
+    assert batches_of(50, schedule) == 3
+    assert batches_of(5, schedule) == 1
+    assert batches_of(50, schedule.model_copy(update={"batches": 2})) == 2
+    assert batches_of(50, schedule.model_copy(update={"batches": 9})) == 3
+
+
+def test_the_stages_of_a_run_that_are_pending_are_tried(experiment: Experiment) -> None:
+    stages = {stage.name: stage for stage in experiment.pending()}
+    assert list(stages) == ["adversarial training", "purifier", "hardening"]
+    costs = {name: cost_of(stage) for name, stage in stages.items()}
+    assert {name: (cost.epochs, cost.batches) for name, cost in costs.items()} == {
+        "adversarial training": (3, 3),
+        "purifier": (2, 3),
+        "hardening": (1, 6),
+    }
+    assert all(cost.batch > 0 for cost in costs.values())
+    assert costs["purifier"].weights == costs["hardening"].weights
+    experiment.train_classifier()
+    assert [stage.name for stage in experiment.pending()] == ["purifier", "hardening"]
+
+
+def test_a_trial_leaves_no_trace_in_the_run(experiment: Experiment, tmp_path: Path) -> None:
+    other = replace(experiment, out=tmp_path / "other")
+    announce(other.pending())
+    for run in (experiment, other):
+        run.carry_out()
+    assert weights.digest(experiment.defence()) == weights.digest(other.defence())
+
+
+def test_a_users_network_is_not_trained_by_a_trial(experiment: Experiment) -> None:
+    own = MLP((1, 5, 5), (6,), 3)
+    before = weights.digest(own)
+    for stage in replace(experiment, classifier=own).pending():
+        cost_of(stage)
+    assert weights.digest(own) == before
+    assert own.training
+
+
+def test_only_what_takes_long_is_announced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(progress, "_display", progress._Display())
+    pending = [Pending(name, Schedule(epochs=1, rate=0.1), 0, 1, 1, lambda *_: pytest.fail("tried")) for name in "nm"]
+    for seconds in (4.0, 40.0):
+        monkeypatch.setattr(
+            plan, "cost_of", lambda stage, seconds=seconds: replace(COST, name=stage.name, setup=seconds, epochs=0)
+        )
+        announce(pending)
+    assert capsys.readouterr().err.splitlines() == [
+        "n, 7 weights: 0 epochs of 10 batches, 500 ms each: 40 s",
+        "m, 7 weights: 0 epochs of 10 batches, 500 ms each: 40 s",
+        "training will take about 1 min 20 s",
+    ]
