@@ -13,7 +13,7 @@ Source: E. Ballarin, MSc thesis, University of Trieste, 2022, table 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,3 +123,30 @@ SWEEP: tuple[Row, ...] = tuple(
     row for row in THESIS if row.attack == "none" or (row.attack == "pgd" and row.eps >= 0.3)
 )
 """The rows whose accuracy is followed as the number of samples grows."""
+
+
+def at(eps: Sequence[float], norm: Norm, trained: Collection[tuple[str, float]] = ()) -> tuple[Row, ...]:
+    """The thesis's protocol at other radii, with a PGD whose step is eps / 30, and attacks on the whole.
+
+    Args:
+        eps: radii, on pixels in [0, 1].
+        norm: of their balls.
+        trained: attacks and radii that were used in training.
+    """
+    kinds: dict[str, dict[str, Any]] = {
+        "fgsm": {},
+        "pgd": {"steps": 40, "random_start": True},
+        "deepfool": {**DEEPFOOL},
+    }
+    crafted = (
+        Row(attack, Budget(norm, radius), (attack, radius) in trained, options=options | _pace(attack, radius))
+        for attack, options in kinds.items()
+        for radius in eps
+    )
+    options = END_TO_END[0].options
+    whole = (Row("pgd-eot", Budget(norm, radius), directed_at="defence", options=options) for radius in eps)
+    return (Row("none", foreseen=True), *crafted, *whole)
+
+
+def _pace(attack: str, eps: float) -> dict[str, float]:
+    return {"alpha": round(eps / 30, 6)} if attack == "pgd" else {}

@@ -13,15 +13,16 @@ import torch
 from torch import nn
 
 from carso.data import Dataset
-from carso.errors import DataError, RecipeError
+from carso.defence import CARSO
+from carso.errors import DataError, ModelError, RecipeError
 from carso.layers import propose
 from carso.nn import ARCHITECTURES, evaluating, query
 from carso.nn.adapted import doubt_of_input
 from carso.nn.maps import Maps
 from carso.progress import note
 from carso.purifier import ConvolutionalPurifier, Purifier
-from carso.representation import Representation
-from carso.training.recipe import ClassifierSpec, PurifierSpec
+from carso.representation import Representation, check_classifier
+from carso.training.recipe import ClassifierSpec, PurifierSpec, Recipe
 
 GREY_SIDE = 32
 """Pixels a side up to which grey images get a dense purifier."""
@@ -42,6 +43,17 @@ def is_convolutional(spec: PurifierSpec, shape: Sequence[int]) -> bool:
 def samples_of(spec: PurifierSpec, shape: Sequence[int], samples: int | None) -> int:
     """K: as many candidates as the recipe says, or as are usual for the kind of purifier."""
     return samples or (CONVOLUTIONAL_SAMPLES if is_convolutional(spec, shape) else DENSE_SAMPLES)
+
+
+def check_classes(classifier: nn.Module, train: Dataset) -> int:
+    """Hold a classifier to the contract on images such as these, and return how many classes it knows.
+
+    Raises:
+        ModelError: if it breaks the contract, or knows fewer classes than the images have.
+    """
+    if (known := check_classifier(classifier, train.shape)) < len(train.classes):
+        raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
+    return known
 
 
 def look_at(classifier: nn.Module, classes: int, held_out: Dataset) -> None:
@@ -82,6 +94,12 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
             + ", ".join(representation.layers)
         )
     return Purifier(train.shape, neurons, spec.latent or 36, spec.widths, spec.representation, maps)
+
+
+def assembled(recipe: Recipe, representation: Representation, purifier: Purifier) -> CARSO:
+    """A defence of its parts, with as many candidates as the recipe says."""
+    samples = samples_of(recipe.purifier, purifier.shape, recipe.samples)
+    return CARSO(representation.classifier, purifier, representation.layers, samples)
 
 
 def classifier_of(spec: ClassifierSpec, name: str, train: Dataset) -> nn.Module:

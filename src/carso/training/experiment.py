@@ -22,12 +22,12 @@ from carso.data import Dataset
 from carso.defence import CARSO
 from carso.errors import ModelError, RecipeError, RunError
 from carso.purifier import Purifier
-from carso.representation import Representation, check_classifier
+from carso.representation import Representation
 from carso.storage import factory, weights
 from carso.storage.files import copy, read_text, write_text
 from carso.training.checkpoint import finished
 from carso.training.classifier import ClassifierStage
-from carso.training.design import classifier_of, look_at, purifier_of, representation_of, samples_of
+from carso.training.design import assembled, check_classes, classifier_of, look_at, purifier_of, representation_of
 from carso.training.history import add_history, read_history
 from carso.training.loop import Stage, fit, seeded
 from carso.training.plan import Pending
@@ -189,9 +189,7 @@ class Experiment:
         schedule, hardening = self._purification(), self.recipe.hardening
         classifier = self._trained_classifier()
         train, _ = self._pairs(schedule)
-        if (known := check_classifier(classifier, train.shape)) < len(train.classes):
-            raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
-        look_at(classifier, known, self.validation)
+        look_at(classifier, check_classes(classifier, train), self.validation)
         with seeded(self.recipe.seed, "purifier"):
             representation, purifier = self._design(classifier, train)
         file = weights.PURIFIER if hardening is None else weights.UNHARDENED
@@ -209,14 +207,11 @@ class Experiment:
         if (self.out / file).exists():
             weights.restore_purifier(purifier, self.out / file)
             return
-        classifier, seed = representation.classifier, self.recipe.seed
-        train, pairs = self._pairs(schedule)
-        stage = PurifierStage(
-            name, representation, purifier, schedule, train, self.validation, seed, self.device, pairs
-        )
-        self._fit(stage)
-        samples = samples_of(self.recipe.purifier, train.shape, self.recipe.samples)
-        defence = CARSO(classifier.cpu(), purifier.cpu(), representation.layers, samples)
+        (train, pairs), seed = self._pairs(schedule), self.recipe.seed
+        data = train, self.validation, seed, self.device, pairs
+        self._fit(PurifierStage(name, representation, purifier, schedule, *data))
+        representation.classifier.cpu()
+        defence = assembled(self.recipe, representation, purifier.cpu())
         defence.class_names = _names(train, defence.classes)
         weights.save_purifier(defence, self.out / file, self._origin("purifier"))
         self._forget(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TypeVar
 
@@ -78,6 +78,11 @@ class Cost:
     def seconds(self) -> float:
         """All of it."""
         return self.setup + self.epochs * (self.batches * self.batch + self.validation)
+
+    def of(self, schedule: Schedule) -> Cost:
+        """The cost with the epochs, and the batches of each, of another schedule."""
+        batches = min(self.batches, schedule.batches or self.batches)
+        return replace(self, epochs=schedule.epochs, batches=batches)
 
     def __str__(self) -> str:
         """In a line."""
