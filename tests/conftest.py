@@ -18,6 +18,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads the cache of whoever runs it, nor fetches anything from the network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CARSO_DATA", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CARSO_MIRROR", "http://127.0.0.1:9/")
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference files beside the repository; tests that need it skip where it is absent."""

@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nn": BASE,
     "fast": BASE | {"nn"},
     "attacks": LOWER,
-    "method": LOWER,
+    "method": LOWER | {"progress"},
     "storage": LOWER | {"method"},
     "data": BASE | {"storage", "progress"},
     "training": LIBRARY,

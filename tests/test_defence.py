@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import carso
+from carso import vote
 from carso.errors import DataError, ModelError
 from carso.nn import MLP
 from carso.purifier import Purifier
@@ -92,12 +93,48 @@ def test_the_vote_has_no_gradient(defence: carso.CARSO, images: torch.Tensor) ->
     assert not defence(images.clone().requires_grad_()).requires_grad
 
 
-@pytest.mark.parametrize("rule", ["mean", "exponential"])
-def test_smooth_rules_give_probabilities(defence: carso.CARSO, images: torch.Tensor, rule: str) -> None:
-    smooth = carso.CARSO(defence.classifier, defence.purifier, samples=11, rule=rule)
-    scores = smooth(images, seeded())
-    torch.testing.assert_close(scores.sum(1), torch.ones(len(images)))
-    assert torch.equal(smooth.predict(images, seeded()), scores.argmax(1))
+CLOSED_FORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean-logit": lambda z: z.mean(1),
+    "mean-probability": lambda z: (z.exp() / z.exp().sum(2, keepdim=True)).mean(1),
+    "exponential": lambda z: z.exp().sum(1).softmax(1),
+    "peel": lambda z: z.exp().sum(1).softmax(1).logit().clamp(-10, 10),
+}
+
+
+@pytest.mark.parametrize("aggregation", CLOSED_FORMS)
+def test_another_aggregation_scores_all_candidates(
+    defence: carso.CARSO, images: Tensor, aggregation: vote.Aggregation
+) -> None:
+    """None stops early, and each predicts its best class."""
+    subject = carso.CARSO(defence.classifier, defence.purifier, samples=11, aggregation=aggregation)
+    logits = defence.logits(images, latents=defence.latents(11, seeded())).detach().double()
+    scores = subject(images, seeded()).double().clamp(-10, 10)
+    torch.testing.assert_close(scores, CLOSED_FORMS[aggregation](logits), rtol=1e-3, atol=1e-3)
+    assert torch.equal(subject.predict(images, seeded()), subject(images, seeded()).argmax(1))
+    assert not subject(images.clone().requires_grad_()).requires_grad
+
+
+@pytest.mark.parametrize("aggregation", sorted(vote.AGGREGATES))
+def test_the_surrogate_is_taken_before_the_aggregation(
+    defence: carso.CARSO, images: Tensor, aggregation: vote.Aggregation
+) -> None:
+    subject = carso.CARSO(defence.classifier, defence.purifier, samples=11, aggregation=aggregation)
+    latents = defence.latents(5, seeded())
+    expected = defence.surrogate(images, latents=latents)
+    assert torch.equal(subject.surrogate(images, latents=latents), expected)
+    own = subject.aggregated(images.clone().requires_grad_(), latents=latents)
+    assert own.requires_grad == (aggregation != "mode")
+    centred = defence.logits(images, latents=latents).mean(1) - expected
+    torch.testing.assert_close(centred, centred[:, :1].expand_as(centred))
+
+
+def test_images_of_another_aggregation_do_not_depend_on_the_batch(
+    defence: carso.CARSO, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = carso.CARSO(defence.classifier, defence.purifier, samples=11, aggregation="mean-logit")
+    whole = subject(images, seeded())
+    monkeypatch.setattr(carso.defence, "PIXELS", 1)
+    torch.testing.assert_close(subject(images, seeded()), whole)
 
 
 def test_one_sample_votes_for_its_class(defence: carso.CARSO, images: torch.Tensor) -> None:
@@ -157,7 +194,7 @@ USES: dict[str, Callable[[carso.CARSO, Tensor], Any]] = {
     "logits": lambda d, x: d.logits(x, 3, generator=seeded()),
     "surrogate": lambda d, x: d.surrogate(x, 3, generator=seeded()),
     "codes": lambda d, x: d.codes(x),
-    "mean": lambda d, x: carso.CARSO(d.classifier, d.purifier, samples=5, rule="mean")(x, seeded()),
+    "mean": lambda d, x: carso.CARSO(d.classifier, d.purifier, samples=5, aggregation="mean-probability")(x, seeded()),
 }
 
 

@@ -7,6 +7,7 @@ from torch.distributions import Normal
 from torch.distributions import kl_divergence as oracle
 
 from carso.nn.maps import Maps
+from carso.nn.resnet import Block
 from carso.purifier import ConvolutionalPurifier, Purifier, Widths, kl_divergence, reconstruction_loss
 from carso.recall import recall
 
@@ -102,6 +103,19 @@ def test_the_convolutional_one_keeps_the_interface(compression: str) -> None:
     assert codes.shape == (4, purifier.code)
     pairs = torch.stack([purifier.decode(z.expand(4, -1), codes) for z in latents], dim=1)
     torch.testing.assert_close(recall(purifier, latents, codes), pairs)
+
+
+def test_the_image_may_be_read_by_a_residual_network() -> None:
+    """Its groups end in maps of at most 4 x 4; the other layers are compressed as without it."""
+    torch.manual_seed(0)
+    shape, shapes = (3, 20, 24), [(3, 20, 24), (8, 20, 24), (5,)]
+    plain, seeing = (ConvolutionalPurifier(shape, shapes, 7, 9, "bounded", maps).eval() for maps in ((), (6, 10)))
+    assert [type(layer) for layer in seeing.maps.layers[0]][1:3] == [Block, Block]
+    assert str(plain.maps.layers[1:]) == str(seeing.maps.layers[1:])
+    assert seeing.maps.layers[0](torch.rand(2, *shape)).shape == (2, 10, 4, 4)
+    assert seeing.compress(torch.randn(4, seeing.neurons)).shape == (4, 9)
+    assert seeing.options["maps"] == [6, 10]
+    assert "maps" not in plain.options
 
 
 def test_a_reconstruction_that_is_no_number_has_no_loss() -> None:

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from carso.nn import MLP
-from carso.purifier import Purifier
-from carso.recall import ROWS, classify, draw, poll, recall, rounds
+from carso.purifier import ConvolutionalPurifier, Purifier
+from carso.recall import CONVOLVED, ROWS, classify, draw, poll, recall, rounds
 from carso.vote import Stop, count
 
 
@@ -34,6 +34,25 @@ def test_the_full_poll_counts_every_candidate(purifier: Purifier) -> None:
         tally = poll(classifier, purifier, latents, codes, "never", 1e-4)
     assert torch.equal(tally.counts, expected)
     assert (tally.samples == 30).all()
+
+
+@pytest.mark.parametrize(("images", "samples"), [(3, 100), (100, 3), (1, 300)])
+def test_few_convolved_candidates_are_in_memory_at_a_time(images: int, samples: int) -> None:
+    """Whose maps in classifier and decoder are what a vote's memory is made of."""
+    seen: list[int] = []
+    torch.manual_seed(0)
+    purifier = ConvolutionalPurifier((3, 32, 32), [(10,)], latent=4, code=5).eval()
+
+    def classifier(candidates: torch.Tensor) -> torch.Tensor:
+        seen.append(len(candidates))
+        return candidates.flatten(1)[:, :3]
+
+    latents, codes = torch.randn(samples, 4), torch.rand(images, 5)
+    with torch.no_grad():
+        tally = poll(classifier, purifier, latents, codes, "never", 1e-4)
+        expected = count(classify(classifier, recall(purifier, latents, codes)))
+    assert torch.equal(tally.counts, expected)
+    assert max(seen[:-1]) * 3072 <= CONVOLVED
 
 
 @pytest.mark.parametrize("stop", ["exact", "confident"])

@@ -1,9 +1,25 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carso.vote import Tally, count, exponential, log_evidence, mean_probability, mode, settled, votes_needed
+from carso.errors import ModelError
+from carso.vote import (
+    AGGREGATES,
+    Tally,
+    count,
+    exponential,
+    log_evidence,
+    mean_logit,
+    mean_probability,
+    mode,
+    peel,
+    settled,
+    shares,
+    votes_needed,
+)
 
 
 def test_counts_are_those_of_bincount() -> None:
@@ -23,13 +39,72 @@ def test_shares_sum_to_one() -> None:
     assert tally.winners.tolist() == [0, 1]
 
 
-def test_the_smooth_rules_with_one_sample() -> None:
+LOGITS = torch.randn(6, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def test_shares_are_counts_over_candidates() -> None:
+    torch.testing.assert_close(shares(LOGITS), Tally(count(LOGITS), torch.full((6,), 5)).shares.double())
+    assert not shares(LOGITS.clone().requires_grad_()).requires_grad
+
+
+def test_means_are_means() -> None:
+    over = [LOGITS[:, i] for i in range(5)]
+    torch.testing.assert_close(mean_logit(LOGITS), sum(over) / 5)
+    softmaxes = [z.exp() / z.exp().sum(1, keepdim=True) for z in over]
+    torch.testing.assert_close(mean_probability(LOGITS), sum(softmaxes) / 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_peel_is_the_log_odds_of_the_softmax_of_summed_exponentials(dtype: torch.dtype) -> None:
+    """log(p_k / (1 - p_k)) = s_k - log of the sum over j != k of exp(s_j), s_k being the sum over i of exp(l_ik)."""
+    sums = [[sum(math.exp(z[k]) for z in image) for k in range(4)] for image in LOGITS.tolist()]
+    odds = [[s[k] - math.log(sum(math.exp(s[j]) for j in range(4) if j != k)) for k in range(4)] for s in sums]
+    expected = torch.tensor(odds, dtype=dtype)
+    torch.testing.assert_close(peel(LOGITS.to(dtype)), expected, rtol=1e-9 if dtype == torch.float64 else 0.02, atol=0)
+
+
+def ahead(lead: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Eight alike candidates of one image, one of whose ten logits is ahead of nine zeros."""
+    logits = torch.zeros(1, 8, 10, dtype=dtype)
+    logits[:, :, 3] = lead
+    return logits.requires_grad_()
+
+
+def test_peel_masks_gradients_from_the_lead_that_its_arithmetic_gives() -> None:
+    """p_3 = 1 / (1 + 9 exp(-8 (exp(lead) - 1))) is 1 in float32 once the second term is below 2^-24."""
+    lead = math.log(1 + math.log(9 * 2**24) / 8)
+    assert lead == pytest.approx(1.21, abs=0.01)
+    for over, masked in ((lead - 0.1, False), (lead + 0.01, True)):
+        logits = ahead(over)
+        scores = peel(logits)
+        assert scores.argmax(1).item() == 3
+        assert scores[0, 3].isinf() == masked
+        (slope,) = torch.autograd.grad(torch.nn.functional.cross_entropy(scores, torch.tensor([3])), logits)
+        assert slope.isnan().all() == masked
+        assert slope.isfinite().all() != masked
+    logits = ahead(lead + 0.01, torch.float64)
+    (slope,) = torch.autograd.grad(peel(logits)[0, 3], logits)
+    torch.testing.assert_close(slope[0, :, 3], logits[0, :, 3].exp(), rtol=1e-6, atol=0)
+
+
+def test_peel_of_huge_logits_is_no_nan() -> None:
+    assert peel(torch.tensor([[[900.0, 0.0, -900.0]] * 3])).tolist() == [[torch.inf, -torch.inf, -torch.inf]]
+
+
+@pytest.mark.parametrize("aggregation", sorted(AGGREGATES))
+def test_no_aggregation_takes_nan(aggregation: str) -> None:
+    with pytest.raises(ModelError, match="candidates have NaN"):
+        AGGREGATES[aggregation](torch.full((1, 2, 3), torch.nan))
+
+
+def test_the_smooth_aggregations_with_one_sample() -> None:
     logits = torch.randn(4, 1, 3)
+    torch.testing.assert_close(mean_logit(logits), logits[:, 0])
     torch.testing.assert_close(mean_probability(logits), logits[:, 0].softmax(1))
     torch.testing.assert_close(exponential(logits), logits[:, 0].exp().softmax(1))
 
 
-def test_the_exponential_rule_survives_huge_logits() -> None:
+def test_the_exponential_survives_huge_logits() -> None:
     logits = torch.tensor([[[900.0, 0.0, -900.0], [100.0, 99.0, 0.0]]])
     assert exponential(logits).tolist() == [[1.0, 0.0, 0.0]]
 

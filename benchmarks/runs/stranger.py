@@ -31,6 +31,7 @@ from carso.types import Budget
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "stranger"
+WEIGHTS = ROOT.parent / "shared/data/weights/trades_mnist_smallcnn.pt"
 LAYERS = ["input", "classifier.relu_fc2", "classifier.fc3"]
 ATTACKED, CHUNK = 20_000, 500
 ROWS = [
@@ -135,7 +136,7 @@ def main(given: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, default=ROOT.parent / "shared/data/weights/trades_mnist_smallcnn.pt")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "stranger")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=20)

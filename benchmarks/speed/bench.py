@@ -13,7 +13,7 @@ from statistics import mean
 from typing import Any, TypeAlias
 
 import torch
-from benchmarks.speed import peers, works
+from benchmarks.speed import convolutional, peers, works
 from benchmarks.speed.agreement import agreement
 from benchmarks.speed.machine import bandwidth, product_rate, product_seconds
 from benchmarks.speed.profiles import profiles
@@ -39,6 +39,9 @@ RACES: Mapping[str, Callable[[CARSO, int], Work]] = {
     "training": lambda defence, n: works.training(
         defence.classifier, data.load("mnist", "train")[: 60 * n], data.load("mnist", "validation")[:n]
     ),
+    "pgd-resnet": lambda _, n: convolutional.pgd_resnet(n // 10),
+    "pgd-cnn": lambda _, n: convolutional.pgd_cnn(n // 10),
+    "training-resnet": lambda _, n: convolutional.training_resnet(n // 2),
     "fresh": lambda defence, n: works.fresh(defence, _test(1).images[0]),
 }
 """By name: what makes the race for a defence and n attacked images."""

@@ -94,7 +94,7 @@ def adversarial_training(
     model = copy.deepcopy(classifier)
     optimiser = torch.optim.RAdam(model.parameters(), lr=schedule.rate)
     for indices in torch.randperm(len(images)).split(schedule.batch):
-        mixed = mixed_by_torchattacks(model.eval(), images[indices], labels[indices], schedule.attacks)
+        mixed = mixed_by_torchattacks(model.eval(), images[indices], labels[indices], schedule.attacks, schedule.clean)
         loss = nn.functional.cross_entropy(model.train()(mixed), labels[indices])
         optimiser.zero_grad()
         loss.backward()
@@ -103,16 +103,22 @@ def adversarial_training(
 
 
 def mixed_by_torchattacks(
-    model: nn.Module, images: Images, labels: Labels, specs: tuple[AttackSpec, ...] | list[AttackSpec]
+    model: nn.Module,
+    images: Images,
+    labels: Labels,
+    specs: tuple[AttackSpec, ...] | list[AttackSpec],
+    clean: bool = True,
 ) -> Images:
-    """The batch in equal parts: the first clean, each other one under an FGSM or PGD attack in Linf."""
+    """The batch in equal parts: the first clean, if one is, each other one under an FGSM or PGD attack in Linf."""
     import torchattacks
 
-    clean, *parts = zip(images.tensor_split(len(specs) + 1), labels.tensor_split(len(specs) + 1), strict=True)
+    count = len(specs) + clean
+    parts = list(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
     crafted = [
         torchattacks.FGSM(model, eps=spec.eps)
         if spec.attack == "fgsm"
         else torchattacks.PGD(model, eps=spec.eps, alpha=spec.alpha, steps=spec.steps)
         for spec in specs
     ]
-    return torch.cat([clean[0], *(attack(x, y) for attack, (x, y) in zip(crafted, parts, strict=True))])
+    attacked = [attack(x, y) for attack, (x, y) in zip(crafted, parts[clean:], strict=True)]
+    return torch.cat([*(images for images, _ in parts[:clean]), *attacked])

@@ -45,6 +45,9 @@ SUCCESS_WITHIN = 1.0
 RATE = 0.001
 """Peak learning rate of the one epoch that is timed: it goes on from trained weights, which a larger one would undo."""
 
+SUCCESS_OF_FEW = 3.0
+"""The same for 100 images, of which each counts a point and starts at random."""
+
 Results = Mapping[str, object]
 
 
@@ -81,32 +84,51 @@ def linears(module: nn.Module) -> list[tuple[int, int]]:
     return [(m.in_features, m.out_features) for m in module.modules() if isinstance(m, nn.Linear)]
 
 
-def pgd(classifier: nn.Module, images: Images, labels: Labels) -> Work:
-    """PGD-40 in Linf: ours by hand, ours in float32, ours by autograd, and every peer."""
-    budget, n = Budget("Linf", EPS), len(images)
-    ours = partial(attacks.pgd, classifier, images, labels, budget, steps=STEPS, alpha=ALPHA)
+@dataclass(frozen=True)
+class Climb:
+    """PGD in Linf: radius, step and number of steps."""
+
+    eps: float
+    alpha: float
+    steps: int
+
+    def ours(self, classifier: nn.Module, images: Images, labels: Labels, fast: bool | None = None) -> Images:
+        """As `carso.attacks.pgd` makes it."""
+        budget = Budget("Linf", self.eps)
+        return attacks.pgd(classifier, images, labels, budget, steps=self.steps, alpha=self.alpha, fast=fast)
+
+    def in_float32(self, classifier: nn.Module, images: Images, labels: Labels) -> Images:
+        """Likewise, on a processor without bfloat16 units."""
+        with full_precision():
+            return self.ours(classifier, images, labels)
+
+
+PGD_40 = Climb(EPS, ALPHA, STEPS)
+
+
+def pgd(classifier: nn.Module, images: Images, labels: Labels, climb: Climb = PGD_40, on: str = "") -> Work:
+    """PGD in Linf: ours in its cheaper form, ours in float32, ours by autograd, and every peer.
+
+    The limit is that of a chain of linear layers; a network with convolutions is held to none.
+    """
+    n, given = len(images), (classifier, images, labels)
     contestants: dict[str, Contestant] = {
-        "carso": ours,
-        "carso, float32": partial(pgd_in_float32, classifier, images, labels),
-        "carso, autograd": partial(ours, fast=False),
-    } | dict(peers.pgd(classifier, images, labels, EPS, ALPHA, STEPS))
+        "carso": partial(climb.ours, *given),
+        "carso, float32": partial(climb.in_float32, *given),
+        "carso, autograd": partial(climb.ours, *given, fast=False),
+    } | dict(peers.pgd(*given, climb.eps, climb.alpha, climb.steps))
+    chain = not any(isinstance(layer, nn.Conv2d) for layer in classifier.modules())
     return Work(
-        f"PGD-{STEPS} Linf {EPS:g}, {n} images",
+        f"PGD-{climb.steps} Linf {climb.eps:.3g}, {n} images{on}",
         ("carso", "carso, float32"),
         contestants,
-        tuple(s for i, o in linears(classifier) for s in ((n, i, o), (n, o, i))),
-        float(STEPS),
-        {"carso": product_dtype(images.device), "carso, float32": torch.float32},
+        tuple(s for i, o in linears(classifier) for s in ((n, i, o), (n, o, i))) if chain else (),
+        float(climb.steps),
+        {"carso": product_dtype(images.device), "carso, float32": torch.float32} if chain else {},
         partial(_success, classifier, labels),
         "images misclassified (%)",
-        SUCCESS_WITHIN,
+        SUCCESS_WITHIN if chain else SUCCESS_OF_FEW,
     )
-
-
-def pgd_in_float32(classifier: nn.Module, images: Images, labels: Labels) -> Images:
-    """As `attacks.pgd` on a processor without bfloat16 units."""
-    with full_precision():
-        return attacks.pgd(classifier, images, labels, Budget("Linf", EPS), steps=STEPS, alpha=ALPHA)
 
 
 def deepfool(classifier: nn.Module, images: Images, labels: Labels) -> Work:
@@ -164,9 +186,23 @@ def images_of_every_row(defence: CARSO, test: Dataset) -> Images:
     return torch.cat(list(rows))
 
 
-def training(classifier: nn.Module, train: Dataset, held_out: Dataset) -> Work:
-    """One epoch of adversarial training on the foreseen attacks, from trained weights: ours against the plain loop."""
-    recipe = read_recipe("thesis").adversarial
+def training(
+    classifier: nn.Module,
+    train: Dataset,
+    held_out: Dataset,
+    recipe: ClassifierTraining | None = None,
+    climb: Climb = PGD_40,
+) -> Work:
+    """One epoch of adversarial training, from trained weights: ours against the plain loop.
+
+    Args:
+        classifier: from which each epoch goes on.
+        train: the images of the epoch.
+        held_out: on which the accuracy under `climb` is compared afterwards.
+        recipe: by default the thesis's, with the foreseen attacks.
+        climb: see `held_out`.
+    """
+    recipe = recipe or read_recipe("thesis").adversarial
     assert recipe is not None
     schedule = recipe.model_copy(update={"epochs": 1, "rate": RATE})
     contestants: dict[str, Contestant] = {"carso": partial(epoch, classifier, schedule, train, held_out)}
@@ -179,8 +215,8 @@ def training(classifier: nn.Module, train: Dataset, held_out: Dataset) -> Work:
         f"adversarial training, an epoch of {len(train)} images",
         ("carso",),
         contestants,
-        check=partial(_attacked_accuracy, held_out),
-        figure=f"accuracy (%) on held-out images after the epoch, PGD Linf {EPS:g}",
+        check=partial(_attacked_accuracy, held_out, climb),
+        figure=f"accuracy (%) on held-out images after the epoch, PGD Linf {climb.eps:.3g}",
         within=SUCCESS_WITHIN,
     )
 
@@ -220,12 +256,12 @@ def _success(classifier: nn.Module, labels: Labels, results: Results) -> dict[st
     }
 
 
-def _attacked_accuracy(held_out: Dataset, results: Results) -> dict[str, float]:
-    images, labels, budget = held_out.images, held_out.required_labels, Budget("Linf", EPS)
+def _attacked_accuracy(held_out: Dataset, climb: Climb, results: Results) -> dict[str, float]:
+    images, labels, budget = held_out.images, held_out.required_labels, Budget("Linf", climb.eps)
     found = {}
     for name, model in results.items():
         assert isinstance(model, nn.Module)
         generator = torch.Generator().manual_seed(0)
-        attacked = attacks.pgd(model, images, labels, budget, steps=STEPS, alpha=ALPHA, generator=generator)
+        attacked = attacks.pgd(model, images, labels, budget, steps=climb.steps, alpha=climb.alpha, generator=generator)
         found[name] = 100 - _success(model, labels, {name: attacked})[name]
     return found

@@ -3,13 +3,14 @@
     r   = representation of x in the adversarially trained classifier N
     c   = R(r)                                   the code
     x_k = D(z_k, c),  z_k ~ N(0, I)              K recalled, purified candidates
-    y   = mode over k of argmax N(x_k)           the vote
+    y   = mode over k of argmax N(x_k)           the vote, or another aggregation of N(x_1), ..., N(x_K)
 
 Source: E. Ballarin, MSc thesis, University of Trieste, 2022, chapter 3.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,10 +21,10 @@ from carso import vote
 from carso.errors import ModelError
 from carso.nn.modes import evaluating
 from carso.purifier import Purifier
-from carso.recall import classify, draw, poll, recall
+from carso.recall import PIXELS, classify, draw, poll, recall
 from carso.representation import Representation, check_classifier
 from carso.types import CandidateLogits, Candidates, Codes, Counts, Images, Labels, Latents, Logits, check_images
-from carso.vote import Rule, Stop, Tally
+from carso.vote import Aggregation, Stop, Tally
 
 IMAGES_AT_A_TIME = 1024
 
@@ -40,8 +41,10 @@ class CARSO(nn.Module):
         purifier: a trained `Purifier` of N's representation.
         layers: whose activations make the representation, as for `Representation`; those the purifier was trained with.
         samples: K, the candidates per image.
-        rule: how the candidates' answers become one: "mode", "mean" or "exponential" (see `carso.vote`).
-        stop: when the mode may stop before K: "never", "exact" (same answer) or "confident" (same but for `error`).
+        aggregation: how the candidates' answers become one: "mode", "mean-logit", "mean-probability", "exponential" or
+            "peel", which masks gradients (see `carso.vote`).
+        stop: when the mode, and no other, may stop before K: "never", "exact" (same answer) or "confident" (same but
+            for `error`).
         error: bound on the probability, per image, that the confident stop picks another class than unlimited sampling.
 
     Raises:
@@ -62,7 +65,7 @@ class CARSO(nn.Module):
         layers: Sequence[str] | None = None,
         samples: int = 1500,
         *,
-        rule: Rule = "mode",
+        aggregation: Aggregation = "mode",
         stop: Stop = "confident",
         error: float = 1e-4,
     ) -> None:
@@ -75,30 +78,30 @@ class CARSO(nn.Module):
         self.classifier = classifier
         self.purifier = purifier
         self.samples = samples
-        self.rule: Rule = rule
+        self.aggregation: Aggregation = aggregation
         self.stop: Stop = stop
         self.error = error
         self.class_names: tuple[str, ...] | None = None
         self._join(classifier, purifier, layers)
 
     def forward(self, images: Images, generator: torch.Generator | None = None) -> Logits:
-        """One score per class (B, classes): vote shares, or probabilities under another rule. It has no gradient.
+        """One score per class (B, classes): vote shares, or those of another aggregation. It has no gradient.
 
         Args:
             images: (B, C, H, W) in [0, 1].
             generator: source of the latents; `None` for torch's own. A seed gives one answer, whatever the batch.
         """
-        if self.rule == "mode":
+        if self.aggregation == "mode":
             return self.poll(images, generator=generator).shares
-        aggregate = {"mean": vote.mean_probability, "exponential": vote.exponential}[self.rule]
         check_images(images, self.purifier.shape)
         latents = self.latents(generator=generator)
+        at_a_time = max(1, PIXELS // (self.samples * math.prod(self.purifier.shape)))
         with torch.no_grad():
-            return torch.cat([aggregate(self.logits(some, latents=latents)) for some in images.split(2)])
+            return torch.cat([self.aggregated(some, latents=latents) for some in images.split(at_a_time)])
 
     def predict(self, images: Images, generator: torch.Generator | None = None) -> Labels:
-        """The elected class (B,) of each image."""
-        if self.rule == "mode":
+        """The elected class (B,) of each image: that of the highest score."""
+        if self.aggregation == "mode":
             return self.poll(images, generator=generator).winners
         return self.forward(images, generator).argmax(1)
 
@@ -172,8 +175,15 @@ class CARSO(nn.Module):
         with evaluating(self.classifier):
             return classify(self.classifier, candidates)
 
+    def aggregated(self, images: Images, samples: int = 1, **options: Any) -> Logits:
+        """Its own scores (B, classes) of K candidates, with their gradient; the shares of the mode have none."""
+        return vote.AGGREGATES[self.aggregation](self.logits(images, samples, **options))
+
     def surrogate(self, images: Images, samples: int = 1, **options: Any) -> Logits:
-        """What an attacker differentiates: log-probabilities (B, classes) averaged over K candidates."""
+        """What an attacker differentiates: log-probabilities (B, classes) averaged over K candidates.
+
+        That is their mean logit up to a number per image, before any other aggregation, whichever the defence has.
+        """
         return self.logits(images, samples, **options).log_softmax(2).mean(1)
 
     def __setattr__(self, name: str, value: Any) -> None:

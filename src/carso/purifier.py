@@ -183,6 +183,7 @@ class ConvolutionalPurifier(Purifier):
         latent: dimension of z.
         code: dimension of c.
         compression: how layers are compressed, "published" or "bounded" (see `carso.nn.convolutional`).
+        maps: channels of the residual groups that read the image where it is a layer; none to compress it too.
     """
 
     def __init__(
@@ -192,6 +193,7 @@ class ConvolutionalPurifier(Purifier):
         latent: int = 128,
         code: int = 512,
         compression: convolutional.Compression = "published",
+        maps: Sequence[int] = (),
     ) -> None:
         nn.Module.__init__(self)
         channels, height, width = shape
@@ -199,7 +201,9 @@ class ConvolutionalPurifier(Purifier):
         self.neurons = sum(map(math.prod, shapes))
         self.latent = latent
         self.options: dict[str, Any] = {"shapes": [list(s) for s in shapes], "code": code, "compression": compression}
-        self.maps = compressor = convolutional.Compressor(shapes, compression, min(height, width))
+        self.options |= {"maps": list(maps)} if maps else {}
+        image = (self.shape, maps) if maps else None
+        self.maps = compressor = convolutional.Compressor(shapes, compression, min(height, width), image)
         self.representation_encoder = convolutional.linear_block(compressor.features, code)
         self.image_encoder = convolutional.image_compressor(shape)
         self.encoder = convolutional.linear_block(self._image_features() + code, latent)

@@ -12,7 +12,7 @@ Source: thesis, section 3.2.4.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from carso.fast import alike, voting
 from carso.nn.querying import query, widened
-from carso.purifier import Purifier
+from carso.progress import track
+from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.types import Candidates, Classifier, Codes, Counts, Latents
 from carso.vote import Stop, Tally, count, settled
 
@@ -39,6 +40,10 @@ ROWS = 4096
 
 PIXELS = ROWS * 28 * 28
 """The same for candidates of any size."""
+
+CONVOLVED, LEAST = 2**17, 8
+"""Pixels, and candidates at least, at a time where convolutions make them: their maps are many times as large, and
+those of a few candidates stay in a processor's cache."""
 
 
 def draw(samples: int, purifier: Purifier, generator: torch.Generator | None, device: torch.device) -> Latents:
@@ -134,11 +139,24 @@ def _voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes:
 
 
 def _votes(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Counts:
-    rows = max(1, PIXELS // math.prod(purifier.shape))
-    images = max(1, rows // len(latents))
-    return torch.cat([_votes_of_few(classifier, purifier, latents, some, rows) for some in codes.split(images)])
+    rows = at_a_time(purifier)
+    images = _shown(codes.split(max(1, rows // len(latents))), "votes of images")
+    return torch.cat([_votes_of_few(classifier, purifier, latents, some, rows) for some in images])
 
 
 def _votes_of_few(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes, rows: int) -> Counts:
-    votes = [count(classify(classifier, recall(purifier, some, codes))) for some in latents.split(rows)]
-    return torch.stack(votes).sum(0)
+    parts = _shown(latents.split(rows), "candidates")
+    return torch.stack([count(classify(classifier, recall(purifier, some, codes))) for some in parts]).sum(0)
+
+
+def at_a_time(purifier: Purifier) -> int:
+    """Candidates decoded and classified at a time, by which the memory of a vote is bounded."""
+    pixels = math.prod(purifier.shape)
+    if isinstance(purifier, ConvolutionalPurifier):
+        return max(LEAST, CONVOLVED // pixels)
+    return max(1, PIXELS // pixels)
+
+
+def _shown(parts: Sequence[Tensor], description: str) -> Iterable[Tensor]:
+    """The parts, with their progress where there are several and nobody traces them."""
+    return parts if len(parts) == 1 or torch.compiler.is_compiling() else track(parts, description)

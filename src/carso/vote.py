@@ -1,10 +1,12 @@
 """The vote: from the classes of K candidates to one answer.
 
-Aggregation rules over candidates i with logits l_i (K, classes):
+Aggregations of candidates i with logits l_i (K, classes):
 
-    mode          v_k = #{i : argmax l_i = k}                        thesis, section 3.2.4
-    mean          v_k = mean_i softmax(l_i)_k
-    exponential   v_k = sum_i exp(l_ik), then a softmax over k        the later CARSO paper
+    mode               v_k = #{i : argmax l_i = k}              thesis, section 3.2.4; the published code's count
+    mean-logit         v_k = mean_i l_ik                        the published code
+    mean-probability   v_k = mean_i softmax(l_i)_k
+    exponential        v_k = p_k = softmax_k(sum_i exp(l_ik))   the later CARSO paper
+    peel               v_k = log(p_k / (1 - p_k))               the published code
 
 The mode can stop before K samples in two ways.
 
@@ -15,13 +17,15 @@ The mode can stop before K samples in two ways.
                Stopping once M >= (classes - 1) / error against every rival keeps the probability that the answer is not
                the class that infinitely many samples would elect below `error`, however often one looks.
 
-Sources: Ville, Étude critique de la notion de collectif, 1939; Waudby-Smith, Stark and Ramdas, RiLACS: risk-limiting
-audits via confidence sequences, 2021 (the same test decides when enough paper ballots have been counted).
+Sources: E. Ballarin, A. Ansuini and L. Bortolussi, CARSO, 2023, and its published code; Ville, Étude critique de la
+notion de collectif, 1939; Waudby-Smith, Stark and Ramdas, RiLACS: risk-limiting audits via confidence sequences, 2021
+(the same test decides when enough paper ballots have been counted).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
@@ -32,7 +36,7 @@ from torch import Tensor
 
 from carso.types import CandidateLogits, Counts, Labels, Logits, check_logits
 
-Rule: TypeAlias = Literal["mode", "mean", "exponential"]
+Aggregation: TypeAlias = Literal["mode", "mean-logit", "mean-probability", "exponential", "peel"]
 Stop: TypeAlias = Literal["never", "exact", "confident"]
 
 MOST = 10_000
@@ -40,6 +44,9 @@ MOST = 10_000
 
 TOTALS = 512
 """Rows of that table at a time, which bounds its memory."""
+
+LARGEST = 690.0, 78.0
+"""Where logits are cut before they are exponentiated, in float64 and float32: sums of 10,000 stay finite."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,17 @@ def count(logits: CandidateLogits) -> Counts:
     )
 
 
+def shares(logits: CandidateLogits) -> Logits:
+    """Fraction of the candidates' votes (B, classes) that each class gets, from their logits (B, K, classes)."""
+    return count(logits) / logits.new_tensor(logits.shape[1])
+
+
+def mean_logit(logits: CandidateLogits) -> Logits:
+    """Logits (B, classes), averaged over the candidates' (B, K, classes)."""
+    check_logits(logits)
+    return logits.mean(1)
+
+
 def mean_probability(logits: CandidateLogits) -> Logits:
     """Class probabilities (B, classes), averaged over the candidates' logits (B, K, classes)."""
     check_logits(logits)
@@ -87,7 +105,31 @@ def exponential(logits: CandidateLogits) -> Logits:
     Computed in float64 with logits cut at 690, so that the double exponential stays finite.
     """
     check_logits(logits)
-    return logits.double().clamp(max=690).exp().sum(1).softmax(1).to(logits.dtype)
+    return logits.double().clamp(max=LARGEST[0]).exp().sum(1).softmax(1).to(logits.dtype)
+
+
+def peel(logits: CandidateLogits) -> Logits:
+    """log(p / (1 - p)) (B, classes) of p = softmax over k of sum_i exp(l_ik), in the logits' own precision.
+
+    It masks gradients. In float32 p is rounded to 1 once the best class's sum leads by ln((classes - 1) 2^24), 18.8 of
+    ten classes: of K alike candidates whose other logits are 0, once their logit leads by ln(1 + 18.8 / K), 1.2 of 8.
+    The score is then infinite and its gradient infinity times 0, which is NaN, whose sign is 0: whoever follows it
+    stands still. `exponential` gives the same classes, and the candidates' logits before either what to attack.
+    """
+    check_logits(logits)
+    most = LARGEST[0] if logits.dtype == torch.float64 else LARGEST[1]
+    p = logits.clamp(max=most).exp().sum(1).softmax(1)
+    return torch.log(p / (1 - p))
+
+
+AGGREGATES: dict[Aggregation, Callable[[Tensor], Tensor]] = {
+    "mode": shares,
+    "mean-logit": mean_logit,
+    "mean-probability": mean_probability,
+    "exponential": exponential,
+    "peel": peel,
+}
+"""Candidates' logits (B, K, classes) to scores (B, classes); all but the mode's are differentiable."""
 
 
 def settled(counts: Counts, drawn: int, samples: int, stop: Stop, error: float = 1e-4) -> Bool[Tensor, " batch"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -276,10 +277,20 @@ def test_a_front_end_out_of_torchs_sight(plain: nn.Module, dataset: Dataset, ask
     assert found.worst_case.accuracy < 20
 
 
+def out_of_sight(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The same answers from a function, into which nobody can look."""
+
+    def answer(images: Tensor) -> Tensor:
+        scores: Tensor = model(images)
+        return scores
+
+    return answer
+
+
 def test_peel_is_doubted_and_seen_through_where_other_scores_are_finite(plain: nn.Module, dataset: Dataset) -> None:
     peel = Peel(plain, scale=0.25)
     assert torch.equal(peel(dataset.images).argmax(1), plain(dataset.images).argmax(1))
-    result = run(peel, dataset)
+    result = run(out_of_sight(peel), dataset)
     assert {"non-finite-gradients", "saturated-outputs"} <= raised(result)
     (found,) = result.budgets
     assert found.diagnostics.non_finite == 100
@@ -293,13 +304,24 @@ def test_peel_is_doubted_and_seen_through_where_other_scores_are_finite(plain: n
 
 
 def test_peel_is_doubted_where_no_score_says_anything(robust: nn.Module, dataset: Dataset) -> None:
-    result = run(Peel(robust, scale=1.0), dataset)
+    result = run(out_of_sight(Peel(robust, scale=1.0)), dataset)
     assert {"non-finite-gradients", "survives-unbounded-attack"} <= raised(result)
     (found,) = result.budgets
     assert found.white_box is None
     spsa = found.find("spsa")
     assert spsa is not None
     assert spsa.attacked == 60
+
+
+def test_peel_of_a_module_is_doubted_and_attacked_before_it(
+    robust: nn.Module, dataset: Dataset, robust_found: BudgetResult
+) -> None:
+    """As far as the bare classifier, by the answers of the module that it aggregates."""
+    result = run(Peel(robust, scale=1.0), dataset)
+    assert raised(result) == {"non-finite-gradients"}
+    (check,) = result.raised
+    assert check.value == result.budgets[0].diagnostics.masked == 100
+    assert result.budgets[0].worst_case == robust_found.worst_case
 
 
 def test_peel_with_a_surrogate_is_attacked_before_it(

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks.speed import bench as module
-from benchmarks.speed import peers, works
+from benchmarks.speed import convolutional, peers, works
 
 import carso
 from carso import data
@@ -36,7 +36,7 @@ def test_the_published_loop_elects_the_same_classes() -> None:
 def test_float32_attacks_as_strongly() -> None:
     classifier, some = carso.load("mnist-thesis").classifier, digits(200)
     torch.manual_seed(0)
-    found = works.pgd_in_float32(classifier, some.images, some.required_labels)
+    found = works.PGD_40.in_float32(classifier, some.images, some.required_labels)
     assert (found - some.images).abs().max() <= works.EPS + 1e-6
     expected = carso.attacks.pgd(
         classifier, some.images, some.required_labels, carso.Budget("Linf", works.EPS), alpha=works.ALPHA, fast=False
@@ -97,3 +97,14 @@ def test_a_small_bench_adds_what_it_found_to_the_file(defence: CARSO, tmp_path: 
 def test_an_unknown_name_is_told(defence: CARSO) -> None:
     with pytest.raises(DataError, match="'swimming'; there are pgd"):
         module.bench(defence, only=["swimming"])
+
+
+def test_works_of_convolutions_compare_alike_contestants() -> None:
+    """A climb on the network's own answers succeeds as often by autograd; the plain loop has no clean part either."""
+    found = [convolutional.pgd_resnet(4), convolutional.training_resnet(4)]
+    assert all({*work.ours} <= {*work.contestants} and not work.limited for work in found)
+    network = convolutional.resnet()
+    some = convolutional.noise(4, network)
+    mixed = peers.mixed_by_torchattacks(network, some.images, some.required_labels, [convolutional.STEP], clean=False)
+    assert len(mixed) == 4
+    assert ((mixed - some.images).abs().flatten(1).amax(1) > 0).all()

@@ -87,7 +87,16 @@ def done(place: Path) -> Result:
 def test_everything_is_there_at_the_end(done: Result) -> None:
     assert done.exit_code in (0, 3), done.output
     made = {path.name for path in Path("out").iterdir()}
-    files = {"recipe.yaml", "plan.json", "purifier.safetensors", "results.json", "report.html", "audit.json", "classifier", "defence.onnx"}
+    files = {
+        "recipe.yaml",
+        "plan.json",
+        "purifier.safetensors",
+        "results.json",
+        "report.html",
+        "audit.json",
+        "classifier",
+        "defence.onnx",
+    }
     assert files <= made
     rows = json.loads(Path("out/results.json").read_text())["rows"]
     attacks = [(row["attack"], round(row["eps"], 4), row["directed_at"]) for row in rows]
@@ -101,7 +110,13 @@ def test_everything_is_there_at_the_end(done: Result) -> None:
 def test_the_plan_comes_first_and_the_conclusion_last(done: Result) -> None:
     out = done.stdout
     said = ["classifier  ", "images      ", "purifier    dense", "training    purifier", "training    hardening"]
-    said += ["evaluation  ", "audit       quick", "in all      about", "Thesis's protocol", "Attacks on the whole of each"]
+    said += [
+        "evaluation  ",
+        "audit       quick",
+        "in all      about",
+        "Thesis's protocol",
+        "Attacks on the whole of each",
+    ]
     said += ["Audit of the whole of each (quick), n = ", "worst case of the audit"]
     places = [out.index(words) for words in said]
     assert places == sorted(places)

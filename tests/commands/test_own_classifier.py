@@ -106,6 +106,17 @@ def test_predict_answers_with_it() -> None:
     assert "one.png" in answer.output
 
 
+def test_the_number_of_candidates_may_be_chosen() -> None:
+    assert run("predict", "one.png", "--defence", "mine", "--samples", "7", *FACTORY).output.split()[-1] == "7"
+    answer = run("audit", "own_models_for_this_test:build", "--samples", "7", "--data", "data", "--out", "no")
+    assert "--samples is for a defence that votes, which a Sequential does not" in str(answer.exception)
+
+
+def test_training_takes_it_for_the_default(place: Path) -> None:
+    assert run("train", "purifier", "mine.yaml", "--samples", "9", "--out", "nine").exit_code == 0
+    assert run("predict", "one.png", "--defence", "nine", *FACTORY).output.split()[-1] == "9"
+
+
 def test_evaluate_attacks_it() -> None:
     answer = run("evaluate", "mine", "--data", "data", "--images", "5", "--out", "evaluated", *FACTORY)
     assert answer.exit_code == 0

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
@@ -28,6 +29,19 @@ def test_pictures_are_read_and_answered(tmp_path: Path) -> None:
     assert all(str(path) in text for path in paths)
     render(found, narrow)
     assert "…" not in narrow.export_text()
+
+
+def test_an_aggregation_decides_the_answer_and_stops_at_no_sample_before_the_last(tmp_path: Path) -> None:
+    Image.new("L", (28, 28)).save(tmp_path / "black.png")
+    defence = carso.load("mnist")
+    defence.samples, defence.aggregation = 30, "mean-logit"
+    (found,) = predict(defence, [tmp_path / "black.png"], seed=3)
+    generators = (torch.Generator().manual_seed(3) for _ in range(2))
+    black = torch.zeros(1, 1, 28, 28)
+    logits = defence.logits(black, latents=defence.latents(generator=next(generators)))
+    assert found.label == logits.mean(1).argmax().item()
+    assert found.samples == 30
+    assert found.shares == pytest.approx((defence.votes(black, next(generators)) / 30)[0].tolist())
 
 
 def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:

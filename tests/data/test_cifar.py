@@ -42,7 +42,7 @@ def test_reads_the_three_splits(tmp_path: Path, protocol: int) -> None:
     assert train.labels is not None
     assert validation.labels is not None
     assert train.labels.tolist() + validation.labels.tolist() == labels
-    assert (train.name, train.classes[0], train.classes[9]) == ("cifar-10", "airplane", "truck")
+    assert (train.name, train.classes[0], train.classes[9]) == ("cifar10", "airplane", "truck")
 
 
 def test_finds_the_batches_in_the_folder_above(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_names_a_truncated_batch(tmp_path: Path) -> None:
 
 def test_names_a_file_that_is_no_batch(tmp_path: Path) -> None:
     (tmp_path / "test_batch").write_bytes(pickle.dumps([1, 2, 3]))
-    with pytest.raises(DataError, match="test_batch: is not a batch of cifar-10"):
+    with pytest.raises(DataError, match="test_batch: is not a batch of cifar10"):
         data.load(tmp_path, "test")
 
 
@@ -178,7 +178,7 @@ def test_reads_cifar_100_with_its_fine_labels(tmp_path: Path, keys: type, above:
     assert [len(part) for part in parts] == [27, 3, 10]
     assert torch.equal(torch.cat([part.images for part in parts]), images(pixels))
     assert torch.cat([part.required_labels for part in parts]).tolist() == labels
-    assert {part.name for part in parts} == {"cifar-100"}
+    assert {part.name for part in parts} == {"cifar100"}
     names = parts[0].classes
     assert (len(names), names[0], names[41], names[99]) == (100, "apple", "lawn_mower", "worm")
     assert list(names) == sorted(set(names))
@@ -189,7 +189,7 @@ def test_a_folder_with_both_sets_is_refused(tmp_path: Path) -> None:
     write_cifar_100(tmp_path / "cifar-100-python")
     with pytest.raises(DataError, match="holds cifar-10-batches-py and cifar-100-python; pass the path of one"):
         data.load(tmp_path, "test")
-    assert data.load(tmp_path / "cifar-100-python", "test").name == "cifar-100"
+    assert data.load(tmp_path / "cifar-100-python", "test").name == "cifar100"
 
 
 def test_names_a_file_that_is_larger_than_any_batch(tmp_path: Path) -> None:

@@ -37,9 +37,12 @@ def test_a_defence_answers_with_its_vote(columns, dataset):
     torch.testing.assert_close(outcome.shares(), tally.shares)
 
 
-def test_another_rule_answers_with_its_scores(columns, dataset):
-    columns["carso"].rule = "mean"
-    columns["carso"].samples = 5
+@pytest.mark.parametrize(("aggregation", "samples"), [("mean-probability", 5), ("peel", 500)])
+def test_another_aggregation_answers_with_its_scores(columns, dataset, aggregation, samples):
+    columns["carso"].aggregation = aggregation
+    columns["carso"].samples = samples
+    infinite = columns["carso"](dataset.images, generator()).isinf().any()
+    assert infinite == (aggregation == "peel")
     outcome = answer(columns["carso"], dataset.images, generator())
     assert torch.equal(outcome.predicted.long(), columns["carso"](dataset.images, generator()).argmax(1))
     assert outcome.counts is None

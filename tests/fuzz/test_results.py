@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.runs.fuzz import log
 from torch import Tensor
 
 import carso.audit.effort
@@ -172,9 +173,11 @@ def test_damaged_bytes(name: str, run: tuple[Path, Dataset], tmp_path: Path) -> 
     folder, dataset = run
     content, path = (folder / name).read_bytes(), tmp_path / name
     path.parent.mkdir(exist_ok=True)
+    read = 0
     for seed in range(INPUTS):
         path.write_bytes(damaged(content, random.Random(seed)))
-        told(READERS[name] if name not in KINDS else undigested(name), path, dataset)
+        read += told(READERS[name] if name not in KINDS else undigested(name), path, dataset) is not None
+    log(f"{name}, bytes", read, INPUTS - read)
 
 
 def undigested(name: str) -> Reader:
@@ -196,6 +199,7 @@ def test_altered_fields(name: str, run: tuple[Path, Dataset], tmp_path: Path) ->
         read += found is not None
         assert found is None or agrees(found, written), seed
     assert 0 < read < INPUTS
+    log(f"{name}, fields", read, INPUTS - read)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -213,3 +217,4 @@ def test_altered_records(name: str, part: str, run: tuple[Path, Dataset], tmp_pa
         read += found is not None
         assert found is None or agrees(found, written), seed
     assert read < INPUTS
+    log(f"{name}, {part}", read, INPUTS - read)

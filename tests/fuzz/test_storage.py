@@ -149,7 +149,7 @@ def folder(defence: carso.CARSO, tmp_path: Path) -> Path:
 
 
 def settings(defence: carso.CARSO) -> dict[str, Any]:
-    names = "samples", "rule", "stop", "error", "classes"
+    names = "samples", "aggregation", "stop", "error", "classes"
     return {name: getattr(defence, name) for name in names} | {
         "layers": list(defence.representation.layers),
         "names": defence.class_names,
@@ -219,7 +219,7 @@ def test_a_forged_purifier_is_what_it_says_or_refused(defence: carso.CARSO, fold
     def read() -> Callable[[], None]:
         found = settings(carso.load(folder))
         said = read_tensors(path, "purifier")[1]
-        wanted = {name: said[name] for name in ("samples", "rule", "stop", "error", "layers", "shape", "latent")}
+        wanted = {name: said[name] for name in ("samples", "aggregation", "stop", "error", "layers", "shape", "latent")}
         wanted |= {"names": tuple(said["classes"]) if said.get("classes") else None}
         return lambda: pytest.fail("changed") if settings(defence) | wanted != found else None
 

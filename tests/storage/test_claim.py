@@ -119,3 +119,19 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_name_that_no_folder_can_have_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"^cannot claim"), claim(tmp_path / name):
         pass
+
+
+def test_whoever_waits_gets_the_folder_when_its_holder_ends(tmp_path: Path) -> None:
+    holder = started(HOLD, tmp_path)
+    said: list[str] = []
+
+    def wait(who: str) -> None:
+        said.append(who)
+        holder.kill()
+        holder.wait()
+
+    with claim(tmp_path, wait=wait):
+        assert said
+        assert set(said) == {said[0]}
+        assert str(holder.pid) in said[0]
+    holder.communicate()

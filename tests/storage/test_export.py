@@ -122,10 +122,10 @@ def test_what_cannot_be_exported_is_said_first(
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_another_rule_is_refused(tmp_path: Path) -> None:
+def test_another_aggregation_is_refused(tmp_path: Path) -> None:
     defence = small(MLP((1, 8, 8), (12,), 5), 17)
-    defence.rule = "mean"
-    with pytest.raises(ModelError, match="answers by 'mean'"):
+    defence.aggregation = "peel"
+    with pytest.raises(ModelError, match="answers by 'peel'"):
         export(defence, tmp_path / "d.onnx", torch.rand(2, 1, 8, 8))
 
 

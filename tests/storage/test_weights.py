@@ -20,11 +20,14 @@ from carso.representation import Representation
 from carso.storage import weights
 from carso.storage.files import write_text
 from carso.storage.tensors import read_tensors, write_tensors
+from carso.vote import AGGREGATES, Aggregation
 
 
 @pytest.fixture
 def defence() -> carso.CARSO:
-    return carso.CARSO(MLP((1, 8, 8), (12, 7)), Purifier((1, 8, 8), 29, latent=6), samples=40, rule="mean")
+    return carso.CARSO(
+        MLP((1, 8, 8), (12, 7)), Purifier((1, 8, 8), 29, latent=6), samples=40, aggregation="mean-probability"
+    )
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object], sign: bool = True) -> None:
@@ -49,7 +52,7 @@ def test_a_saved_defence_comes_back(defence: carso.CARSO, tmp_path: Path, half: 
     images = torch.rand(5, 1, 8, 8)
     answers = [d(images, torch.Generator().manual_seed(0)) for d in (defence, again)]
     assert torch.equal(*answers)
-    assert (again.samples, again.rule) == (40, "mean")
+    assert (again.samples, again.aggregation) == (40, "mean-probability")
     assert weights.about(tmp_path / weights.PURIFIER, "purifier")["seed"] == 7
 
 
@@ -172,11 +175,11 @@ def test_weights_that_are_not_finite_are_not_loaded(
         carso.load(tmp_path).to(weights.load_undefended(tmp_path))
 
 
-@pytest.mark.parametrize("rule", ["mode", "mean", "exponential"])
+@pytest.mark.parametrize("aggregation", sorted(AGGREGATES))
 @pytest.mark.parametrize("samples", [40, 3000])
-def test_weights_that_are_not_finite_have_no_vote(defence: carso.CARSO, rule: str, samples: int) -> None:
-    defence.rule, defence.samples, images = rule, samples, torch.rand(2, 1, 8, 8)
-    assert defence(images).isfinite().all()
+def test_weights_that_are_not_finite_have_no_vote(defence: carso.CARSO, aggregation: Aggregation, samples: int) -> None:
+    defence.aggregation, defence.samples, images = aggregation, samples, torch.rand(2, 1, 8, 8)
+    assert not defence(images).isnan().any()
     with torch.no_grad():
         defence.purifier.decoder[0].weight[0, 0] = torch.nan
     with pytest.raises(ModelError, match="no vote can be taken: candidates have NaN"):
@@ -213,7 +216,23 @@ def test_files_from_before_there_were_digests_still_load(defence: carso.CARSO, t
     rewrite(tmp_path / weights.PURIFIER, lambda about, _: (about.pop("classes"), about.pop("maps")), sign=False)
     again = carso.load(tmp_path)
     assert weights.digest(again) == weights.digest(defence)
-    assert (again.samples, again.rule, again.class_names) == (40, "mean", None)
+    assert (again.samples, again.aggregation, again.class_names) == (40, "mean-probability", None)
+
+
+@pytest.mark.parametrize(("rule", "aggregation"), [("mean", "mean-probability"), ("mode", "mode")])
+def test_files_from_before_the_rule_was_an_aggregation_still_load(
+    defence: carso.CARSO, tmp_path: Path, rule: str, aggregation: str
+) -> None:
+    weights.save(defence, tmp_path)
+    rewrite(tmp_path / weights.PURIFIER, lambda about, _: (about.pop("aggregation"), about.update(rule=rule)))
+    assert carso.load(tmp_path).aggregation == aggregation
+
+
+@pytest.mark.parametrize("aggregation", sorted(AGGREGATES))
+def test_an_aggregation_comes_back(defence: carso.CARSO, tmp_path: Path, aggregation: Aggregation) -> None:
+    defence.aggregation = aggregation
+    weights.save(defence, tmp_path)
+    assert carso.load(tmp_path).aggregation == aggregation
 
 
 HUGE = {name: [10**7, 10**7] for name in ("image", "representation", "encoder", "decoder")}
@@ -223,7 +242,7 @@ HUGE = {name: [10**7, 10**7] for name in ("image", "representation", "encoder", 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("rule", "median", "rule: Input should be 'mode', 'mean' or 'exponential', not 'median'"),
+        ("aggregation", "median", "aggregation: Input should be 'mode', .* or 'peel', not 'median'"),
         ("stop", "now", "stop: Input should be 'never', 'exact' or 'confident'"),
         ("samples", 10**9, "samples: Input should be less than or equal to 10000, not 1000000000"),
         ("samples", True, "samples: Input should be a valid integer, not True"),
@@ -260,7 +279,7 @@ def test_every_setting_of_a_purifier_is_held_to_its_schema(
     [
         (lambda about: about.pop("samples"), "samples: Field required"),
         (lambda about: about.update(kind=["purifier"]), r"holds a \['purifier'\], not a purifier"),
-        (lambda about: about.update(rule="x" * 10**6), "rule: .*…"),
+        (lambda about: about.update(aggregation="x" * 10**6), "aggregation: .*…"),
     ],
 )
 def test_messages_about_files_stay_short(
@@ -315,14 +334,15 @@ def test_loading_draws_no_random_numbers() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_convolutional_defence_comes_back_as_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("maps", [(), (4, 6)])
+def test_a_convolutional_defence_comes_back_as_it_was(maps: tuple[int, ...], tmp_path: Path) -> None:
     torch.manual_seed(0)
     classifier = ResNet((3, 16, 16), 4, width=4, blocks=(1, 1))
-    layers = ["stem", "groups", "output"]
+    layers = ["input", "stem", "groups", "output"]
     shapes = [
         shape for each in Representation(classifier, layers).shapes(torch.rand(1, 3, 16, 16)).values() for shape in each
     ]
-    purifier = ConvolutionalPurifier((3, 16, 16), shapes, latent=5, code=6, compression="bounded")
+    purifier = ConvolutionalPurifier((3, 16, 16), shapes, latent=5, code=6, compression="bounded", maps=maps)
     defence = CARSO(classifier, purifier, layers, samples=8)
     weights.save(defence, tmp_path, half=True)
     again, images = weights.load(tmp_path), torch.rand(3, 3, 16, 16)

@@ -28,13 +28,11 @@ def digits(n: int = 96, labelled: bool = True) -> Dataset:
     return Dataset("bars", images, labels if labelled else None, ("a", "b", "c") if labelled else ())
 
 
-def classifier_stage(
-    epochs: int = 6, shape: str = "cosine", threads: int | None = None, rate: float = 0.05
-) -> ClassifierStage:
+def classifier_stage(epochs: int = 6, shape: str = "cosine", rate: float = 0.05, **options: object) -> ClassifierStage:
     with seeded(1, "start"):
         model = MLP((1, 4, 4), (8,), 3)
     schedule = ClassifierTraining(
-        epochs=epochs, batch=16, rate=rate, average=0.9, attacks=ATTACKS, shape=shape, patience=1, threads=threads
+        epochs=epochs, batch=16, rate=rate, average=0.9, attacks=ATTACKS, shape=shape, patience=1, **options
     )
     return ClassifierStage("n", model, schedule, digits(), digits(), CPU)
 
@@ -90,10 +88,11 @@ def always_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         classifier_stage,
         lambda: classifier_stage(shape="plateau"),
+        lambda: classifier_stage(optimiser="sgd"),
         lambda: purifier_stage(feed="fresh", kl_warmup=0.5),
         lambda: purifier_stage(feed="cached", mixing="parts", consistency=1.0),
     ],
-    ids=["cosine", "plateau", "fresh", "cached"],
+    ids=["cosine", "plateau", "sgd", "fresh", "cached"],
 )
 def test_a_resumed_run_equals_an_unbroken_one(make, tmp_path: Path) -> None:
     unbroken, first, second = make(), make(), make()

@@ -96,9 +96,9 @@ def zero_gradients(found: BudgetResult, evidence: Evidence) -> float:
 
 
 def broken_gradients(found: BudgetResult, evidence: Evidence) -> float:
-    """Share (%) of the tuning images, or of an attack's, on which gradients are NaN or infinite."""
+    """Share (%) of tuning images, or an attack's, on which gradients or the answer's own ones are NaN or infinite."""
     met = [100 * attack.non_finite / attack.attacked for attack in found.attacks if attack.attacked]
-    return max(found.diagnostics.non_finite, *met, 0.0)
+    return max(found.diagnostics.non_finite, found.diagnostics.masked, *met, 0.0)
 
 
 def saturation(found: BudgetResult, evidence: Evidence) -> float:

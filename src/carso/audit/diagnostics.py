@@ -35,6 +35,10 @@ STEP = 1e-3
 """Length of the finite difference, in units of the [0, 1] pixel."""
 
 
+FEW = 20
+"""Images at a time whose own scores are differentiated, all of a defence's candidates at once."""
+
+
 Radius = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(e-\d+)?$")]
 """A number as a key."""
 
@@ -43,7 +47,8 @@ class Diagnostics(BaseModel):
     """What was measured; accuracies and shares in percent of the tuning images.
 
     `zero_gradients` counts the images whose cross-entropy has no gradient, `non_finite` those on which that of either
-    loss is NaN or infinite, `flat` those whose margin has none when what is not finite counts as 0. One run of annealed
+    loss is NaN or infinite, `flat` those whose margin has none when what is not finite counts as 0; `masked` those on
+    which the target's own scores have such a gradient, where what comes before them is attacked. One run of annealed
     PGD leaves `by_loss`, `by_eot` and `by_steps`, by its loss, candidates per gradient and steps; two runs, one on
     either loss, leave `by_eps`. `spread` is the standard deviation, over calls, of the true class's probability.
     """
@@ -59,6 +64,7 @@ class Diagnostics(BaseModel):
     unbounded: Percent
     flat: Percent = 100.0
     non_finite: Percent = 0.0
+    masked: Percent = 0.0
     by_loss: dict[str, Percent] = {}
     by_eot: dict[int, Percent] = {}
     by_steps: dict[int, Percent] = {}
@@ -105,6 +111,7 @@ class DiagnosticRun:
             zero_gradients=percent(vanished(by_entropy)),
             flat=percent(vanished(by_margin)),
             non_finite=percent(broken),
+            masked=self._masked(),
             saturated=self._saturated(self._once(candidates)),
             spread=self._spread(),
             finite_differences=self._finite_differences(),
@@ -120,6 +127,15 @@ class DiagnosticRun:
 
     def _gradient(self, candidates: Candidates, loss: Loss) -> Images:
         return input_gradient(self._once(candidates), self.images, self.labels, loss)
+
+    def _masked(self) -> float:
+        """Share of images on which following the target's own scores means to stand still."""
+        if self.target.own is None:
+            return 0.0
+        own, parts = self.target.own, zip(self.images.split(FEW), self.labels.split(FEW), strict=True)
+        losses = (cross_entropy, margin)
+        found = [torch.stack([non_finite(input_gradient(own, *part, loss)) for loss in losses]) for part in parts]
+        return percent(torch.cat(found, dim=1).any(0))
 
     def _without_gradient(self) -> Diagnostics:
         return Diagnostics(

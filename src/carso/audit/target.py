@@ -6,7 +6,8 @@
 
 A target is a CARSO defence, any `nn.Module` or callable from images to scores, or either of these with an attribute
 `surrogate` (images -> logits, differentiable); if that one is rounded for speed, an attribute `exact` is the same
-unrounded, of which finite differences and DeepFool can be taken. One with the attributes `purify` (images -> images)
+unrounded, of which finite differences and DeepFool can be taken. A module whose own gradient is not finite is attacked
+by what a module inside of it returns (`carso.audit.inside`). One with the attributes `purify` (images -> images)
 and `classifier` can also be attacked as if its purifier were the identity.
 
 Whatever is called is handed a copy of the images (`carso.evaluation.queries`); what an attacker sees is float32.
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from carso.attacks.eot import Candidates, Expectation, calls, mean_log_probability
 from carso.attacks.objective import is_random
+from carso.audit.inside import Inside, broken, inside
 from carso.audit.surface import Surface, checked, differentiable, has_gradient
 from carso.defence import CARSO
 from carso.errors import ModelError
@@ -52,6 +54,7 @@ class Target:
         candidates: differentiable logits (B, K, classes); None if there is no gradient at all.
         known: seed, K -> the surrogate on K candidates of fixed randomness, (B, classes), rounded as `candidates` are.
         exact: the same unrounded.
+        own: its scores with their own gradient, where that is not what is attacked but what comes before them is.
         random: whether its answers' scores vary between calls.
         random_surrogate: whether the candidates vary between calls.
         repeatable: whether the seeds of torch, numpy and Python decide its answers.
@@ -82,6 +85,7 @@ class Target:
     identity: str
     weights: str | None = None
     rounding: float = 0.0
+    own: Classifier | None = None
     names: tuple[str, ...] | None = None
     votes: Classifier | None = None
     purify: Callable[[Tensor], Tensor] | None = None
@@ -130,6 +134,10 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
     def surrogate(images: Tensor) -> Tensor:
         return mean_log_probability(candidates(images, 4))
 
+    def own(images: Tensor) -> Tensor:
+        scores: Tensor = checked_query(defence.aggregated, images, name, samples=min(defence.samples, VOTES_SEEN))
+        return scores
+
     def fixed_by(differentiable: Callable[..., Tensor], seed: int, samples: int) -> Classifier:
         latents = defence.latents(samples, torch.Generator().manual_seed(seed))
         return lambda images: mean_log_probability(checked_query(differentiable, images, name, latents=latents))
@@ -149,6 +157,7 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
         device=images.device,
         identity=fingerprint(defence),
         weights=weights_of(defence),
+        own=None if defence.aggregation == "mode" else own,
         names=names_of(defence),
         votes=lambda images: checked_query(defence.poll, images, name, samples=VOTES_SEEN, stop="never").shares,
         purify=lambda images: checked_query(defence.recall, images, name, samples=1).squeeze(1),
@@ -157,9 +166,8 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
 
 
 def _callable(subject: Any, images: Images, name: str) -> Target:
-    scores = surrogate = Surface.of(subject, images, name)
-    if hasattr(subject, "surrogate"):
-        surrogate = Surface.of(subject.surrogate, images, f"{name}.surrogate", scores.classes)
+    scores = Surface.of(subject, images, name)
+    surrogate = _attacked(subject, images, scores)
     follow, random = has_gradient(surrogate, images), is_random(scores, images)
     exact = _exact(subject, images, name, scores.classes) if follow else None
     purify, classifier = _parts(subject, images, name, scores.classes)
@@ -179,10 +187,21 @@ def _callable(subject: Any, images: Images, name: str) -> Target:
         identity=fingerprint(subject) if isinstance(subject, nn.Module) else name,
         weights=weights_of(subject),
         rounding=(exact or surrogate).rounding,
+        own=scores if isinstance(surrogate.model, Inside) else None,
         names=names_of(subject),
         purify=purify,
         classifier=classifier,
     )
+
+
+def _attacked(subject: Any, images: Images, scores: Surface) -> Surface:
+    """What is differentiated: the surrogate, if there is one; what comes before scores whose gradient is not finite."""
+    if hasattr(subject, "surrogate"):
+        return Surface.of(subject.surrogate, images, f"{scores.name}.surrogate", scores.classes)
+    if not has_gradient(scores, images) or not broken(scores, images).any():
+        return scores
+    within = inside(subject, images, scores.classes)
+    return scores if within is None else Surface.of(within, images, f"{scores.name}.{within.name}", scores.classes)
 
 
 def _exact(subject: Any, images: Images, name: str, classes: int) -> Surface | None:

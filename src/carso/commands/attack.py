@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carso.commands.options import MOST, Data, Defence, Factory, radius
+from carso.commands.options import MOST, Data, Defence, Factory, Samples, radius
 from carso.commands.shared import defence_of
 from carso.errors import CarsoError
 
@@ -33,12 +33,13 @@ def attack(
     data: Data = "mnist",
     images: Annotated[int, typer.Option(min=1, help="How many images of the test split, from the first.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the attack and the latents.")] = 0,
+    samples: Samples = None,
     out: Annotated[Path | None, typer.Option(help="Keep the (attacked, clean) pairs in this .npz.")] = None,
     factory: Factory = None,
 ) -> None:
     """Attack a defence's classifier, or the whole of it, and say what each still gets right."""
     row = row_of(method, eps, norm, directed_at)
-    run(defence_of(defence, factory), row, data, images, seed, out)
+    run(defence_of(defence, factory, samples), row, data, images, seed, out)
 
 
 def row_of(method: str, eps: float, norm: Literal["Linf", "L2"], directed_at: Literal["classifier", "defence"]) -> Row:
@@ -70,6 +71,7 @@ def run(
     """
     from carso import data
     from carso.data.labelled import check_shape, matched
+    from carso.evaluation.cost import say_if_long
     from carso.evaluation.models import names_of
     from carso.evaluation.single import attacked_images, rates
     from carso.storage.files import check_writable
@@ -79,6 +81,7 @@ def run(
     test = data.load(data_name, "test")
     check_shape(test, defence.purifier.shape)
     test = matched(test, defence.classes, names_of(defence))[:images]
+    say_if_long(defence, test.images[:64], len(test))
     attacked = attacked_images(defence, test, row, seed)
     found = rates(defence, attacked, test.required_labels, seed)
     print(f"{row.attack} {row.budget} directed at the {row.directed_at}, n = {len(test)}, seed {seed}")

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from carso.commands.options import MOST, Data, Factory, Out, radius
-from carso.commands.shared import claimed, classifier_of
+from carso.commands.options import MOST, Data, Factory, Out, Samples, radius
+from carso.commands.shared import claimed, classifier_of, voting_by
 
 
 def audit(
@@ -21,6 +21,7 @@ def audit(
     data: Data = "mnist",
     images: Annotated[int | None, typer.Option(min=1, help="How many. [default: the effort's]")] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of all chance.")] = 0,
+    samples: Samples = None,
     eot: Annotated[int | None, typer.Option(min=1, help="Candidates per gradient. [default: found by trial]")] = None,
     transfer: Annotated[list[str] | None, typer.Option(help="Further classifiers, package.module:factory.")] = None,
     out: Out = None,
@@ -35,7 +36,7 @@ def audit(
 
     folder = out or Path("out") / f"audit-{target.replace('/', '-').replace(':', '-')}"
     with claimed(folder):
-        model, test = load_target(target, classifier_of(factory)), datasets.load(data, "test")
+        model, test = voting_by(samples, load_target(target, classifier_of(factory))), datasets.load(data, "test")
         others = load_transfers(target, data, transfer or ())
         found = audit(
             model,

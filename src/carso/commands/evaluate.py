@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carso.commands.options import MOST, Data, Defence, Factory, Out, Stop
+from carso.commands.options import MOST, Data, Defence, Factory, Out, Samples, Stop
 from carso.commands.shared import claimed, classifier_of, command_line, say
 
 if TYPE_CHECKING:
@@ -29,13 +29,17 @@ def evaluate(
         int | None, typer.Option(min=1, help="How many images, from the first. [default: 1000, or all there are]")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the attacks and the latents.")] = 0,
+    samples: Samples = None,
     stop: Stop = "confident",
     factory: Factory = None,
 ) -> None:
     """The thesis's table for any saved defence: results.json, records and report."""
     from carso.evaluation import Settings
 
-    settings, folder = Settings(n=images, seed=seed, stop=stop), out or Path("out") / f"evaluate-{Path(defence).name}"
+    settings, folder = (
+        Settings(n=images, seed=seed, samples=samples, stop=stop),
+        out or Path("out") / f"evaluate-{Path(defence).name}",
+    )
     with claimed(folder):
         page = run(defence, folder, data, split, settings, command_line(), classifier_of(factory))
     say(f"report: {page}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from carso.commands.options import MOST, Data, Defence, Factory
+from carso.commands.options import MOST, Data, Defence, Factory, Samples
 from carso.commands.shared import defence_of
 
 
@@ -16,6 +16,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="The ONNX file. [default: out/NAME.onnx]")] = None,
     data: Data = "mnist",
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the latents inside the file.")] = 0,
+    samples: Samples = None,
     classifier: Annotated[bool, typer.Option("--classifier", help="Only the classifier, images to logits.")] = False,
     factory: Factory = None,
 ) -> None:
@@ -25,6 +26,6 @@ def export(
 
     path = out or Path("out") / f"{Path(defence).name}.onnx"
     trial = load(data, "test").images[:32]
-    export(defence_of(defence, factory), path, trial, seed=seed, name=defence, classifier_only=classifier)
+    export(defence_of(defence, factory, samples), path, trial, seed=seed, name=defence, classifier_only=classifier)
     whole = "classifier" if classifier else "defence"
     typer.echo(f"{path} answers in onnxruntime as the {whole} does in torch, on {len(trial)} images")

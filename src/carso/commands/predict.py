@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carso.commands.options import MOST, Factory, Stop
+from carso.commands.options import MOST, Factory, Samples, Stop
 from carso.commands.shared import defence_of
 
 if TYPE_CHECKING:
@@ -21,13 +21,14 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Pictures (PNG, JPEG) of any size.")],
     defence: Annotated[str, typer.Option(help="A shipped defence or a folder of weights.")] = "mnist",
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the latents.")] = 0,
+    samples: Samples = None,
     stop: Stop = "confident",
     factory: Factory = None,
 ) -> None:
     """Classify pictures, with the share of the vote of each class."""
     from carso.evaluation.prediction import predict
 
-    render(predict(defence_of(defence, factory), images, seed=seed, stop=stop))
+    render(predict(defence_of(defence, factory, samples), images, seed=seed, stop=stop))
 
 
 def render(predictions: Sequence[Prediction], console: Console | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carso.commands.options import Device, Out, Recipe, Seed, Stop
+from carso.commands.options import Device, Out, Recipe, Samples, Seed, Stop
 from carso.commands.shared import claimed, command_line, experiment_of, prepare, say
 
 if TYPE_CHECKING:
@@ -21,11 +21,12 @@ def reproduce(
     seed: Seed = None,
     test_images: Annotated[int, typer.Option(min=1, help="How many test images, from the first.")] = 10_000,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Use the shipped weights; train nothing.")] = False,
+    samples: Samples = None,
     stop: Stop = "confident",
     device: Device = "auto",
 ) -> None:
     """Train a recipe from nothing (or take its shipped weights), evaluate it and write the report."""
-    experiment = experiment_of(recipe, out, seed, device)
+    experiment = experiment_of(recipe, out, seed, device, samples)
     with claimed(experiment.out):
         if not pretrained:
             experiment.check()

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from carso.errors import CarsoError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from carso.training.experiment import Experiment
 
 
-def experiment_of(recipe: str, out: Path | None, seed: int | None, device: str) -> Experiment:
+def experiment_of(
+    recipe: str, out: Path | None, seed: int | None, device: str, samples: int | None = None
+) -> Experiment:
     """The experiment of a recipe, by name or file, in its folder; says so where a recipe names code to be run."""
     from carso.training.device import choose_device
     from carso.training.experiment import Experiment
@@ -28,8 +32,8 @@ def experiment_of(recipe: str, out: Path | None, seed: int | None, device: str) 
     chosen = read_recipe(recipe)
     if (source := chosen.classifier.factory) is not None:
         say(f"{recipe} has the function {source!r} run (classifier.factory), looked for in {Path.cwd()} first")
-    if seed is not None:
-        chosen = chosen.model_copy(update={"seed": seed})
+    told = {name: value for name, value in {"seed": seed, "samples": samples}.items() if value is not None}
+    chosen = chosen.model_copy(update=told)
     return Experiment(chosen, out or Path("out") / chosen.name, choose_device(device))
 
 
@@ -41,11 +45,28 @@ def prepare(experiment: Experiment, stages: Sequence[str] | None = None) -> None
     announce([stage for stage in experiment.pending() if stages is None or stage.name in stages])
 
 
-def defence_of(source: str, factory: str | None = None) -> CARSO:
-    """A defence by name or folder, with the classifier that `factory` names if it is one of the user's own."""
+def defence_of(source: str, factory: str | None = None, samples: int | None = None) -> CARSO:
+    """A defence by name or folder, with the classifier that `factory` names if it is one of the user's own.
+
+    `samples` is by how many candidates it votes, by default its own number.
+    """
     from carso.storage.weights import load
 
-    return load(source, classifier_of(factory))
+    defence: CARSO = voting_by(samples, load(source, classifier_of(factory)))
+    return defence
+
+
+def voting_by(samples: int | None, model: Any) -> Any:
+    """The model, made to vote by so many candidates where a number is given.
+
+    Raises:
+        CarsoError: if it does not vote.
+    """
+    if samples is not None:
+        if not isinstance(getattr(model, "samples", None), int):
+            raise CarsoError(f"--samples is for a defence that votes, which a {type(model).__name__} does not")
+        model.samples = samples
+    return model
 
 
 def classifier_of(factory: str | None) -> nn.Module | None:

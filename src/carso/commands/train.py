@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from carso.commands.options import Device, Out, Recipe, Seed
+from carso.commands.options import Device, Out, Recipe, Samples, Seed
 from carso.commands.shared import claimed, experiment_of, prepare, say
 
 train = typer.Typer(help="Train one stage of a recipe.", no_args_is_help=True)
@@ -22,9 +22,11 @@ def classifier(recipe: Recipe, out: Out = None, seed: Seed = None, device: Devic
 
 
 @train.command()
-def purifier(recipe: Recipe, out: Out = None, seed: Seed = None, device: Device = "auto") -> None:
+def purifier(
+    recipe: Recipe, out: Out = None, seed: Seed = None, samples: Samples = None, device: Device = "auto"
+) -> None:
     """Stage 2: the purifier of the folder's classifier, trained first if it is not there."""
-    experiment = experiment_of(recipe, out, seed, device)
+    experiment = experiment_of(recipe, out, seed, device, samples)
     with claimed(experiment.out):
         experiment.check()
         prepare(experiment, ("adversarial training", "purifier", "hardening"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +14,7 @@ from carso.data.idx_folder import load_idx, naming_of
 from carso.data.image import open_image, prepare, read_image
 from carso.data.mnist import load_fashion_mnist, load_mnist
 from carso.data.pairs import Pairs, load_pairs, save_pairs
+from carso.data.published import CIFAR_10_RELEASE, CIFAR_100_RELEASE, obtain
 from carso.data.splits import Split
 from carso.errors import DataError
 
@@ -29,10 +31,16 @@ __all__ = [
     "save_pairs",
 ]
 
-_NAMED = {"mnist": load_mnist, "fashion-mnist": load_fashion_mnist}
+_NAMED: dict[str, Callable[[Split], Dataset]] = {
+    "mnist": load_mnist,
+    "fashion-mnist": load_fashion_mnist,
+    CIFAR_10.name: lambda split: load_cifar(CIFAR_10, obtain(CIFAR_10_RELEASE), split),
+    CIFAR_100.name: lambda split: load_cifar(CIFAR_100, obtain(CIFAR_100_RELEASE), split),
+}
+_ALSO = {"fashion": "fashion-mnist", "cifar-10": CIFAR_10.name, "cifar-100": CIFAR_100.name}
 
 NAMES = tuple(_NAMED)
-"""The datasets that `load` knows by name."""
+"""The datasets that `load` knows by name; `fashion`, `cifar-10` and `cifar-100` are understood, too."""
 
 
 def load(
@@ -41,7 +49,8 @@ def load(
     """A dataset by name, or from a folder. No image is in two splits.
 
     Args:
-        source: one of `NAMES`, or a folder: of IDX files named like MNIST's or EMNIST's, `cifar-10-batches-py`,
+        source: one of `NAMES`, fetched once if it neither ships nor lies in the cache folder (`carso.data.published`);
+            or a folder: of IDX files named like MNIST's or EMNIST's, `cifar-10-batches-py`,
             `cifar-100-python`, or of pictures.
         split: `train`, `validation` (held out from train for every choice) or `test`.
         size: (height, width) to which pictures of a folder are cut and resized, where they differ.
@@ -67,8 +76,8 @@ def load(
 
 def _known(source: str | Path, split: Split) -> Dataset | None:
     """A dataset by name or of a published form; None if it is a folder of anything else."""
-    if isinstance(source, str) and source in _NAMED:
-        return _NAMED[source](split)
+    if isinstance(source, str) and (name := _ALSO.get(source, source)) in _NAMED:
+        return _NAMED[name](split)
     folder = Path(source)
     if not folder.is_dir():
         raise DataError(_missing(source))
@@ -82,9 +91,6 @@ def _missing(source: str | Path) -> str:
     if Path(source).is_file():
         pairs = "; pairs are read by load_pairs" if Path(source).suffix == ".npz" else ""
         return f"{source}: is a file, but a dataset is a name ({', '.join(NAMES)}) or a folder{pairs}"
-    for cifar in (CIFAR_10, CIFAR_100):
-        if str(source).lower().replace("-", "") == cifar.name.replace("-", ""):
-            return f"{source}: does not ship with carso; pass the path of a {cifar.folder} folder"
     near = difflib.get_close_matches(str(source).lower(), NAMES)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"{source}: neither a folder nor a dataset's name ({', '.join(NAMES)}){hint}"

@@ -63,7 +63,7 @@ wardrobe whale willow_tree wolf woman worm
 """
 
 CIFAR_10 = Cifar(
-    name="cifar-10",
+    name="cifar10",
     folder="cifar-10-batches-py",
     training=tuple(f"data_batch_{number}" for number in range(1, 6)),
     test="test_batch",
@@ -72,7 +72,7 @@ CIFAR_10 = Cifar(
     classes=_TEN,
 )
 CIFAR_100 = Cifar(
-    name="cifar-100",
+    name="cifar100",
     folder="cifar-100-python",
     training=("train",),
     test="test",

@@ -1,4 +1,4 @@
-"""MNIST, shipped with the package, and Fashion-MNIST, from Debian's.
+"""MNIST, shipped with the package, and Fashion-MNIST, from the cache folder, from Debian's package, or fetched.
 
 Of the 60,000 training images the last 5,000 are held out as `validation`.
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from carso.data import idx, idx_folder
 from carso.data.dataset import Dataset
+from carso.data.published import FASHION_RELEASE, obtain
 from carso.data.splits import Split
 from carso.errors import DataError
 
@@ -57,18 +58,13 @@ def load_mnist(split: Split) -> Dataset:
 
 
 def load_fashion_mnist(split: Split) -> Dataset:
-    """Fashion-MNIST from Debian's package.
+    """Fashion-MNIST: (N, 1, 28, 28) with N = 55,000, 5,000 or 10,000.
 
     Raises:
-        DataError: if the package is not installed.
+        DataError: if it is not there and cannot be fetched; says where to put its files.
     """
-    if idx_folder.naming_of(FASHION_FOLDER) != idx_folder.MNIST:
-        raise DataError(
-            f"fashion-mnist is not in {FASHION_FOLDER}: install Debian's package dataset-fashion-mnist, "
-            "or pass the path of a folder that holds its four IDX files"
-        )
-    naming = replace(idx_folder.MNIST, classes=GARMENTS)
-    return idx_folder.load_idx(naming, FASHION_FOLDER, split, "fashion-mnist")
+    folder = obtain(FASHION_RELEASE, FASHION_FOLDER)
+    return idx_folder.load_idx(replace(idx_folder.MNIST, classes=GARMENTS), folder, split, FASHION_RELEASE.name)
 
 
 def _shipped(name: str) -> bytes:

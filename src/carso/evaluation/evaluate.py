@@ -26,6 +26,7 @@ from carso.data.dataset import Dataset
 from carso.data.labelled import first
 from carso.errors import RunError
 from carso.evaluation import gallery, sweep
+from carso.evaluation.cost import Voter, say_if_long
 from carso.evaluation.environment import environment
 from carso.evaluation.examples import AdversarialExamples
 from carso.evaluation.models import (
@@ -123,9 +124,12 @@ def evaluate(
     settings = settings or Settings()
     run = _Run(columns, dataset, settings, directory)
     run.records.recipe, run.records.command = recipe, command
-    for aim, n in (("classifier", len(run.images)), ("defence", min(settings.defence_images, len(run.images)))):
+    curve_rows = curve() if curve_rows is None else curve_rows
+    of_curve, of_defence = (min(most, len(run.images)) for most in (settings.curve_images, settings.defence_images))
+    run.say_cost(len(rows) * len(run.images) + len(curve_rows) * of_curve)
+    for aim, n in (("classifier", len(run.images)), ("defence", of_defence)):
         run.attack([row for row in rows if row.directed_at == aim], "rows", n)
-    run.attack(curve() if curve_rows is None else curve_rows, "curve", min(settings.curve_images, len(run.images)))
+    run.attack(curve_rows, "curve", of_curve)
     run.sweep(sweep_rows, min(settings.sweep_images, len(run.images)))
     run.records.rows = _ordered(run.records.rows, rows)
     run.save()
@@ -154,6 +158,12 @@ class _Run:
             weights={name: found for name, column in columns.items() if (found := weights_of(column))},
         )
         self._go_on()
+
+    def say_cost(self, votes: int) -> None:
+        """Say what so many votes of every defence will take, if that is long."""
+        for column in self.columns.values():
+            if isinstance(column, Voter):
+                say_if_long(column, self.images[:64], votes, self.settings.samples, self.settings.stop)
 
     def attack(self, rows: Sequence[Row], part: str, n: int) -> None:
         """Fill the part "rows" or "curve" of the records, from the first n images."""

@@ -92,7 +92,7 @@ def answer(
     column: Model, images: Tensor, generator: torch.Generator, samples: int | None = None, stop: Stop | None = None
 ) -> Outcome:
     """The column's answer to images (B, C, H, W); `samples` and `stop` overrule the defence's own."""
-    if isinstance(column, Defence) and getattr(column, "rule", "mode") == "mode":
+    if isinstance(column, Defence) and getattr(column, "aggregation", "mode") == "mode":
         tally = checked_query(column.poll, images, samples=samples, stop=stop, generator=generator)
         return Outcome(
             predicted=tally.winners.cpu().int(), counts=tally.counts.cpu().int(), samples=tally.samples.cpu().int()
@@ -101,11 +101,12 @@ def answer(
 
 
 def _scores(column: Model, images: Tensor, generator: torch.Generator) -> Logits:
+    """A column's scores (B, classes); an aggregation of a defence's, as `vote.peel`, may be infinite."""
     assert callable(column)
     options: dict[str, Any] = {"generator": generator} if isinstance(column, Defence) else {}
     with torch.no_grad(), evaluating(column):
         scores = scores_of(column, images, **options)
-    if not scores.isfinite().all():
+    if scores.isnan().any() or (scores.isinf().any() and not isinstance(column, Defence)):
         raise ModelError(f"{name_of(column)} returned NaN or infinity for scores; its accuracy would mean nothing")
     return scores
 
@@ -137,8 +138,8 @@ def device_of(column: Model) -> torch.device:
 
 
 def voting(column: Model) -> dict[str, Any]:
-    """How a defence votes by itself: its samples, rule, stop and error, as far as it has them."""
-    names = ("samples", "rule", "stop", "error") if isinstance(column, Defence) else ()
+    """How a defence votes by itself: its samples, aggregation, stop and error, as far as it has them."""
+    names = ("samples", "aggregation", "stop", "error") if isinstance(column, Defence) else ()
     return {name: getattr(column, name) for name in names if hasattr(column, name)}
 
 

@@ -10,12 +10,13 @@ import torch
 
 from carso.data import read_image
 from carso.defence import CARSO
+from carso.evaluation.cost import say_if_long
 from carso.vote import Stop
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the vote says of one picture: the class, the shares of all classes in [0, 1], the samples drawn.
+    """What a defence says of one picture: the class, the shares of the votes in [0, 1], the samples drawn.
 
     `names` are the classes' own where the defence knows them, else their numbers.
     """
@@ -33,13 +34,17 @@ class Prediction:
 
 
 def predict(defence: CARSO, paths: Sequence[Path], *, seed: int = 0, stop: Stop = "confident") -> list[Prediction]:
-    """Classify pictures of any size.
+    """Classify pictures of any size, by the defence's own aggregation; no other than the mode stops early.
 
     Raises:
         DataError: naming the file that cannot be used.
     """
     images = torch.stack([read_image(path, defence.purifier.shape) for path in paths])
+    by_mode = defence.aggregation == "mode"
+    stop = stop if by_mode else "never"
+    say_if_long(defence, images, len(images), stop=stop)
     tally = defence.poll(images, stop=stop, generator=torch.Generator().manual_seed(seed))
-    rows = zip(paths, tally.winners.tolist(), tally.shares.tolist(), tally.samples.tolist(), strict=True)
+    labels = tally.winners if by_mode else defence.predict(images, torch.Generator().manual_seed(seed))
+    rows = zip(paths, labels.tolist(), tally.shares.tolist(), tally.samples.tolist(), strict=True)
     names = defence.class_names or tuple(map(str, range(defence.classes)))
     return [Prediction(path, label, tuple(shares), samples, names) for path, label, shares, samples in rows]

@@ -47,8 +47,13 @@ def product_dtype(device: torch.device) -> torch.dtype:
 
 
 def low_precision(device: torch.device) -> torch.autocast:
-    """A context in which matrix products run in `product_dtype`; weights and their gradients stay float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=product_dtype(device) is torch.bfloat16)
+    """A context in which products are bfloat16 where the device has units for it; weights and gradients stay float32.
+
+    On a GPU nothing is kept from one product to the next, so that a step can be recorded as a graph.
+    """
+    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    enabled = on_gpu or product_dtype(device) is torch.bfloat16
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=not on_gpu)
 
 
 def reduced(model: Callable[..., Tensor]) -> Callable[..., Tensor]:

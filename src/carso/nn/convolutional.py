@@ -8,6 +8,9 @@ As published for 3 x 32 x 32 and 3 x 64 x 64: compressors without padding, three
 The other rule, "bounded", halves height and width until a layer is at most 4 pixels a side and has an eighth of its
 channels, so that the linear map to the code stays small.
 
+Where the image itself is a layer, it may be read by a residual network of its own instead (`residual`): halving three
+channels leaves nothing to see with.
+
 Source: the published code of E. Ballarin, A. Ansuini and L. Bortolussi, CARSO, 2023; how its decoder meets sizes other
 than these two is ours.
 """
@@ -23,6 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from carso.nn.resnet import Block
 from carso.types import Representations
 
 Shape = Sequence[int]
@@ -45,13 +49,20 @@ class Compressor(nn.Module):
         shapes: of the layers that make it, without the batch, in order.
         rule: "published" or "bounded".
         side: height or width of the images, the smaller.
+        image: shape of the images, and the channels of the residual groups that read a layer of that shape; None to
+            compress it like any other.
     """
 
-    def __init__(self, shapes: Sequence[Shape], rule: Compression, side: int) -> None:
+    def __init__(
+        self, shapes: Sequence[Shape], rule: Compression, side: int, image: tuple[Shape, Shape] | None = None
+    ) -> None:
         super().__init__()
         self.shapes, self.rule, self.side = tuple(tuple(shape) for shape in shapes), rule, side
-        blocks = 3 if side < 64 else 4
-        self.layers = nn.ModuleList(_compressor(shape, rule, blocks) for shape in self.shapes)
+        blocks, (seen, widths) = 3 if side < 64 else 4, image or ((), ())
+        self.layers = nn.ModuleList(
+            residual(shape, widths) if shape == tuple(seen) else _compressor(shape, rule, blocks)
+            for shape in self.shapes
+        )
 
     @property
     def features(self) -> int:
@@ -94,6 +105,18 @@ def _halving(shape: Shape) -> nn.Sequential:
     strides = [2] * halvings + [1] * max(0, 3 - halvings)
     blocks = (block(*pair, stride, 1) for pair, stride in zip(pairwise(widths), strides, strict=True))
     return nn.Sequential(*chain.from_iterable(blocks))
+
+
+def residual(shape: Shape, widths: Sequence[int]) -> nn.Sequential:
+    """A pre-activation residual network without its last linear map: one block for each width, halving but the first.
+
+    What comes out is at most `SMALL` pixels a side.
+    """
+    stem = nn.Conv2d(shape[0], widths[0], 3, 1, 1, bias=False)
+    pairs = zip([widths[0], *widths], widths, strict=False)
+    blocks = (Block(entering, leaving, 2 if i else 1, nn.ReLU) for i, (entering, leaving) in enumerate(pairs))
+    height, width = (min(SMALL, math.ceil(side / 2 ** (len(widths) - 1))) for side in shape[1:])
+    return nn.Sequential(stem, *blocks, nn.BatchNorm2d(widths[-1]), nn.ReLU(), nn.AdaptiveAvgPool2d((height, width)))
 
 
 def block(entering: int, leaving: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:

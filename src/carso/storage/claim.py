@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -48,14 +48,18 @@ else:
 
 
 @contextmanager
-def claim(folder: Path) -> Iterator[None]:
+def claim(folder: Path, wait: Callable[[str], object] | None = None) -> Iterator[None]:
     """Hold a folder, made if missing, for this process alone.
 
+    Args:
+        folder: to hold.
+        wait: called, again and again, while another process holds it, with which and since when; None is refused.
+
     Raises:
-        RunError: if another process holds it (which, and since when), or it cannot be written.
+        RunError: if another process holds it and nobody waits, or it cannot be written.
     """
     made = not os.path.exists(folder)  # says no of a name that no file can have, where Path.exists fails
-    with _open(folder) as file:
+    with _open(folder, wait) as file:
         _sign(file)
         for part in PARTS:
             sweep(folder / part)
@@ -65,7 +69,7 @@ def claim(folder: Path) -> Iterator[None]:
             _give_up(folder, made)
 
 
-def _open(folder: Path) -> TextIO:
+def _open(folder: Path, wait: Callable[[str], object] | None) -> TextIO:
     """The locked file; one that its last holder removed while we waited for it is no claim, so that we look again."""
     path = folder / NAME
     while True:
@@ -76,12 +80,14 @@ def _open(folder: Path) -> TextIO:
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise RunError(f"cannot claim {folder}: {why}; choose another --out") from error
-        if not free:
-            with file:
-                raise RunError(f"{folder} is in use by {_holder(file)}; wait for it, or choose another --out")
-        if _is(file, path):
+        if free and _is(file, path):
             return file
-        file.close()
+        with file:
+            holder = None if free else _holder(file)
+        if holder and wait is None:
+            raise RunError(f"{folder} is in use by {holder}; wait for it, or choose another --out")
+        if holder and wait:
+            wait(holder)
 
 
 def _is(file: TextIO, path: Path) -> bool:

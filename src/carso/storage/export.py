@@ -92,8 +92,8 @@ def export(
         RunError: if the file cannot be written.
     """
     _check_installed()
-    if defence.rule != "mode" and not classifier_only:
-        raise ModelError(f"export knows the rule 'mode', and this defence answers by {defence.rule!r}")
+    if defence.aggregation != "mode" and not classifier_only:
+        raise ModelError(f"export knows the aggregation 'mode', and this defence answers by {defence.aggregation!r}")
     check_images(trial, defence.purifier.shape)
     check_writable(path)
     outputs = ["logits"] if classifier_only else ["votes", "winners"]

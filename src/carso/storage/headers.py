@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, model_validator
 
 from carso.nn.convolutional import Compression
 from carso.nn.mlp import Output
 from carso.nn.resnet import Activation
 from carso.purifier import Widths
 from carso.storage.schema import Schema
-from carso.vote import MOST, Rule, Stop
+from carso.vote import MOST, Aggregation, Stop
 
 Size = Annotated[int, Field(ge=1, le=2**24)]
 Sizes = Annotated[tuple[Size, ...], Field(max_length=256)]
@@ -24,6 +24,13 @@ Shape = tuple[Size, Size, Size]
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+OF_OLD = {"mean": "mean-probability"}
+"""What aggregations were called when their field was `rule`."""
+
+
+def _renamed(value: object) -> object:
+    return OF_OLD.get(value, value) if isinstance(value, str) else value
 
 
 class MLPOptions(Schema):
@@ -132,6 +139,7 @@ class ConvolutionsOptions(Schema):
     shapes: Annotated[tuple[SomeSizes, ...], Field(min_length=1, max_length=4096)]
     code: Size
     compression: Compression
+    maps: Annotated[tuple[Size, ...], Field(max_length=16)] = ()
 
 
 class PurifierHeader(Header):
@@ -148,7 +156,9 @@ class PurifierHeader(Header):
     convolutions: ConvolutionsOptions | None = None
     layers: Annotated[tuple[Name, ...], Field(min_length=1, max_length=4096)]
     samples: Annotated[int, Field(ge=1, le=MOST)]
-    rule: Rule
+    aggregation: Annotated[
+        Aggregation, BeforeValidator(_renamed), Field(validation_alias=AliasChoices("aggregation", "rule"))
+    ]
     stop: Stop
     error: Annotated[float, Field(gt=0, lt=1)]
     classifier: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]

@@ -73,7 +73,7 @@ def load(source: str | Path, classifier: nn.Module | None = None) -> CARSO:
             filled(lambda: _purifier(header), tensors, path).eval(),
             header.layers,
             header.samples,
-            rule=header.rule,
+            aggregation=header.aggregation,
             stop=header.stop,
             error=header.error,
         )
@@ -190,7 +190,7 @@ def save_purifier(defence: CARSO, path: Path, origin: Mapping[str, Any] | None =
         **_described(purifier),
         "layers": defence.representation.layers,
         "samples": defence.samples,
-        "rule": defence.rule,
+        "aggregation": defence.aggregation,
         "stop": defence.stop,
         "error": defence.error,
         "classifier": digest(defence.classifier, half=half and architecture_of(defence.classifier) is not None),

@@ -21,6 +21,12 @@ from carso.training.optimise import Optimisation
 
 KIND = "checkpoint"
 
+KEPT: dict[type[torch.optim.Optimizer], tuple[tuple[str, ...], tuple[str, ...]]] = {
+    torch.optim.RAdam: (("step",), ("exp_avg", "exp_avg_sq")),
+    torch.optim.SGD: ((), ("momentum_buffer",)),
+}
+"""What an optimiser keeps of a parameter: its counts, and what is shaped like the parameter."""
+
 
 class PlateauState(Schema):
     """What `carso.training.optimise.Plateau` keeps from epoch to epoch."""
@@ -108,12 +114,14 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _states_like(optimiser: torch.optim.Optimizer, given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What RAdam keeps of those of its parameters that have had a gradient."""
+    """What RAdam or SGD keeps of those of its parameters that have had a gradient."""
+    counts, moments = KEPT[type(optimiser)]
     begun = {name.partition(".")[0] for name in given}
     kept: dict[str, Tensor] = {}
     for i, parameter in enumerate(optimiser.param_groups[0]["params"]):
         if str(i) in begun:
-            kept |= {f"{i}.step": torch.zeros(()), f"{i}.exp_avg": parameter, f"{i}.exp_avg_sq": parameter}
+            kept |= {f"{i}.{name}": torch.zeros(()) for name in counts}
+            kept |= {f"{i}.{name}": parameter for name in moments}
     return kept
 
 

@@ -22,6 +22,7 @@ from carso.data import Dataset
 from carso.fast import faster, low_precision
 from carso.nn.modes import evaluating
 from carso.training.augment import moved
+from carso.training.device import convolves, placed
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import ClassifierTraining
@@ -50,7 +51,7 @@ class ClassifierStage:
         device: torch.device,
     ) -> None:
         self.name = name
-        self.module = classifier.to(device)
+        self.module = placed(classifier, device)
         self.schedule = schedule
         self.device = device
         self.mixture = Mixture(schedule.attacks, schedule.clean and not schedule.trades)
@@ -58,9 +59,7 @@ class ClassifierStage:
         self.images, self.labels = train.images.to(device), train.required_labels.to(device)
         self.held_out = validation.images.to(device), validation.required_labels.to(device)
         self.folds = False
-        self.convolves = any(isinstance(layer, nn.Conv2d) for layer in self.module.modules())
-        if self.convolves:
-            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.convolves = convolves(classifier)
 
     @property
     def size(self) -> int:

@@ -86,7 +86,9 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
     """
     shapes = [shape for layer in representation.shapes(train.images[:1]).values() for shape in layer]
     if is_convolutional(spec, train.shape):
-        return ConvolutionalPurifier(train.shape, shapes, spec.latent or 128, spec.code, spec.compression)
+        if spec.maps and train.shape not in shapes:
+            raise RecipeError("purifier.maps reads the image, which purifier.layers leaves out: name input among them")
+        return ConvolutionalPurifier(train.shape, shapes, spec.latent or 128, spec.code, spec.compression, spec.maps)
     neurons, maps = sum(map(math.prod, shapes)), Maps(shapes, spec.maps) if spec.maps else None
     if maps is not None and not list(maps.parameters()):
         raise RecipeError(
@@ -97,9 +99,10 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
 
 
 def assembled(recipe: Recipe, representation: Representation, purifier: Purifier) -> CARSO:
-    """A defence of its parts, with as many candidates as the recipe says."""
+    """A defence of its parts, with the candidates and the aggregation that the recipe says."""
     samples = samples_of(recipe.purifier, purifier.shape, recipe.samples)
-    return CARSO(representation.classifier, purifier, representation.layers, samples)
+    layers, aggregation = representation.layers, recipe.aggregation
+    return CARSO(representation.classifier, purifier, layers, samples, aggregation=aggregation)
 
 
 def classifier_of(spec: ClassifierSpec, name: str, train: Dataset) -> nn.Module:

@@ -15,7 +15,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from carso.data import Dataset
 from carso.fast import faster, low_precision
@@ -23,6 +23,7 @@ from carso.nn import evaluating, query
 from carso.progress import track
 from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
+from carso.training.device import placed
 from carso.training.loop import seeded
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
@@ -67,9 +68,11 @@ class PurifierStage:
         pairs: Images | None = None,
     ) -> None:
         self.name = name
-        self.module = purifier.to(device)
+        self.module = purifier
         self.representation = representation
-        self.classifier: nn.Module = representation.classifier.to(device)
+        self.classifier = representation.classifier
+        for network in (purifier, self.classifier):
+            placed(network, device)
         self.schedule = schedule
         self.device = device
         self.chunk = max(1, min(CHUNK, PIXELS // math.prod(train.shape), NEURONS // purifier.neurons))

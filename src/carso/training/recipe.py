@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from carso.storage.schema import Schema
 from carso.types import Budget, Norm, radius
-from carso.vote import MOST
+from carso.vote import MOST, Aggregation
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -170,7 +170,8 @@ class PurifierSpec(_Strict):
     `kind`: "dense" or "convolutional"; by default dense for grey images of at most 32 pixels a side. Of a dense one,
     `widths`: the rule for the sizes of its layers; `representation`: those of R in place of the rule's, the last being
     the code's; `maps`: channels of the convolutions that R begins with on layers that are images or maps. Of a
-    convolutional one, `code`: dimension of c; `compression`: the rule by which layers are compressed. `latent`: the
+    convolutional one, `code`: dimension of c; `compression`: the rule by which layers are compressed; `maps`: channels
+    of the residual groups that read the image itself, where `input` is one of the layers. `latent`: the
     dimension of z, by default 36 or 128. R runs once per image, not once per candidate, so that it may be large.
     """
 
@@ -218,14 +219,15 @@ class PurifierTraining(Schedule):
 class Recipe(_Strict):
     """Everything that decides the weights, but for the seed's default; without `purification`, a classifier alone.
 
-    `samples`: K, by default 1500 for a dense purifier and 8 for a convolutional one. `hardening` goes on from the
-    purifier of `purification`, with attacks and weights of its own.
+    `samples`: K, by default 1500 for a dense purifier and 8 for a convolutional one; they answer by `aggregation` (see
+    `carso.vote`). `hardening` goes on from the purifier of `purification`, with attacks and weights of its own.
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]
     data: str = "mnist"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     samples: Annotated[int, Field(gt=0, le=MOST)] | None = None
+    aggregation: Aggregation = "mode"
     classifier: ClassifierSpec = ClassifierSpec()
     undefended: ClassifierTraining | None = None
     adversarial: ClassifierTraining | None = None

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from carso.data import Dataset
+from carso.errors import RecipeError
+from carso.nn import MLP, ResNet
+from carso.purifier import ConvolutionalPurifier
+from carso.training.design import is_convolutional, purifier_of, representation_of, samples_of
+from carso.training.recipe import PurifierSpec
+
+GREY, COLOUR, LARGE = (1, 28, 28), (3, 16, 16), (1, 48, 64)
+
+
+def images(shape: tuple[int, int, int]) -> Dataset:
+    return Dataset("noise", torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "convolutional"),
+    [
+        (GREY, None, False),
+        (COLOUR, None, True),
+        (LARGE, None, True),
+        (GREY, "convolutional", True),
+        (COLOUR, "dense", False),
+    ],
+)
+def test_the_kind_decides_how_many_vote(shape: tuple[int, int, int], kind: str | None, convolutional: bool) -> None:
+    spec = PurifierSpec(kind=kind)
+    assert is_convolutional(spec, shape) == convolutional
+    assert samples_of(spec, shape, None) == (8 if convolutional else 1500)
+    assert samples_of(spec, shape, 33) == 33
+
+
+def test_proposed_layers_are_said_and_read(capsys: pytest.CaptureFixture[str]) -> None:
+    model = ResNet(COLOUR, width=4, blocks=(1, 1)).eval()
+    representation = representation_of(PurifierSpec(), model, images(COLOUR))
+    assert representation.layers == ("groups.0.0", "groups.1.0", "output")
+    assert "its 2 blocks (groups.0.0, groups.1.0) and the logits" in capsys.readouterr().err
+    purifier = purifier_of(PurifierSpec(code=16), representation, images(COLOUR))
+    assert isinstance(purifier, ConvolutionalPurifier)
+    assert purifier.neurons == 4 * 256 + 8 * 64 + 10
+
+
+def test_a_recipe_may_name_the_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = PurifierSpec(layers=("input", "output"))
+    assert representation_of(spec, MLP().eval(), images(GREY)).layers == ("input", "output")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_dense_purifier_of_a_large_network_stays_small() -> None:
+    spec = PurifierSpec(kind="dense")
+    model = ResNet((3, 32, 32), width=16, blocks=(1, 1, 1)).eval()
+    representation = representation_of(spec, model, images((3, 32, 32)))
+    reads = purifier_of(spec, representation, images((3, 32, 32))).representation_encoder
+    assert sum(weights.numel() for weights in reads.parameters()) < 2**25
+
+
+def test_maps_read_the_image_of_a_convolutional_purifier() -> None:
+    model = ResNet(COLOUR, width=4, blocks=(1, 1)).eval()
+    seeing = PurifierSpec(layers=("input", "output"), maps=(4, 6), code=16)
+    purifier = purifier_of(seeing, representation_of(seeing, model, images(COLOUR)), images(COLOUR))
+    assert purifier.options["maps"] == [4, 6]
+    blind = PurifierSpec(layers=("output",), maps=(4, 6))
+    with pytest.raises(RecipeError, match=r"purifier\.maps reads the image, which purifier.layers leaves out"):
+        purifier_of(blind, representation_of(blind, model, images(COLOUR)), images(COLOUR))
