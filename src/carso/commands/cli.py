@@ -20,6 +20,7 @@ from carso.commands.export import export
 from carso.commands.harden import harden
 from carso.commands.options import spread
 from carso.commands.predict import predict
+from carso.commands.recipe import recipe
 from carso.commands.report import report
 from carso.commands.reproduce import reproduce
 from carso.commands.shared import memory_ran_out, say
@@ -37,6 +38,7 @@ app = typer.Typer(
 for verb in (harden, reproduce, predict, attack, evaluate, audit, report, export, demo):
     app.command()(verb)
 app.add_typer(train, name="train")
+app.add_typer(recipe, name="recipe")
 
 
 def main() -> None:
