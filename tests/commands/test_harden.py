@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,8 +42,8 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli.app, arguments)
 
 
-def harden(*options: str, data: str = "pictures", minutes: str = "600", out: str = "out") -> Result:
-    return run("harden", BUILD, "--data", data, "--eps", "8/255", "--minutes", minutes, "--out", out, *options)
+def harden(minutes: str = "600", out: str = "out") -> Result:
+    return run("harden", BUILD, "--data", "pictures", "--eps", "8/255", "--minutes", minutes, "--out", out)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +58,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = folder / "pictures" / name / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray((255 * picture).byte().numpy()).save(path)
-            (folder / "bare").mkdir(exist_ok=True)
-            shutil.copyfile(path, folder / "bare" / f"{name}{index}.png")
     (folder / "models_for_harden.py").write_text(MODELS)
     return folder
 
@@ -149,14 +146,6 @@ def test_too_little_time_says_the_least() -> None:
     assert isinstance(answer.exception, CarsoError)
     assert "--minutes 0.01 is too short for anything; the least that would do is --minutes " in str(answer.exception)
     assert not Path("short").exists()
-
-
-def test_pictures_without_labels_are_judged_by_the_classifier_itself() -> None:
-    answer = harden(data="bare", out="unlabelled")
-    assert answer.exit_code in (0, 3), answer.output
-    assert "its own clean answers count as right" in answer.stdout
-    clean = json.loads(Path("unlabelled/results.json").read_text())["rows"][0]
-    assert clean["adversarially_trained"]["accuracy"] == 100
 
 
 def test_a_classifier_of_too_few_classes_is_refused() -> None:

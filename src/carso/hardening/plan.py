@@ -144,10 +144,10 @@ def planned(
     """
     each = {"evaluation": rates.evaluation(rows), "audit": rates.audit(len(request.eps))}
     few = {part: min(LEAST[part], images) for part in each}
-    needed = least(costs) + EXPORTED + sum(few[part] * each[part] for part in each)
-    time = SAFETY * seconds
+    parts = {"training": least(costs), "export": EXPORTED} | {part: few[part] * each[part] for part in each}
+    needed, time = sum(parts.values()), SAFETY * seconds
     if needed > time:
-        raise CarsoError(_too_short(request.minutes, needed / SAFETY + 60 * request.minutes - seconds))
+        raise CarsoError(_too_short(request.minutes, needed / SAFETY + 60 * request.minutes - seconds, parts, few))
     counts = _counts(each, few, images, time, time - needed)
     measured = {part: counts[part] * each[part] for part in each}
     training = time - EXPORTED - sum(measured.values())
@@ -167,9 +167,13 @@ def _counts(
     return counts
 
 
-def _too_short(minutes: float, needed: float) -> str:
+def _too_short(minutes: float, needed: float, parts: Mapping[str, float], few: Mapping[str, int]) -> str:
+    of = {part: f"{part} of {few[part]} images" if part in few else part for part in parts}
+    listed = ", ".join(f"{of[part]} {duration(seconds)}" for part, seconds in parts.items())
     least = math.ceil(needed / 6) / 10
-    return f"--minutes {minutes:g} is too short for anything; the least that would do is --minutes {least:.1f}"
+    return (
+        f"--minutes {minutes:g} is too short for anything; the least that would do is --minutes {least:.1f} ({listed})"
+    )
 
 
 def _lines(
