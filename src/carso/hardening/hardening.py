@@ -27,7 +27,7 @@ from carso.audit.results import Audit
 from carso.data import Dataset
 from carso.data.labelled import check_shape
 from carso.defence import CARSO
-from carso.errors import ModelError
+from carso.errors import ModelError, RunError
 from carso.evaluation import Records, Row, Settings, evaluate
 from carso.evaluation.models import models_of
 from carso.evaluation.protocol import at
@@ -35,8 +35,9 @@ from carso.hardening.plan import Plan, Request, keep, planned, read_plan
 from carso.hardening.proposal import proposed
 from carso.hardening.survey import described, labelled, rates_of
 from carso.storage.export import export
+from carso.storage.factory import module
 from carso.training.design import assembled, check_classes
-from carso.training.experiment import Experiment
+from carso.training.experiment import RECIPE, Experiment
 from carso.training.plan import cost_of
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import Recipe
@@ -81,10 +82,12 @@ class Hardening:
             CarsoError: if the time is too short for anything.
         """
         began = time.monotonic()
-        if (plan := read_plan(self.out, self.request)) is None:
-            plan = self._planned(began)
-            Experiment(plan.recipe, self.out, self.device).open()
-            keep(plan, self.out)
+        if (plan := read_plan(self.out, self.request)) is not None:
+            return plan
+        if (self.out / RECIPE).exists():
+            raise RunError(f"{self.out} holds another run, and no plan of this one; choose another --out")
+        plan = self._planned(began)
+        keep(plan, self.out)
         return plan
 
     def carry_out(self, plan: Plan) -> Found:
@@ -109,14 +112,14 @@ class Hardening:
 
     def _planned(self, began: float) -> Plan:
         asked = self.request
-        recipe = proposed(self.out.name, asked.factory, asked.data, asked.eps, asked.norm, asked.seed)
+        recipe = proposed("hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed)
         experiment = Experiment(recipe, self.out, self.device)
+        check_classes(module(asked.factory), experiment.train)
+        check_shape(self.test, experiment.train.shape)
         pending = experiment.pending()
+        costs = [cost_of(stage) for stage in pending]
         stage = pending[0].build(2, 1)
         assert isinstance(stage, PurifierStage)
-        check_classes(stage.classifier, experiment.train)
-        check_shape(self.test, stage.purifier.shape)
-        costs = [cost_of(stage) for stage in pending]
         defence = assembled(recipe, stage.representation, stage.purifier.eval())
         rates = rates_of(defence, labelled(self.test, defence.classifier), asked.eps[-1], asked.norm)
         look = described(defence, experiment, self.test, asked.factory)
