@@ -3,7 +3,8 @@
     python benchmarks/runs/least_versions.py [--env DIR] [pytest options, -k among them]
 
 Each `name>=version` of the core and of every extra is installed as `name==version`; what they need in turn is taken as
-it comes. Deprecations are let pass: the least typer asks the newest click for names that click is about to drop.
+it comes. Deprecations are let pass: the least typer asks the newest click for names that click is about to drop. The
+test client of the least starlette asks for httpx, that of the newest for httpx2, so that httpx comes, too.
 
 torch is the one of constraints.txt, so that its own bounds are not tried here: of older versions the registry has no
 Linux build that does without a GPU's libraries. They were read instead: mypy, given the declarations of torch 2.6 and
@@ -45,6 +46,7 @@ def install(env: Path) -> Path:
     constraints.write_text("\n".join([torch, *pins()]) + "\n", encoding="utf-8")
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", constraints]
     subprocess.run([*pip, "-e", f"{ROOT}[audit,dev]"], check=True)
+    subprocess.run([*pip, "httpx"], check=True)
     subprocess.run([*pip, "--no-deps", "torchattacks==3.5.1"], check=True)
     return python
 

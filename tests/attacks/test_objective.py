@@ -168,3 +168,25 @@ class TestRepeat:
         found, _ = self.play([[0.9, 0.0, 0.5]])
         assert found.min() >= 0.4
         assert found.max() <= 0.6
+
+
+def test_a_model_that_says_how_many_at_a_time_is_given_no_more(network: nn.Module, batch: Batch) -> None:
+    """The answers are those of the whole batch, and so is what five calls are averaged to."""
+    sizes: list[int] = []
+
+    class Small:
+        batch = 3
+
+        def __call__(self, images: Tensor) -> Tensor:
+            sizes.append(len(images))
+            logits: Tensor = network(images)
+            return logits
+
+    images, labels = batch
+    small, whole = Objective(Small(), margin, calls=5), Objective(network, margin, calls=5)
+    for ours, theirs in zip(small(images, labels), whole(images, labels), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    for ours, theirs in zip(small.value(images, labels), whole.value(images, labels), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert max(sizes) <= 3
+    assert sum(sizes) == 2 * 5 * len(images)

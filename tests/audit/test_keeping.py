@@ -97,7 +97,7 @@ def test_damage_is_named_with_what_to_do(spoil: Spoil, message: str, folder: Pat
 
 def test_a_file_of_another_kind(folder: Path, dataset: Dataset) -> None:
     write_tensors(path_of(folder, BUDGET), {}, {"kind": "classifier"})
-    with pytest.raises(RunError, match="holds a classifier, not a audit state; delete it to audit this budget again"):
+    with pytest.raises(RunError, match="is of the kind classifier, not audit state; delete it to audit"):
         read(folder, BUDGET, "", dataset.images)
 
 

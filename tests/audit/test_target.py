@@ -19,10 +19,10 @@ from carso.audit import Audit, audit
 from carso.audit.effort import SIZES
 from carso.audit.results import BudgetResult
 from carso.audit.surface import INFINITE, Surface, has_gradient
-from carso.audit.target import target_of
+from carso.audit.target import Batched, target_of
 from carso.data import Dataset
 from carso.errors import DataError, ModelError
-from carso.nn import MLP, Standardise
+from carso.nn import MLP, ResNet, Standardise
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -303,3 +303,18 @@ class TestClasses:
     def test_fewer_are_refused(self, plain: nn.Module, dataset: Dataset) -> None:
         with pytest.raises(DataError, match="blobs: has the label 9, the defence knows the classes 0 to 4"):
             run(lambda images: plain(images)[:, :5], dataset)
+
+
+def test_a_network_with_convolutions_is_attacked_in_a_cheaper_form_and_answers_by_itself() -> None:
+    torch.manual_seed(0)
+    model, images = ResNet((3, SIDE, SIDE), width=4, blocks=(1, 1)).eval(), torch.rand(40, 3, SIDE, SIDE)
+    target = target_of(model, images, seed=0)
+    assert isinstance(target.candidates, Batched)
+    assert target.candidates.batch
+    assert target.exact is not None
+    assert target.known is not None
+    own = model(images).log_softmax(1)
+    torch.testing.assert_close(target.exact(0, 1)(images), own)
+    torch.testing.assert_close(target.known(0, 1)(images), own, atol=0.05, rtol=0.05)
+    assert torch.equal(target.answer(images), model(images).argmax(1))
+    assert not target.random

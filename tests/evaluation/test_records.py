@@ -68,7 +68,7 @@ def test_damage_is_named_with_what_to_do(spoil: Spoil, message: str, folder: Pat
 
 def test_another_kind_of_file(folder: Path) -> None:
     write_tensors(folder / FILE, {}, {"kind": "purifier"})
-    with pytest.raises(RunError, match="holds a purifier, not a evaluation; delete it and evaluate again"):
+    with pytest.raises(RunError, match="is of the kind purifier, not evaluation; delete it and evaluate again"):
         read_records(folder)
 
 

@@ -95,7 +95,7 @@ def test_damaged_files_are_named(defence: carso.CARSO, tmp_path: Path, file: str
 def test_files_that_do_not_belong_are_refused(defence: carso.CARSO, tmp_path: Path) -> None:
     weights.save(defence, tmp_path)
     weights.save_classifier(defence.classifier, tmp_path / weights.PURIFIER)
-    with pytest.raises(WeightsError, match="holds a classifier, not a purifier"):
+    with pytest.raises(WeightsError, match="is of the kind classifier, not purifier"):
         carso.load(tmp_path)
     (tmp_path / weights.PURIFIER).write_bytes(b"PK\x03\x04 something else")
     with pytest.raises(WeightsError, match="truncated or not a safetensors"):
@@ -278,7 +278,7 @@ def test_every_setting_of_a_purifier_is_held_to_its_schema(
     ("change", "message"),
     [
         (lambda about: about.pop("samples"), "samples: Field required"),
-        (lambda about: about.update(kind=["purifier"]), r"holds a \['purifier'\], not a purifier"),
+        (lambda about: about.update(kind=["purifier"]), r"is of the kind \['purifier'\], not purifier"),
         (lambda about: about.update(aggregation="x" * 10**6), "aggregation: .*…"),
     ],
 )

@@ -69,6 +69,12 @@ class Expectation:
     samples: int = 1
     aggregate: Aggregate = mean_log_probability
 
+    @property
+    def batch(self) -> int | None:
+        """How many images at a time are fastest on a CPU, if the candidates say so (see `carso.fast.portions`)."""
+        batch: int | None = getattr(self.candidates, "batch", None)
+        return batch
+
     def __call__(self, images: Images) -> Logits:
         """Logits (B, classes) of images (B, C, H, W), differentiable in them."""
         return self.aggregate(self.candidates(images, self.samples))

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from carso.attacks.ball import uniform
 from carso.attacks.budget import confine
 from carso.attacks.losses import Loss
-from carso.fast import gradient_of
+from carso.fast import gradient_of, portions
 from carso.nn.monitor import note
 from carso.nn.querying import query
 from carso.types import Budget, Classifier, Images, Labels
@@ -53,6 +53,12 @@ class Objective:
 
     def __call__(self, images: Images, labels: Labels) -> tuple[Tensor, Images, Tensor]:
         """The loss (B,), its gradient (B, C, H, W), and whether most calls were fooled (B,)."""
+        cut = portions(self.model, images)
+        found = map(self._climbed, images.tensor_split(cut), labels.tensor_split(cut))
+        loss, gradient, fooled = map(torch.cat, zip(*found, strict=True))
+        return loss, gradient, fooled
+
+    def _climbed(self, images: Images, labels: Labels) -> tuple[Tensor, Images, Tensor]:
         x = images.detach().requires_grad_()
         loss, gradient, fooled = images.new_zeros(len(images)), torch.zeros_like(images), torch.zeros_like(labels)
         for _ in range(self.calls):
@@ -75,9 +81,13 @@ class Objective:
         return -value if self.targeted else value, (logits.argmax(1) == labels) == self.targeted
 
     def _mean(self, images: Images, labels: Labels, calls: int) -> tuple[Tensor, Tensor]:
+        cut = portions(self.model, images)
+        parts = list(zip(images.tensor_split(cut), labels.tensor_split(cut), strict=True))
         with torch.no_grad():
-            values, hits = zip(*(self._once(images, labels) for _ in range(calls)), strict=True)
-        return torch.stack([comparable(value) for value in values]).mean(0), 2 * torch.stack(hits).sum(0) > calls
+            found = [[self._once(*part) for _ in range(calls)] for part in parts]
+        values = torch.cat([torch.stack([comparable(value) for value, _ in each], dim=1) for each in found])
+        hits = torch.cat([torch.stack([hit for _, hit in each], dim=1) for each in found])
+        return values.mean(1), 2 * hits.sum(1) > calls
 
 
 def comparable(losses: Tensor) -> Tensor:

@@ -51,6 +51,12 @@ class Surface:
         scores = checked(model, images, name, classes)
         return cls(model, name, scores.shape[1], are_probabilities(scores), torch.finfo(scores.dtype).eps)
 
+    @property
+    def batch(self) -> int | None:
+        """How many images at a time are fastest on a CPU, if the model says so (see `carso.fast.portions`)."""
+        batch: int | None = getattr(self.model, "batch", None)
+        return batch
+
     def __call__(self, images: Images) -> Logits:
         """Logits (B, classes) of images (B, C, H, W), differentiable in them where the model is."""
         scores = scores_of(self.model, images, self.name, self.classes).float()

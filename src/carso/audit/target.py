@@ -92,6 +92,18 @@ class Target:
     classifier: Classifier | None = None
 
 
+@dataclass(frozen=True)
+class Batched:
+    """A function of images, and how many of them at a time a CPU computes fastest (see `carso.fast.portions`)."""
+
+    function: Callable[..., Tensor]
+    batch: int | None
+
+    def __call__(self, *given: Any) -> Tensor:
+        """What the function returns."""
+        return self.function(*given)
+
+
 def target_of(subject: Any, images: Images, name: str | None = None, seed: int = 0) -> Target:
     """The window on a subject, tried on a few images.
 
@@ -140,13 +152,17 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
 
     def fixed_by(differentiable: Callable[..., Tensor], seed: int, samples: int) -> Classifier:
         latents = defence.latents(samples, torch.Generator().manual_seed(seed))
-        return lambda images: mean_log_probability(checked_query(differentiable, images, name, latents=latents))
+
+        def known(images: Tensor) -> Tensor:
+            return mean_log_probability(checked_query(differentiable, images, name, latents=latents))
+
+        return Batched(known, quick.batch)
 
     return Target(
         name=name,
         answer=partial(checked_query, defence.predict, name=name),
-        scores=surrogate,
-        candidates=candidates,
+        scores=Batched(surrogate, quick.batch),
+        candidates=Batched(candidates, quick.batch),
         known=partial(fixed_by, quick.logits),
         exact=partial(fixed_by, defence.logits),
         random=True,
@@ -169,13 +185,13 @@ def _callable(subject: Any, images: Images, name: str) -> Target:
     scores = Surface.of(subject, images, name)
     surrogate = _attacked(subject, images, scores)
     follow, random = has_gradient(surrogate, images), is_random(scores, images)
-    exact = _exact(subject, images, name, scores.classes) if follow else None
+    exact = _exact(subject, images, scores, surrogate) if follow else None
     purify, classifier = _parts(subject, images, name, scores.classes)
     return Target(
         name=name,
         answer=partial(_answer, subject, name, scores.classes),
         scores=scores,
-        candidates=calls(surrogate) if follow else None,
+        candidates=Batched(calls(surrogate), surrogate.batch) if follow else None,
         known=partial(_fixed, surrogate) if follow else None,
         exact=partial(_fixed, exact or surrogate) if follow else None,
         random=random,
@@ -198,14 +214,25 @@ def _attacked(subject: Any, images: Images, scores: Surface) -> Surface:
     """What is differentiated: the surrogate, if there is one; what comes before scores whose gradient is not finite."""
     if hasattr(subject, "surrogate"):
         return Surface.of(subject.surrogate, images, f"{scores.name}.surrogate", scores.classes)
-    if not has_gradient(scores, images) or not broken(scores, images).any():
+    if not has_gradient(scores, images):
         return scores
+    if not broken(scores, images).any():
+        return _cheaper(subject, images, scores)
     within = inside(subject, images, scores.classes)
     return scores if within is None else Surface.of(within, images, f"{scores.name}.{within.name}", scores.classes)
 
 
-def _exact(subject: Any, images: Images, name: str, classes: int) -> Surface | None:
-    """The unrounded form of a surrogate, if there is one."""
+def _cheaper(subject: Any, images: Images, scores: Surface) -> Surface:
+    """The scores in a cheaper form that attacks many images at a time, where there is one."""
+    quick = faster(subject, images) if isinstance(subject, nn.Module) else subject
+    return Surface.of(quick, images, scores.name, scores.classes) if getattr(quick, "batch", None) else scores
+
+
+def _exact(subject: Any, images: Images, scores: Surface, surrogate: Surface) -> Surface | None:
+    """The unrounded form of a surrogate, if there is one; of a cheaper form, the scores themselves."""
+    name, classes = scores.name, scores.classes
+    if surrogate.batch and not hasattr(subject, "surrogate"):
+        return scores
     if not (hasattr(subject, "surrogate") and hasattr(subject, "exact")):
         return None
     exact = Surface.of(subject.exact, images, f"{name}.exact", classes)
@@ -237,7 +264,7 @@ def _fixed(surrogate: Classifier, seed: int, samples: int) -> Classifier:
         with pinned(images.device, seed):
             return model(images)
 
-    return known
+    return Batched(known, getattr(surrogate, "batch", None))
 
 
 @torch.no_grad()

@@ -32,6 +32,9 @@ from carso.types import INPUT, OUTPUT, CandidateLogits, Codes, Images, Logits
 
 Step = tuple[Affine, nn.Module | None]
 
+CONVOLVED = 16
+"""Images at a time of a defence with convolutions, whose gradients take a hundred times the memory of the images."""
+
 
 class FoldedDefence:
     """A classifier and its purifier, folded; the weights are those of the moment it is made.
@@ -97,11 +100,15 @@ class FastDefence:
     Args:
         defence: the defence, whose verdicts stay its own.
         folded: its chain, if it has one.
+
+    Attributes:
+        batch: images at a time that a CPU computes fastest; None for all.
     """
 
     def __init__(self, defence: Defence, folded: Callable[[Tensor, Tensor], Tensor] | None) -> None:
         self.defence, self.folded = defence, folded
         self._unfolded = reduced(defence.logits) if _is_float32(defence) else defence.logits
+        self.batch = None if folded or not _convolves(defence) else CONVOLVED
 
     def __call__(self, images: Images) -> Logits:
         """The defence's own answer, without gradient."""
@@ -116,6 +123,11 @@ class FastDefence:
     def surrogate(self, images: Images, samples: int = 1, *, generator: Generator | None = None) -> Logits:
         """Log-probabilities (B, classes) averaged over K candidates of fresh latents."""
         return self.logits(images, latents=self.defence.latents(samples, generator)).log_softmax(2).mean(1)
+
+
+def _convolves(defence: Defence) -> bool:
+    layers = [*defence.classifier.modules(), *defence.purifier.modules()]
+    return any(isinstance(layer, nn.Conv2d) for layer in layers)
 
 
 def _is_float32(defence: Defence) -> bool:

@@ -19,7 +19,7 @@ from carso.vote import MOST, Aggregation, Stop
 
 Size = Annotated[int, Field(ge=1, le=2**24)]
 Sizes = Annotated[tuple[Size, ...], Field(max_length=256)]
-SomeSizes = Annotated[Sizes, Field(min_length=1)]
+SomeSizes = Annotated[tuple[Size, ...], Field(min_length=1, max_length=256)]
 Shape = tuple[Size, Size, Size]
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 Share = Annotated[float, Field(ge=0, lt=1)]

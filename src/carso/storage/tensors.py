@@ -79,7 +79,7 @@ def _check_kind(path: Path, description: Any, kind: str) -> None:
     if not isinstance(description, dict) or "kind" not in description:
         raise WeightsError(f"{path} was not written by carso: its header lacks the description")
     if description["kind"] != kind:
-        raise WeightsError(f"{path} holds a {shortened(str(description['kind']), VALUE)}, not a {kind}")
+        raise WeightsError(f"{path} is of the kind {shortened(str(description['kind']), VALUE)}, not {kind}")
 
 
 def _digest(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> str:
