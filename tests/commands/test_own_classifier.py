@@ -124,6 +124,23 @@ def test_evaluate_attacks_it() -> None:
     assert set(weights) == {"adversarially_trained", "carso"}
 
 
+def test_data_and_radii_are_those_of_the_training(place: Path) -> None:
+    attacks = "epochs: 1, batch: 20, rate: 0.01, attacks: [{attack: fgsm, eps: 8/255}]"
+    Path("near.yaml").write_text(RECIPE.format(data="data").replace("epochs: 1, batch: 20, rate: 0.01", attacks))
+    assert run("train", "purifier", "near.yaml", "--out", "near").exit_code == 0
+    assert run("evaluate", "near", "--images", "5", "--out", "table", *FACTORY).exit_code == 0
+    found = json.loads(Path("table/results.json").read_text())
+    assert found["dataset"] == "data"
+    assert {row["eps"] for row in found["rows"]} == {0, 4 / 255, 8 / 255}
+    assert [row["attack"] for row in found["rows"] if row["foreseen"]] == ["none", "fgsm"]
+    assert all(row["thesis"] is None for row in found["rows"])
+    answer = run("attack", "near", "--attack", "fgsm", "--images", "5", *FACTORY)
+    assert "fgsm Linf 0.0313725 directed at the classifier, n = 5" in answer.output
+    told = run("evaluate", "near", "--eps", "0.02", "--images", "5", "--out", "told", *FACTORY)
+    assert told.exit_code == 0
+    assert {row["eps"] for row in json.loads(Path("told/results.json").read_text())["rows"]} == {0, 0.02}
+
+
 @pytest.mark.parametrize("part", ["", "/classifier"])
 def test_audit_attacks_it_and_its_classifier(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"n": 20, "tuning": 10, "steps": (5,), "restarts": (1, 1), "plain": 5, "queries": 10, "spsa": (2, 2)}

@@ -1,6 +1,6 @@
 import pytest
 
-from carso.evaluation.protocol import CURVE_EPS, END_TO_END, FGSM_L2, TABLE, THESIS, Row, at, curve
+from carso.evaluation.protocol import CURVE_EPS, FGSM_L2, TABLE, THESIS, Row, curve
 from carso.types import Budget
 
 
@@ -48,18 +48,3 @@ def test_a_budget_goes_with_an_attack():
         Row("pgd")
     with pytest.raises(ValueError, match="only 'none'"):
         Row("none", Budget("L2", 1.0))
-
-
-def test_at_the_thesis_radius_are_the_thesis_rows() -> None:
-    rows = at((0.3,), "Linf", {("fgsm", 0.3)})
-    known = {row.key for row in (*THESIS, *END_TO_END)}
-    assert {row.key for row in rows} <= known
-    assert [(row.attack, row.foreseen) for row in rows] == [
-        ("none", True),
-        ("fgsm", True),
-        ("pgd", False),
-        ("deepfool", False),
-        ("pgd-eot", False),
-    ]
-    assert all(row.thesis is None for row in rows)
-    assert [row.eps for row in at((0.1, 0.2), "L2") if row.attack == "pgd"] == [0.1, 0.2]

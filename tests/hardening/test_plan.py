@@ -3,14 +3,14 @@ from pathlib import Path
 import pytest
 
 from carso.errors import CarsoError, RunError
-from carso.evaluation.protocol import at
+from carso.evaluation.protocol import protocol_at
 from carso.hardening.plan import EXPORTED, LEAST, MOST, SAFETY, SHARES, Plan, Rates, Request, keep, planned, read_plan
 from carso.hardening.proposal import EPOCHS, LEAST_BATCHES, fitted, least, proposed
 from carso.training.plan import Cost
 
 REQUEST = Request.of("a.b:c", "pictures", (8 / 255,), "Linf", 30.0, 0)
 RECIPE = proposed("x", "a.b:c", "pictures", REQUEST.eps, "Linf", 0)
-ROWS = at(REQUEST.eps, "Linf")
+ROWS = protocol_at(REQUEST.eps, "Linf").rows
 RATES = Rates(classifier=0.001, defence=0.003, vote=0.01, deepfool=0.1)
 
 

@@ -11,9 +11,10 @@ from carso.storage import weights
 from carso.training import plan
 from carso.training.experiment import Experiment
 from carso.training.loop import batches_of
-from carso.training.plan import Cost, Pending, announce, cost_of
+from carso.training.plan import FEW, Cost, Pending, announce, cost_of
+from carso.training.purifier import REPRESENTATIONS_KEPT, kept_bytes
 from carso.training.reading import parse_recipe
-from carso.training.recipe import Schedule
+from carso.training.recipe import AttackSpec, PurifierTraining, Schedule
 
 CPU = torch.device("cpu")
 RECIPE = """name: x
@@ -22,7 +23,7 @@ adversarial: {epochs: 3, batch: 16, rate: 0.01, attacks: [{attack: fgsm, eps: 0.
 purification: {epochs: 2, batch: 8, batches: 3, rate: 0.01, attacks: [{attack: fgsm, eps: 0.1}]}
 hardening: {epochs: 1, batch: 8, rate: 0.01, feed: fresh, attacks: [{attack: pgd, eps: 0.1, steps: 2}]}
 """
-COST = Cost("n", epochs=3, batches=10, batch=0.5, setup=2.0, validation=1.0, weights=7)
+COST = Cost("n", epochs=3, batches=10, batch=0.5, setup=2.0, validation=1.0, weights=7, memory=20_000_000)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
 
 def test_a_cost_is_steps_times_their_time() -> None:
     assert COST.seconds == 2 + 3 * (10 * 0.5 + 1)
-    assert str(COST) == "n, 7 weights: 3 epochs of 10 batches, 500 ms each: 20 s"
+    assert str(COST) == "n: 7 weights, at least 20.0 MB of memory; 3 epochs of 10 batches, 500 ms each: 20 s"
 
 
 def test_an_epoch_has_as_many_batches_as_there_are_or_as_the_recipe_says() -> None:
@@ -56,12 +57,17 @@ def test_the_stages_of_a_run_that_are_pending_are_tried(experiment: Experiment) 
     }
     assert all(cost.batch > 0 for cost in costs.values())
     assert costs["purifier"].weights == costs["hardening"].weights
+    attacked, represented = 2 * 48 * 25, 4 * 2 * 48 * 283
+    assert costs["purifier"].memory - costs["hardening"].memory == attacked + represented
     experiment.train_classifier()
     assert [stage.name for stage in experiment.pending()] == ["purifier", "hardening"]
 
 
-def test_a_trial_leaves_no_trace_in_the_run(experiment: Experiment, tmp_path: Path) -> None:
+def test_a_trial_leaves_no_trace_in_the_run(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = replace(experiment, out=tmp_path / "other")
+    monkeypatch.setattr(plan, "FEW", 0)
     announce(other.pending())
     for run in (experiment, other):
         run.carry_out()
@@ -79,14 +85,26 @@ def test_a_users_network_is_not_trained_by_a_trial(experiment: Experiment) -> No
 
 def test_only_what_takes_long_is_announced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(progress, "_display", progress._Display())
-    pending = [Pending(name, Schedule(epochs=1, rate=0.1), 0, 1, 1, lambda *_: pytest.fail("tried")) for name in "nm"]
+    few, long, short = Dataset("few", torch.rand(1, 1, 2, 2)), *(Schedule(epochs=e, rate=0.1) for e in (FEW + 1, FEW))
+    stages = {"n": long, "m": long, "sooner done than measured": short}
+    pending = [Pending(name, stage, 0, few, few, lambda *_: pytest.fail("tried")) for name, stage in stages.items()]
     for seconds in (4.0, 40.0):
         monkeypatch.setattr(
             plan, "cost_of", lambda stage, seconds=seconds: replace(COST, name=stage.name, setup=seconds, epochs=0)
         )
         announce(pending)
     assert capsys.readouterr().err.splitlines() == [
-        "n, 7 weights: 0 epochs of 10 batches, 500 ms each: 40 s",
-        "m, 7 weights: 0 epochs of 10 batches, 500 ms each: 40 s",
+        "n: 7 weights, at least 20.0 MB of memory; 0 epochs of 10 batches, 500 ms each: 40 s",
+        "m: 7 weights, at least 20.0 MB of memory; 0 epochs of 10 batches, 500 ms each: 40 s",
         "training will take about 1 min 20 s",
     ]
+
+
+@pytest.mark.parametrize(
+    ("feed", "neurons", "expected"),
+    [("fresh", 5, 0), ("cached", 5, 2 * 2 * 40 + 4 * 3 * 10 * 5), ("cached", REPRESENTATIONS_KEPT, 2 * 2 * 40)],
+)
+def test_what_a_purifier_keeps(feed: str, neurons: int, expected: int) -> None:
+    attacks = (AttackSpec(attack="fgsm", eps=0.1), AttackSpec(attack="pgd", eps=0.1))
+    schedule = PurifierTraining(epochs=1, rate=0.1, feed=feed, attacks=attacks)
+    assert kept_bytes(schedule, Dataset("grains", torch.rand(10, 1, 2, 2)), neurons) == expected

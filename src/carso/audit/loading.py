@@ -10,6 +10,7 @@ from torch import nn
 
 from carso.errors import ModelError
 from carso.storage import factory
+from carso.storage.headers import Origin
 from carso.types import Classifier
 
 PARTS = ("classifier", "undefended")
@@ -38,6 +39,18 @@ def load_target(source: str, classifier: nn.Module | None = None) -> Any:
         return weights.load(whole, classifier).classifier
     file = weights.CLASSIFIER if part == "classifier" else weights.UNDEFENDED
     return weights.load_classifier(weights.find(whole, file) / file)
+
+
+def origin_of(source: str) -> Origin:
+    """What the recipe of a target says; nothing, where it is a function of the user's or is not there."""
+    from carso.errors import WeightsError
+    from carso.storage import weights
+
+    whole, _, part = source.rpartition("/")
+    try:
+        return weights.origin(whole if part in PARTS and not os.path.isdir(source) else source)
+    except WeightsError:
+        return Origin()
 
 
 def load_transfers(source: str, data: str, factories: Sequence[str]) -> dict[str, Classifier]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carso.commands.options import MOST, Data, Defence, Factory, Samples, radius
+from carso.commands.options import MNIST, MOST, Data, Defence, Factory, OfBalls, Samples, radius
 from carso.commands.shared import defence_of
 from carso.errors import CarsoError
 
@@ -23,14 +23,18 @@ def attack(
     defence: Defence = "mnist",
     method: Annotated[str, typer.Option("--attack", help="fgsm, pgd, deepfool, ...")] = "pgd",
     eps: Annotated[
-        float,
-        typer.Option(parser=radius, metavar="NUMBER", help="Radius of the ball, on pixels in [0, 1]: 0.3, 8/255."),
-    ] = 0.3,
-    norm: Annotated[Literal["Linf", "L2"], typer.Option(help="Norm of the ball.")] = "Linf",
+        float | None,
+        typer.Option(
+            parser=radius,
+            metavar="NUMBER",
+            help="Radius of the ball, on pixels in [0, 1]: 0.3, 8/255. [default: the largest of the training]",
+        ),
+    ] = None,
+    norm: OfBalls = None,
     directed_at: Annotated[
         Literal["classifier", "defence"], typer.Option(help="What the attacker sees.")
     ] = "classifier",
-    data: Data = "mnist",
+    data: Data = None,
     images: Annotated[int, typer.Option(min=1, help="How many images of the test split, from the first.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the attack and the latents.")] = 0,
     samples: Samples = None,
@@ -38,8 +42,13 @@ def attack(
     factory: Factory = None,
 ) -> None:
     """Attack a defence's classifier, or the whole of it, and say what each still gets right."""
-    row = row_of(method, eps, norm, directed_at)
-    run(defence_of(defence, factory, samples), row, data, images, seed, out)
+    from carso.evaluation.radii import norm_of, radii_of
+    from carso.storage.weights import origin
+
+    model, own = defence_of(defence, factory, samples), origin(defence)
+    data = data or own.data or MNIST
+    eps = max(radii_of(own, data)) if eps is None else eps
+    run(model, row_of(method, eps, norm or norm_of(own), directed_at), data, images, seed, out)
 
 
 def row_of(method: str, eps: float, norm: Literal["Linf", "L2"], directed_at: Literal["classifier", "defence"]) -> Row:

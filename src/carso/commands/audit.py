@@ -7,18 +7,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from carso.commands.options import MOST, Data, Factory, Out, Samples, radius
+from carso.commands.options import MNIST, MOST, Data, Factory, OfBalls, Out, Radii, Samples
 from carso.commands.shared import claimed, classifier_of, voting_by
 
 
 def audit(
     target: Annotated[str, typer.Argument(help="A defence, a folder of weights, or package.module:factory.")] = "mnist",
     effort: Annotated[Literal["quick", "standard", "full"], typer.Option(help="How hard to try.")] = "standard",
-    eps: Annotated[
-        list[float], typer.Option(parser=radius, metavar="NUMBER", help="Radii: --eps 0.15 0.3, or 4/255 8/255.")
-    ] = [0.15, 0.3],  # noqa: B006
-    norm: Annotated[Literal["Linf", "L2"], typer.Option(help="Norm of the balls.")] = "Linf",
-    data: Data = "mnist",
+    eps: Radii = None,
+    norm: OfBalls = None,
+    data: Data = None,
     images: Annotated[int | None, typer.Option(min=1, help="How many. [default: the effort's]")] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of all chance.")] = 0,
     samples: Samples = None,
@@ -30,11 +28,14 @@ def audit(
     """Attack a whole defence as hard as we can; exit status 3 if a check doubts the figures."""
     from carso import data as datasets
     from carso.audit import audit, load_target
-    from carso.audit.loading import load_transfers
+    from carso.audit.loading import load_transfers, origin_of
+    from carso.evaluation.radii import norm_of, radii_of
     from carso.report.terminal import print_audit
     from carso.storage.weights import AUDIT
 
     folder = out or Path("out") / f"audit-{target.replace('/', '-').replace(':', '-')}"
+    own = origin_of(target)
+    data = data or own.data or MNIST
     with claimed(folder):
         model, test = voting_by(samples, load_target(target, classifier_of(factory))), datasets.load(data, "test")
         others = load_transfers(target, data, transfer or ())
@@ -42,8 +43,8 @@ def audit(
             model,
             test,
             effort=effort,
-            eps=eps,
-            norm=norm,
+            eps=eps or radii_of(own, data),
+            norm=norm or norm_of(own),
             n=images,
             seed=seed,
             eot=eot,

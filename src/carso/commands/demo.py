@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import webbrowser
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carso.commands.options import Data, Defence, Factory
+from carso.commands.options import MNIST, Data, Defence, Factory
 from carso.commands.shared import classifier_of, say
 from carso.errors import DataError, ModelError
 
@@ -31,7 +32,7 @@ def demo(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A further name or address by which visitors may reach the demo.")
     ] = None,
-    data: Data = "mnist",
+    data: Data = None,
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     factory: Factory = None,
 ) -> None:
@@ -41,13 +42,14 @@ def demo(
     run(studio_of(defence, data, classifier_of(factory)), host, port, show, allow_host or [])
 
 
-def studio_of(source: str, data_name: str, classifier: nn.Module | None = None) -> Studio:
+def studio_of(source: str, data_name: str | None, classifier: nn.Module | None = None) -> Studio:
     """A saved defence and what the page needs beside it."""
     from carso.demo.studio import Studio
     from carso.storage import weights
 
     defence = weights.load(source, classifier)
-    images = matching(data_name, defence.purifier.shape)
+    known = data_name or weights.origin(source).data or MNIST
+    images = matching(known if data_name or os.path.exists(known) else MNIST, defence.purifier.shape)
     return Studio(defence, weights.load_undefended(source), images, Path(source).name)
 
 

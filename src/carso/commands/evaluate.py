@@ -1,4 +1,4 @@
-"""`carso evaluate`: the thesis's table for any saved defence."""
+"""`carso evaluate`: the table of any saved defence, the thesis's where the work is the thesis's."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carso.commands.options import MOST, Data, Defence, Factory, Out, Samples, Stop
+from carso.commands.options import MNIST, MOST, Data, Defence, Factory, OfBalls, Out, Radii, Samples, Stop
 from carso.commands.shared import claimed, classifier_of, command_line, say
 
 if TYPE_CHECKING:
     from torch import nn
 
     from carso.evaluation import Settings
+    from carso.types import Norm
 
 USUAL = 1000
 """Images that are evaluated where nobody says how many."""
@@ -23,7 +24,9 @@ USUAL = 1000
 def evaluate(
     defence: Defence = "mnist",
     out: Out = None,
-    data: Data = "mnist",
+    eps: Radii = None,
+    norm: OfBalls = None,
+    data: Data = None,
     split: Annotated[Literal["validation", "test"], typer.Option(help="validation is for choices.")] = "test",
     images: Annotated[
         int | None, typer.Option(min=1, help="How many images, from the first. [default: 1000, or all there are]")
@@ -33,7 +36,7 @@ def evaluate(
     stop: Stop = "confident",
     factory: Factory = None,
 ) -> None:
-    """The thesis's table for any saved defence: results.json, records and report."""
+    """The table of a saved defence, at the radii it was trained for: results.json, records and report."""
     from carso.evaluation import Settings
 
     settings, folder = (
@@ -41,34 +44,45 @@ def evaluate(
         out or Path("out") / f"evaluate-{Path(defence).name}",
     )
     with claimed(folder):
-        page = run(defence, folder, data, split, settings, command_line(), classifier_of(factory))
+        page = run(
+            defence, folder, data, split, settings, command_line(), classifier_of(factory), tuple(eps or ()), norm
+        )
     say(f"report: {page}")
 
 
 def run(
     source: str,
     out: Path,
-    data_name: str,
+    data_name: str | None,
     split: Literal["validation", "test"],
     settings: Settings,
     command: str = "",
     classifier: nn.Module | None = None,
+    radii: tuple[float, ...] = (),
+    norm: Norm | None = None,
 ) -> Path:
     """The table of a saved defence, written to `out`; returns the report's path.
 
-    `classifier` is N, where the defence was trained for one of the user's own.
+    `classifier` is N, where the defence was trained for one of the user's own. Data, radii and norm are by default
+    those of its training.
     """
     from carso import data
     from carso.evaluation import evaluate
     from carso.evaluation.models import models_of
+    from carso.evaluation.radii import protocol_of
     from carso.evaluation.results import FILE
     from carso.report.publish import publish
     from carso.storage import weights
     from carso.storage.files import check_writable
 
-    defence, dataset = weights.load(source, classifier), data.load(data_name, split)
+    defence, origin = weights.load(source, classifier), weights.origin(source)
+    data_name = data_name or origin.data or MNIST
+    dataset, protocol = data.load(data_name, split), protocol_of(origin, data_name, radii, norm)
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))
     check_writable(out / FILE)
     models = models_of(defence, weights.load_undefended(source))
     name = f"{source} ({split})" if split != "test" else source
-    return publish(evaluate(models, dataset, settings=settings, recipe=name, command=command, directory=out), out)
+    records = evaluate(
+        models, dataset, settings=settings, recipe=name, command=command, directory=out, **vars(protocol)
+    )
+    return publish(records, out)

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from carso.commands.options import MOST, Data, Defence, Factory, Samples
+from carso.commands.options import MNIST, MOST, Data, Defence, Factory, Samples
 from carso.commands.shared import defence_of
 
 
 def export(
     defence: Defence = "mnist",
     out: Annotated[Path | None, typer.Option(help="The ONNX file. [default: out/NAME.onnx]")] = None,
-    data: Data = "mnist",
+    data: Data = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the latents inside the file.")] = 0,
     samples: Samples = None,
     classifier: Annotated[bool, typer.Option("--classifier", help="Only the classifier, images to logits.")] = False,
@@ -23,9 +23,10 @@ def export(
     """Write a defence as one ONNX file (images to votes), proven against torch on 32 images."""
     from carso.data import load
     from carso.storage.export import export
+    from carso.storage.weights import origin
 
-    path = out or Path("out") / f"{Path(defence).name}.onnx"
-    trial = load(data, "test").images[:32]
-    export(defence_of(defence, factory, samples), path, trial, seed=seed, name=defence, classifier_only=classifier)
+    path, model = out or Path("out") / f"{Path(defence).name}.onnx", defence_of(defence, factory, samples)
+    trial = load(data or origin(defence).data or MNIST, "test").images[:32]
+    export(model, path, trial, seed=seed, name=defence, classifier_only=classifier)
     whole = "classifier" if classifier else "defence"
     typer.echo(f"{path} answers in onnxruntime as the {whole} does in torch, on {len(trial)} images")

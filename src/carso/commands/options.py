@@ -13,28 +13,11 @@ from carso.errors import CarsoError
 MOST = 2**63 - 1
 """The largest seed that torch takes."""
 
+MNIST = "mnist"
+"""The data of a defence that does not say which are its own."""
+
 CANDIDATES = 10_000
 """The largest K, that of `carso.vote`."""
-
-Recipe = Annotated[str, typer.Argument(help="A shipped recipe (quick, thesis, ...) or a YAML file.")]
-Defence = Annotated[str, typer.Argument(help="A shipped defence (mnist, mnist-thesis, ...) or a folder of weights.")]
-Out = Annotated[Path | None, typer.Option(help="Folder for everything that the run makes. [default: out/NAME]")]
-Seed = Annotated[int | None, typer.Option(min=0, max=MOST, help="Root of all randomness. [default: the recipe's]")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Data = Annotated[
-    str,
-    typer.Option(help="mnist, fashion-mnist, cifar10, cifar100, or a folder of IDX files, CIFAR batches or pictures."),
-]
-Factory = Annotated[
-    str | None,
-    typer.Option(help="package.module:function that returns the classifier, for a defence of one of your own."),
-]
-Samples = Annotated[
-    int | None, typer.Option(min=1, max=CANDIDATES, help="K, candidates per image. [default: the defence's own]")
-]
-Stop = Annotated[
-    Literal["never", "exact", "confident"], typer.Option(help="When the vote may stop before all samples.")
-]
 
 
 def radius(written: str | float) -> float:
@@ -49,6 +32,41 @@ def radius(written: str | float) -> float:
         return radius(str(written))
     except ValueError as error:
         raise CarsoError(f"--eps: {error}") from error
+
+
+Recipe = Annotated[str, typer.Argument(help="A shipped recipe (quick, thesis, ...) or a YAML file.")]
+Defence = Annotated[str, typer.Argument(help="A shipped defence (mnist, mnist-thesis, ...) or a folder of weights.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for everything that the run makes. [default: out/NAME]")]
+Seed = Annotated[int | None, typer.Option(min=0, max=MOST, help="Root of all randomness. [default: the recipe's]")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="mnist, fashion-mnist, cifar10, cifar100, or a folder of IDX files, CIFAR batches or pictures. "
+        "[default: what the defence was trained on]"
+    ),
+]
+Radii = Annotated[
+    list[float] | None,
+    typer.Option(
+        parser=radius,
+        metavar="NUMBER",
+        help="Radii, on pixels in [0, 1]: --eps 0.15 0.3, or 4/255 8/255. [default: those of the training]",
+    ),
+]
+OfBalls = Annotated[
+    Literal["Linf", "L2"] | None, typer.Option(help="Norm of the balls. [default: that of the training]")
+]
+Factory = Annotated[
+    str | None,
+    typer.Option(help="package.module:function that returns the classifier, for a defence of one of your own."),
+]
+Samples = Annotated[
+    int | None, typer.Option(min=1, max=CANDIDATES, help="K, candidates per image. [default: the defence's own]")
+]
+Stop = Annotated[
+    Literal["never", "exact", "confident"], typer.Option(help="When the vote may stop before all samples.")
+]
 
 
 def spread(arguments: list[str], option: str = "--eps") -> list[str]:

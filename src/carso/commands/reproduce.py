@@ -42,12 +42,15 @@ def table(experiment: Experiment, test_images: int, stop: vote.Stop, command: st
     from carso import data
     from carso.evaluation import Settings, evaluate
     from carso.evaluation.models import models_of
+    from carso.evaluation.radii import protocol_of
     from carso.report.publish import publish
     from carso.storage import weights
 
     recipe, out = experiment.recipe, experiment.out
     models = models_of(experiment.defence(), weights.load_undefended(out))
     settings = Settings(n=test_images, seed=recipe.seed, samples=recipe.samples, stop=stop)
-    test = data.load(recipe.data, "test")
-    records = evaluate(models, test, settings=settings, recipe=recipe.name, command=command, directory=out)
+    test, protocol = data.load(recipe.data, "test"), protocol_of(weights.origin(out), recipe.data)
+    records = evaluate(
+        models, test, settings=settings, recipe=recipe.name, command=command, directory=out, **vars(protocol)
+    )
     return publish(records, out)

@@ -13,7 +13,7 @@ Source: E. Ballarin, MSc thesis, University of Trieste, 2022, table 1.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,17 +106,22 @@ tries far more (`carso.audit`); these rows stand in every table so that no reade
 CURVE_EPS = (0.05, 0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 0.50)
 
 
-def curve(directed_at: Target = "classifier", steps: int = 40) -> tuple[Row, ...]:
-    """Rows of the accuracy-against-eps curve: no attack, then Linf PGD whose step of eps / 30 can cross every ball.
+def curve(
+    directed_at: Target = "classifier", steps: int = 40, norm: Norm = "Linf", scale: float = 1.0
+) -> tuple[Row, ...]:
+    """Rows of the accuracy-against-eps curve: no attack, then PGD whose step of eps / 30 can cross every ball.
 
-    At eps 0.30 and 40 steps it is the thesis's PGD.
+    At eps 0.30 and 40 steps it is the thesis's PGD. `scale` is what the radii are multiplied by.
     """
-    options = {"steps": steps, "random_start": True}
     attacked = (
-        Row("pgd", Budget("Linf", eps), directed_at=directed_at, options=options | {"alpha": round(eps / 30, 6)})
-        for eps in CURVE_EPS
+        Row("pgd", Budget(norm, eps), directed_at=directed_at, options=_crossing(eps, steps))
+        for eps in (scale * each for each in CURVE_EPS)
     )
     return (Row("none", foreseen=True, directed_at=directed_at), *attacked)
+
+
+def _crossing(eps: float, steps: int) -> dict[str, Any]:
+    return {"steps": steps, "random_start": True, "alpha": round(eps / 30, 6)}
 
 
 SWEEP: tuple[Row, ...] = tuple(
@@ -125,28 +130,44 @@ SWEEP: tuple[Row, ...] = tuple(
 """The rows whose accuracy is followed as the number of samples grows."""
 
 
-def at(eps: Sequence[float], norm: Norm, trained: Collection[tuple[str, float]] = ()) -> tuple[Row, ...]:
-    """The thesis's protocol at other radii, with a PGD whose step is eps / 30, and attacks on the whole.
+@dataclass(frozen=True)
+class Protocol:
+    """All that is evaluated.
+
+    Attributes:
+        rows: of the table.
+        curve_rows: the points of the accuracy-against-eps curve.
+        sweep_rows: the rows whose accuracy is followed as the number of samples grows.
+    """
+
+    rows: tuple[Row, ...] = TABLE + END_TO_END
+    curve_rows: tuple[Row, ...] = curve()
+    sweep_rows: tuple[Row, ...] = SWEEP
+
+
+def protocol_at(radii: Sequence[float], norm: Norm = "Linf", foreseen: Container[tuple[str, float]] = ()) -> Protocol:
+    """The thesis's attacks at other radii, without its figures, which are of its own.
 
     Args:
-        eps: radii, on pixels in [0, 1].
-        norm: of their balls.
-        trained: attacks and radii that were used in training.
+        radii: of the table, at least one.
+        norm: of all balls.
+        foreseen: names of attacks, and the radii at which they were used in training.
     """
-    kinds: dict[str, dict[str, Any]] = {
-        "fgsm": {},
-        "pgd": {"steps": 40, "random_start": True},
-        "deepfool": {**DEEPFOOL},
+    radii, clean = sorted(set(radii)), Row("none", foreseen=True)
+    options: dict[str, Callable[[float], Mapping[str, Any]]] = {
+        "fgsm": lambda eps: {},
+        "pgd": lambda eps: _crossing(eps, 40),
+        "deepfool": lambda eps: DEEPFOOL,
     }
-    crafted = (
-        Row(attack, Budget(norm, radius), (attack, radius) in trained, options=options | _pace(attack, radius))
-        for attack, options in kinds.items()
-        for radius in eps
+    transferred = tuple(
+        Row(attack, Budget(norm, eps), (attack, eps) in foreseen, options=of(eps))
+        for attack, of in options.items()
+        for eps in radii
     )
-    options = END_TO_END[0].options
-    whole = (Row("pgd-eot", Budget(norm, radius), directed_at="defence", options=options) for radius in eps)
-    return (Row("none", foreseen=True), *crafted, *whole)
-
-
-def _pace(attack: str, eps: float) -> dict[str, float]:
-    return {"alpha": round(eps / 30, 6)} if attack == "pgd" else {}
+    whole = tuple(
+        Row(row.attack, Budget(norm, eps), (row.attack, eps) in foreseen, row.directed_at, row.options)
+        for row in END_TO_END[:1]
+        for eps in radii
+    )
+    strongest = [row for row in transferred if row.attack == "pgd"][-1]
+    return Protocol((clean, *transferred, *whole), curve(norm=norm, scale=radii[-1] / 0.3), (clean, strongest))

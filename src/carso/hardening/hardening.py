@@ -30,7 +30,7 @@ from carso.defence import CARSO
 from carso.errors import ModelError, RunError
 from carso.evaluation import Records, Row, Settings, evaluate
 from carso.evaluation.models import models_of
-from carso.evaluation.protocol import at
+from carso.evaluation.protocol import protocol_at
 from carso.hardening.plan import Plan, Request, keep, planned, read_plan
 from carso.hardening.proposal import proposed
 from carso.hardening.survey import described, labelled, rates_of
@@ -150,4 +150,4 @@ def rows_of(recipe: Recipe, request: Request) -> tuple[Row, ...]:
     """The rows of the evaluation: the thesis's protocol at the radii asked for, and attacks on the whole."""
     schedules = (recipe.purification, recipe.hardening)
     attacks = [spec for schedule in schedules if schedule for spec in schedule.attacks]
-    return at(request.eps, request.norm, {(spec.attack, spec.eps) for spec in attacks})
+    return protocol_at(request.eps, request.norm, {(spec.attack, spec.eps) for spec in attacks}).rows

@@ -69,7 +69,8 @@ def caption(results: Results, published: bool = True) -> str:
     """What a figure needs to be believed, and what the figures of the thesis look like if they are shown."""
     where, fewer = results.environment, wording.fewer(results)
     n = f"n = {results.n:,}" + (f" (end to end {fewer:,})" if fewer else "")
-    thesis = "figures of the thesis in parentheses; " if published else ""
+    figures = published and any(row.thesis for row in results.rows)
+    thesis = "figures of the thesis in parentheses; " if figures else ""
     return (
         f"95 % Wilson intervals in brackets; {thesis}bold where the intervals of the "
         f"defended columns do not overlap. Recipe {results.recipe or 'none'}, seed {results.seed}, {n}. "

@@ -91,13 +91,14 @@ def interval(rate: Rate) -> str:
 
 
 def groups(rows: list[ResultRow]) -> dict[str, list[ResultRow]]:
-    """The rows by what they may be compared with: thesis protocol, further transfer rows, end to end.
+    """The rows by what they may be compared with: thesis protocol, further rows, those of other work, end to end.
 
     Attacks aimed at the bare classifier and attacks aimed at the whole defence never share a group.
     """
-    parts: dict[str, list[ResultRow]] = {"thesis": [], "transfer": [], "defence": []}
+    parts: dict[str, list[ResultRow]] = {"thesis": [], "transfer": [], "own": [], "defence": []}
+    other = "transfer" if any(row.thesis for row in rows) else "own"
     for row in rows:
-        parts["defence" if row.directed_at == "defence" else "thesis" if row.thesis else "transfer"].append(row)
+        parts["defence" if row.directed_at == "defence" else "thesis" if row.thesis else other].append(row)
     return {name: listed for name, listed in parts.items() if listed}
 
 
@@ -109,6 +110,10 @@ GROUPS = {
     "transfer": (
         "Thesis protocol, further rows",
         "Crafted on the bare classifier in the same way; the thesis's table does not have these rows.",
+    ),
+    "own": (
+        "On the classifier",
+        "Attacks crafted on the bare classifier, then handed to every column: a transfer threat model for CARSO.",
     ),
     "defence": (
         "End to end",

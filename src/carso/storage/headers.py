@@ -15,6 +15,7 @@ from carso.nn.mlp import Output
 from carso.nn.resnet import Activation
 from carso.purifier import Widths
 from carso.storage.schema import Schema
+from carso.types import Norm
 from carso.vote import MOST, Aggregation, Stop
 
 Size = Annotated[int, Field(ge=1, le=2**24)]
@@ -75,10 +76,35 @@ class OwnClassifier(Schema):
     factory: Annotated[str, Field(pattern=r"^[\w.]+:\w+$", max_length=300)] | None = None
 
 
+class OwnAttack(Schema):
+    """What a recipe says of an attack of a training."""
+
+    attack: Annotated[str, Field(max_length=300)]
+    norm: Norm = "Linf"
+    eps: Positive
+    directed_at: Literal["classifier", "defence"] = "classifier"
+
+
+class Section(Schema):
+    """What a recipe says of a training."""
+
+    attacks: tuple[OwnAttack, ...] = ()
+
+
 class Origin(Schema):
     """As much of a recipe as is read of it here."""
 
+    data: Annotated[str, Field(min_length=1)] | None = None
     classifier: OwnClassifier = OwnClassifier()
+    adversarial: Section | None = None
+    purification: Section | None = None
+    hardening: Section | None = None
+
+    @property
+    def attacks(self) -> tuple[OwnAttack, ...]:
+        """Those of all trainings, in their order."""
+        sections = (self.adversarial, self.purification, self.hardening)
+        return tuple(attack for section in sections if section is not None for attack in section.attacks)
 
 
 class Header(Schema):
@@ -87,12 +113,17 @@ class Header(Schema):
     recipe: Any = None
 
     @property
+    def origin(self) -> Origin:
+        """What the recipe says; nothing, where there is none or it is not understood."""
+        try:
+            return Origin.model_validate(self.recipe, strict=False)
+        except ValidationError:
+            return Origin()
+
+    @property
     def factory(self) -> str | None:
         """The function that made a classifier of the user's own, if the recipe names one."""
-        try:
-            return Origin.model_validate(self.recipe, strict=False).classifier.factory
-        except ValidationError:
-            return None
+        return self.origin.classifier.factory
 
 
 class ClassifierHeader(Header):

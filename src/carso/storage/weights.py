@@ -29,7 +29,7 @@ from carso.nn import ARCHITECTURES
 from carso.nn.maps import Maps
 from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.storage.filling import fill, filled
-from carso.storage.headers import OPTIONS, ClassifierHeader, Header, PurifierHeader
+from carso.storage.headers import OPTIONS, ClassifierHeader, Header, Origin, PurifierHeader
 from carso.storage.schema import validated
 from carso.storage.tensors import check_finite, read_tensors, write_tensors
 
@@ -126,6 +126,17 @@ def load_undefended(source: str | Path) -> nn.Module | None:
     """The undefended classifier of a saved defence, or None if it has none."""
     path = find(source) / UNDEFENDED
     return load_classifier(path) if path.exists() else None
+
+
+def origin(source: str | Path) -> Origin:
+    """What the recipe of a saved defence says of its data and of the attacks that it was trained with.
+
+    Raises:
+        WeightsError: if there is no such defence, or its file is damaged.
+    """
+    path = find(source) / PURIFIER
+    with _mendable():
+        return validated(PurifierHeader, read_tensors(path, "purifier")[1], path).origin
 
 
 def about(path: Path, kind: str) -> dict[str, Any]:

@@ -129,8 +129,8 @@ class Experiment:
                 name,
                 schedule,
                 finished(self._checkpoint(name)),
-                len(self._pairs(schedule)[0]),
-                len(self.validation),
+                self._pairs(schedule)[0],
+                self.validation,
                 partial(self._trial, name, schedule),
             )
             for name, schedule in schedules.items()

@@ -1,5 +1,7 @@
 """What a run costs, said before it starts: a measured step of each stage, times the number of its steps.
 
+    bytes      4 w (1 + 1 + 2 + 1) + 4 n p + kept    w weights, their gradients, two moments and average; n images of p
+                                                     pixels; what is kept beside; a batch's activations come on top
     t = t_0 n / m + E (B t_step + t_val n' / m')    t_0, t_step, t_val: a trial of the stage on m of its n images
                                                     E epochs of B batches; n' held-out images, m' of them in the trial
 
@@ -16,9 +18,11 @@ from typing import TypeVar
 
 import torch
 
+from carso.data import Dataset
 from carso.progress import duration, note
 from carso.training.loop import Stage, batches_of, limited, seeded, step_of
 from carso.training.optimise import Optimisation
+from carso.training.purifier import PurifierStage, kept_bytes
 from carso.training.recipe import Schedule
 from carso.training.replay import Replay
 
@@ -26,6 +30,9 @@ T = TypeVar("T")
 
 SHORT = 10.0
 """Seconds below which nothing is said of what a run will cost."""
+
+FEW = 20
+"""Batches up to which a training is sooner done than measured."""
 
 TRIALS, ENOUGH = 5, 1.0
 """Batches that are timed, at most, and the seconds after which no further one is begun."""
@@ -39,16 +46,16 @@ class Pending:
         name: as in history and checkpoints.
         schedule: its part of the recipe.
         done: epochs that a checkpoint holds already.
-        size: how many images it learns from.
-        held_out: how many it is validated on.
+        train: the images that it learns from.
+        held_out: those on which it is validated.
         build: the stage with fresh networks, on the first so many training and held-out images.
     """
 
     name: str
     schedule: Schedule
     done: int
-    size: int
-    held_out: int
+    train: Dataset
+    held_out: Dataset
     build: Callable[[int, int], Stage] = field(repr=False)
 
 
@@ -64,6 +71,7 @@ class Cost:
         setup: seconds before the first.
         validation: seconds after each epoch.
         weights: how many it trains.
+        memory: bytes, at least.
     """
 
     name: str
@@ -73,6 +81,7 @@ class Cost:
     setup: float
     validation: float
     weights: int
+    memory: int = 0
 
     @property
     def seconds(self) -> float:
@@ -87,27 +96,40 @@ class Cost:
     def __str__(self) -> str:
         """In a line."""
         steps = f"{self.epochs} epochs of {self.batches:,} batches, {1000 * self.batch:,.0f} ms each"
-        return f"{self.name}, {self.weights:,} weights: {steps}: {duration(self.seconds)}"
+        size = f"{self.weights:,} weights, at least {_size(self.memory)} of memory"
+        return f"{self.name}: {size}; {steps}: {duration(self.seconds)}"
 
 
 def cost_of(pending: Pending) -> Cost:
     """The cost of a stage, from a trial on a batch of its training images and of its held-out images."""
-    schedule = pending.schedule
-    few, held_out = min(schedule.batch, pending.size), min(schedule.batch, pending.held_out)
+    schedule, train, held_out = pending.schedule, pending.train, pending.held_out
+    few, some = min(schedule.batch, len(train)), min(schedule.batch, len(held_out))
     with limited(schedule.threads), seeded(0, "trial", pending.name):
         pending.build(min(2, few), 1)
-        stage, setup = timed(lambda: pending.build(few, held_out))
+        stage, setup = timed(lambda: pending.build(few, some))
         batch = _batch(stage)
         _, validating = timed(stage.validate)
     return Cost(
         name=pending.name,
         epochs=schedule.epochs - pending.done,
-        batches=batches_of(pending.size, schedule),
+        batches=batches_of(len(train), schedule),
         batch=batch,
-        setup=setup * pending.size / few,
-        validation=validating * pending.held_out / held_out,
+        setup=setup * len(train) / few,
+        validation=validating * len(held_out) / some,
         weights=sum(p.numel() for p in stage.module.parameters()),
+        memory=_memory(stage, train),
     )
+
+
+def _memory(stage: Stage, train: Dataset) -> int:
+    weights = sum(value.numel() for value in stage.module.parameters())
+    kept = kept_bytes(stage.schedule, train, stage.module.neurons) if isinstance(stage, PurifierStage) else 0
+    return 4 * (5 * weights + train.images.numel()) + kept
+
+
+def _size(count: int) -> str:
+    """Bytes as people write them."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _batch(stage: Stage) -> float:
@@ -139,10 +161,14 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 
 
 def announce(pending: Sequence[Pending]) -> None:
-    """Say what the stages will take, if that is more than a few seconds."""
-    costs = [cost_of(stage) for stage in pending]
+    """Say what the stages will take, if that is more than a few seconds; what has hardly any steps is not tried."""
+    costs = [cost_of(stage) for stage in pending if _is_long(stage)]
     total = sum(cost.seconds for cost in costs)
     if total >= SHORT:
         for cost in costs:
             note(str(cost))
         note(f"training will take about {duration(total)}")
+
+
+def _is_long(pending: Pending) -> bool:
+    return batches_of(len(pending.train), pending.schedule) * pending.schedule.epochs > FEW

@@ -40,6 +40,16 @@ REPRESENTATIONS_KEPT = 2**30
 """Bytes of representations kept rather than computed anew in every epoch, at most."""
 
 
+def kept_bytes(schedule: PurifierTraining, train: Dataset, neurons: int) -> int:
+    """What the stage keeps of training images, beside them: attacked versions in float16, and representations."""
+    if schedule.feed == "fresh" or not schedule.attacks:
+        return 0
+    versions = len(schedule.attacks) + 1
+    represented = 4 * versions * len(train) * neurons
+    attacked = 2 * (versions - 1) * train.images.numel()
+    return attacked + (represented if represented <= REPRESENTATIONS_KEPT else 0)
+
+
 class PurifierStage:
     """The purifier in training, before its frozen classifier.
 

@@ -1,0 +1,59 @@
+"""Which radii a defence is attacked at: those that it was trained for, as its own recipe says.
+
+thesis's work    its data are MNIST's, and its trainings used a radius of the thesis's, or no attack: the thesis's rows
+other work       the radii of its trainings; a single one is joined by its half
+"""
+
+from __future__ import annotations
+
+from carso.evaluation.protocol import END_TO_END, Protocol, protocol_at
+from carso.progress import note
+from carso.storage.headers import Origin
+from carso.types import Norm
+
+RADII = tuple(row.eps for row in END_TO_END)
+"""The thesis's foreseen radii, 0.15 and 0.30."""
+
+KIN = {"fgsm": "fgsm", "n-fgsm": "fgsm", "pgd": "pgd", "annealed": "pgd"}
+"""Attacks of trainings, and the attack of the table that is foreseen by each."""
+
+
+def is_thesis(origin: Origin, data: str) -> bool:
+    """Whether a defence is the thesis's work and evaluated on its data."""
+    radii = {(attack.norm, attack.eps) for attack in origin.attacks}
+    own = {("Linf", eps) for eps in RADII}
+    return data == "mnist" and origin.data in (None, "mnist") and (not radii or bool(radii & own))
+
+
+def norm_of(origin: Origin) -> Norm:
+    """The norm of the first attack of its trainings; Linf if there is none."""
+    return next((attack.norm for attack in origin.attacks), "Linf")
+
+
+def radii_of(origin: Origin, data: str) -> tuple[float, ...]:
+    """The radii that a defence is attacked at if nobody says; those of the thesis if none is known, which is said."""
+    norm = norm_of(origin)
+    own = sorted({attack.eps for attack in origin.attacks if attack.attack in KIN and attack.norm == norm})
+    if is_thesis(origin, data):
+        return RADII
+    if not own:
+        note(f"the recipe names no radius: {', '.join(f'{eps:g}' for eps in RADII)} are taken; --eps 8/255 says others")
+        return RADII
+    return tuple(own) if len(own) > 1 else (own[0] / 2, own[0])
+
+
+def protocol_of(origin: Origin, data: str, radii: tuple[float, ...] = (), norm: Norm | None = None) -> Protocol:
+    """What a defence is evaluated under.
+
+    Args:
+        origin: its recipe.
+        data: the name of the data set of the evaluation.
+        radii: of the rows; by default the thesis's table for the thesis's work, and the recipe's own for other work.
+        norm: of the balls, by default that of the recipe's attacks.
+    """
+    norm = norm or norm_of(origin)
+    if not radii and norm == "Linf" and is_thesis(origin, data):
+        return Protocol()
+    used = [attack for attack in origin.attacks if attack.attack in KIN and attack.norm == norm]
+    foreseen = {("pgd-eot" if attack.directed_at == "defence" else KIN[attack.attack], attack.eps) for attack in used}
+    return protocol_at(radii or radii_of(origin, data), norm, foreseen)

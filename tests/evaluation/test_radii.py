@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from carso.evaluation.protocol import END_TO_END, SWEEP, TABLE, curve
+from carso.evaluation.radii import is_thesis, norm_of, protocol_of, radii_of
+from carso.storage import weights
+from carso.storage.headers import Origin
+
+EPS = 8 / 255
+
+
+def origin(data: str | None = "photographs", **sections: list[dict[str, Any]]) -> Origin:
+    return Origin.model_validate({"data": data} | {k: {"attacks": v} for k, v in sections.items()}, strict=False)
+
+
+COLOUR = origin(
+    adversarial=[{"attack": "n-fgsm", "eps": EPS}],
+    purification=[{"attack": "pgd", "eps": EPS}, {"attack": "noise", "eps": 0.5}],
+    hardening=[{"attack": "annealed", "eps": 4 / 255, "directed_at": "defence"}],
+)
+
+
+@pytest.mark.parametrize("name", weights.shipped())
+def test_what_ships_is_evaluated_by_the_thesis(name: str) -> None:
+    protocol = protocol_of(weights.origin(name), "mnist")
+    assert (protocol.rows, protocol.curve_rows, protocol.sweep_rows) == (TABLE + END_TO_END, curve(), SWEEP)
+    assert radii_of(weights.origin(name), "mnist") == (0.15, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("of", "data", "expected"),
+    [
+        (Origin(), "mnist", True),
+        (Origin(), "photographs", False),
+        (origin("mnist", adversarial=[{"attack": "pgd", "eps": 0.3}]), "mnist", True),
+        (origin("mnist", adversarial=[{"attack": "pgd", "eps": 0.3}]), "fashion-mnist", False),
+        (origin("mnist", adversarial=[{"attack": "pgd", "eps": 0.1}]), "mnist", False),
+        (origin("mnist", adversarial=[{"attack": "pgd", "eps": 0.3, "norm": "L2"}]), "mnist", False),
+        (origin("fashion-mnist"), "mnist", False),
+    ],
+)
+def test_whose_work_it_is(of: Origin, data: str, expected: bool) -> None:
+    assert is_thesis(of, data) == expected
+
+
+def test_the_radii_are_those_of_the_training() -> None:
+    assert radii_of(COLOUR, "photographs") == (4 / 255, EPS)
+    alone = origin(adversarial=[{"attack": "pgd", "eps": 1.0, "norm": "L2"}])
+    assert (radii_of(alone, "photographs"), norm_of(alone)) == ((0.5, 1.0), "L2")
+
+
+def test_an_unknown_radius_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert radii_of(origin(), "photographs") == (0.15, 0.3)
+    assert "the recipe names no radius: 0.15, 0.3 are taken" in capsys.readouterr().err
+
+
+def test_foreseen_is_what_was_trained_against() -> None:
+    protocol = protocol_of(COLOUR, "photographs")
+    foreseen = {(row.attack, row.eps) for row in protocol.rows if row.foreseen}
+    assert foreseen == {("none", 0.0), ("fgsm", EPS), ("pgd", EPS), ("pgd-eot", 4 / 255)}
+    assert {row.eps for row in protocol.rows} == {0.0, 4 / 255, EPS}
+    assert {row.attack for row in protocol.rows} == {"none", "fgsm", "pgd", "deepfool", "pgd-eot"}
+    assert not any(row.thesis for row in protocol.rows)
+    assert {row.eps for row in protocol.sweep_rows} == {0.0, EPS}
+
+
+def test_steps_and_curve_are_to_scale() -> None:
+    protocol = protocol_of(COLOUR, "photographs", (0.5, EPS))
+    for row in (*protocol.rows, *protocol.curve_rows):
+        if row.attack == "pgd":
+            assert row.options["steps"] * row.options["alpha"] == pytest.approx(4 / 3 * row.eps, rel=1e-3)
+    assert max(row.eps for row in protocol.curve_rows) == pytest.approx(0.5 * 0.5 / 0.3)
+
+
+def test_other_radii_have_no_figures_of_the_thesis() -> None:
+    protocol = protocol_of(weights.origin("mnist"), "mnist", (0.1,))
+    assert {row.eps for row in protocol.rows} == {0.0, 0.1}
+    assert not any(row.thesis for row in protocol.rows)
