@@ -91,8 +91,9 @@ def always_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda: classifier_stage(optimiser="sgd"),
         lambda: purifier_stage(feed="fresh", kl_warmup=0.5),
         lambda: purifier_stage(feed="cached", mixing="parts", consistency=1.0),
+        lambda: purifier_stage(shape="linear", flat=0.2, lookahead=5, average=0.0),
     ],
-    ids=["cosine", "plateau", "sgd", "fresh", "cached"],
+    ids=["cosine", "plateau", "sgd", "fresh", "cached", "lookahead"],
 )
 def test_a_resumed_run_equals_an_unbroken_one(make, tmp_path: Path) -> None:
     unbroken, first, second = make(), make(), make()
@@ -281,6 +282,24 @@ def test_pairs_stand_in_for_attacks() -> None:
     versions, _ = stage._seen(torch.arange(4), data.images[:4], data.required_labels[:4], 1)
     torch.testing.assert_close(versions, attacked[:4])
     assert len(fit(stage, 0, "f")) == 2
+
+
+@pytest.mark.parametrize("feed", ["fresh", "cached"])
+def test_half_of_a_batch_may_be_clean(feed: str) -> None:
+    stage = purifier_stage(feed=feed, mixing="parts", clean=2)
+    assert stage.parts == 4
+    indices = torch.arange(16)
+    seen, _ = stage._seen(indices, stage.images[indices], stage.labels[indices], 0)
+    changed = (seen - stage.images[indices]).abs().flatten(1).amax(1) > 1e-3
+    assert changed.tolist() == [False] * 8 + [True] * 8
+
+
+def test_the_kl_term_waits_and_then_rises() -> None:
+    stage, beta = purifier_stage(epochs=8, kl_lag=0.25, kl_warmup=0.25, kl_weight=3.0, attacks=()), []
+    for epoch in range(6):
+        stage.begin(epoch)
+        beta.append(stage.beta.item())
+    assert beta == pytest.approx([0, 0, 1, 2, 3, 3])
 
 
 def test_seeds_depend_on_every_name() -> None:

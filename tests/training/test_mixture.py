@@ -27,6 +27,16 @@ def test_every_part_has_its_radius(scale: float) -> None:
         assert (of_part > 0.5 * eps).all() or eps == 0
 
 
+def test_several_parts_may_be_clean() -> None:
+    model, images, mixture = MLP((1, 4, 4), (8,)).eval(), torch.rand(16, 1, 4, 4), Mixture(ATTACKS[:4], clean=4)
+    labels = torch.arange(16) % 10
+    changed = (mixture.mix(model, images, labels) != images).flatten(1).any(1)
+    assert changed.tolist() == [False] * 8 + [True] * 8
+    assert mixture.parts == 8
+    assert torch.equal(mixture.part(3, model, images, labels), images)
+    assert not torch.equal(mixture.part(4, model, images, labels), images)
+
+
 def test_attacks_on_the_defence_see_the_defence() -> None:
     seen = []
 

@@ -18,9 +18,20 @@ def test_cosine_rises_to_the_peak_and_falls_to_nothing() -> None:
     assert rates[-1] < 1e-4
 
 
+def test_linear_rises_stays_and_falls_to_nothing() -> None:
+    schedule = Schedule(epochs=4, rate=0.5, shape="linear", warmup=0.25, flat=0.25)
+    optimisation = Optimisation(torch.nn.Linear(2, 1), schedule, steps_per_epoch=2)
+    rates = []
+    for _ in range(8):
+        rates.append(optimisation.rate)
+        optimisation.prepare()
+    assert rates == pytest.approx([0.125, 0.375, 0.5, 0.5, 0.4375, 0.3125, 0.1875, 0.0625])
+
+
 def test_a_ramp_rises_evenly_and_stays() -> None:
     assert [risen(epoch, 0.3, 10) for epoch in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
     assert risen(0, 0.0, 10) == 1
+    assert [risen(epoch - 2, 0.0, 10) for epoch in range(4)] == [0, 0, 1, 1]
 
 
 def test_plateau_waits_and_reduces() -> None:
@@ -54,3 +65,28 @@ def test_a_step_is_that_of_radam_and_the_average_follows() -> None:
     torch.testing.assert_close(dict(module.state_dict()), dict(twin.state_dict()))
     optimisation.finish()
     torch.testing.assert_close(dict(module.state_dict()), average)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.5])
+def test_lookahead_pulls_the_fast_weights_to_the_slow_ones(average: float) -> None:
+    """Every third step phi <- phi + 0.8 (theta - phi), theta <- phi; training ends with phi, or the average."""
+    slope, module = torch.tensor([[1.0, -2.0, 3.0]]), torch.nn.Linear(3, 1, bias=False)
+    schedule = Schedule(epochs=1, rate=0.1, shape="plateau", lookahead=3, average=average)
+    optimisation = Optimisation(module, schedule, steps_per_epoch=8)
+    oracle = torch.nn.Linear(3, 1, bias=False)
+    oracle.load_state_dict(module.state_dict())
+    fast = torch.optim.RAdam(oracle.parameters(), lr=0.1)
+    phi = oracle.weight.detach().clone()
+    for step in range(8):
+        optimisation.prepare()
+        optimisation.step((slope * module.weight).sum())
+        fast.zero_grad()
+        (slope * oracle.weight).sum().backward()
+        fast.step()
+        if step in (2, 5):
+            phi = phi + 0.8 * (oracle.weight.detach() - phi)
+            oracle.weight.data.copy_(phi)
+        torch.testing.assert_close(module.weight, oracle.weight)
+    assert not torch.equal(oracle.weight, phi)
+    optimisation.finish()
+    torch.testing.assert_close(module.weight.detach(), optimisation.average["weight"] if average else phi)

@@ -31,6 +31,8 @@ def test_true_labels_may_be_written_as_yaml_reads_them(written: str) -> None:
         ("name: x\npurification:\n  epochs: 1\n  rate: 1\n  attacks:\n  - {attack: pgd, eps: -1}\n", r"line 6: .*eps"),
         (LEAST.replace("0.1", "0.1, feed: pairs"), "go together"),
         (LEAST.replace("0.1", "0.1, ramp: 0.5"), "ramp needs attacks made anew"),
+        (LEAST.replace("0.1", "0.1, flat: 0.5"), "flat is of shape: linear"),
+        (LEAST.replace("0.1", "0.1, shape: linear, warmup: 0.5, flat: 0.5"), "leaves with warmup some of the steps"),
         (LEAST.replace("0.1", "0.1, attacks: [{attack: annealed, eps: 0.3, alpha: 0.1}]"), "alpha is the step of pgd"),
         (LEAST.replace("0.1", ".inf"), r"line 2: purification.rate: .*finite"),
         (LEAST.replace("0.1", "0.1, batch: 1"), r"line 2: purification.batch: .*2"),

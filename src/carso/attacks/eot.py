@@ -71,7 +71,7 @@ class Expectation:
 
     @property
     def batch(self) -> int | None:
-        """How many images at a time are fastest on a CPU, if the candidates say so (see `carso.fast.portions`)."""
+        """How many images at a time are fastest on a CPU, if the candidates say so (see `portions` of `carso.fast`)."""
         batch: int | None = getattr(self.candidates, "batch", None)
         return batch
 

@@ -53,7 +53,7 @@ class Surface:
 
     @property
     def batch(self) -> int | None:
-        """How many images at a time are fastest on a CPU, if the model says so (see `carso.fast.portions`)."""
+        """How many images at a time are fastest on a CPU, if the model says so (see `portions` of `carso.fast`)."""
         batch: int | None = getattr(self.model, "batch", None)
         return batch
 

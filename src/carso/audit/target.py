@@ -94,7 +94,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Batched:
-    """A function of images, and how many of them at a time a CPU computes fastest (see `carso.fast.portions`)."""
+    """A function of images, and how many of them at a time a CPU computes fastest (see `portions` of `carso.fast`)."""
 
     function: Callable[..., Tensor]
     batch: int | None

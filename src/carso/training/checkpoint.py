@@ -48,7 +48,7 @@ class Progress(Schema):
 def save_checkpoint(
     path: Path, module: nn.Module, optimisation: Optimisation, fingerprint: str, history: list[dict[str, float]]
 ) -> None:
-    """Write the module, the optimiser, the averaged weights and the history; an old checkpoint survives a failure."""
+    """Write module, optimiser, averaged and slow weights, and history; an old checkpoint survives a failure."""
     tensors = _state(module, optimisation)
     check_finite(tensors, path)
     description = {
@@ -90,12 +90,14 @@ def _load(path: Path, module: nn.Module, optimisation: Optimisation, fingerprint
     if progress.fingerprint != fingerprint:
         raise RunError(f"{path} belongs to another recipe or seed; choose another --out, or delete it to start over")
     check_finite(tensors, path)
-    averages, states = _under("average.", tensors), _under("optimiser.", tensors)
+    averages, slow, states = (_under(f"{prefix}.", tensors) for prefix in ("average", "slow", "optimiser"))
     check_fit(optimisation.average, averages, path)
+    check_fit(optimisation.slow, slow, path)
     check_fit(_states_like(optimisation.optimiser, states), states, path)
     fill(module, _under("module.", tensors), path)
-    for name, value in averages.items():
-        optimisation.average[name].copy_(value)
+    for kept, values in ((optimisation.average, averages), (optimisation.slow, slow)):
+        for name, value in values.items():
+            kept[name].copy_(value)
     _restore(optimisation.optimiser, states)
     optimisation.plateau.restore(progress.plateau.model_dump())
     optimisation.steps = progress.steps
@@ -106,6 +108,7 @@ def _state(module: nn.Module, optimisation: Optimisation) -> dict[str, Tensor]:
     state = optimisation.optimiser.state_dict()["state"]
     tensors: dict[str, Tensor] = {f"module.{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in optimisation.average.items()}
+    tensors |= {f"slow.{k}": v for k, v in optimisation.slow.items()}
     return tensors | {f"optimiser.{i}.{k}": torch.as_tensor(v) for i, entry in state.items() for k, v in entry.items()}
 
 

@@ -27,10 +27,10 @@ class Mixture:
 
     Args:
         attacks: what stands beside the clean images; none makes every batch clean.
-        clean: whether clean images are a part.
+        clean: how many parts are clean images.
     """
 
-    def __init__(self, attacks: Sequence[AttackSpec], clean: bool = True) -> None:
+    def __init__(self, attacks: Sequence[AttackSpec], clean: int = 1) -> None:
         self.attacks, self.clean = sorted(attacks, key=_kind), int(clean)
 
     @property
@@ -52,7 +52,7 @@ class Mixture:
         scale: float | Tensor = 1.0,
         loss: Loss | None = None,
     ) -> Images:
-        """The batch with its first part clean, if one is to be, and the others attacked.
+        """The batch with its first parts clean, as many as are to be, and the others attacked.
 
         Args:
             classifier: what most attacks are directed at; in eval mode.

@@ -1,11 +1,14 @@
-"""Optimisation: RAdam or SGD, its learning rate over time, and an exponential moving average of the weights.
+"""Optimisation: RAdam or SGD, its learning rate over time, slow weights, and a moving average of the weights.
 
     cosine     eta_t = rate * min(1, t / w) * (1 + cos(pi * max(0, (t - w) / (1 - w)))) / 2,  t in [0, 1], w the warm-up
+    linear     eta_t = rate * min(1, t / w) * min(1, (1 - t) / (1 - w - f)),  f the flat share
     plateau    eta <- factor * eta once the epoch's loss has not fallen for `patience` epochs
+    lookahead  every k steps: phi <- phi + alpha (theta - phi),  theta <- phi;  alpha = 0.8, as in the published code
     average    m <- m + (1 - d_s) (theta - m),  d_s = min(average, (1 + s) / (10 + s)) at step s
 
 Sources: thesis, section 3.3; L. Liu et al., On the variance of the adaptive learning rate and beyond, ICLR 2020;
-I. Loshchilov and F. Hutter, SGDR, ICLR 2017; B. Polyak and A. Juditsky, Acceleration of stochastic approximation by
+I. Loshchilov and F. Hutter, SGDR, ICLR 2017; M. Zhang et al., Lookahead optimizer: k steps forward, 1 step back,
+NeurIPS 2019; B. Polyak and A. Juditsky, Acceleration of stochastic approximation by
 averaging, 1992.
 """
 
@@ -20,6 +23,8 @@ from torch import Tensor, nn
 from carso.training.recipe import Schedule
 
 MOMENTUM = 0.9
+SLOW = 0.8
+"""alpha: how far the slow weights go to where the fast ones are."""
 
 
 @dataclass
@@ -54,8 +59,16 @@ class Plateau:
 
 
 def risen(epoch: int, share: float, epochs: int) -> float:
-    """What rises linearly to 1 over that share of the epochs, at `epoch`, the first being 0."""
-    return min(1.0, (epoch + 1) / (share * epochs + 1))
+    """What rises linearly to 1 over that share of the epochs, at `epoch`, the first being 0; 0 before it."""
+    return min(1.0, max(0, epoch + 1) / (share * epochs + 1))
+
+
+def fallen(schedule: Schedule, progress: float) -> float:
+    """What is left of the peak rate at this share of the steps, whatever the warm-up."""
+    warmup = schedule.warmup
+    if schedule.shape == "linear":
+        return min(1.0, (1 - progress) / (1 - warmup - schedule.flat))
+    return (1 + math.cos(math.pi * max(0.0, (progress - warmup) / (1 - warmup)))) / 2
 
 
 def _optimiser(parameters: list[nn.Parameter], rate: float | Tensor, schedule: Schedule) -> torch.optim.Optimizer:
@@ -70,7 +83,7 @@ def _optimiser(parameters: list[nn.Parameter], rate: float | Tensor, schedule: S
 
 
 class Optimisation:
-    """An optimiser on a module's trainable parameters, with its schedule and average.
+    """An optimiser on a module's trainable parameters, with its schedule, slow weights and average.
 
     Everything that changes from step to step lives in tensors on the module's device, so that a step can be recorded
     as a CUDA graph.
@@ -88,7 +101,9 @@ class Optimisation:
         self.optimiser = _optimiser(parameters, rate, schedule)
         self._tracked = {name: value for name, value in module.state_dict().items() if value.is_floating_point()}
         self.average = {name: value.clone() for name, value in self._tracked.items()}
-        self._keep = torch.zeros((), device=parameters[0].device)
+        self._keep, self._due = torch.zeros(2, device=parameters[0].device).unbind()
+        self._fast = {name: p for name, p in module.named_parameters() if p.requires_grad and schedule.lookahead}
+        self.slow = {name: value.detach().clone() for name, value in self._fast.items()}
 
     @property
     def rate(self) -> float:
@@ -96,13 +111,11 @@ class Optimisation:
         if self.schedule.shape == "plateau":
             return self.schedule.rate * self.plateau.scale
         progress, warmup = (self.steps + 0.5) / self.total, self.schedule.warmup
-        falling = max(0.0, (progress - warmup) / (1 - warmup))
-        return (
-            self.schedule.rate * min(1.0, progress / warmup if warmup else 1.0) * (1 + math.cos(math.pi * falling)) / 2
-        )
+        risen = min(1.0, progress / warmup if warmup else 1.0)
+        return self.schedule.rate * risen * fallen(self.schedule, progress)
 
     def prepare(self) -> None:
-        """Set the rate and the averaging weight of the next step; host work, done outside a recorded graph."""
+        """Set the rate and the weights of the next step's averages; host work, done outside a recorded graph."""
         for group in self.optimiser.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(self.rate)
@@ -110,17 +123,26 @@ class Optimisation:
                 group["lr"] = self.rate
         self._keep.fill_(min(self.schedule.average, (1 + self.steps) / (10 + self.steps)))
         self.steps += 1
+        self._due.fill_(bool(self.slow) and self.steps % self.schedule.lookahead == 0)
 
     def step(self, loss: Tensor) -> None:
-        """Descend one loss and update the average; no wait for the device."""
+        """Descend one loss, look ahead and update the average; no wait for the device."""
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
+        self._look_ahead()
         if self.schedule.average:
             for name, value in self._tracked.items():
                 self.average[name].lerp_(value, 1 - self._keep)
 
+    @torch.no_grad()
+    def _look_ahead(self) -> None:
+        for name, fast in self._fast.items():
+            self.slow[name].lerp_(fast, SLOW * self._due)
+            fast.lerp_(self.slow[name], self._due)
+
     def finish(self) -> None:
-        """Put the averaged weights, if any, into the module."""
-        if self.schedule.average:
-            self.module.load_state_dict(self.module.state_dict() | self.average)
+        """Put the averaged weights, if any, into the module, else the slow ones, if any."""
+        final = self.average if self.schedule.average else self.slow
+        if final:
+            self.module.load_state_dict(self.module.state_dict() | final)

@@ -86,7 +86,7 @@ class PurifierStage:
         self.schedule = schedule
         self.device = device
         self.chunk = max(1, min(CHUNK, PIXELS // math.prod(train.shape), NEURONS // purifier.neurons))
-        self.mixture = Mixture(schedule.attacks)
+        self.mixture = Mixture(schedule.attacks, schedule.clean)
         self.images = train.images.to(device)
         self.labels = self._labels(train)
         self.held_out = validation.images.to(device)
@@ -102,8 +102,8 @@ class PurifierStage:
 
     @property
     def parts(self) -> int:
-        """Versions of every image: the clean one and the attacked ones."""
-        return self.mixture.parts if self.kept is None else len(self.kept) + 1
+        """Of a batch: the clean ones, and one of each attack."""
+        return self.schedule.clean + (len(self.mixture.attacks) if self.kept is None else len(self.kept))
 
     @property
     def passes(self) -> int:
@@ -126,7 +126,8 @@ class PurifierStage:
     def begin(self, epoch: int) -> None:
         """Set beta, the weight of the KL term, and the scale of the attacks' radii, which rise linearly."""
         schedule = self.schedule
-        self.beta.fill_(schedule.kl_weight * risen(epoch, schedule.kl_warmup, schedule.epochs))
+        since = epoch - round(schedule.kl_lag * schedule.epochs)
+        self.beta.fill_(schedule.kl_weight * risen(since, schedule.kl_warmup, schedule.epochs))
         self.scale.fill_(risen(epoch, schedule.ramp, schedule.epochs))
 
     def validate(self) -> dict[str, float]:
@@ -180,6 +181,7 @@ class PurifierStage:
             return self._with_representations(self._attacked(clean, labels, part))
         which = torch.arange(len(indices), device=self.device) * self.parts // len(indices)
         which = torch.full_like(which, part) if self.schedule.mixing == "steps" else which
+        which = (which - self.schedule.clean + 1).clamp(min=0)
         seen = self._version(which, indices)
         return (
             self._with_representations(seen) if self.represented is None else (seen, self.represented[which, indices])
@@ -204,14 +206,14 @@ class PurifierStage:
             return seen, self.representation(seen)[1]
 
     def _represented(self) -> Tensor | None:
-        """r of every version of every image (parts, images, neurons), if N sees the same ones in every epoch."""
-        needed = 4 * self.parts * self.size * self.module.neurons
-        if self.kept is None or needed > REPRESENTATIONS_KEPT:
+        """r of every version of every image (versions, images, neurons), if N sees the same ones in every epoch."""
+        versions = 0 if self.kept is None else len(self.kept) + 1
+        if not versions or 4 * versions * self.size * self.module.neurons > REPRESENTATIONS_KEPT:
             return None
-        shape = (self.parts, self.size, self.module.neurons)
+        shape = (versions, self.size, self.module.neurons)
         represented = torch.empty(shape, device=self.device, dtype=torch.float32)
         everything = torch.arange(self.size, device=self.device)
-        chunks = [(part, rows) for part in range(self.parts) for rows in everything.split(self.chunk)]
+        chunks = [(part, rows) for part in range(versions) for rows in everything.split(self.chunk)]
         for part, rows in track(chunks, f"{self.name}, representations of the training images"):
             seen = self._version(torch.full_like(rows, part), rows)
             represented[part, rows] = self._with_representations(seen)[1]
@@ -229,10 +231,9 @@ class PurifierStage:
         if self.schedule.feed != "cached" or not self.mixture.attacks:
             return None
         kept = torch.empty(len(self.mixture.attacks), *self.images.shape, dtype=torch.float16, device=self.device)
-        chunks = [(part, start) for part in range(1, self.mixture.parts) for start in range(0, self.size, self.chunk)]
+        chunks = [(i, start) for i in range(len(self.mixture.attacks)) for start in range(0, self.size, self.chunk)]
         with seeded(seed, self.name, "attacks"), evaluating(self.classifier):
-            for part, start in track(chunks, f"{self.name}, attacks on the training images"):
-                rows = slice(start, start + self.chunk)
-                attacked = self.mixture.part(part, self.classifier, self.images[rows], self.labels[rows])
-                kept[part - 1, rows] = attacked
+            for i, start in track(chunks, f"{self.name}, attacks on the training images"):
+                rows, part = slice(start, start + self.chunk), self.schedule.clean + i
+                kept[i, rows] = self.mixture.part(part, self.classifier, self.images[rows], self.labels[rows])
         return kept

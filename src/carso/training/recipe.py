@@ -38,7 +38,8 @@ class Unit(str):
     """What a number of a field counts or measures."""
 
 
-PIXEL_VALUES, SHARE_OF_EPOCHS = Unit("pixel values in [0, 1]"), Unit("share of the epochs")
+PIXEL_VALUES = Unit("pixel values in [0, 1]")
+SHARE_OF_STEPS, SHARE_OF_EPOCHS = Unit("share of the steps"), Unit("share of the epochs")
 
 
 class Section(Schema, extra="forbid", use_attribute_docstrings=True):
@@ -92,10 +93,12 @@ class Schedule(Section):
     """Of an epoch, at most, drawn anew for each; by default all images."""
     rate: Annotated[float, Field(gt=0)]
     """Peak learning rate."""
-    shape: Literal["cosine", "plateau"] = "cosine"
-    """Its course: up over `warmup`, then down half a cosine to zero; or times `factor` when the loss stands still."""
-    warmup: Annotated[Fraction, Unit("share of the steps")] = 0.05
-    """Of cosine: over how many the rate rises from zero."""
+    shape: Literal["cosine", "linear", "plateau"] = "cosine"
+    """Its course: up over `warmup`, then down to zero, half a cosine or evenly; or times `factor` on a plateau."""
+    warmup: Annotated[Fraction, SHARE_OF_STEPS] = 0.05
+    """Of cosine and linear: over how many the rate rises from zero."""
+    flat: Annotated[Fraction, SHARE_OF_STEPS] = 0.0
+    """Of linear: for how many it then stays."""
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.6
     """Of plateau: what the rate is multiplied by."""
     patience: Annotated[Positive, Unit("epochs")] = 10
@@ -106,8 +109,16 @@ class Schedule(Section):
     """How far weights are drawn to zero, times the rate."""
     optimiser: Literal["radam", "sgd"] = "radam"
     """RAdam, its weight decay apart from the adaptation; or SGD with Nesterov's momentum of 0.9."""
+    lookahead: Annotated[int, Field(ge=0), Unit("steps")] = 0
+    """Between two of the slow weights; 0 for none."""
     threads: Annotated[Positive | None, Unit("threads")] = None
     """By default all; on a given number, sums have the same order on every machine."""
+
+    @model_validator(mode="after")
+    def _falling_in_time(self) -> Schedule:
+        if self.flat and (self.shape != "linear" or self.warmup + self.flat >= 1):
+            raise ValueError("flat is of shape: linear, and leaves with warmup some of the steps to fall")
+        return self
 
 
 OPTIONS = {"mlp": ("maps", "hidden", "dropout", "output"), "resnet": ("width", "blocks", "stem", "activation")}
@@ -212,6 +223,8 @@ class PurifierTraining(Schedule):
 
     attacks: tuple[AttackSpec, ...] = ()
     """Under which it learns to recall the clean image."""
+    clean: Annotated[Positive, Unit("parts")] = 1
+    """Of a batch, that are clean, beside one for each attack."""
     mixing: Literal["parts", "steps"] = "steps"
     """A batch in equal parts, clean and under each attack; or a step on the whole of it for each, as published."""
     feed: Literal["fresh", "cached", "pairs"] = "cached"
@@ -222,8 +235,10 @@ class PurifierTraining(Schedule):
     """What attacks move away from: N's own answer to the clean image, or the true label."""
     kl_weight: Annotated[float, Field(ge=0)] = 1.0
     """Of the KL term of the loss."""
+    kl_lag: Annotated[Fraction, SHARE_OF_EPOCHS] = 0.0
+    """For how many that weight is 0."""
     kl_warmup: Annotated[Fraction, SHARE_OF_EPOCHS] = 0.0
-    """Over how many that weight grows to what it is."""
+    """Over how many it then grows to what it is."""
     ramp: Annotated[Fraction, SHARE_OF_EPOCHS] = 0.0
     """Over how many the attacks' radii grow to what they are; needs attacks made anew."""
     consistency: Annotated[float, Field(ge=0)] = 0.0
