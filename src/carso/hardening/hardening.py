@@ -120,7 +120,7 @@ class Hardening:
         costs = [cost_of(stage) for stage in pending]
         stage = pending[0].build(2, 1)
         assert isinstance(stage, PurifierStage)
-        defence = assembled(recipe, stage.representation, stage.purifier.eval())
+        defence = assembled(recipe, stage.representation, stage.purifier.eval()).to(self.device)
         rates = rates_of(defence, labelled(self.test, defence.classifier), asked.eps[-1], asked.norm)
         look = described(defence, experiment, self.test, asked.factory)
         left = 60 * asked.minutes - (time.monotonic() - began)

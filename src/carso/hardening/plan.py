@@ -35,7 +35,9 @@ LEAST, MOST = {"evaluation": 20, "audit": 10}, {"evaluation": 1000, "audit": 500
 """Images of each."""
 
 GRADIENTS = {"classifier": 1750, "defence": 3500}
-"""What a quick audit takes per image, its queries without gradient counted as a third of one; measured on MNIST."""
+"""What a quick audit takes per image, queries without gradient counted as a third of one: of a robust classifier as
+counted on MNIST; of a defence, whose candidates it chooses and whose aggregates it attacks as well, assumed to be twice
+as many."""
 
 EXPORTED = 30.0
 """Seconds kept for the ONNX file and the report."""

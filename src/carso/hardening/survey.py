@@ -23,8 +23,11 @@ from carso.training.experiment import Experiment
 from carso.training.plan import timed
 from carso.types import Budget, Labels, Norm
 
-TRIED, STEPS = 16, 4
-"""Images and steps by which the speed of attacks is measured."""
+TRIED = 16
+"""Images by which the speed of attacks is measured."""
+
+SHORT, LONG = 2, 6
+"""Steps of two attacks, whose difference is the cost of steps alone."""
 
 CHUNK = 100
 """Images that N is asked about at a time."""
@@ -48,22 +51,28 @@ def answers_of(classifier: nn.Module, images: Dataset) -> Labels:
 
 
 def rates_of(defence: CARSO, images: Dataset, eps: float, norm: Norm) -> Rates:
-    """Seconds per image of what evaluation and audit are made of, each from a second call."""
-    few, examples, budget = images[:TRIED], AdversarialExamples(0), Budget(norm, eps)
+    """Seconds per image of what evaluation and audit are made of."""
+    few, budget, device = images[:TRIED], Budget(norm, eps), device_of(defence)
 
     def attack(kind: str, target: Target, **options: int | float) -> float:
         row = Row(kind, budget, directed_at=target, options=options)
-        return _speed(lambda: examples(row, exposed(defence, target), few.images, few.required_labels, 0), len(few))
+        aim, clean, labels = exposed(defence, target), few.images.to(device), few.required_labels.to(device)
+        return _speed(lambda: AdversarialExamples(0)(row, aim, clean, labels, 0), len(few))
+
+    def gradient(kind: str, target: Target) -> float:
+        short, long = (attack(kind, target, steps=steps) for steps in (SHORT, LONG))
+        return (long - short) / (LONG - SHORT) if long > short else long / LONG
 
     return Rates(
-        classifier=attack("pgd", "classifier", steps=STEPS) / STEPS,
-        defence=attack("pgd-eot", "defence", steps=STEPS) / STEPS,
-        vote=_speed(lambda: answer(defence, few.images, generator_of(0, "vote")), len(few)),
+        classifier=gradient("pgd", "classifier"),
+        defence=gradient("pgd-eot", "defence"),
+        vote=_speed(lambda: answer(defence, few.images.to(device), generator_of(0, "vote")), len(few)),
         deepfool=attack("deepfool", "classifier", **DEEPFOOL),
     )
 
 
 def _speed(work: Callable[[], object], images: int) -> float:
+    """Seconds per image of the second call: the first one warms up."""
     work()
     return timed(work)[1] / images
 
