@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from carso.errors import DataError
-from carso.types import check_images, radius
+from carso.types import check_images, radius, sides
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,14 @@ def test_radii_are_read_as_people_write_them(written: str, value: float) -> None
 def test_what_is_no_radius_is_named(written: str) -> None:
     with pytest.raises(ValueError, match="a number or a fraction"):
         radius(written)
+
+
+@pytest.mark.parametrize("written", ["224x224", "224 X 224", " 224x224 "])
+def test_sizes_are_read_as_people_write_them(written: str) -> None:
+    assert sides(written) == (224, 224)
+
+
+@pytest.mark.parametrize("written", ["", "224", "x", "224x", "0x5", "-3x5", "2x3x4", "axb", "1.5x2"])
+def test_what_is_no_size_is_named(written: str) -> None:
+    with pytest.raises(ValueError, match="height x width in pixels, such as 224x224, not"):
+        sides(written)

@@ -10,6 +10,7 @@ from typing import Any
 from carso.training.reading import shipped
 from carso.training.recipe import (
     AttackSpec,
+    Augmented,
     ClassifierSpec,
     ClassifierTraining,
     PurifierSpec,
@@ -39,6 +40,7 @@ PARTS: tuple[tuple[str, type[Section]], ...] = (
     ("`undefended` and `adversarial`", ClassifierTraining),
     ("`purifier`", PurifierSpec),
     ("`purification` and `hardening`", PurifierTraining),
+    ("Further fields of these trainings", Augmented),
     ("Fields of every training", Schedule),
     ("An attack of `attacks`", AttackSpec),
 )
@@ -54,7 +56,7 @@ def page() -> str:
 
 def part(title: str, cls: type[Section]) -> str:
     schema = cls.model_json_schema()
-    own = [name for name in schema["properties"] if cls is Schedule or name not in Schedule.model_fields]
+    own = [name for name in schema["properties"] if name in cls.__annotations__]
     rows = [row(cls, name, schema["properties"][name], name in schema.get("required", ())) for name in own]
     head = ["| field | type | default | unit | what it is |", "|---|---|---|---|---|"]
     return "\n".join([f"## {title}", "", *_said(cls), *head, *rows, ""])
@@ -88,7 +90,7 @@ def kind(schema: dict[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     if schema["type"] == "array":
-        return f"list: {kind(schema['items'])}"
+        return f"list: {kind(schema['items'] if 'items' in schema else schema['prefixItems'][0])}"
     bounds = [
         words.format(schema[bound]) for bound, words in BOUNDS.items() if bound in schema and schema[bound] < 2**53
     ]

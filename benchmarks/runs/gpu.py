@@ -162,10 +162,11 @@ class Bench:
         optimisation = Optimisation(stage.module, schedule, self.rounds)
         stage.begin(0)
         stage.module.train()
+        images = stage.train.images
         indices = torch.arange(stage.size, device=self.device)
 
-        def descend(indices: torch.Tensor) -> torch.Tensor:
-            loss = stage.loss(indices, 0)
+        def descend(images: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+            loss = stage.loss(images, indices, 0)
             optimisation.step(loss)
             return loss.detach()
 
@@ -173,7 +174,7 @@ class Bench:
 
         def once() -> object:
             optimisation.prepare()
-            return replay(indices)
+            return replay(images, indices)
 
         for _ in range(Replay.WARMUP if self.device.type == "cuda" else 0):
             once()

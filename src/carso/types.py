@@ -70,6 +70,22 @@ def radius(written: str) -> float:
         raise ValueError(f"a radius is a number or a fraction, such as 0.03 or 8/255, not {written!r}") from None
 
 
+def sides(written: str) -> tuple[int, int]:
+    """Height and width in pixels as people write them: "224x224", "48 x 64".
+
+    Raises:
+        ValueError: if they are not two whole numbers from 1.
+    """
+    height, _, width = written.lower().partition("x")
+    try:
+        found = int(height), int(width)
+    except ValueError:
+        found = 0, 0
+    if min(found) < 1:
+        raise ValueError(f"a size is height x width in pixels, such as 224x224, not {written!r}")
+    return found
+
+
 def check_images(images: Tensor, shape: Sequence[int] | None = None) -> None:
     """Hold images to the contract; their range is not looked at under `torch.compile` and `torch.export`.
 

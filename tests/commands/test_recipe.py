@@ -43,7 +43,12 @@ def test_the_page_says_what_the_schema_says() -> None:
 
 def test_every_field_is_described() -> None:
     sections = {Recipe, *(cls for _, cls in page.PARTS)}
-    assert sections == {Recipe, *Section.__subclasses__(), *page.Schedule.__subclasses__()}
+    assert sections == {
+        Recipe,
+        *Section.__subclasses__(),
+        *page.Schedule.__subclasses__(),
+        *page.Augmented.__subclasses__(),
+    }
     assert [
         f"{cls.__name__}.{name}" for cls in sections for name, f in cls.model_fields.items() if not f.description
     ] == []

@@ -47,7 +47,9 @@ def test_a_part_without_labels_has_none() -> None:
     [
         (IMAGES[0], r"shape \(N, C, H, W\), not \(3, 2, 4\)"),
         (IMAGES.double(), "float32.*not torch.float64"),
-        ((IMAGES * 255).byte(), "not torch.uint8; bytes are to be divided by 255"),
+        ((IMAGES * 255).int(), "float32 in \\[0, 1\\], or bytes, not torch.int32"),
+        ((IMAGES * 255).byte()[0], r"shape \(N, C, H, W\), none of them 0, not \(3, 2, 4\)"),
+        ((IMAGES * 255).byte()[:0], r"not \(0, 3, 2, 4\)"),
         (IMAGES[:0], "no images"),
         (IMAGES * 255, r"\[0, 1\] but span 0 to 255"),
         (IMAGES - 0.5, "span -0.5 to 0.5"),
@@ -134,3 +136,36 @@ def test_bytes_become_the_float32_nearest_to_v_over_255(values: list[int]) -> No
     images = from_bytes(pixels.numpy())
     assert images.dtype == torch.float32
     assert torch.equal(images, (pixels.double() / 255).float())
+
+
+@pytest.mark.parametrize("grey", [True, False])
+def test_the_moments_of_images_are_those_of_all_their_pixels(grey: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carso.data.dataset.VALUES", 500)
+    levels = torch.randint(256, (40, 1 if grey else 3, 5, 6), generator=torch.Generator().manual_seed(0))
+    mean, spread = Dataset("d", levels.byte()).moments()
+    exact = (levels / 255).double().transpose(0, 1).flatten(1)
+    assert mean == pytest.approx(exact.mean(1).tolist(), rel=1e-6)
+    assert spread == pytest.approx(exact.std(1, correction=0).tolist(), rel=1e-6)
+    assert Dataset("black", torch.zeros(3, 1, 4, 4)).moments()[1] == (1e-3,)
+
+
+def test_bytes_are_the_images_they_stand_for() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).reshape(4, 1, 8, 8)
+    dataset = Dataset("d", pixels)
+    assert torch.equal(dataset.images, torch.from_numpy((pixels.double() / 255).numpy().astype("float32")))
+    assert torch.equal(dataset[2].images, dataset.images[2:3])
+    assert dataset[1:].pixels.data_ptr() == pixels[1:].data_ptr()
+    assert torch.equal(pixels.flatten(), torch.arange(256, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("pixels", [IMAGES, (IMAGES * 255).byte()], ids=["floats", "bytes"])
+def test_all_images_are_gone_through_in_parts_that_fit(pixels: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Dataset("d", pixels)
+    assert [span for span, _ in dataset.chunks(2)] == [slice(0, 2), slice(2, 4), slice(4, 6)]
+    monkeypatch.setattr("carso.data.dataset.VALUES", 3 * 24)
+    for most, sizes in ((5, [3, 2]), (2, [2, 2, 1]), (1, [1] * 5)):
+        parts = [images for _, images in dataset.chunks(most)]
+        assert list(map(len, parts)) == sizes
+        assert torch.equal(torch.cat(parts), dataset.images)
+    order = torch.tensor([3, 1, 0, 4])
+    assert torch.equal(torch.cat(list(dataset.batches(order.split(3)))), dataset.images[order])

@@ -308,21 +308,68 @@ def test_pictures_of_the_right_size_are_not_touched(tmp_path: Path) -> None:
     assert torch.equal(data.load(tmp_path, "train", size=(3, 4), channels=3).images[0], expected)
 
 
-def test_more_than_fits_is_refused_before_room_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carso.data.folder.LARGEST", 23)
-    for name in ("a", "b"):
-        write(tmp_path / "train" / f"{name}.png", 1)
-    with pytest.raises(DataError, match="2 pictures grey, 4 x 3 pixels are more than are read; pass a smaller size"):
-        data.load(tmp_path)
-    assert len(data.load(tmp_path, size=(2, 3))) == 2
-
-
 @pytest.mark.parametrize("content", [b"", b"GIF89a", None])
 def test_names_a_damaged_image(tmp_path: Path, content: bytes | None) -> None:
     write(tmp_path / "a.png", 1)
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:-30] if content is None else content)
     with pytest.raises(DataError, match=r"b\.png: is "):
         data.load(tmp_path)
+
+
+def write_some_bad(folder: Path) -> list[str]:
+    """Twelve pictures of which four cannot be used; their names."""
+    for level in range(12):
+        write(folder / "train" / "ab"[level % 2] / f"{level:02}.png", level)
+    (folder / "train" / "b" / "01.png").write_bytes(b"")
+    broken = folder / "train" / "b" / "03.png"
+    broken.write_bytes(broken.read_bytes()[:-30])
+    frames = [Image.new("L", (4, 3), level) for level in (0, 255)]
+    frames[0].save(folder / "train" / "a" / "04.png", save_all=True, append_images=frames[1:])
+    write(folder / "train" / "a" / "06.png", 6, "RGB", (9, 9))
+    return ["a/04.png", "a/06.png", "b/01.png", "b/03.png"]
+
+
+def test_bad_pictures_are_skipped_when_told_to_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = write_some_bad(tmp_path)
+    train = data.load(tmp_path, "train", skip_bad=True)
+    assert levels(train) == [0, 2, 8, 10, 5, 7, 9]
+    assert named(train) == ["a"] * 4 + ["b"] * 3
+    said = capsys.readouterr().err
+    assert f"{len(bad)} of 11 pictures cannot be used and are left out:\n" in said
+    assert [line for line in said.splitlines() if ".png: is" in line] == [
+        f"{tmp_path}/train/a/04.png: is animated or has several pages; save one of them",
+        f"{tmp_path}/train/a/06.png: is in colour, 9 x 9 pixels, but 00.png is grey, 4 x 3 pixels",
+        *(line for line in said.splitlines() if "b/01.png: is not a PNG, JPEG" in line),
+        *(line for line in said.splitlines() if "b/03.png: is damaged" in line),
+    ]
+
+
+def test_bad_pictures_are_counted_listed_and_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = write_some_bad(tmp_path)
+    with pytest.raises(
+        DataError, match=r"a/06\.png: is in colour, 9 x 9 .*--skip-bad.*; there are 7 grey, 4 x 3 pixels; 1"
+    ):
+        data.load(tmp_path, "train")
+    (tmp_path / "train" / bad[1]).unlink()
+    with pytest.raises(
+        DataError, match=r"a/04\.png: is animated .*\(3 of 11 cannot be used\); skip_bad \(--skip"
+    ) as caught:
+        data.load(tmp_path, "train")
+    assert "\n" not in str(caught.value)
+    said = capsys.readouterr().err
+    assert "3 of 11 pictures cannot be used:\n" in said
+    assert all(f"{tmp_path}/train/{name}: is" in said for name in (bad[0], *bad[2:]))
+
+
+def test_where_most_are_bad_none_is_skipped(tmp_path: Path) -> None:
+    for name in "abcd":
+        write(tmp_path / "train" / f"{name}.png", 1, size=(4, 3) if name == "a" else (5, 3))
+    with pytest.raises(DataError, match=r"b\.png: is grey, 5 x 3 .*there are 3 grey, 5 x 3 pixels; 1 grey, 4 x 3"):
+        data.load(tmp_path, skip_bad=True)
+    for name in "abcd":
+        (tmp_path / "train" / f"{name}.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a\.png: is not a .*; no other of the 4 pictures can be read either"):
+        data.load(tmp_path, skip_bad=True)
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
@@ -340,8 +387,9 @@ def test_a_class_whose_name_is_not_utf_8_is_named(tmp_path: Path) -> None:
 
 
 def test_size_and_channels_are_for_pictures_only(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="mnist: size and channels are for folders of pictures"):
-        data.load("mnist", "test", size=(3, 4))
+    for options in ({"size": (3, 4)}, {"channels": 1}, {"skip_bad": True}):
+        with pytest.raises(DataError, match="mnist: size, channels and skip_bad are for folders of pictures"):
+            data.load("mnist", "test", **options)
     with pytest.raises(ValueError, match="channels must be 1 or 3, not 4"):
         data.load(tmp_path, channels=4)
     with pytest.raises(ValueError, match=r"size must be \(height, width\), not \(3, 0\)"):

@@ -25,6 +25,11 @@ def stage(**fields: object) -> ClassifierStage:
     return ClassifierStage("n", module, schedule, dataset(), dataset(), CPU)
 
 
+def loss(stage: ClassifierStage) -> torch.Tensor:
+    """Of all its images at once."""
+    return stage.loss(stage.train.images, torch.arange(len(stage.train)), 0)
+
+
 def test_divergence_is_that_of_distributions() -> None:
     p, q = torch.randn(5, 4, generator=torch.Generator().manual_seed(1)), torch.randn(5, 4)
     known = torch.distributions.kl_divergence(
@@ -39,10 +44,10 @@ def test_trades_is_the_clean_loss_and_beta_times_the_divergence(attack: str) -> 
     losses = {}
     for beta in (1.0, 3.0):
         torch.manual_seed(2)
-        losses[beta] = stage(attacks=(spec,), trades=beta).loss(torch.arange(24), 0)
+        losses[beta] = loss(stage(attacks=(spec,), trades=beta))
     torch.manual_seed(2)
     plain = stage(attacks=(spec,), trades=1.0)
-    clean = F.cross_entropy(plain.module(plain.images), plain.labels)
+    clean = F.cross_entropy(plain.module(plain.train.images), plain.labels)
     drawn = (losses[3.0] - losses[1.0]) / 2
     assert drawn > 0
     torch.testing.assert_close(losses[1.0] - drawn, clean)
@@ -51,8 +56,7 @@ def test_trades_is_the_clean_loss_and_beta_times_the_divergence(attack: str) -> 
 def test_the_attacks_of_trades_raise_the_divergence_above_that_of_noise() -> None:
     torch.manual_seed(3)
     noise, pgd = (
-        stage(attacks=(AttackSpec(attack=attack, eps=0.1, steps=10),), trades=1.0).loss(torch.arange(24), 0)
-        for attack in ("noise", "pgd")
+        loss(stage(attacks=(AttackSpec(attack=attack, eps=0.1, steps=10),), trades=1.0)) for attack in ("noise", "pgd")
     )
     assert pgd > noise
 
@@ -64,8 +68,8 @@ def test_trades_learns() -> None:
     losses = []
     for _ in range(60):
         optimiser.zero_grad()
-        loss = ours.loss(torch.arange(24), 0)
-        loss.backward()
+        value = loss(ours)
+        value.backward()
         optimiser.step()
-        losses.append(loss.item())
+        losses.append(value.item())
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
+from torch.utils.data import TensorDataset
 
-from carso.data import Dataset
-from carso.errors import ModelError, RecipeError, RunError
+from carso.data import Dataset, from_torch
+from carso.errors import DataError, ModelError, RecipeError, RunError
 from carso.nn import MLP, ResNet
 from carso.purifier import ConvolutionalPurifier
 from carso.storage import weights
@@ -278,3 +280,28 @@ def test_what_a_factory_makes_is_trained_where_the_recipe_says_so(
     again = weights.load(tmp_path / "out", fresh)
     assert weights.digest(again.classifier) == weights.digest(experiment.defence().classifier)
     assert again.classifier is not fresh
+
+
+def test_images_of_the_users_own_stand_in_for_those_of_the_recipe(tmp_path: Path, pictures: Dataset) -> None:
+    digests = set()
+    items = TensorDataset(pictures.images, pictures.required_labels)
+    for name, sets in (("named", None), ("own", (from_torch(items, "pictures", pictures.classes),) * 2)):
+        experiment = Experiment(recipe(COLOUR), tmp_path / name, CPU, sets=sets)
+        experiment.carry_out()
+        assert experiment.defence().class_names == ("red", "green", "blue")
+        digests.add(weights.digest(experiment.defence().purifier))
+    assert len(digests) == 1
+
+
+def test_a_recipe_makes_the_pictures_of_a_folder_alike(tmp_path: Path) -> None:
+    for number in range(24):
+        path = tmp_path / "set" / "ab"[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8 + number, 9), (number, 0, 255 - number)).save(path)
+    (tmp_path / "set" / "a" / "00.png").write_bytes(b"")
+    text = f"name: x\ndata: {tmp_path / 'set'}\nsize: 6x7\nchannels: 1\nskip_bad: true\n"
+    experiment = Experiment(recipe(text), tmp_path / "out", CPU)
+    assert experiment.train.shape == experiment.validation.shape == (1, 6, 7)
+    assert (len(experiment.train), len(experiment.validation)) == (17, 2)
+    with pytest.raises(DataError, match=r"a/00\.png: is not a PNG"):
+        _ = Experiment(recipe(text.replace("skip_bad: true\n", "")), tmp_path / "out", CPU).train

@@ -1,12 +1,14 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from carso import progress
-from carso.data import Dataset
-from carso.errors import DivergenceError, RunError, WeightsError
+from carso.data import Dataset, from_torch
+from carso.errors import DivergenceError, RecipeError, RunError, WeightsError
 from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.representation import Representation
@@ -57,7 +59,7 @@ def test_a_classifier_with_convolutions_learns_in_the_products_of_the_processor(
     schedule = ClassifierTraining(epochs=6, batch=16, rate=0.05, average=0.9, attacks=ATTACKS)
     stage = ClassifierStage("n", model, schedule, digits(), digits(), CPU)
     assert stage.convolves
-    assert stage.loss(torch.arange(16), 0).dtype is torch.float32
+    assert stage.loss(stage.train.images[:16], torch.arange(16), 0).dtype is torch.float32
     before = stage.validate()["validation_accuracy"]
     fit(stage, 0, "f")
     assert stage.validate()["validation_accuracy"] > max(before, 80)
@@ -167,8 +169,8 @@ class Diverging:
         self.due = epoch == self.at
         self.stage.begin(epoch)
 
-    def loss(self, indices: torch.Tensor, part: int) -> torch.Tensor:
-        loss, due, self.due = self.stage.loss(indices, part), self.due, False
+    def loss(self, images: torch.Tensor, indices: torch.Tensor, part: int) -> torch.Tensor:
+        loss, due, self.due = self.stage.loss(images, indices, part), self.due, False
         if due and self.in_weights:
             self.stage.module.spare.fill_(self.value)
             return loss
@@ -266,11 +268,42 @@ def test_low_precision_descends_the_same_way(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr("carso.fast.products.product_dtype", lambda device, dtype=dtype: dtype)
         stage = purifier_stage(feed="fresh", consistency=1.0, attacks=())
         with seeded(0, "loss"):
-            stage.loss(torch.arange(64), 0).backward()
+            stage.loss(stage.train.images[:64], torch.arange(64), 0).backward()
         slopes.append(torch.cat([p.grad.flatten() for p in stage.module.parameters()]))
     exact, rounded = slopes
     assert torch.cosine_similarity(exact, rounded, 0) > 0.99
     assert not torch.equal(exact, rounded)
+
+
+def elsewhere(dataset: Dataset) -> Dataset:
+    """The same images, read batch by batch."""
+    pairs = TensorDataset(dataset.images, dataset.required_labels)
+    return from_torch(pairs, dataset.name, dataset.classes)
+
+
+@pytest.mark.parametrize("mixing", ["parts", "steps"])
+def test_images_may_be_floats_bytes_or_elsewhere(mixing: str) -> None:
+    pixels = (digits().images * 255).round().byte()
+    as_bytes = replace(digits(), pixels=pixels)
+    kinds = {"floats": replace(as_bytes, pixels=pixels / 255), "bytes": as_bytes, "elsewhere": elsewhere(as_bytes)}
+    found = {}
+    for kind, dataset in kinds.items():
+        with seeded(1, "start"):
+            model, purifier = MLP((1, 4, 4), (8,), 3), Purifier((1, 4, 4), 11, latent=2)
+        first = ClassifierTraining(epochs=2, batch=16, rate=0.05, attacks=ATTACKS, mixing=mixing)
+        second = PurifierTraining(epochs=2, batch=16, rate=0.01, attacks=ATTACKS, mixing=mixing, consistency=1.0)
+        history = fit(ClassifierStage("n", model, first, dataset, dataset, CPU), 3, "f")
+        representation = Representation(model)
+        stage = PurifierStage("p", representation, purifier, second, dataset, dataset, 1, CPU)
+        found[kind] = history + fit(stage, 3, "f")
+    assert found["bytes"] == found["floats"] == found["elsewhere"]
+
+
+def test_more_attacked_images_than_are_kept_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carso.training.purifier.ATTACKED_KEPT", 2 * 96 * 16 * 2 - 1)
+    with pytest.raises(RecipeError, match=r"p: attacked once and kept, .* would take 0\.0 GB.*; set feed: fresh"):
+        purifier_stage(feed="cached")
+    purifier_stage(feed="fresh")
 
 
 def test_pairs_stand_in_for_attacks() -> None:
@@ -289,8 +322,8 @@ def test_half_of_a_batch_may_be_clean(feed: str) -> None:
     stage = purifier_stage(feed=feed, mixing="parts", clean=2)
     assert stage.parts == 4
     indices = torch.arange(16)
-    seen, _ = stage._seen(indices, stage.images[indices], stage.labels[indices], 0)
-    changed = (seen - stage.images[indices]).abs().flatten(1).amax(1) > 1e-3
+    seen, _ = stage._seen(indices, stage.train.images[indices], stage.labels[indices], 0)
+    changed = (seen - stage.train.images[indices]).abs().flatten(1).amax(1) > 1e-3
     assert changed.tolist() == [False] * 8 + [True] * 8
 
 
@@ -322,7 +355,8 @@ def test_kept_representations_are_those_of_what_is_seen(mixing: str, monkeypatch
         monkeypatch.setattr("carso.training.purifier.REPRESENTATIONS_KEPT", most)
         stage = purifier_stage(mixing=mixing)
         assert (stage.represented is None) == (most == 0)
-        seen.append([stage._seen(indices, stage.images[indices], stage.labels[indices], part) for part in range(3)])
+        images, labels = stage.train.images[indices], stage.labels[indices]
+        seen.append([stage._seen(indices, images, labels, part) for part in range(3)])
     for (images, kept), (same, fresh) in zip(*seen, strict=True):
         assert torch.equal(images, same)
         torch.testing.assert_close(kept, fresh, atol=1e-5, rtol=1e-5)
@@ -332,7 +366,7 @@ def test_an_epoch_may_be_cut_short_and_still_draws_from_all_images() -> None:
     stage = purifier_stage(epochs=8, feed="fresh", batches=2)
     seen: list[int] = []
     loss = stage.loss
-    stage.loss = lambda indices, part: (seen.extend(indices.tolist()), loss(indices, part))[1]
+    stage.loss = lambda images, indices, part: (seen.extend(indices.tolist()), loss(images, indices, part))[1]
     fit(stage, 0, "f")
     assert len(seen) == 8 * 2 * 16 * stage.passes
     assert len(set(seen)) > 2 * 16
@@ -346,3 +380,16 @@ def test_progress_is_shown_within_an_epoch(monkeypatch: pytest.MonkeyPatch, caps
     lines = capsys.readouterr().err.splitlines()
     assert any(line.startswith("n, 2 epochs: 8%") and "epoch 1: 17%" in line for line in lines), lines
     assert any("epoch 2: 83%" in line for line in lines)
+
+
+def test_a_purifier_learns_from_moved_images() -> None:
+    """About half of what it sees are mirror images, and each is to be recalled as it was seen."""
+    stage = purifier_stage(feed="fresh", flip=True, attacks=())
+    seen: list[torch.Tensor] = []
+    stage.module.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    images = stage.train.images
+    stage.loss(images, torch.arange(96), 0)
+    (shown,) = seen
+    straight, mirrored = ((shown == as_seen).flatten(1).all(1) for as_seen in (images, images.flip(3)))
+    assert (straight | mirrored).all()
+    assert 20 < mirrored.sum() < 76

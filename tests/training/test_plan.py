@@ -29,7 +29,7 @@ COST = Cost("n", epochs=3, batches=10, batch=0.5, setup=2.0, validation=1.0, wei
 @pytest.fixture
 def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     few = Dataset("few", torch.rand(48, 1, 5, 5), torch.arange(48) % 3, ("a", "b", "c"))
-    monkeypatch.setattr("carso.data.load", lambda name, split: few if split == "train" else few[:12])
+    monkeypatch.setattr("carso.data.load", lambda name, split, **_: few if split == "train" else few[:12])
     return Experiment(parse_recipe(RECIPE, "test"), tmp_path, CPU)
 
 

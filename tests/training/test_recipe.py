@@ -22,15 +22,28 @@ def test_true_labels_may_be_written_as_yaml_reads_them(written: str) -> None:
     assert parse_recipe(text, "r.yaml").purification.labels == "true"
 
 
+@pytest.mark.parametrize("written", ["48x64", "48 X 64", "[48, 64]"])
+def test_sizes_may_be_written_as_people_do(written: str) -> None:
+    recipe = parse_recipe(LEAST + f"size: {written}\nchannels: 3\n", "r.yaml")
+    assert recipe.fitting == {"size": (48, 64), "channels": 3}
+    assert parse_recipe(recipe.to_yaml(), "resolved") == recipe
+    assert parse_recipe(LEAST, "r.yaml").fitting == {}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (LEAST + "size: 48\n", r"line 3: size: "),
+        (LEAST + "size: 48 by 64\n", r"line 3: size: .* height x width in pixels, such as 224x224, not '48 by 64'"),
+        (LEAST + "size: [48, 0]\n", r"line 3: size.1: .*greater than 0"),
+        (LEAST + "channels: 4\n", r"line 3: channels: "),
         (LEAST + "sead: 3\n", r"r.yaml, line 3: unknown field 'sead'; did you mean 'seed'"),
         ("name: x\npurification:\n  epochs: 1\n  rate: high\n", r"line 4: purification.rate: .*'high'"),
         ("name: x\npurification:\n  rate: 0.1\n", r"line 2: purification.epochs: Field required"),
         ("name: x\npurification:\n  epochs: 1\n  rate: 1\n  attacks:\n  - {attack: pgd, eps: -1}\n", r"line 6: .*eps"),
         (LEAST.replace("0.1", "0.1, feed: pairs"), "go together"),
-        (LEAST.replace("0.1", "0.1, ramp: 0.5"), "ramp needs attacks made anew"),
+        (LEAST.replace("0.1", "0.1, ramp: 0.5"), "ramp, crop and flip need attacks made anew"),
+        (LEAST.replace("0.1", "0.1, flip: true"), "ramp, crop and flip need attacks made anew"),
         (LEAST.replace("0.1", "0.1, flat: 0.5"), "flat is of shape: linear"),
         (LEAST.replace("0.1", "0.1, shape: linear, warmup: 0.5, flat: 0.5"), "leaves with warmup some of the steps"),
         (LEAST.replace("0.1", "0.1, attacks: [{attack: annealed, eps: 0.3, alpha: 0.1}]"), "alpha is the step of pgd"),

@@ -21,7 +21,7 @@ import carso
 from carso.audit import checks, keeping
 from carso.audit.effort import SIZES, Effort, Sizes
 from carso.audit.ensemble import Ensemble
-from carso.audit.neighbours import Neighbours
+from carso.audit.neighbours import Neighbours, spacing
 from carso.audit.results import Audit, BudgetResult
 from carso.audit.state import State
 from carso.audit.target import Target, target_of
@@ -92,7 +92,8 @@ def audit(
         images, labels = first(dataset, n, sizes.n)
         judge, transfer = Judge(target, votes), transfers(target, given, dataset, transfer or {})
         clean = _clean(judge, images, labels, seed)
-        neighbours = Neighbours(dataset.images, dataset.required_labels)
+        among = dataset[:: spacing(len(dataset), math.prod(dataset.shape))]
+        neighbours = Neighbours(among.images, among.required_labels)
         identity = _identity(target, images, labels, sizes, votes, eot, seed, transfer, neighbours)
         found: list[BudgetResult] = []
         for budget in budgets:

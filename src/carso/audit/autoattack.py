@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Generator, Tensor, nn
@@ -20,6 +20,8 @@ from torch import Generator, Tensor, nn
 from carso.attacks.budget import bounded
 from carso.errors import ModelError
 from carso.types import Budget, Classifier, Images, Labels
+
+Version: TypeAlias = Literal["standard", "rand"]
 
 LEAST_CLASSES = {"standard": 10, "rand": 3}
 """Classes that each version needs: nine rivals for its targeted attacks, or a third logit for the DLR loss."""
@@ -37,7 +39,7 @@ def autoattack(
     labels: Labels,
     budget: Budget,
     *,
-    version: Literal["standard", "rand"] = "standard",
+    version: Version = "standard",
     generator: Generator | None = None,
 ) -> Images:
     """Images crafted by AutoAttack, confined to the budget.
@@ -53,13 +55,34 @@ def autoattack(
     Raises:
         ModelError: if pyautoattack is not installed.
     """
+    return unguarded(model, images, labels, budget, version, int(torch.randint(2**31, (), generator=generator)))
+
+
+def unguarded(
+    model: Classifier, images: Images, labels: Labels, budget: Budget, version: Version, seed: int, eot: int = 20
+) -> Images:
+    """AutoAttack as it comes: a gradient that is NaN stays one, and the images are confined by nobody but itself.
+
+    Args:
+        model: images to logits.
+        images: (B, C, H, W) in [0, 1].
+        labels: true classes.
+        budget: norm and radius.
+        version: see `autoattack`.
+        seed: AutoAttack's.
+        eot: gradients that "rand" averages; 20 are its own.
+
+    Raises:
+        ModelError: if pyautoattack is not installed.
+    """
     if not is_installed():
         raise ModelError("AutoAttack needs the extra: pip install 'carso[audit]'")
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
-    seed = int(torch.randint(2**31, (), generator=generator))
     attack = importlib.import_module("pyautoattack").AutoAttack(
         _Module(model), norm=budget.norm, eps=budget.eps, version=version, device=images.device, seed=seed
     )
+    if version == "rand":
+        attack.apgd.eot_iter = eot
     found: Tensor
     found, _ = attack.run_standard_evaluation(images, labels, batch_size=len(images))
     return found

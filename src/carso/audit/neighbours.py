@@ -19,20 +19,20 @@ import torch
 
 from carso.types import Images, Labels
 
-MOST = 10_000
-"""Images at most among which neighbours are sought."""
+MOST, VALUES = 10_000, 2**28
+"""Images at most among which neighbours are sought, and values of theirs."""
 
 
 class Neighbours:
     """Images whose classes are known.
 
     Args:
-        images: (n, C, H, W) on the CPU; at most `MOST` of them are used, evenly spaced.
+        images: (n, C, H, W) on the CPU; of more than are sought among, some are used, evenly spaced.
         labels: their classes (n,), likewise.
     """
 
     def __init__(self, images: Images, labels: Labels) -> None:
-        every = -(-len(labels) // MOST)
+        every = spacing(len(labels), images[0].numel())
         self.images, self.labels = images[::every], labels[::every]
 
     @property
@@ -46,3 +46,8 @@ class Neighbours:
         distances[labels.cpu()[:, None] == self.labels] = torch.inf
         chosen = distances.topk(rank + 1, largest=False).indices[:, rank]
         return self.images[chosen].to(images)
+
+
+def spacing(images: int, values: int) -> int:
+    """One in how many images, of so many values each, is used."""
+    return max(-(-images // MOST), -(-images * values // VALUES))

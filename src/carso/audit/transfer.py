@@ -33,7 +33,7 @@ def transfers(
         DataError: if one of them does not know the classes of the images.
     """
     found = {} if target.classifier is None else {"classifier": target.classifier}
-    few = dataset.images[:2].to(target.device)
+    few = dataset[:2].images.to(target.device)
     for name, model in models.items():
         called = f"transfer {name}"
         classes = checked(model, few, called).shape[1]

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from carso.commands.options import MNIST, MOST, Data, Defence, Factory, OfBalls, Samples, radius
+from carso.commands.options import (
+    MNIST,
+    MOST,
+    Channels,
+    Data,
+    Defence,
+    Factory,
+    OfBalls,
+    Samples,
+    Size,
+    SkipBad,
+    fitting,
+    radius,
+)
 from carso.commands.shared import defence_of
 from carso.errors import CarsoError
 
@@ -40,6 +55,9 @@ def attack(
     samples: Samples = None,
     out: Annotated[Path | None, typer.Option(help="Keep the (attacked, clean) pairs in this .npz.")] = None,
     factory: Factory = None,
+    size: Size = None,
+    channels: Channels = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Attack a defence's classifier, or the whole of it, and say what each still gets right."""
     from carso.evaluation.radii import norm_of, radii_of
@@ -48,7 +66,8 @@ def attack(
     model, own = defence_of(defence, factory, samples), origin(defence)
     data = data or own.data or MNIST
     eps = max(radii_of(own, data)) if eps is None else eps
-    run(model, row_of(method, eps, norm or norm_of(own), directed_at), data, images, seed, out)
+    row, fitted = row_of(method, eps, norm or norm_of(own), directed_at), fitting(size, channels, skip_bad)
+    run(model, row, data, images, seed, out, fitted or own.fitting(data))
 
 
 def row_of(method: str, eps: float, norm: Literal["Linf", "L2"], directed_at: Literal["classifier", "defence"]) -> Row:
@@ -71,7 +90,13 @@ def row_of(method: str, eps: float, norm: Literal["Linf", "L2"], directed_at: Li
 
 
 def run(
-    defence: CARSO, row: Row, data_name: str = "mnist", images: int = 1000, seed: int = 0, out: Path | None = None
+    defence: CARSO,
+    row: Row,
+    data_name: str = "mnist",
+    images: int = 1000,
+    seed: int = 0,
+    out: Path | None = None,
+    fitted: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Rate]:
     """Attack the first test images, print what is still right, and keep the (attacked, clean) pairs in `out`.
 
@@ -87,10 +112,10 @@ def run(
 
     if out is not None:
         check_writable(out)
-    test = data.load(data_name, "test")
+    test = data.load(data_name, "test", **fitted)
     check_shape(test, defence.purifier.shape)
     test = matched(test, defence.classes, names_of(defence))[:images]
-    say_if_long(defence, test.images[:64], len(test))
+    say_if_long(defence, test[:64].images, len(test))
     attacked = attacked_images(defence, test, row, seed)
     found = rates(defence, attacked, test.required_labels, seed)
     print(f"{row.attack} {row.budget} directed at the {row.directed_at}, n = {len(test)}, seed {seed}")

@@ -7,7 +7,20 @@ from typing import Annotated, Literal
 
 import typer
 
-from carso.commands.options import MNIST, MOST, Data, Factory, OfBalls, Out, Radii, Samples
+from carso.commands.options import (
+    MNIST,
+    MOST,
+    Channels,
+    Data,
+    Factory,
+    OfBalls,
+    Out,
+    Radii,
+    Samples,
+    Size,
+    SkipBad,
+    fitting,
+)
 from carso.commands.shared import claimed, classifier_of, voting_by
 
 
@@ -24,6 +37,9 @@ def audit(
     transfer: Annotated[list[str] | None, typer.Option(help="Further classifiers, package.module:factory.")] = None,
     out: Out = None,
     factory: Factory = None,
+    size: Size = None,
+    channels: Channels = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Attack a whole defence as hard as we can; exit status 3 if a check doubts the figures."""
     from carso import data as datasets
@@ -37,7 +53,8 @@ def audit(
     own = origin_of(target)
     data = data or own.data or MNIST
     with claimed(folder):
-        model, test = voting_by(samples, load_target(target, classifier_of(factory))), datasets.load(data, "test")
+        model = voting_by(samples, load_target(target, classifier_of(factory)))
+        test = datasets.load(data, "test", **(fitting(size, channels, skip_bad) or own.fitting(data)))
         others = load_transfers(target, data, transfer or ())
         found = audit(
             model,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from threading import Timer
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carso.commands.options import MNIST, Data, Defence, Factory
+from carso.commands.options import MNIST, Channels, Data, Defence, Factory, Size, SkipBad, fitting
 from carso.commands.shared import classifier_of, say
 from carso.errors import DataError, ModelError
 
@@ -35,21 +35,32 @@ def demo(
     data: Data = None,
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     factory: Factory = None,
+    size: Size = None,
+    channels: Channels = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Draw or pick an image, attack it, and watch the defence recall and vote, in the browser."""
     if not (find_spec("starlette") and find_spec("uvicorn")):
         raise ModelError("the demo needs starlette and uvicorn: pip install 'carso[demo]'")
-    run(studio_of(defence, data, classifier_of(factory)), host, port, show, allow_host or [])
+    studio = studio_of(defence, data, classifier_of(factory), fitting(size, channels, skip_bad))
+    run(studio, host, port, show, allow_host or [])
 
 
-def studio_of(source: str, data_name: str | None, classifier: nn.Module | None = None) -> Studio:
+def studio_of(
+    source: str,
+    data_name: str | None,
+    classifier: nn.Module | None = None,
+    fitted: Mapping[str, Any] | None = None,
+) -> Studio:
     """A saved defence and what the page needs beside it."""
     from carso.demo.studio import Studio
     from carso.storage import weights
 
     defence = weights.load(source, classifier)
-    known = data_name or weights.origin(source).data or MNIST
-    images = matching(known if data_name or os.path.exists(known) else MNIST, defence.purifier.shape)
+    own = weights.origin(source)
+    known = data_name or own.data or MNIST
+    known = known if data_name or os.path.exists(known) else MNIST
+    images = matching(known, defence.purifier.shape, fitted or own.fitting(known))
     return Studio(defence, weights.load_undefended(source), images, Path(source).name)
 
 
@@ -73,11 +84,11 @@ def run(studio: Studio, host: str, port: int, show: bool, others: Sequence[str] 
     serve(studio, listener, [host, *others])
 
 
-def matching(name: str, shape: tuple[int, int, int]) -> Dataset | None:
+def matching(name: str, shape: tuple[int, int, int], fitted: Mapping[str, Any] | None = None) -> Dataset | None:
     """The test images of a data set, if they have the shape that the defence takes."""
     from carso import data
 
-    dataset = data.load(name, "test")
+    dataset = data.load(name, "test", **(fitted or {}))
     return dataset if dataset.shape == shape else None
 
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from carso.commands.options import MNIST, MOST, Data, Defence, Factory, OfBalls, Out, Radii, Samples, Stop
+from carso.commands.options import (
+    MNIST,
+    MOST,
+    Channels,
+    Data,
+    Defence,
+    Factory,
+    OfBalls,
+    Out,
+    Radii,
+    Samples,
+    Size,
+    SkipBad,
+    Stop,
+    fitting,
+)
 from carso.commands.shared import claimed, classifier_of, command_line, say
 
 if TYPE_CHECKING:
@@ -35,6 +51,9 @@ def evaluate(
     samples: Samples = None,
     stop: Stop = "confident",
     factory: Factory = None,
+    size: Size = None,
+    channels: Channels = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """The table of a saved defence, at the radii it was trained for: results.json, records and report."""
     from carso.evaluation import Settings
@@ -45,7 +64,16 @@ def evaluate(
     )
     with claimed(folder):
         page = run(
-            defence, folder, data, split, settings, command_line(), classifier_of(factory), tuple(eps or ()), norm
+            defence,
+            folder,
+            data,
+            split,
+            settings,
+            command_line(),
+            classifier_of(factory),
+            tuple(eps or ()),
+            norm,
+            fitting(size, channels, skip_bad),
         )
     say(f"report: {page}")
 
@@ -60,11 +88,12 @@ def run(
     classifier: nn.Module | None = None,
     radii: tuple[float, ...] = (),
     norm: Norm | None = None,
+    fitted: Mapping[str, Any] | None = None,
 ) -> Path:
     """The table of a saved defence, written to `out`; returns the report's path.
 
-    `classifier` is N, where the defence was trained for one of the user's own. Data, radii and norm are by default
-    those of its training.
+    `classifier` is N, where the defence was trained for one of the user's own. Data, how pictures are `fitted`, radii
+    and norm are by default those of its training.
     """
     from carso import data
     from carso.evaluation import evaluate
@@ -77,7 +106,8 @@ def run(
 
     defence, origin = weights.load(source, classifier), weights.origin(source)
     data_name = data_name or origin.data or MNIST
-    dataset, protocol = data.load(data_name, split), protocol_of(origin, data_name, radii, norm)
+    dataset = data.load(data_name, split, **(fitted or origin.fitting(data_name)))
+    protocol = protocol_of(origin, data_name, radii, norm)
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))
     check_writable(out / FILE)
     models = models_of(defence, weights.load_undefended(source))

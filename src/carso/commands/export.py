@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from carso.commands.options import MNIST, MOST, Data, Defence, Factory, Samples
+from carso.commands.options import MNIST, MOST, Channels, Data, Defence, Factory, Samples, Size, SkipBad, fitting
 from carso.commands.shared import defence_of
 
 
@@ -19,6 +19,9 @@ def export(
     samples: Samples = None,
     classifier: Annotated[bool, typer.Option("--classifier", help="Only the classifier, images to logits.")] = False,
     factory: Factory = None,
+    size: Size = None,
+    channels: Channels = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Write a defence as one ONNX file (images to votes), proven against torch on 32 images."""
     from carso.data import load
@@ -26,7 +29,9 @@ def export(
     from carso.storage.weights import origin
 
     path, model = out or Path("out") / f"{Path(defence).name}.onnx", defence_of(defence, factory, samples)
-    trial = load(data or origin(defence).data or MNIST, "test").images[:32]
+    own = origin(defence)
+    data = data or own.data or MNIST
+    trial = load(data, "test", **(fitting(size, channels, skip_bad) or own.fitting(data)))[:32].images
     export(model, path, trial, seed=seed, name=defence, classifier_only=classifier)
     whole = "classifier" if classifier else "defence"
     typer.echo(f"{path} answers in onnxruntime as the {whole} does in torch, on {len(trial)} images")

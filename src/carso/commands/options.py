@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -46,6 +46,14 @@ Data = Annotated[
         "[default: what the defence was trained on]"
     ),
 ]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="HxW", help="Cut and resize the pictures of a folder, as 224x224. [default: as in training]"),
+]
+Channels = Annotated[
+    int | None, typer.Option(help="Make the pictures of a folder grey (1) or coloured (3). [default: as in training]")
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be used; they are listed.")]
 Radii = Annotated[
     list[float] | None,
     typer.Option(
@@ -67,6 +75,23 @@ Samples = Annotated[
 Stop = Annotated[
     Literal["never", "exact", "confident"], typer.Option(help="When the vote may stop before all samples.")
 ]
+
+
+def fitting(size: str | None, channels: int | None, skip_bad: bool) -> dict[str, Any]:
+    """How the pictures of a folder are to be made alike, as far as the command line says.
+
+    Raises:
+        CarsoError: if the size or the channels are none.
+    """
+    from carso.types import sides
+
+    if channels not in (None, 1, 3):
+        raise CarsoError(f"--channels must be 1 or 3, not {channels}")
+    try:
+        told = {"size": sides(size) if size else None, "channels": channels, "skip_bad": skip_bad}
+    except ValueError as error:
+        raise CarsoError(f"--size: {error}") from error
+    return {name: value for name, value in told.items() if value}
 
 
 def spread(arguments: list[str], option: str = "--eps") -> list[str]:

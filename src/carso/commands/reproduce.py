@@ -49,7 +49,8 @@ def table(experiment: Experiment, test_images: int, stop: vote.Stop, command: st
     recipe, out = experiment.recipe, experiment.out
     models = models_of(experiment.defence(), weights.load_undefended(out))
     settings = Settings(n=test_images, seed=recipe.seed, samples=recipe.samples, stop=stop)
-    test, protocol = data.load(recipe.data, "test"), protocol_of(weights.origin(out), recipe.data)
+    test = data.load(recipe.data, "test", **recipe.fitting)
+    protocol = protocol_of(weights.origin(out), recipe.data)
     records = evaluate(
         models, test, settings=settings, recipe=recipe.name, command=command, directory=out, **vars(protocol)
     )

@@ -10,10 +10,12 @@ from typing import get_args
 from carso.data.cifar import CIFAR_10, CIFAR_100, cifar_of, load_cifar
 from carso.data.dataset import Dataset
 from carso.data.folder import load_folder
+from carso.data.foreign import from_torch
 from carso.data.idx_folder import load_idx, naming_of
 from carso.data.image import open_image, prepare, read_image
 from carso.data.mnist import load_fashion_mnist, load_mnist
 from carso.data.pairs import Pairs, load_pairs, save_pairs
+from carso.data.pictures import Fitting
 from carso.data.published import CIFAR_10_RELEASE, CIFAR_100_RELEASE, obtain
 from carso.data.splits import Split
 from carso.errors import DataError
@@ -23,6 +25,7 @@ __all__ = [
     "Dataset",
     "Pairs",
     "Split",
+    "from_torch",
     "load",
     "load_pairs",
     "open_image",
@@ -44,7 +47,12 @@ NAMES = tuple(_NAMED)
 
 
 def load(
-    source: str | Path, split: Split = "train", *, size: tuple[int, int] | None = None, channels: int | None = None
+    source: str | Path,
+    split: Split = "train",
+    *,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    skip_bad: bool = False,
 ) -> Dataset:
     """A dataset by name, or from a folder. No image is in two splits.
 
@@ -55,6 +63,7 @@ def load(
         split: `train`, `validation` (held out from train for every choice) or `test`.
         size: (height, width) to which pictures of a folder are cut and resized, where they differ.
         channels: 1 or 3, to which they are converted.
+        skip_bad: whether pictures that cannot be used are listed and left out, rather than refused.
 
     Raises:
         DataError: if there is no such dataset or it cannot be used; says what is wrong with which file.
@@ -68,9 +77,9 @@ def load(
         raise ValueError(f"size must be (height, width), not {size!r}")
     known = _known(source, split)
     if known is None:
-        return load_folder(Path(source), split, size, channels)
-    if size or channels:
-        raise DataError(f"{source}: size and channels are for folders of pictures, which this is not")
+        return load_folder(Path(source), split, Fitting(size, channels), skip_bad)
+    if size or channels or skip_bad:
+        raise DataError(f"{source}: size, channels and skip_bad are for folders of pictures, which this is not")
     return known
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from carso.data.dataset import Dataset, from_bytes
+from carso.data.dataset import Dataset
 from carso.data.pickles import unpickle
 from carso.data.reading import decoding, naming, read_bytes
 from carso.data.splits import Split, end
@@ -110,8 +110,8 @@ def load_cifar(cifar: Cifar, folder: Path, split: Split) -> Dataset:
     batches = [_read_batch(path, cifar) for path in track(files, f"reading {cifar.name}")]
     pixels, labels = zip(*batches, strict=True)
     kept = end(split, sum(map(len, pixels)), len(pixels[-1]) // cifar.held_out, str(files[-1]))
-    images = from_bytes(np.concatenate(pixels)[kept].reshape(-1, 3, 32, 32))
-    return Dataset(cifar.name, images, torch.from_numpy(np.concatenate(labels)[kept]), cifar.classes)
+    images = np.concatenate(pixels)[kept].reshape(-1, 3, 32, 32)
+    return Dataset(cifar.name, torch.from_numpy(images), torch.from_numpy(np.concatenate(labels)[kept]), cifar.classes)
 
 
 def _has(folder: Path, cifar: Cifar) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,8 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from carso.data.lazy import Lazy
 from carso.errors import DataError
 from carso.types import Images
+
+CHUNK, VALUES = 5000, 5000 * 28 * 28
+"""The most images, and the most of their values, that are worked on at once where it is nobody's choice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,28 +25,30 @@ class Dataset:
 
     Attributes:
         name: what messages and results call it.
-        images: float32 (N, C, H, W) in [0, 1], N at least 1.
+        pixels: (N, C, H, W), N at least 1: float32 in [0, 1], or bytes v that stand for v / 255, in memory or `Lazy`.
         labels: int64 (N,) in 0..len(classes) - 1, or None.
         classes: the names of the classes, in the order of the labels; empty where there are no labels.
 
     Raises:
-        DataError: if the images or labels are anything else.
+        DataError: if the pixels or labels are anything else.
     """
 
     name: str
-    images: Tensor
+    pixels: Tensor | Lazy
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_names((self.name, *self.classes))
-        check_tensors(self.name, images=self.images, labels=self.labels)
-        check_images(self.images, self.name)
+        if not isinstance(self.pixels, Lazy):
+            check_tensors(self.name, images=self.pixels)
+            check_pixels(self.pixels, self.name)
+        check_tensors(self.name, labels=self.labels)
         if self.labels is not None:
             check_labels(self.labels, len(self), len(self.classes), self.name)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.pixels)
 
     def __getitem__(self, index: int | slice | Tensor) -> Dataset:
         """The image at a position, as a set of one, or those at a slice, at positions, or where a tensor is true."""
@@ -52,7 +58,14 @@ class Dataset:
         if not isinstance(index, slice | Tensor):
             raise TypeError(f"a Dataset is indexed by a number, a slice or a tensor, not by {type(index).__name__}")
         labels = None if self.labels is None else self.labels[index]
-        return replace(self, images=self.images[index], labels=labels)
+        return replace(self, pixels=self.pixels[index], labels=labels)
+
+    @property
+    def images(self) -> Images:
+        """All images, float32 (N, C, H, W) in [0, 1]; of a large set, take some first: `dataset[:100].images`."""
+        if isinstance(self.pixels, Lazy):
+            return torch.cat([images for _, images in self.chunks()])
+        return as_images(self.pixels)
 
     @property
     def required_labels(self) -> Tensor:
@@ -64,8 +77,58 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of every image."""
-        channels, height, width = self.images.shape[1:]
+        channels, height, width = self.pixels.shape[1:]
         return channels, height, width
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that its images take as they lie."""
+        return self.pixels.nbytes if isinstance(self.pixels, Tensor) else 0
+
+    def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of every channel, the latter at least a thousandth."""
+        count = len(self) * math.prod(self.shape[1:])
+        wide = [(x.double().sum((0, 2, 3)), x.double().square().sum((0, 2, 3))) for _, x in self.chunks()]
+        mean, squares = (torch.stack(sums).sum(0) / count for sums in zip(*wide, strict=True))
+        spread = (squares - mean**2).clamp(min=0).sqrt().clamp(min=1e-3)
+        return tuple(mean.tolist()), tuple(spread.tolist())
+
+    def to(self, device: torch.device) -> Dataset:
+        """The same set on a device; what is `Lazy` stays where it is, and is handed out there."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, pixels=self.pixels.to(device), labels=labels)
+
+    def batches(self, order: Iterable[slice | Tensor]) -> Iterator[Images]:
+        """The images at positions, float32 in [0, 1], batch by batch; each is read when it is asked for."""
+        held = self.pixels
+        found = held.batches(order) if isinstance(held, Lazy) else (held[index] for index in order)
+        return map(as_images, found)
+
+    def chunks(self, most: int = CHUNK) -> Iterator[tuple[slice, Images]]:
+        """All images in their order, at most so many at a time, and no more than fit into memory; where each lies."""
+        spans = self.spans(most)
+        return zip(spans, self.batches(spans), strict=True)
+
+    def spans(self, most: int = CHUNK) -> list[slice]:
+        """Where the parts of `chunks` lie."""
+        size = min(most, max(1, VALUES // math.prod(self.shape)))
+        return [slice(start, start + size) for start in range(0, len(self), size)]
+
+
+def as_images(pixels: Tensor) -> Images:
+    """Bytes as float32 images v / 255; float32 as it is."""
+    if pixels.dtype != torch.uint8:
+        return pixels
+    levels = pixels.new_full((), 255, dtype=torch.float32)  # a number would become its reciprocal on CUDA
+    return pixels.to(torch.float32).div_(levels)
+
+
+def check_pixels(pixels: Tensor, name: str) -> None:
+    """Raise a DataError that begins with `name` unless pixels are bytes (N, C, H, W), or such images."""
+    if pixels.dtype != torch.uint8:
+        check_images(pixels, name)
+    elif pixels.ndim != 4 or pixels.numel() == 0:
+        raise DataError(f"{name}: images must have the shape (N, C, H, W), none of them 0, not {tuple(pixels.shape)}")
 
 
 def check_images(images: Tensor, name: str) -> None:
@@ -73,7 +136,7 @@ def check_images(images: Tensor, name: str) -> None:
     if images.ndim != 4:
         raise DataError(f"{name}: images must have the shape (N, C, H, W), not {tuple(images.shape)}")
     if images.dtype != torch.float32:
-        raise DataError(f"{name}: images must be float32 in [0, 1], not {images.dtype}; bytes are to be divided by 255")
+        raise DataError(f"{name}: images must be float32 in [0, 1], or bytes, not {images.dtype}")
     if images.numel() == 0:
         raise DataError(f"{name}: there are no images (shape {tuple(images.shape)})")
     lowest, highest = (value.item() for value in torch.aminmax(images))

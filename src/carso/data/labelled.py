@@ -30,7 +30,7 @@ def first(dataset: Dataset, n: int | None = None, usual: int | None = None) -> t
     labels = dataset.required_labels
     if n is not None and n > len(dataset):
         raise DataError(f"{dataset.name}: has {len(dataset)} images, fewer than the {n} asked for")
-    return dataset.images[: n or usual], labels[: n or usual]
+    return dataset[: n or usual].images, labels[: n or usual]
 
 
 def check_shape(dataset: Dataset, shape: Sequence[int]) -> None:

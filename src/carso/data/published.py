@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import os
 import tarfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from carso.data.cache import DATA, cache_folder
+from carso.data.cache import DATA, cache_folder, filling
 from carso.data.cifar import CIFAR_10, CIFAR_100, Cifar
 from carso.data.download import download
 from carso.data.reading import decoding, naming
 from carso.errors import DataError
-from carso.progress import note, track
-from carso.storage.claim import claim
-from carso.storage.files import check_writable, write_aside
+from carso.progress import track
+from carso.storage.files import write_aside
 
 MIRROR = "CARSO_MIRROR"
 """The environment's variable that names another address."""
@@ -88,8 +86,7 @@ def obtain(release: Release, *elsewhere: Path) -> Path:
     folder = cache_folder() / release.folder
     found = next((place for place in (folder, *elsewhere) if release.lies_in(place)), None)
     if found is None:
-        check_writable(cache_folder() / ".any")
-        with claim(folder, wait=lambda holder: _wait(f"{release.name} is being fetched by {holder}; waiting for it")):
+        with filling(folder, f"fetching {release.name}"):
             if not release.lies_in(folder):
                 _fetch(release, folder)
     return found or folder
@@ -132,8 +129,3 @@ def _members(archive: Path, folder: str, names: tuple[str, ...]) -> Iterator[tup
 
 def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-
-
-def _wait(text: str) -> None:
-    note(text)
-    time.sleep(0.2)

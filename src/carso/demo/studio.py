@@ -99,7 +99,7 @@ class Studio:
         if self.dataset is None:
             raise DataError("this demo has no images to pick from; draw or upload one")
         at, labels = index % len(self.dataset), self.dataset.labels
-        return self.dataset.images[at : at + 1], None if labels is None else int(labels[at])
+        return self.dataset[at].images, None if labels is None else int(labels[at])
 
     def attack(self, image: Images, name: str, norm: Norm, eps: float, aim: Aim, seed: int = 0) -> Images:
         """The image (1, C, H, W) under attack; its label is what the bare classifier says of it.

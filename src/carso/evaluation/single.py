@@ -24,8 +24,10 @@ def attacked_images(defence: CARSO, dataset: Dataset, row: Row, seed: int) -> Im
     target, examples = exposed(defence, row.directed_at), AdversarialExamples(seed)
     spans = [slice(start, start + CHUNK) for start in range(0, len(dataset), CHUNK)]
     parts = [
-        examples(row, target, dataset.images[span], dataset.required_labels[span], span.start)
-        for span in track(spans, f"{row.attack} on the {row.directed_at}")
+        examples(row, target, images, dataset.required_labels[span], span.start)
+        for span, images in track(
+            zip(spans, dataset.batches(spans), strict=True), f"{row.attack} on the {row.directed_at}"
+        )
     ]
     return torch.cat(parts)
 

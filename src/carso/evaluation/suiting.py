@@ -29,7 +29,7 @@ def suited(columns: Models, dataset: Dataset, seed: int) -> Dataset:
     for column in columns.values():
         if isinstance(column, CARSO):
             check_shape(dataset, column.purifier.shape)
-    known = {name: _classes(column, dataset.images[:1], seed) for name, column in columns.items()}
+    known = {name: _classes(column, dataset[:1].images, seed) for name, column in columns.items()}
     ours = gallery.subject(columns)
     dataset = matched(dataset, known[ours], names_of(columns[ours]))
     for name, classes in known.items():

@@ -141,7 +141,7 @@ class Hardening:
     def _exported(self, defence: CARSO, test: Dataset) -> Path | str:
         path = self.out / ONNX
         try:
-            return path if path.exists() else export(defence, path, test.images[:32], name=str(self.out))
+            return path if path.exists() else export(defence, path, test[:32].images, name=str(self.out))
         except ModelError as error:
             return str(error)
 

@@ -39,15 +39,15 @@ def labelled(images: Dataset, classifier: nn.Module) -> Dataset:
         return images
     answers = answers_of(classifier, images)
     with torch.no_grad(), evaluating(classifier):
-        classes = query(classifier, images.images[:1].to(device_of(classifier))).shape[1]
+        classes = query(classifier, images[:1].images.to(device_of(classifier))).shape[1]
     return replace(images, labels=answers, classes=tuple(map(str, range(classes))))
 
 
 def answers_of(classifier: nn.Module, images: Dataset) -> Labels:
     """N's class of each image (N,), on the CPU."""
-    parts = [images[start : start + CHUNK].images for start in range(0, len(images), CHUNK)]
+    device = device_of(classifier)
     with torch.no_grad(), evaluating(classifier):
-        return torch.cat([query(classifier, some.to(device_of(classifier))).argmax(1).cpu() for some in parts])
+        return torch.cat([query(classifier, some.to(device)).argmax(1).cpu() for _, some in images.chunks(CHUNK)])
 
 
 def rates_of(defence: CARSO, images: Dataset, eps: float, norm: Norm) -> Rates:

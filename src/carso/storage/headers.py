@@ -95,10 +95,18 @@ class Origin(Schema):
     """As much of a recipe as is read of it here."""
 
     data: Annotated[str, Field(min_length=1)] | None = None
+    size: tuple[Size, Size] | None = None
+    channels: Literal[1, 3] | None = None
+    skip_bad: bool = False
     classifier: OwnClassifier = OwnClassifier()
     adversarial: Section | None = None
     purification: Section | None = None
     hardening: Section | None = None
+
+    def fitting(self, data: str) -> dict[str, Any]:
+        """How `carso.data.load` made the pictures of these data alike; nothing, if they are others than those."""
+        fields = {"size": self.size, "channels": self.channels, "skip_bad": self.skip_bad}
+        return {name: value for name, value in fields.items() if value} if data == self.data else {}
 
     @property
     def attacks(self) -> tuple[OwnAttack, ...]:

@@ -56,24 +56,24 @@ class ClassifierStage:
         self.device = device
         self.mixture = Mixture(schedule.attacks, schedule.clean and not schedule.trades)
         self.scale = torch.ones((), device=device, dtype=torch.float32)
-        self.images, self.labels = train.images.to(device), train.required_labels.to(device)
-        self.held_out = validation.images.to(device), validation.required_labels.to(device)
+        self.train, self.labels = train.to(device), train.required_labels.to(device)
+        self.held_out = validation.to(device)
         self.folds = False
         self.convolves = convolves(classifier)
 
     @property
     def size(self) -> int:
         """How many images an epoch goes through."""
-        return len(self.images)
+        return len(self.train)
 
     @property
     def passes(self) -> int:
         """Optimiser steps per batch."""
         return self.mixture.parts if self.schedule.mixing == "steps" else 1
 
-    def loss(self, indices: Tensor, part: int) -> Tensor:
+    def loss(self, images: Images, indices: Tensor, part: int) -> Tensor:
         """Mean cross-entropy over the batch, clean and attacked, or the loss of TRADES."""
-        images, labels = self.images[indices], self.labels[indices]
+        labels = self.labels[indices]
         images = moved(images, self.schedule.crop, self.schedule.flip)
         if self.schedule.trades:
             return self._trades(images, labels)
@@ -112,13 +112,13 @@ class ClassifierStage:
         """Set the scale of the attacks' radii, which grow linearly over the ramp, and compare N with its fold."""
         self.scale.fill_(risen(epoch, self.schedule.ramp, self.schedule.epochs))
         with evaluating(self.module):
-            self.folds = not self.convolves and faster(self.module, self.images[:2]) is not self.module
+            self.folds = not self.convolves and faster(self.module, self.train[:2].images) is not self.module
 
     def validate(self) -> dict[str, float]:
         """Clean accuracy (%) on the held-out images."""
-        images, labels = self.held_out
         with torch.no_grad(), evaluating(self.module):
-            correct = torch.cat([self.module(some).argmax(1) for some in images.split(5000)]) == labels
+            answers = torch.cat([self.module(images).argmax(1) for _, images in self.held_out.chunks()])
+        correct = answers == self.held_out.required_labels
         return {"validation_accuracy": 100 * correct.float().mean().item()}
 
 

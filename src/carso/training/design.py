@@ -62,7 +62,8 @@ def look_at(classifier: nn.Module, classes: int, held_out: Dataset) -> None:
     if some.labels is None:
         return
     with torch.no_grad(), evaluating(classifier):
-        right = int((query(classifier, some.images).argmax(1) == some.labels).sum())
+        answers = torch.cat([query(classifier, images).argmax(1) for _, images in some.chunks()])
+    right = int((answers == some.labels).sum())
     if doubt := doubt_of_input(right, len(some), classes):
         note(doubt)
 
@@ -72,7 +73,7 @@ def representation_of(spec: PurifierSpec, classifier: nn.Module, train: Dataset)
     layers = spec.layers
     if layers is None:
         kind = ConvolutionalPurifier if is_convolutional(spec, train.shape) else Purifier
-        proposal = propose(classifier, train.images[:1], kind.bound(train.shape))
+        proposal = propose(classifier, train[:1].images, kind.bound(train.shape))
         note(str(proposal))
         layers = proposal.layers
     return Representation(classifier, layers)
@@ -84,7 +85,7 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
     Raises:
         RecipeError: if convolutions are to begin R and no layer has maps for them.
     """
-    shapes = [shape for layer in representation.shapes(train.images[:1]).values() for shape in layer]
+    shapes = [shape for layer in representation.shapes(train[:1].images).values() for shape in layer]
     if is_convolutional(spec, train.shape):
         if spec.maps and train.shape not in shapes:
             raise RecipeError("purifier.maps reads the image, which purifier.layers leaves out: name input among them")
@@ -105,8 +106,8 @@ def assembled(recipe: Recipe, representation: Representation, purifier: Purifier
     return CARSO(representation.classifier, purifier, layers, samples, aggregation=aggregation)
 
 
-def classifier_of(spec: ClassifierSpec, name: str, train: Dataset) -> nn.Module:
-    """An untrained classifier of the library's own for the training images of the data set of that name.
+def classifier_of(spec: ClassifierSpec, train: Dataset) -> nn.Module:
+    """An untrained classifier of the library's own for the training images.
 
     Raises:
         DataError: if they have no labels.
@@ -114,11 +115,6 @@ def classifier_of(spec: ClassifierSpec, name: str, train: Dataset) -> nn.Module:
     classes = len(train.classes)
     if not classes:
         raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
-    mean, std = _moments(train) if name != "mnist" else ((0.1307,), (0.3081,))
+    mean, std = train.moments() if train.name != "mnist" else ((0.1307,), (0.3081,))
     build: Callable[..., nn.Module] = ARCHITECTURES[spec.architecture]
     return build(shape=train.shape, classes=classes, mean=mean, std=std, **spec.options)
-
-
-def _moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    spread = dataset.images.std((0, 2, 3)).clamp(min=1e-3)
-    return tuple(dataset.images.mean((0, 2, 3)).tolist()), tuple(spread.tolist())

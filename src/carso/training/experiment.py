@@ -54,12 +54,14 @@ class Experiment:
         out: the folder; made if missing.
         device: where to train.
         classifier: a trained classifier of the user's own, instead of stage 1.
+        sets: the images that fit and the held-out ones, instead of the recipe's `data`, which then is but a name.
     """
 
     recipe: Recipe
     out: Path
     device: torch.device
     classifier: nn.Module | None = None
+    sets: tuple[Dataset, Dataset] | None = None
 
     def check(self) -> None:
         """Refuse a recipe that has no purifier to train, or one that cannot be made, before anything is trained.
@@ -92,12 +94,12 @@ class Experiment:
     @cached_property
     def train(self) -> Dataset:
         """The images that fit."""
-        return data.load(self.recipe.data, "train")
+        return self.sets[0] if self.sets else data.load(self.recipe.data, "train", **self.recipe.fitting)
 
     @cached_property
     def validation(self) -> Dataset:
         """The held-out images."""
-        return data.load(self.recipe.data, "validation")
+        return self.sets[1] if self.sets else data.load(self.recipe.data, "validation", **self.recipe.fitting)
 
     def adopt(self, name: str) -> None:
         """Copy shipped weights, and the audit of them, into the folder instead of training; an audit there stays.
@@ -233,7 +235,7 @@ class Experiment:
         spec, train = self.recipe.classifier, self.train
         if spec.factory is not None:
             return self._from_factory(spec.factory)
-        return classifier_of(spec, self.recipe.data, train)
+        return classifier_of(spec, train)
 
     def _fit(self, stage: Stage) -> None:
         read_history(self.out)

@@ -17,12 +17,14 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from carso.data import Dataset
 from carso.errors import DivergenceError
 from carso.progress import track
 from carso.training.checkpoint import load_checkpoint, save_checkpoint
 from carso.training.optimise import Optimisation
 from carso.training.recipe import Schedule
 from carso.training.replay import Replay, Step
+from carso.types import Images
 
 SHARE_OF_TIME_FOR_CHECKPOINTS = 0.05
 
@@ -55,10 +57,14 @@ class Stage(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the items live."""
+        """Where it is trained."""
 
-    def loss(self, indices: Tensor, part: int) -> Tensor:
-        """The batch's loss, scalar, for items `indices` and pass `part`; it must not wait for the device."""
+    @property
+    def train(self) -> Dataset:
+        """The items, whose images are handed out on the device."""
+
+    def loss(self, images: Images, indices: Tensor, part: int) -> Tensor:
+        """The batch's loss, scalar, for items `indices`, their images and pass `part`; no wait for the device."""
 
     def begin(self, epoch: int) -> None:
         """Set what changes from epoch to epoch; the first is 0."""
@@ -157,10 +163,10 @@ def _check_converging(stage: Stage, epoch: int, loss: float) -> None:
 
 
 def step_of(stage: Stage, optimisation: Optimisation, part: int) -> Step:
-    """One step of descent on the images at some indices, in one of the stage's passes; returns the loss."""
+    """One step of descent on some images and their indices, in one of the stage's passes; returns the loss."""
 
-    def step(indices: Tensor) -> Tensor:
-        loss = stage.loss(indices, part)
+    def step(images: Images, indices: Tensor) -> Tensor:
+        loss = stage.loss(images, indices, part)
         optimisation.step(loss)
         return loss.detach()
 
@@ -170,10 +176,11 @@ def step_of(stage: Stage, optimisation: Optimisation, part: int) -> Step:
 def _epoch(stage: Stage, epoch: int, optimisation: Optimisation, steps: list[Replay], batches: int) -> float:
     stage.module.train()
     size = min(stage.schedule.batch, stage.size)
-    order = torch.randperm(stage.size, device=stage.device)[: batches * size]
+    order = torch.randperm(stage.size, device=stage.device)[: batches * size].split(size)
     total = torch.zeros((), device=stage.device)
-    for indices in track(order.split(size), f"epoch {epoch + 1}"):
+    batched = zip(order, stage.train.batches(order), strict=True)
+    for indices, images in track(batched, f"epoch {epoch + 1}", len(order)):
         for step in steps:
             optimisation.prepare()
-            total += step(indices)
+            total += step(images, indices)
     return total.item() / (batches * len(steps))

@@ -1,7 +1,7 @@
 """What a run costs, said before it starts: a measured step of each stage, times the number of its steps.
 
-    bytes      4 w (1 + 1 + 2 + 1) + 4 n p + kept    w weights, their gradients, two moments and average; n images of p
-                                                     pixels; what is kept beside; a batch's activations come on top
+    bytes      4 w (1 + 1 + 2 + 1) + n p + kept      w weights, their gradients, two moments and average; n images of p
+                                                     bytes in memory; what is kept; activations come on top
     t = t_0 n / m + E (B t_step + t_val n' / m')    t_0, t_step, t_val: a trial of the stage on m of its n images
                                                     E epochs of B batches; n' held-out images, m' of them in the trial
 
@@ -124,7 +124,7 @@ def cost_of(pending: Pending) -> Cost:
 def _memory(stage: Stage, train: Dataset) -> int:
     weights = sum(value.numel() for value in stage.module.parameters())
     kept = kept_bytes(stage.schedule, train, stage.module.neurons) if isinstance(stage, PurifierStage) else 0
-    return 4 * (5 * weights + train.images.numel()) + kept
+    return 20 * weights + train.held + kept
 
 
 def _size(count: int) -> str:
@@ -137,11 +137,12 @@ def _batch(stage: Stage) -> float:
     optimisation = Optimisation(stage.module, stage.schedule, stage.passes)
     steps = [Replay(step_of(stage, optimisation, part)) for part in range(stage.passes)]
     indices = torch.arange(stage.size, device=stage.device)
+    (images,) = stage.train.batches([indices])
 
     def batch() -> None:
         for step in steps:
             optimisation.prepare()
-            step(indices).item()
+            step(images, indices).item()
 
     stage.begin(0)
     stage.module.train()

@@ -12,32 +12,36 @@ Source: thesis, section 3.2.3; w and attacks directed at the whole defence are o
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from carso.data import Dataset
+from carso.data.dataset import CHUNK, Dataset
+from carso.errors import RecipeError
 from carso.fast import faster, low_precision
 from carso.nn import evaluating, query
-from carso.progress import track
+from carso.progress import progress
 from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
-from carso.training.device import placed
+from carso.training.augment import moved
+from carso.training.device import convolves, placed
 from carso.training.loop import seeded
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import PurifierTraining
 from carso.types import CandidateLogits, Classifier, Images, Labels, Latents, Logits, Representations
 
-CHUNK = 5000
-"""Images at a time, at most."""
-
-PIXELS, NEURONS = CHUNK * 28 * 28, 2**24
-"""Pixels, and numbers of representations, at a time."""
+NEURONS = 2**24
+"""Numbers of representations at a time, at most."""
 
 REPRESENTATIONS_KEPT = 2**30
 """Bytes of representations kept rather than computed anew in every epoch, at most."""
+
+ATTACKED_KEPT = 2**32
+"""Bytes of attacked images that are kept, at most."""
 
 
 def kept_bytes(schedule: PurifierTraining, train: Dataset, neurons: int) -> int:
@@ -46,7 +50,7 @@ def kept_bytes(schedule: PurifierTraining, train: Dataset, neurons: int) -> int:
         return 0
     versions = len(schedule.attacks) + 1
     represented = 4 * versions * len(train) * neurons
-    attacked = 2 * (versions - 1) * train.images.numel()
+    attacked = 2 * (versions - 1) * len(train) * math.prod(train.shape)
     return attacked + (represented if represented <= REPRESENTATIONS_KEPT else 0)
 
 
@@ -83,13 +87,14 @@ class PurifierStage:
         self.classifier = representation.classifier
         for network in (purifier, self.classifier):
             placed(network, device)
+        self.convolves = convolves(self.classifier)
         self.schedule = schedule
         self.device = device
-        self.chunk = max(1, min(CHUNK, PIXELS // math.prod(train.shape), NEURONS // purifier.neurons))
+        self.chunk = max(1, min(CHUNK, NEURONS // purifier.neurons))
         self.mixture = Mixture(schedule.attacks, schedule.clean)
-        self.images = train.images.to(device)
+        self.train = train.to(device)
         self.labels = self._labels(train)
-        self.held_out = validation.images.to(device)
+        self.held_out = validation.to(device)
         self.kept = self._kept(seed, pairs)
         self.represented = self._represented()
         self.beta = torch.ones((), device=device, dtype=torch.float32)
@@ -98,7 +103,7 @@ class PurifierStage:
     @property
     def size(self) -> int:
         """How many images an epoch goes through."""
-        return len(self.images)
+        return len(self.train)
 
     @property
     def parts(self) -> int:
@@ -110,9 +115,9 @@ class PurifierStage:
         """Optimiser steps per batch."""
         return self.parts if self.schedule.mixing == "steps" else 1
 
-    def loss(self, indices: Tensor, part: int) -> Tensor:
+    def loss(self, clean: Images, indices: Tensor, part: int) -> Tensor:
         """Negative ELBO of the batch, clean and attacked, with the consistency term if the recipe has one."""
-        clean, labels = self.images[indices], self.labels[indices]
+        clean, labels = moved(clean, self.schedule.crop, self.schedule.flip), self.labels[indices]
         seen, representations = self._seen(indices, clean, labels, part)
         with low_precision(self.device):
             reconstructions, mean, log_variance = self.module(seen, representations)
@@ -134,7 +139,7 @@ class PurifierStage:
         """Negative ELBO (nats) on the held-out clean images."""
         with torch.no_grad(), evaluating(self.module):
             losses = []
-            for clean in self.held_out.split(self.chunk):
+            for _, clean in self.held_out.chunks(self.chunk):
                 reconstructions, mean, log_variance = self.module(clean, self.representation(clean)[1])
                 losses.append(reconstruction_loss(reconstructions, clean) + kl_divergence(mean, log_variance))
         return {"validation_loss": torch.cat(losses).mean().item()}
@@ -182,7 +187,7 @@ class PurifierStage:
         which = torch.arange(len(indices), device=self.device) * self.parts // len(indices)
         which = torch.full_like(which, part) if self.schedule.mixing == "steps" else which
         which = (which - self.schedule.clean + 1).clamp(min=0)
-        seen = self._version(which, indices)
+        seen = self._version(which, indices, clean)
         return (
             self._with_representations(seen) if self.represented is None else (seen, self.represented[which, indices])
         )
@@ -194,16 +199,15 @@ class PurifierStage:
                 return self.mixture.part(part, self.classifier, clean, labels, defence, self.scale)
             return self.mixture.mix(self.classifier, clean, labels, defence, self.scale)
 
-    def _version(self, which: Tensor, indices: Tensor) -> Images:
+    def _version(self, which: Tensor, indices: Tensor, clean: Images) -> Images:
         """Image i as it is where `which` is 0, else attacked by kept attack `which` - 1."""
         assert self.kept is not None
-        clean = self.images[indices]
         attacked = self.kept[(which - 1).clamp(min=0), indices].to(clean.dtype)
         return torch.where((which == 0).view(-1, 1, 1, 1), clean, attacked)
 
     def _with_representations(self, seen: Images) -> tuple[Images, Representations]:
-        with torch.no_grad():
-            return seen, self.representation(seen)[1]
+        with torch.no_grad(), low_precision(self.device) if self.convolves else nullcontext():
+            return seen, self.representation(seen)[1].float()
 
     def _represented(self) -> Tensor | None:
         """r of every version of every image (versions, images, neurons), if N sees the same ones in every epoch."""
@@ -213,9 +217,9 @@ class PurifierStage:
         shape = (versions, self.size, self.module.neurons)
         represented = torch.empty(shape, device=self.device, dtype=torch.float32)
         everything = torch.arange(self.size, device=self.device)
-        chunks = [(part, rows) for part in range(versions) for rows in everything.split(self.chunk)]
-        for part, rows in track(chunks, f"{self.name}, representations of the training images"):
-            seen = self._version(torch.full_like(rows, part), rows)
+        for part, span, clean in self._parts(versions, "representations of the training images"):
+            rows = everything[span]
+            seen = self._version(torch.full_like(rows, part), rows, clean)
             represented[part, rows] = self._with_representations(seen)[1]
         return represented
 
@@ -223,17 +227,33 @@ class PurifierStage:
         if self.schedule.labels == "true":
             return train.required_labels.to(self.device)
         with torch.no_grad(), evaluating(self.classifier):
-            return torch.cat([query(self.classifier, some).argmax(1) for some in self.images.split(self.chunk)])
+            return torch.cat([query(self.classifier, some).argmax(1) for _, some in self.train.chunks(self.chunk)])
 
     def _kept(self, seed: int, pairs: Images | None) -> Tensor | None:
         if self.schedule.feed == "pairs" and pairs is not None:
             return pairs.to(self.device).unsqueeze(0)
         if self.schedule.feed != "cached" or not self.mixture.attacks:
             return None
-        kept = torch.empty(len(self.mixture.attacks), *self.images.shape, dtype=torch.float16, device=self.device)
-        chunks = [(i, start) for i in range(len(self.mixture.attacks)) for start in range(0, self.size, self.chunk)]
+        shape = (len(self.mixture.attacks), self.size, *self.train.shape)
+        _check_keeping(2 * math.prod(shape), self.name)
+        kept = torch.empty(shape, dtype=torch.float16, device=self.device)
         with seeded(seed, self.name, "attacks"), evaluating(self.classifier):
-            for i, start in track(chunks, f"{self.name}, attacks on the training images"):
-                rows, part = slice(start, start + self.chunk), self.schedule.clean + i
-                kept[i, rows] = self.mixture.part(part, self.classifier, self.images[rows], self.labels[rows])
+            for i, rows, clean in self._parts(len(kept), "attacks on the training images"):
+                kept[i, rows] = self.mixture.part(self.schedule.clean + i, self.classifier, clean, self.labels[rows])
         return kept
+
+    def _parts(self, count: int, what: str) -> Iterator[tuple[int, slice, Images]]:
+        """So many times all images, bit by bit: which time it is, where they lie, and the images."""
+        with progress(f"{self.name}, {what}", count * len(self.train.spans(self.chunk))) as bar:
+            for i in range(count):
+                for rows, clean in self.train.chunks(self.chunk):
+                    yield i, rows, clean
+                    bar.advance()
+
+
+def _check_keeping(size: int, name: str) -> None:
+    if size > ATTACKED_KEPT:
+        raise RecipeError(
+            f"{name}: attacked once and kept, the training images would take {size / 1e9:.1f} GB, more than the "
+            f"{ATTACKED_KEPT / 1e9:.1f} that are kept; set feed: fresh in the recipe"
+        )

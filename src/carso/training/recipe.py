@@ -14,7 +14,7 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from carso.storage.schema import Schema
-from carso.types import Budget, Norm, radius
+from carso.types import Budget, Norm, radius, sides
 from carso.vote import MOST, Aggregation
 
 Positive = Annotated[int, Field(gt=0)]
@@ -27,6 +27,14 @@ def _written(value: object) -> object:
 
 
 Radius = Annotated[float, BeforeValidator(_written), Field(gt=0, le=10)]
+
+
+def _sides(value: object) -> object:
+    """Height and width may be written 224x224."""
+    return sides(value) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+Size = Annotated[tuple[Positive, Positive], BeforeValidator(_sides)]
 
 
 def _yaml_true(value: object) -> object:
@@ -164,7 +172,16 @@ class ClassifierSpec(Section):
         return {name: getattr(self, name) for name in OPTIONS[self.architecture]}
 
 
-class ClassifierTraining(Schedule):
+class Augmented(Schedule):
+    """A schedule on images that are moved before they are attacked."""
+
+    crop: Annotated[int, Field(ge=0), Unit("pixels")] = 0
+    """By how many images are shifted at most, each way."""
+    flip: bool = False
+    """Whether half of the images are mirrored, left to right."""
+
+
+class ClassifierTraining(Augmented):
     """Stage 1: a classifier, clean or adversarially."""
 
     attacks: tuple[AttackSpec, ...] = ()
@@ -175,10 +192,6 @@ class ClassifierTraining(Schedule):
     """Over how many the attacks' radii grow to what they are."""
     clean: bool = True
     """Whether clean images are a part; without them it is the training of Madry et al."""
-    crop: Annotated[int, Field(ge=0), Unit("pixels")] = 0
-    """By how many images are shifted at most, each way, before they are attacked."""
-    flip: bool = False
-    """Whether half of the images are mirrored, left to right."""
     trades: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Beta of TRADES, CE(N(x), y) + beta KL(N(x) || N(x')), whose divergence the attacks climb; 0 for none."""
 
@@ -218,7 +231,7 @@ class PurifierSpec(Section):
     """Whose outputs R reads: names of N's modules, `input`, `output`; by default those that are proposed and said."""
 
 
-class PurifierTraining(Schedule):
+class PurifierTraining(Augmented):
     """Stage 2: the purifier."""
 
     attacks: tuple[AttackSpec, ...] = ()
@@ -250,8 +263,8 @@ class PurifierTraining(Schedule):
             raise ValueError("feed: pairs and the file `pairs` go together")
         if self.feed == "cached" and any(a.directed_at == "defence" for a in self.attacks):
             raise ValueError("attacks on the defence change as the purifier learns: use feed: fresh")
-        if self.feed != "fresh" and self.ramp:
-            raise ValueError("ramp needs attacks made anew: use feed: fresh")
+        if self.feed != "fresh" and (self.ramp or self.crop or self.flip):
+            raise ValueError("ramp, crop and flip need attacks made anew: use feed: fresh")
         return self
 
 
@@ -262,6 +275,12 @@ class Recipe(Section):
     """Of the run, and of its folder."""
     data: str = "mnist"
     """A data set's name, or a folder."""
+    size: Size | None = None
+    """Height and width to which the pictures of a folder are cut and resized, such as 224x224."""
+    channels: Literal[1, 3] | None = None
+    """Grey or coloured, which they are made."""
+    skip_bad: bool = False
+    """Whether pictures that cannot be used are left out."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Root of all randomness."""
     samples: Annotated[int | None, Field(gt=0, le=MOST), Unit("candidates")] = None
@@ -286,6 +305,11 @@ class Recipe(Section):
         if self.hardening is not None and self.purification is None:
             raise ValueError("hardening goes on from a purification, which is missing")
         return self
+
+    @property
+    def fitting(self) -> dict[str, Any]:
+        """How `carso.data.load` is to make the pictures of a folder alike: the fields that say so, if any."""
+        return {name: value for name in ("size", "channels", "skip_bad") if (value := getattr(self, name))}
 
     @property
     def fingerprint(self) -> str:

@@ -1,0 +1,82 @@
+"""Pictures of a folder are made alike as the command line says, or as they were for the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from carso import data
+from carso.commands import cli
+from carso.commands.options import fitting
+from carso.errors import CarsoError, DataError
+from carso.storage.headers import Origin
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ((None, None, False), {}),
+        (("28x32", None, False), {"size": (28, 32)}),
+        (("28x32", 3, True), {"size": (28, 32), "channels": 3, "skip_bad": True}),
+    ],
+)
+def test_only_what_is_said_is_passed_on(told: tuple[Any, ...], found: dict[str, Any]) -> None:
+    assert fitting(*told) == found
+
+
+@pytest.mark.parametrize(("told", "message"), [(("28", None), "--size: a size is height x width"), ((None, 2), "--ch")])
+def test_what_is_no_size_is_named(told: tuple[Any, Any], message: str) -> None:
+    with pytest.raises(CarsoError, match=message):
+        fitting(*told, False)
+
+
+def test_the_pictures_of_the_training_are_made_alike_as_then() -> None:
+    own = Origin(data="photos", size=(48, 64), channels=3)
+    assert own.fitting("photos") == {"size": (48, 64), "channels": 3}
+    assert own.fitting("others") == {}
+    assert Origin().fitting("mnist") == {}
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "attack", "audit", "export", "demo"])
+def test_every_verb_that_reads_images_takes_the_options(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def load(name: str, split: str, **options: Any) -> data.Dataset:
+        asked.update(options)
+        raise DataError("seen")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data, "load", load)
+    told = ["--data", "photos", "--size", "28x28", "--channels", "1", "--skip-bad"]
+    found = CliRunner().invoke(cli.app, [verb, "mnist", *told])
+    assert isinstance(found.exception, DataError)
+    assert asked == {"size": (28, 28), "channels": 1, "skip_bad": True}
+
+
+def test_coloured_pictures_of_any_size_are_attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = data.load("mnist", "test")[:6]
+    for number, (image, label) in enumerate(zip(digits.images, digits.required_labels.tolist(), strict=True)):
+        path = tmp_path / "set" / "test" / str(label) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        levels = Image.fromarray((255 * image[0]).byte().numpy()).convert("RGB")
+        levels.resize((28 * (number + 1), 28 * (number + 1)), Image.Resampling.NEAREST).save(path)
+    (tmp_path / "set" / "test" / "0" / "bad.png").parent.mkdir(exist_ok=True)
+    (tmp_path / "set" / "test" / "0" / "bad.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    pairs = tmp_path / "pairs.npz"
+    told = ["--data", "set", "--size", "28x28", "--channels", "1", "--skip-bad", "--out", str(pairs)]
+    found = CliRunner().invoke(
+        cli.app, ["attack", "mnist", "--attack", "fgsm", "--images", "6", "--samples", "20", *told]
+    )
+    assert found.exit_code == 0, found.output
+    assert "n = 6" in found.output
+    clean = data.load_pairs(pairs)
+    order = np.argsort(digits.required_labels.numpy(), kind="stable")
+    assert (clean.clean - digits.images[order]).abs().mean() < 0.02
