@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "audit": LIBRARY | {"evaluation"},
     "report": BASE | {"progress", "storage", "evaluation", "audit"},
     "demo": LIBRARY,
-    "commands": LIBRARY | {"training", "evaluation", "audit", "report", "demo"},
+    "hardening": LIBRARY | {"training", "evaluation", "audit", "report"},
+    "commands": LIBRARY | {"training", "evaluation", "audit", "report", "demo", "hardening"},
 }
 
 

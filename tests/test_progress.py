@@ -73,6 +73,12 @@ def test_a_bar_within_another_is_part_of_its_step(clock: Clock, capsys: pytest.C
     ]
 
 
+def test_a_line_leaves_out_what_has_hardly_begun(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in track(range(40), "epochs"):
+        list(spend(clock, 0.5, 2, "batches"))
+    assert capsys.readouterr().err.splitlines()[0] == "epochs: 5%, 38 s left"
+
+
 def test_an_unknown_total_shows_what_is_done(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in track((step for step in range(3)), "reading"):
         clock.now += 1.5

@@ -162,8 +162,9 @@ class _Display:
             now = monotonic()
             if self.bars and self.bars[0].elapsed >= DELAY and now - self._last_line >= INTERVAL:
                 self._last_line = now
+                shown = [bar for bar in self.bars if bar.elapsed >= DELAY]
                 print(
-                    "; ".join(f"{bar.description}: {bar.amount}, {bar.time}" for bar in self.bars),
+                    "; ".join(f"{bar.description}: {bar.amount}, {bar.time}" for bar in shown),
                     file=self._console.file,
                 )
 

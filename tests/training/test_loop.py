@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from carso import progress
 from carso.data import Dataset, from_torch
 from carso.errors import DivergenceError, RecipeError, RunError, WeightsError
 from carso.nn import MLP
@@ -359,6 +360,26 @@ def test_kept_representations_are_those_of_what_is_seen(mixing: str, monkeypatch
     for (images, kept), (same, fresh) in zip(*seen, strict=True):
         assert torch.equal(images, same)
         torch.testing.assert_close(kept, fresh, atol=1e-5, rtol=1e-5)
+
+
+def test_an_epoch_may_be_cut_short_and_still_draws_from_all_images() -> None:
+    stage = purifier_stage(epochs=8, feed="fresh", batches=2)
+    seen: list[int] = []
+    loss = stage.loss
+    stage.loss = lambda images, indices, part: (seen.extend(indices.tolist()), loss(images, indices, part))[1]
+    fit(stage, 0, "f")
+    assert len(seen) == 8 * 2 * 16 * stage.passes
+    assert len(set(seen)) > 2 * 16
+
+
+def test_progress_is_shown_within_an_epoch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    monkeypatch.setattr(progress, "_display", progress._Display())
+    fit(classifier_stage(epochs=2), 0, "f")
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("n, 2 epochs: 8%") and "epoch 1: 17%" in line for line in lines), lines
+    assert any("epoch 2: 83%" in line for line in lines)
 
 
 def test_a_purifier_learns_from_moved_images() -> None:

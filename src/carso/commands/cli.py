@@ -17,8 +17,10 @@ from carso.commands.audit import audit
 from carso.commands.demo import demo
 from carso.commands.evaluate import evaluate
 from carso.commands.export import export
+from carso.commands.harden import harden
 from carso.commands.options import spread
 from carso.commands.predict import predict
+from carso.commands.recipe import recipe
 from carso.commands.report import report
 from carso.commands.reproduce import reproduce
 from carso.commands.shared import memory_ran_out, say
@@ -33,9 +35,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (reproduce, predict, attack, evaluate, audit, report, export, demo):
+for verb in (harden, reproduce, predict, attack, evaluate, audit, report, export, demo):
     app.command()(verb)
 app.add_typer(train, name="train")
+app.add_typer(recipe, name="recipe")
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carso.commands.options import Device, Out, Recipe, Samples, Seed, Stop
-from carso.commands.shared import claimed, command_line, experiment_of, say
+from carso.commands.shared import claimed, command_line, experiment_of, prepare, say
 
 if TYPE_CHECKING:
     from carso import vote
@@ -28,6 +28,9 @@ def reproduce(
     """Train a recipe from nothing (or take its shipped weights), evaluate it and write the report."""
     experiment = experiment_of(recipe, out, seed, device, samples)
     with claimed(experiment.out):
+        if not pretrained:
+            experiment.check()
+            prepare(experiment)
         made = f"{experiment.recipe.data}-{experiment.recipe.name}" if pretrained else None
         experiment.carry_out(made)
         page = table(experiment, test_images, stop, command_line())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,14 @@ def experiment_of(
     told = {name: value for name, value in {"seed": seed, "samples": samples}.items() if value is not None}
     chosen = chosen.model_copy(update=told)
     return Experiment(chosen, out or Path("out") / chosen.name, choose_device(device))
+
+
+def prepare(experiment: Experiment, stages: Sequence[str] | None = None) -> None:
+    """Take the experiment's folder, and say what the stages of these names, or all, will cost."""
+    from carso.training.plan import announce
+
+    experiment.open()
+    announce([stage for stage in experiment.pending() if stages is None or stage.name in stages])
 
 
 def defence_of(source: str, factory: str | None = None, samples: int | None = None) -> CARSO:

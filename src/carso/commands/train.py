@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from carso.commands.options import Device, Out, Recipe, Samples, Seed
-from carso.commands.shared import claimed, experiment_of, say
+from carso.commands.shared import claimed, experiment_of, prepare, say
 
 train = typer.Typer(help="Train one stage of a recipe.", no_args_is_help=True)
 
@@ -15,7 +15,7 @@ def classifier(recipe: Recipe, out: Out = None, seed: Seed = None, device: Devic
     """Stage 1: the undefended and the adversarially trained classifier of a recipe."""
     experiment = experiment_of(recipe, out, seed, device)
     with claimed(experiment.out):
-        experiment.open()
+        prepare(experiment, ("undefended", "adversarial training"))
         experiment.train_undefended()
         experiment.train_classifier()
     say(f"classifiers: {experiment.out}")
@@ -29,7 +29,7 @@ def purifier(
     experiment = experiment_of(recipe, out, seed, device, samples)
     with claimed(experiment.out):
         experiment.check()
-        experiment.open()
+        prepare(experiment, ("adversarial training", "purifier", "hardening"))
         experiment.train_classifier()
         experiment.train_purifier()
     say(f"defence: {experiment.out}")

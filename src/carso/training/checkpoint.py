@@ -76,6 +76,14 @@ def load_checkpoint(
         raise WeightsError(f"{error}; delete it to train this stage from its beginning") from error
 
 
+def finished(path: Path) -> int:
+    """How many epochs a checkpoint holds; 0 where there is none, or none that can be read."""
+    try:
+        return len(validated(Progress, read_tensors(path, KIND)[1], path).history)
+    except WeightsError:
+        return 0
+
+
 def _load(path: Path, module: nn.Module, optimisation: Optimisation, fingerprint: str) -> list[dict[str, float]]:
     tensors, description = read_tensors(path, KIND)
     progress = validated(Progress, description, path)

@@ -1,4 +1,4 @@
-"""A purifier's design: what a recipe and a classifier make of it, before anything of it is trained.
+"""The design of both networks: what a recipe and the data make of them, before anything is trained.
 
 kind, layers of r(x), K    as the recipe says, or else: convolutional for colour and large images; the layers that
                            `carso.layers` proposes within the kind's bound; 1500 candidates if dense, 8 if not
@@ -7,21 +7,22 @@ kind, layers of r(x), K    as the recipe says, or else: convolutional for colour
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
 from carso.data import Dataset
-from carso.errors import RecipeError
+from carso.defence import CARSO
+from carso.errors import DataError, ModelError, RecipeError
 from carso.layers import propose
-from carso.nn import evaluating, query
+from carso.nn import ARCHITECTURES, evaluating, query
 from carso.nn.adapted import doubt_of_input
 from carso.nn.maps import Maps
 from carso.progress import note
 from carso.purifier import ConvolutionalPurifier, Purifier
-from carso.representation import Representation
-from carso.training.recipe import PurifierSpec
+from carso.representation import Representation, check_classifier
+from carso.training.recipe import ClassifierSpec, PurifierSpec, Recipe
 
 GREY_SIDE = 32
 """Pixels a side up to which grey images get a dense purifier."""
@@ -33,17 +34,6 @@ LOOKED_AT = 500
 """Held-out images on which a classifier is tried before its purifier is trained."""
 
 
-def say_doubt(classifier: nn.Module, images: Dataset, classes: int) -> None:
-    """Say so if a classifier of so many classes is hardly better than chance on clean images that have labels."""
-    if images.labels is None:
-        return
-    with torch.no_grad(), evaluating(classifier):
-        answers = torch.cat([query(classifier, some).argmax(1) for _, some in images.chunks()])
-    right = int((answers == images.labels).sum())
-    if doubt := doubt_of_input(right, len(images), classes):
-        note(doubt)
-
-
 def is_convolutional(spec: PurifierSpec, shape: Sequence[int]) -> bool:
     """Whether a purifier of images (C, H, W) is the convolutional one: by its recipe, or by their colours and size."""
     channels, *sides = shape
@@ -53,6 +43,29 @@ def is_convolutional(spec: PurifierSpec, shape: Sequence[int]) -> bool:
 def samples_of(spec: PurifierSpec, shape: Sequence[int], samples: int | None) -> int:
     """K: as many candidates as the recipe says, or as are usual for the kind of purifier."""
     return samples or (CONVOLUTIONAL_SAMPLES if is_convolutional(spec, shape) else DENSE_SAMPLES)
+
+
+def check_classes(classifier: nn.Module, train: Dataset) -> int:
+    """Hold a classifier to the contract on images such as these, and return how many classes it knows.
+
+    Raises:
+        ModelError: if it breaks the contract, or knows fewer classes than the images have.
+    """
+    if (known := check_classifier(classifier, train.shape)) < len(train.classes):
+        raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
+    return known
+
+
+def look_at(classifier: nn.Module, classes: int, held_out: Dataset) -> None:
+    """Say so if a classifier is hardly better than chance on held-out images, where these have labels."""
+    some = held_out[:LOOKED_AT]
+    if some.labels is None:
+        return
+    with torch.no_grad(), evaluating(classifier):
+        answers = torch.cat([query(classifier, images).argmax(1) for _, images in some.chunks()])
+    right = int((answers == some.labels).sum())
+    if doubt := doubt_of_input(right, len(some), classes):
+        note(doubt)
 
 
 def representation_of(spec: PurifierSpec, classifier: nn.Module, train: Dataset) -> Representation:
@@ -84,3 +97,24 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
             + ", ".join(representation.layers)
         )
     return Purifier(train.shape, neurons, spec.latent or 36, spec.widths, spec.representation, maps)
+
+
+def assembled(recipe: Recipe, representation: Representation, purifier: Purifier) -> CARSO:
+    """A defence of its parts, with the candidates and the aggregation that the recipe says."""
+    samples = samples_of(recipe.purifier, purifier.shape, recipe.samples)
+    layers, aggregation = representation.layers, recipe.aggregation
+    return CARSO(representation.classifier, purifier, layers, samples, aggregation=aggregation)
+
+
+def classifier_of(spec: ClassifierSpec, train: Dataset) -> nn.Module:
+    """An untrained classifier of the library's own for the training images.
+
+    Raises:
+        DataError: if they have no labels.
+    """
+    classes = len(train.classes)
+    if not classes:
+        raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
+    mean, std = train.moments() if train.name != "mnist" else ((0.1307,), (0.3081,))
+    build: Callable[..., nn.Module] = ARCHITECTURES[spec.architecture]
+    return build(shape=train.shape, classes=classes, mean=mean, std=std, **spec.options)

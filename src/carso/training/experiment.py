@@ -8,9 +8,9 @@ goes on where it was, to the same end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,18 @@ from torch import nn
 from carso import data
 from carso.data import Dataset
 from carso.defence import CARSO
-from carso.errors import DataError, ModelError, RecipeError, RunError
-from carso.nn import ARCHITECTURES
-from carso.progress import note
+from carso.errors import ModelError, RecipeError, RunError
 from carso.purifier import Purifier
-from carso.representation import Representation, check_classifier
+from carso.representation import Representation
 from carso.storage import factory, weights
 from carso.storage.files import copy, read_text, write_text
+from carso.training.checkpoint import finished
 from carso.training.classifier import ClassifierStage
-from carso.training.design import LOOKED_AT, purifier_of, representation_of, samples_of, say_doubt
+from carso.training.design import assembled, check_classes, classifier_of, look_at, purifier_of, representation_of
 from carso.training.history import add_history, read_history
 from carso.training.loop import Stage, fit, seeded
-from carso.training.plan import M, S, StageOf, plan
-from carso.training.purifier import PurifierStage, kept_bytes
+from carso.training.plan import Pending
+from carso.training.purifier import PurifierStage
 from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
 
 RECIPE = "recipe.yaml"
@@ -118,6 +117,39 @@ class Experiment:
         if (source / weights.AUDIT).exists() and not (self.out / weights.AUDIT).exists():
             copy(source / weights.AUDIT, self.out / weights.AUDIT)
 
+    def pending(self) -> list[Pending]:
+        """The stages that are still to be carried out, in order."""
+        recipe, over = self.recipe, {name for name, file in RESULTS if (self.out / file).exists()}
+        schedules: dict[str, ClassifierTraining | PurifierTraining | None] = {
+            "undefended": recipe.undefended,
+            "adversarial training": recipe.adversarial if self.classifier is None else None,
+            "purifier": recipe.purification,
+            "hardening": recipe.hardening,
+        }
+        return [
+            Pending(
+                name,
+                schedule,
+                finished(self._checkpoint(name)),
+                self._pairs(schedule)[0],
+                self.validation,
+                partial(self._trial, name, schedule),
+            )
+            for name, schedule in schedules.items()
+            if schedule is not None and name not in over
+        ]
+
+    def _trial(self, name: str, schedule: ClassifierTraining | PurifierTraining, few: int, held_out: int) -> Stage:
+        """A stage with fresh networks, on the first so many images."""
+        (train, pairs), validation = self._pairs(schedule), self.validation[:held_out]
+        if isinstance(schedule, ClassifierTraining):
+            classifier = deepcopy(self._untrained())
+            return ClassifierStage(name, classifier, schedule, train[:few], validation, self.device)
+        known = self.classifier is not None or (self.out / weights.CLASSIFIER).exists()
+        representation, purifier = self._design(self._trained_classifier() if known else self._untrained(), train)
+        pairs = None if pairs is None else pairs[:few]
+        return PurifierStage(name, representation, purifier, schedule, train[:few], validation, 0, self.device, pairs)
+
     def carry_out(self, shipped: str | None = None) -> None:
         """Every step up to the defence, from nothing or with the weights of a shipped one; finished ones are kept.
 
@@ -159,9 +191,7 @@ class Experiment:
         schedule, hardening = self._purification(), self.recipe.hardening
         classifier = self._trained_classifier()
         train, _ = self._pairs(schedule)
-        if (known := check_classifier(classifier, train.shape)) < len(train.classes):
-            raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
-        say_doubt(classifier, self.validation[:LOOKED_AT], known)
+        look_at(classifier, check_classes(classifier, train), self.validation)
         with seeded(self.recipe.seed, "purifier"):
             representation, purifier = self._design(classifier, train)
         file = weights.PURIFIER if hardening is None else weights.UNHARDENED
@@ -179,18 +209,11 @@ class Experiment:
         if (self.out / file).exists():
             weights.restore_purifier(purifier, self.out / file)
             return
-        classifier, seed = representation.classifier, self.recipe.seed
-        train, pairs = self._pairs(schedule)
-
-        def stage(name: str, module: Purifier, schedule: PurifierTraining, some: Dataset, held_out: Dataset) -> Stage:
-            attacked = None if pairs is None else pairs[: len(some)]
-            return PurifierStage(name, representation, module, schedule, some, held_out, seed, self.device, attacked)
-
-        self._fit(name, purifier, schedule, train, stage, kept_bytes(schedule, train, purifier.neurons))
-        samples = samples_of(self.recipe.purifier, train.shape, self.recipe.samples)
-        defence = CARSO(
-            classifier.cpu(), purifier.cpu(), representation.layers, samples, aggregation=self.recipe.aggregation
-        )
+        (train, pairs), seed = self._pairs(schedule), self.recipe.seed
+        data = train, self.validation, seed, self.device, pairs
+        self._fit(PurifierStage(name, representation, purifier, schedule, *data))
+        representation.classifier.cpu()
+        defence = assembled(self.recipe, representation, purifier.cpu())
         defence.class_names = _names(train, defence.classes)
         weights.save_purifier(defence, self.out / file, self._origin("purifier"))
         self._forget(name)
@@ -204,13 +227,7 @@ class Experiment:
             return
         with seeded(self.recipe.seed, name):
             classifier = self._untrained()
-
-        def stage(
-            name: str, module: nn.Module, schedule: ClassifierTraining, some: Dataset, held_out: Dataset
-        ) -> Stage:
-            return ClassifierStage(name, module, schedule, some, held_out, self.device)
-
-        self._fit(name, classifier, schedule, self.train, stage)
+        self._fit(ClassifierStage(name, classifier, schedule, self.train, self.validation, self.device))
         self._save_classifier(classifier.cpu(), file, trained=True)
         self._forget(name)
 
@@ -218,20 +235,12 @@ class Experiment:
         spec, train = self.recipe.classifier, self.train
         if spec.factory is not None:
             return self._from_factory(spec.factory)
-        classes = len(train.classes)
-        if not classes:
-            raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
-        mean, std = train.moments() if train.name != "mnist" else ((0.1307,), (0.3081,))
-        build: Callable[..., nn.Module] = ARCHITECTURES[spec.architecture]
-        return build(shape=train.shape, classes=classes, mean=mean, std=std, **spec.options)
+        return classifier_of(spec, train)
 
-    def _fit(self, name: str, module: M, schedule: S, train: Dataset, stage_of: StageOf[M, S], kept: int = 0) -> None:
+    def _fit(self, stage: Stage) -> None:
         read_history(self.out)
-        checkpoint = self._checkpoint(name)
-        if not checkpoint.exists() and (found := plan(name, module, schedule, train, self.validation, stage_of, kept)):
-            note(str(found))
-        stage = stage_of(name, module, schedule, train, self.validation)
-        add_history(self.out, name, fit(stage, self.recipe.seed, self.recipe.fingerprint, checkpoint))
+        epochs = fit(stage, self.recipe.seed, self.recipe.fingerprint, self._checkpoint(stage.name))
+        add_history(self.out, stage.name, epochs)
 
     def _checkpoint(self, name: str) -> Path:
         return self.out / "checkpoints" / f"{name.replace(' ', '-')}.safetensors"
@@ -269,8 +278,8 @@ class Experiment:
             raise RecipeError(f"recipe {self.recipe.name} has no `purification`: it is for `carso train classifier`")
         return self.recipe.purification
 
-    def _pairs(self, schedule: PurifierTraining) -> tuple[Dataset, torch.Tensor | None]:
-        if schedule.pairs is None:
+    def _pairs(self, schedule: ClassifierTraining | PurifierTraining) -> tuple[Dataset, torch.Tensor | None]:
+        if isinstance(schedule, ClassifierTraining) or schedule.pairs is None:
             return self.train, None
         pairs = data.load_pairs(schedule.pairs)
         return Dataset(pairs.name, pairs.clean), pairs.attacked

@@ -99,6 +99,11 @@ def limited(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def batches_of(size: int, schedule: Schedule) -> int:
+    """How many batches an epoch over `size` images has."""
+    return min(max(1, size // schedule.batch), schedule.batches or size)
+
+
 def fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None = None) -> list[dict[str, float]]:
     """Train `stage.module` in place and return one entry of history per epoch.
 
@@ -119,19 +124,19 @@ def fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None = Non
 
 def _fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None) -> list[dict[str, float]]:
     schedule = stage.schedule
-    batches = max(1, stage.size // schedule.batch)
+    batches = batches_of(stage.size, schedule)
     optimisation = Optimisation(stage.module, schedule, batches * stage.passes)
     history: list[dict[str, float]] = []
     mark = f"{fingerprint}/{seed}/{stage.name}"
     if checkpoint is not None and checkpoint.exists():
         history = load_checkpoint(checkpoint, stage.module, optimisation, mark)
-    steps = [Replay(_step_of(stage, optimisation, part)) for part in range(stage.passes)]
+    steps = [Replay(step_of(stage, optimisation, part)) for part in range(stage.passes)]
     due = 0.0
     for epoch in track(range(len(history), schedule.epochs), f"{stage.name}, {schedule.epochs} epochs"):
         stage.begin(epoch)
         with seeded(seed, stage.name, epoch):
             entry = {"epoch": float(epoch + 1), "rate": optimisation.rate}
-            entry["loss"] = _epoch(stage, optimisation, steps, batches)
+            entry["loss"] = _epoch(stage, epoch, optimisation, steps, batches)
         _check_converging(stage, epoch, entry["loss"])
         optimisation.plateau.observe(entry["loss"])
         with seeded(seed, stage.name, epoch, "validation"):
@@ -157,7 +162,9 @@ def _check_converging(stage: Stage, epoch: int, loss: float) -> None:
     )
 
 
-def _step_of(stage: Stage, optimisation: Optimisation, part: int) -> Step:
+def step_of(stage: Stage, optimisation: Optimisation, part: int) -> Step:
+    """One step of descent on some images and their indices, in one of the stage's passes; returns the loss."""
+
     def step(images: Images, indices: Tensor) -> Tensor:
         loss = stage.loss(images, indices, part)
         optimisation.step(loss)
@@ -166,12 +173,13 @@ def _step_of(stage: Stage, optimisation: Optimisation, part: int) -> Step:
     return step
 
 
-def _epoch(stage: Stage, optimisation: Optimisation, steps: list[Replay], batches: int) -> float:
+def _epoch(stage: Stage, epoch: int, optimisation: Optimisation, steps: list[Replay], batches: int) -> float:
     stage.module.train()
     size = min(stage.schedule.batch, stage.size)
     order = torch.randperm(stage.size, device=stage.device)[: batches * size].split(size)
     total = torch.zeros((), device=stage.device)
-    for indices, images in zip(order, stage.train.batches(order), strict=True):
+    batched = zip(order, stage.train.batches(order), strict=True)
+    for indices, images in track(batched, f"epoch {epoch + 1}", len(order)):
         for step in steps:
             optimisation.prepare()
             total += step(images, indices)

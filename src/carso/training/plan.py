@@ -1,114 +1,175 @@
-"""The plan of a training: how large it is and how long it will take, said before it begins.
+"""What a run costs, said before it starts: a measured step of each stage, times the number of its steps.
 
-bytes      4 w (1 + 1 + 2 + 1) + n p + kept      w weights, their gradients, two moments and average; n images of p
-                                                 bytes in memory; what is kept beside; activations come on top
-seconds    t_0 n / b + E (s t + t_v m / b)       by a trial of one batch of b images: t_0 to prepare, t a step, t_v
-                                                 to validate; E epochs of s steps, m held-out images
+    bytes      4 w (1 + 1 + 2 + 1) + n p + kept      w weights, their gradients, two moments and average; n images of p
+                                                     bytes in memory; what is kept; activations come on top
+    t = t_0 n / m + E (B t_step + t_val n' / m')    t_0, t_step, t_val: a trial of the stage on m of its n images
+                                                    E epochs of B batches; n' held-out images, m' of them in the trial
+
+The trial is made with networks of its own and leaves no trace in the run.
 """
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import TypeVar
 
-from torch import nn
+import torch
 
 from carso.data import Dataset
-from carso.progress import duration
-from carso.training.loop import Stage, fit
+from carso.progress import duration, note
+from carso.training.loop import Stage, batches_of, limited, seeded, step_of
+from carso.training.optimise import Optimisation
+from carso.training.purifier import PurifierStage, kept_bytes
 from carso.training.recipe import Schedule
+from carso.training.replay import Replay
 
-M = TypeVar("M", bound=nn.Module)
-S = TypeVar("S", bound=Schedule)
+T = TypeVar("T")
 
-StageOf: TypeAlias = Callable[[str, M, S, Dataset, Dataset], Stage]
-"""Name, module, schedule, training and held-out images to a stage."""
+SHORT = 10.0
+"""Seconds below which nothing is said of what a run will cost."""
 
 FEW = 20
-"""Steps up to which a training is sooner done than measured."""
+"""Batches up to which a training is sooner done than measured."""
 
-BRIEF = 20.0
-"""Seconds of a trial up to which it is repeated, because what is done for the first time takes longer."""
+TRIALS, ENOUGH = 5, 1.0
+"""Batches that are timed, at most, and the seconds after which no further one is begun."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Sizes and time of a training.
+class Pending:
+    """A stage that is still to be carried out.
 
     Attributes:
-        name: of the stage.
-        weights: how many are trained.
-        memory: bytes, at least.
-        steps: of the optimiser.
-        seconds: all of them take, with what is done before and between them.
+        name: as in history and checkpoints.
+        schedule: its part of the recipe.
+        done: epochs that a checkpoint holds already.
+        train: the images that it learns from.
+        held_out: those on which it is validated.
+        build: the stage with fresh networks, on the first so many training and held-out images.
     """
 
     name: str
+    schedule: Schedule
+    done: int
+    train: Dataset
+    held_out: Dataset
+    build: Callable[[int, int], Stage] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage will take.
+
+    Attributes:
+        name: of the stage.
+        epochs: still to be done.
+        batches: in each of them.
+        batch: seconds of one, with all its passes.
+        setup: seconds before the first.
+        validation: seconds after each epoch.
+        weights: how many it trains.
+        memory: bytes, at least.
+    """
+
+    name: str
+    epochs: int
+    batches: int
+    batch: float
+    setup: float
+    validation: float
     weights: int
-    memory: int
-    steps: int
-    seconds: float
+    memory: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.setup + self.epochs * (self.batches * self.batch + self.validation)
+
+    def of(self, schedule: Schedule) -> Cost:
+        """The cost with the epochs, and the batches of each, of another schedule."""
+        batches = min(self.batches, schedule.batches or self.batches)
+        return replace(self, epochs=schedule.epochs, batches=batches)
 
     def __str__(self) -> str:
-        """In a sentence."""
-        return (
-            f"{self.name}: {self.weights:,} weights ({_size(4 * self.weights)}), at least {_size(self.memory)} of "
-            f"memory; {self.steps:,} steps take about {duration(self.seconds)}, by a trial of one batch"
-        )
+        """In a line."""
+        steps = f"{self.epochs} epochs of {self.batches:,} batches, {1000 * self.batch:,.0f} ms each"
+        size = f"{self.weights:,} weights, at least {_size(self.memory)} of memory"
+        return f"{self.name}: {size}; {steps}: {duration(self.seconds)}"
 
 
-def plan(
-    name: str, module: M, schedule: S, train: Dataset, validation: Dataset, stage_of: StageOf[M, S], kept: int
-) -> Plan | None:
-    """The plan of a stage, from a trial on a copy of its module; None where it has hardly any steps.
-
-    Args:
-        name: of the stage.
-        module: what is to be trained; stays as it is.
-        schedule: how.
-        train: images.
-        validation: held-out images.
-        stage_of: makes the stage.
-        kept: bytes that the stage keeps beside images and weights.
-    """
-    batches = max(1, len(train) // schedule.batch)
-    if batches * schedule.epochs <= FEW:
-        return None
-    some, held_out = train[: schedule.batch], validation[: schedule.batch]
-    trial = schedule.model_copy(update={"epochs": 1})
-    began = time.perf_counter()
-    stage = stage_of(f"{name}, trial of a batch", copy.deepcopy(module), trial, some, held_out)
-    prepared = time.perf_counter() - began
-    step, validated = _measured(stage)
-    epoch = batches * step + validated * len(validation) / len(held_out)
-    weights = sum(value.numel() for value in module.parameters())
-    return Plan(
-        name=name,
-        weights=weights,
-        memory=20 * weights + train.held + kept,
-        steps=batches * stage.passes * schedule.epochs,
-        seconds=prepared * len(train) / len(some) + schedule.epochs * epoch,
+def cost_of(pending: Pending) -> Cost:
+    """The cost of a stage, from a trial on a batch of its training images and of its held-out images."""
+    schedule, train, held_out = pending.schedule, pending.train, pending.held_out
+    few, some = min(schedule.batch, len(train)), min(schedule.batch, len(held_out))
+    with limited(schedule.threads), seeded(0, "trial", pending.name):
+        pending.build(min(2, few), 1)
+        stage, setup = timed(lambda: pending.build(few, some))
+        batch = _batch(stage)
+        _, validating = timed(stage.validate)
+    return Cost(
+        name=pending.name,
+        epochs=schedule.epochs - pending.done,
+        batches=batches_of(len(train), schedule),
+        batch=batch,
+        setup=setup * len(train) / few,
+        validation=validating * len(held_out) / some,
+        weights=sum(p.numel() for p in stage.module.parameters()),
+        memory=_memory(stage, train),
     )
 
 
-def _measured(stage: Stage) -> tuple[float, float]:
-    """Seconds of an epoch of a single batch, without validating, and of validating."""
-    took = _timed(lambda: fit(stage, 0, "trial"))
-    if took < BRIEF:
-        took = _timed(lambda: fit(stage, 0, "trial"))
-    validated = _timed(stage.validate)
-    return max(took - validated, 0.0), validated
-
-
-def _timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def _memory(stage: Stage, train: Dataset) -> int:
+    weights = sum(value.numel() for value in stage.module.parameters())
+    kept = kept_bytes(stage.schedule, train, stage.module.neurons) if isinstance(stage, PurifierStage) else 0
+    return 20 * weights + train.held + kept
 
 
 def _size(count: int) -> str:
     """Bytes as people write them."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _batch(stage: Stage) -> float:
+    """Seconds of one batch: the median of some, after those that warm up."""
+    optimisation = Optimisation(stage.module, stage.schedule, stage.passes)
+    steps = [Replay(step_of(stage, optimisation, part)) for part in range(stage.passes)]
+    indices = torch.arange(stage.size, device=stage.device)
+    (images,) = stage.train.batches([indices])
+
+    def batch() -> None:
+        for step in steps:
+            optimisation.prepare()
+            step(images, indices).item()
+
+    stage.begin(0)
+    stage.module.train()
+    for _ in range(Replay.WARMUP + 1 if stage.device.type == "cuda" else 1):
+        batch()
+    taken: list[float] = []
+    while len(taken) < TRIALS and sum(taken) < ENOUGH:
+        taken.append(timed(batch)[1])
+    return median(taken)
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What some work returns, and the seconds it took."""
+    began = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - began
+
+
+def announce(pending: Sequence[Pending]) -> None:
+    """Say what the stages will take, if that is more than a few seconds; what has hardly any steps is not tried."""
+    costs = [cost_of(stage) for stage in pending if _is_long(stage)]
+    total = sum(cost.seconds for cost in costs)
+    if total >= SHORT:
+        for cost in costs:
+            note(str(cost))
+        note(f"training will take about {duration(total)}")
+
+
+def _is_long(pending: Pending) -> bool:
+    return batches_of(len(pending.train), pending.schedule) * pending.schedule.epochs > FEW

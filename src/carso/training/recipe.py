@@ -1,7 +1,8 @@
 """A recipe: one experiment as data, from the classifier's layers to the purifier's attacks.
 
-Every field has a type and most have a default. Recipes are written in YAML, which `carso.training.reading` reads; the
-resolved recipe, defaults included, is saved beside the weights.
+Every field has a type and most have a default; what each one does is said beneath it, from where `docs/recipes.md` has
+it too. Recipes are written in YAML, which `carso.training.reading` reads; the resolved recipe, defaults included, is
+saved beside the weights.
 """
 
 from __future__ import annotations
@@ -41,11 +42,19 @@ def _yaml_true(value: object) -> object:
     return "true" if value is True else value
 
 
-class _Strict(Schema, extra="forbid"):
-    pass
+class Unit(str):
+    """What a number of a field counts or measures."""
 
 
-class AttackSpec(_Strict):
+PIXEL_VALUES = Unit("pixel values in [0, 1]")
+SHARE_OF_STEPS, SHARE_OF_EPOCHS = Unit("share of the steps"), Unit("share of the epochs")
+
+
+class Section(Schema, extra="forbid", use_attribute_docstrings=True):
+    """A part of a recipe; the words beneath a field describe it."""
+
+
+class AttackSpec(Section):
     """One attack of a training mixture.
 
     "annealed" is PGD whose step shrinks from 2 eps to almost nothing (`carso.attacks.annealed`); `alpha` is PGD's own.
@@ -55,12 +64,19 @@ class AttackSpec(_Strict):
     """
 
     attack: Literal["fgsm", "n-fgsm", "pgd", "annealed", "noise"]
-    eps: Radius
+    """The method."""
+    eps: Annotated[Radius, PIXEL_VALUES]
+    """Radius of the ball; may be written `8/255`."""
     norm: Norm = "Linf"
-    steps: Positive = 40
-    alpha: Radius | None = None
+    """Of the ball."""
+    steps: Annotated[Positive, Unit("gradients")] = 40
+    """Of pgd and annealed."""
+    alpha: Annotated[Radius | None, PIXEL_VALUES] = None
+    """Length of a step of pgd; by default 2.5 eps / steps."""
     loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"
+    """What the attack climbs."""
     directed_at: Literal["classifier", "defence"] = "classifier"
+    """Whose gradients it follows: N's, or those of the whole defence."""
 
     @model_validator(mode="after")
     def _coherent(self) -> AttackSpec:
@@ -74,31 +90,37 @@ class AttackSpec(_Strict):
         return Budget(self.norm, self.eps)
 
 
-class Schedule(_Strict):
-    """How a network is optimised.
+class Schedule(Section):
+    """How a network is optimised."""
 
-    `rate` is the peak learning rate. "plateau" multiplies it by `factor` when the loss has not fallen for `patience`
-    epochs (thesis); "cosine" warms up linearly over `warmup` of the steps, then follows half a cosine to zero; "linear"
-    likewise, then stays for `flat` of the steps and falls evenly. `lookahead` is the number of steps between two of the
-    slow weights, 0 for none.
-    `average` is the decay per step of an exponential moving average of the weights, 0 for none. `threads` is how many
-    of the processor's threads to use, by default all: on a given number, sums have the same order on every machine.
-    `optimiser`: "radam" decouples its weight decay from the rate's adaptation; "sgd" has Nesterov's momentum of 0.9.
-    """
-
-    epochs: Positive
-    batch: Annotated[int, Field(ge=2)] = 256
+    epochs: Annotated[Positive, Unit("epochs")]
+    """How often it goes through the images."""
+    batch: Annotated[int, Field(ge=2), Unit("images")] = 256
+    """Of one step; fewer where there are not as many."""
+    batches: Annotated[Positive | None, Unit("batches")] = None
+    """Of an epoch, at most, drawn anew for each; by default all images."""
     rate: Annotated[float, Field(gt=0)]
+    """Peak learning rate."""
     shape: Literal["cosine", "linear", "plateau"] = "cosine"
-    warmup: Fraction = 0.05
-    flat: Fraction = 0.0
+    """Its course: up over `warmup`, then down to zero, half a cosine or evenly; or times `factor` on a plateau."""
+    warmup: Annotated[Fraction, SHARE_OF_STEPS] = 0.05
+    """Of cosine and linear: over how many the rate rises from zero."""
+    flat: Annotated[Fraction, SHARE_OF_STEPS] = 0.0
+    """Of linear: for how many it then stays."""
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.6
-    patience: Positive = 10
-    average: Fraction = 0.0
+    """Of plateau: what the rate is multiplied by."""
+    patience: Annotated[Positive, Unit("epochs")] = 10
+    """Of plateau: how many without a new lowest loss it waits for."""
+    average: Annotated[Fraction, Unit("per step")] = 0.0
+    """Decay of an exponential moving average of the weights, which is what is kept; 0 for none."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """How far weights are drawn to zero, times the rate."""
     optimiser: Literal["radam", "sgd"] = "radam"
-    lookahead: Annotated[int, Field(ge=0)] = 0
-    threads: Positive | None = None
+    """RAdam, its weight decay apart from the adaptation; or SGD with Nesterov's momentum of 0.9."""
+    lookahead: Annotated[int, Field(ge=0), Unit("steps")] = 0
+    """Between two of the slow weights; 0 for none."""
+    threads: Annotated[Positive | None, Unit("threads")] = None
+    """By default all; on a given number, sums have the same order on every machine."""
 
     @model_validator(mode="after")
     def _falling_in_time(self) -> Schedule:
@@ -111,24 +133,29 @@ OPTIONS = {"mlp": ("maps", "hidden", "dropout", "output"), "resnet": ("width", "
 """The fields of each architecture of the library."""
 
 
-class ClassifierSpec(_Strict):
-    """N's architecture: a `carso.nn.MLP`, a `carso.nn.ResNet`, or what a function of the user's returns.
-
-    Of an "mlp", `maps`: channels of convolutions before the hidden layers. Of a "resnet", `width`: channels of the
-    first group; `blocks`: how many each group has; `stem`: channels of the first convolution, by default `width`.
-    `factory` returns a trained module, or one that the section `adversarial` trains.
-    """
+class ClassifierSpec(Section):
+    """N's architecture: a `carso.nn.MLP`, a `carso.nn.ResNet`, or what a function of the user's returns."""
 
     architecture: Literal["mlp", "resnet"] = "mlp"
-    maps: tuple[Positive, ...] = ()
-    hidden: tuple[Positive, ...] = (200, 80)
-    dropout: Fraction = 0.15
+    """Which of the library's own."""
+    maps: Annotated[tuple[Positive, ...], Unit("channels")] = ()
+    """Of an mlp: its convolutions, before the hidden layers."""
+    hidden: Annotated[tuple[Positive, ...], Unit("neurons")] = (200, 80)
+    """Of an mlp: its hidden layers."""
+    dropout: Annotated[Fraction, Unit("share of the neurons")] = 0.15
+    """Of an mlp: what is left out in training."""
     output: Literal["logits", "mish-log-softmax"] = "logits"
-    width: Positive = 32
-    blocks: tuple[Positive, ...] = (2, 2, 2, 2)
-    stem: Positive | None = None
+    """Of an mlp: what it returns; the latter is the published code's, which weakens attacks."""
+    width: Annotated[Positive, Unit("channels")] = 32
+    """Of a resnet: its first group; every further one has twice as many."""
+    blocks: Annotated[tuple[Positive, ...], Unit("blocks")] = (2, 2, 2, 2)
+    """Of a resnet: its groups."""
+    stem: Annotated[Positive | None, Unit("channels")] = None
+    """Of a resnet: its first convolution; by default as `width`."""
     activation: Literal["relu", "silu", "mish"] = "relu"
+    """Of a resnet."""
     factory: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    """`package.module:function` that returns a trained module, or one that the section `adversarial` trains."""
 
     @model_validator(mode="after")
     def _of_one_architecture(self) -> ClassifierSpec:
@@ -146,31 +173,27 @@ class ClassifierSpec(_Strict):
 
 
 class Augmented(Schedule):
-    """A schedule on images that are moved before they are attacked.
+    """A schedule on images that are moved before they are attacked."""
 
-    `crop`: pixels by which they are shifted at most, each way; `flip`: whether half are mirrored, left to right.
-    """
-
-    crop: Annotated[int, Field(ge=0)] = 0
+    crop: Annotated[int, Field(ge=0), Unit("pixels")] = 0
+    """By how many images are shifted at most, each way."""
     flip: bool = False
+    """Whether half of the images are mirrored, left to right."""
 
 
 class ClassifierTraining(Augmented):
-    """Stage 1.
-
-    `mixing`: "parts" splits each batch evenly over clean images and the attacks; "steps" takes one optimiser step for
-    the clean batch and one for each attack on the whole of it, as the published code does.
-    `ramp`: share of the epochs over which the attacks' radii grow to what they are.
-    `clean`: whether clean images are a part beside the attacks; without them, training is that of Madry et al.
-    `trades`: beta of TRADES, 0 for none. The loss is then CE(N(x), y) + beta KL(N(x) || N(x')) over whole batches, of
-    which the attacks climb the divergence.
-    """
+    """Stage 1: a classifier, clean or adversarially."""
 
     attacks: tuple[AttackSpec, ...] = ()
+    """On the network as it is; none trains it on clean images alone."""
     mixing: Literal["parts", "steps"] = "parts"
-    ramp: Fraction = 0.0
+    """A batch in equal parts, clean and under each attack; or a step on the whole of it for each, as published."""
+    ramp: Annotated[Fraction, SHARE_OF_EPOCHS] = 0.0
+    """Over how many the attacks' radii grow to what they are."""
     clean: bool = True
+    """Whether clean images are a part; without them it is the training of Madry et al."""
     trades: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Beta of TRADES, CE(N(x), y) + beta KL(N(x) || N(x')), whose divergence the attacks climb; 0 for none."""
 
     @model_validator(mode="after")
     def _something_to_learn_from(self) -> ClassifierTraining:
@@ -187,50 +210,52 @@ class ClassifierTraining(Augmented):
         return self
 
 
-class PurifierSpec(_Strict):
-    """The conditional VAE's architecture and what it reads of N.
-
-    `kind`: "dense" or "convolutional"; by default dense for grey images of at most 32 pixels a side. Of a dense one,
-    `widths`: the rule for the sizes of its layers; `representation`: those of R in place of the rule's, the last being
-    the code's; `maps`: channels of the convolutions that R begins with on layers that are images or maps. Of a
-    convolutional one, `code`: dimension of c; `compression`: the rule by which layers are compressed; `maps`: channels
-    of the residual groups that read the image itself, where `input` is one of the layers. `latent`: the
-    dimension of z, by default 36 or 128. R runs once per image, not once per candidate, so that it may be large.
-    """
+class PurifierSpec(Section):
+    """The conditional VAE's architecture, and what it reads of N. R runs once per image, so that it may be large."""
 
     kind: Literal["dense", "convolutional"] | None = None
-    latent: Positive | None = None
-    code: Positive = 512
+    """By default dense for grey images of at most 32 pixels a side."""
+    latent: Annotated[Positive | None, Unit("dimensions")] = None
+    """Of z; by default 36 if dense, 128 if convolutional."""
+    code: Annotated[Positive, Unit("dimensions")] = 512
+    """Of c, if convolutional."""
     compression: Literal["published", "bounded"] = "bounded"
+    """How layers are compressed, if convolutional: as published, or to a bounded size."""
     widths: Literal["published", "interpolated"] = "published"
-    representation: tuple[Positive, ...] = ()
-    maps: tuple[Positive, ...] = ()
+    """The rule for the sizes of the layers, if dense."""
+    representation: Annotated[tuple[Positive, ...], Unit("neurons")] = ()
+    """The layers of R, the code's last, in place of the rule's; if dense."""
+    maps: Annotated[tuple[Positive, ...], Unit("channels")] = ()
+    """Convolutions with which R begins, if dense; else residual groups that read the image, for the layer `input`."""
     layers: tuple[str, ...] | None = None
+    """Whose outputs R reads: names of N's modules, `input`, `output`; by default those that are proposed and said."""
 
 
 class PurifierTraining(Augmented):
-    """Stage 2.
-
-    `feed`: "fresh" attacks every batch anew, "cached" attacks the training images once (N is frozen, so that loses only
-    the random starts), "pairs" reads ready-made (attacked, clean) images from the file `pairs`.
-    `labels`: what the attacks attack, N's own prediction on the clean image or the "true" label.
-    `clean`: how many parts of a batch are clean, beside one for each attack.
-    `kl_weight`: of the KL term: 0 for `kl_lag` of the epochs, then rising over `kl_warmup` of them.
-    `ramp`: share of the epochs over which the attacks' radii grow to what they are; needs attacks made anew.
-    `consistency`: weight of the cross-entropy of N on a recalled sample, against the same labels.
-    """
+    """Stage 2: the purifier."""
 
     attacks: tuple[AttackSpec, ...] = ()
-    clean: Positive = 1
+    """Under which it learns to recall the clean image."""
+    clean: Annotated[Positive, Unit("parts")] = 1
+    """Of a batch, that are clean, beside one for each attack."""
     mixing: Literal["parts", "steps"] = "steps"
+    """A batch in equal parts, clean and under each attack; or a step on the whole of it for each, as published."""
     feed: Literal["fresh", "cached", "pairs"] = "cached"
+    """Attacked anew in every batch; once, as N is frozen; or ready-made pairs of attacked and clean images."""
     pairs: str | None = None
+    """The file of the pairs."""
     labels: Annotated[Literal["predicted", "true"], BeforeValidator(_yaml_true)] = "predicted"
+    """What attacks move away from: N's own answer to the clean image, or the true label."""
     kl_weight: Annotated[float, Field(ge=0)] = 1.0
-    kl_lag: Fraction = 0.0
-    kl_warmup: Fraction = 0.0
-    ramp: Fraction = 0.0
+    """Of the KL term of the loss."""
+    kl_lag: Annotated[Fraction, SHARE_OF_EPOCHS] = 0.0
+    """For how many that weight is 0."""
+    kl_warmup: Annotated[Fraction, SHARE_OF_EPOCHS] = 0.0
+    """Over how many it then grows to what it is."""
+    ramp: Annotated[Fraction, SHARE_OF_EPOCHS] = 0.0
+    """Over how many the attacks' radii grow to what they are; needs attacks made anew."""
     consistency: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the cross-entropy of N on a recalled sample, against `labels`."""
 
     @model_validator(mode="after")
     def _coherent(self) -> PurifierTraining:
@@ -243,29 +268,37 @@ class PurifierTraining(Augmented):
         return self
 
 
-class Recipe(_Strict):
-    """Everything that decides the weights, but for the seed's default; without `purification`, a classifier alone.
-
-    `data`: a data set's name, or a folder; its pictures are cut and resized to `size`, height and width (224x224), and
-    made grey or coloured by `channels`, where they differ; with `skip_bad` those that cannot be used are left out.
-    `samples`: K, by default 1500 for a dense purifier and 8 for a convolutional one; they answer by `aggregation` (see
-    `carso.vote`). `hardening` goes on from the purifier of `purification`, with attacks and weights of its own.
-    """
+class Recipe(Section):
+    """Everything that decides the weights, but for the seed's default; without `purification`, a classifier alone."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]
+    """Of the run, and of its folder."""
     data: str = "mnist"
+    """A data set's name, or a folder."""
     size: Size | None = None
+    """Height and width to which the pictures of a folder are cut and resized, such as 224x224."""
     channels: Literal[1, 3] | None = None
+    """Grey or coloured, which they are made."""
     skip_bad: bool = False
+    """Whether pictures that cannot be used are left out."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    samples: Annotated[int, Field(gt=0, le=MOST)] | None = None
+    """Root of all randomness."""
+    samples: Annotated[int | None, Field(gt=0, le=MOST), Unit("candidates")] = None
+    """K; by default 1500 for a dense purifier, 8 for a convolutional one."""
     aggregation: Aggregation = "mode"
+    """How the candidates' answers become one."""
     classifier: ClassifierSpec = ClassifierSpec()
+    """N's architecture."""
     undefended: ClassifierTraining | None = None
+    """A classifier for comparison, usually clean."""
     adversarial: ClassifierTraining | None = None
+    """The training of N."""
     purifier: PurifierSpec = PurifierSpec()
+    """Its architecture."""
     purification: PurifierTraining | None = None
+    """Its training."""
     hardening: PurifierTraining | None = None
+    """What goes on from the purifier of `purification`, with attacks and weights of its own."""
 
     @model_validator(mode="after")
     def _coherent(self) -> Recipe:

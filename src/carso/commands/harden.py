@@ -1,0 +1,44 @@
+"""`carso harden`: one's own classifier and images made into a defence, measured and audited, within a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from carso.commands.options import MOST, Device, radius
+from carso.commands.shared import claimed, say
+
+
+def harden(
+    classifier: Annotated[str, typer.Argument(help="package.module:function that returns the trained classifier.")],
+    data: Annotated[str, typer.Option(help="A data set's name, or a folder of images, with labels or without.")],
+    eps: Annotated[
+        list[float],
+        typer.Option(parser=radius, metavar="NUMBER", help="Radii, on pixels in [0, 1]: --eps 4/255 8/255."),
+    ],
+    norm: Annotated[Literal["Linf", "L2"], typer.Option(help="Norm of the balls.")] = "Linf",
+    minutes: Annotated[float, typer.Option(min=0.01, help="How long all of it may take.")] = 30.0,
+    out: Annotated[Path | None, typer.Option(help="Folder for everything. [default: out/harden]")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Root of all randomness.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Harden a classifier: propose a recipe, train a purifier, evaluate, audit, export; exit status 3 on a doubt."""
+    from carso.hardening import Hardening, Request, conclusion
+    from carso.report.page import write_report
+    from carso.report.publish import publish
+    from carso.training.device import choose_device
+
+    folder = out or Path("out") / "harden"
+    with claimed(folder):
+        request = Request.of(classifier, data, eps, norm, minutes, seed)
+        hardening = Hardening(request, folder, choose_device(device))
+        plan = hardening.plan()
+        typer.echo("\n".join(plan.lines))
+        found = hardening.carry_out(plan)
+        publish(found.records, folder)
+        typer.echo("\n".join(("", *conclusion(found.records.results(), found.audits))))
+        say(f"report: {write_report(folder)}")
+        say(f"ONNX: {found.onnx}")
+    raise typer.Exit(max(audit.exit_code for audit in found.audits.values()))

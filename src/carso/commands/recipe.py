@@ -1,0 +1,28 @@
+"""`carso recipe`: a recipe shown with all its defaults, or checked."""
+
+from __future__ import annotations
+
+import typer
+
+from carso.commands.options import Recipe
+
+recipe = typer.Typer(help="Show or check a recipe.", no_args_is_help=True)
+
+
+@recipe.command()
+def show(recipe: Recipe) -> None:
+    """Print a recipe as it is carried out, with its base and all defaults."""
+    from carso.training.reading import read_recipe
+
+    typer.echo(read_recipe(recipe).to_yaml(), nl=False)
+
+
+@recipe.command()
+def check(recipe: Recipe) -> None:
+    """Say in a line whether a file is a recipe, and what it would train; if not, what is wrong on which line."""
+    from carso.training.reading import read_recipe
+
+    found = read_recipe(recipe)
+    stages = {"undefended", "adversarial", "purification", "hardening"}
+    trained = [f"{name} {schedule.epochs} epochs" for name, schedule in found if name in stages and schedule]
+    typer.echo(f"{recipe} is a recipe: {found.name}, on {found.data}; {', '.join(trained) or 'trains nothing'}")

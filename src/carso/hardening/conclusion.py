@@ -1,0 +1,82 @@
+"""The conclusion: what a hardened defence gained over its classifier, and where it did not help.
+
+Of two rates on the same images a difference counts only where their 95 % intervals lie apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from carso.audit.results import Audit
+from carso.evaluation.results import Rate, ResultRow, Results
+from carso.report import wording
+
+
+def conclusion(results: Results, audits: dict[str, Audit]) -> list[str]:
+    """What the run found, in lines.
+
+    Args:
+        results: of the evaluation.
+        audits: of "classifier" and "defence".
+    """
+    thesis, whole = (list(_rows(results, aim)) for aim in ("classifier", "defence"))
+    audited = list(_audited(audits))
+    lines = [*_part(f"Thesis's protocol (attacks on the classifier alone), n = {results.n}", thesis)]
+    lines += _part("Attacks on the whole of each", whole)
+    lines += _part(f"Audit of the whole of each (quick), n = {audits['defence'].n}", audited)
+    return [*lines, *_helped([*thesis, *whole, *audited]), *_raised(audits)]
+
+
+Pair = tuple[str, Rate, Rate]
+"""Under what, and what the classifier and the defence are right on."""
+
+
+def _rows(results: Results, aim: str) -> Iterator[Pair]:
+    for row in results.rows:
+        if row.directed_at == aim and row.adversarially_trained is not None and row.carso is not None:
+            yield _name(row), row.adversarially_trained, row.carso
+
+
+def _name(row: ResultRow) -> str:
+    return wording.bare_attack(row) + (" on the whole" if row.directed_at == "defence" else "")
+
+
+def _audited(audits: dict[str, Audit]) -> Iterator[Pair]:
+    for theirs, ours in zip(audits["classifier"].budgets, audits["defence"].budgets, strict=True):
+        yield f"worst case of the audit, {wording.budget(ours.norm, ours.eps)}", theirs.worst_case, ours.worst_case
+
+
+def _part(title: str, pairs: list[Pair]) -> Iterator[str]:
+    yield f"{title}:"
+    for name, theirs, ours in pairs:
+        yield f"  {name:<38} classifier {_rate(theirs)}   defence {_rate(ours)}   {_compared(theirs, ours)}"
+
+
+def _rate(rate: Rate) -> str:
+    return f"{rate.accuracy:5.1f} [{rate.ci95[0]:.1f}, {rate.ci95[1]:.1f}]"
+
+
+def _compared(theirs: Rate, ours: Rate) -> str:
+    if ours.ci95[0] > theirs.ci95[1]:
+        return "better"
+    if ours.ci95[1] < theirs.ci95[0]:
+        return "WORSE"
+    return "too close to tell"
+
+
+def _helped(pairs: list[Pair]) -> Iterator[str]:
+    """Where the defence helped, and where it did not, in two sentences at most."""
+    for verdict, said in {
+        "better": "The defence helped against",
+        "WORSE": "The defence did NOT help, and does harm, against",
+        "too close to tell": "Whether it helped cannot be told from these images against",
+    }.items():
+        names = [name for name, *rates in pairs if _compared(*rates) == verdict]
+        if names:
+            yield f"{said}: {'; '.join(names)}."
+
+
+def _raised(audits: dict[str, Audit]) -> Iterator[str]:
+    for name, audit in audits.items():
+        for check in audit.raised:
+            yield f"The audit of the {name} doubts its own figures ({check.name}): {check.meaning}"

@@ -1,0 +1,153 @@
+"""Hardening a trained classifier, in a folder, within a time: plan, train, evaluate, audit, export, report.
+
+    recipe.yaml, plan.json     what is done
+    purifier.safetensors       the purifier; with N it is the defence
+    results.json, report.html  the thesis's protocol for N and the defence, and attacks on the whole
+    audit.json                 the quick audit of the whole defence; classifier/audit.json that of N
+    defence.onnx               the defence for serving
+
+Every step leaves its result in the folder, and a step whose result is there is not done again. Images without labels
+are labelled by N itself: what is measured then is how often N's own clean answer is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from carso import data
+from carso.audit import audit
+from carso.audit.results import Audit
+from carso.data import Dataset
+from carso.data.labelled import check_shape
+from carso.defence import CARSO
+from carso.errors import ModelError, RunError
+from carso.evaluation import Records, Row, Settings, evaluate
+from carso.evaluation.models import models_of
+from carso.evaluation.protocol import protocol_at
+from carso.hardening.plan import Plan, Request, keep, planned, read_plan
+from carso.hardening.proposal import proposed
+from carso.hardening.survey import described, labelled, rates_of
+from carso.storage.export import export
+from carso.storage.factory import module
+from carso.training.design import assembled, check_classes
+from carso.training.experiment import RECIPE, Experiment
+from carso.training.plan import cost_of
+from carso.training.purifier import PurifierStage
+from carso.training.recipe import Recipe
+
+ONNX, CLASSIFIER = "defence.onnx", "classifier"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run found out.
+
+    Attributes:
+        records: of the evaluation.
+        audits: of "classifier" and "defence".
+        onnx: the exported file, or why there is none.
+    """
+
+    records: Records
+    audits: dict[str, Audit]
+    onnx: Path | str
+
+
+@dataclass(frozen=True)
+class Hardening:
+    """What was asked for, and the folder in which it is done.
+
+    Args:
+        request: what was asked for.
+        out: the folder; made if missing.
+        device: where to train and attack.
+    """
+
+    request: Request
+    out: Path
+    device: torch.device
+
+    def plan(self) -> Plan:
+        """The plan that the folder holds, or a new one, which is then kept there.
+
+        Raises:
+            RunError: if the folder holds another run.
+            CarsoError: if the time is too short for anything.
+        """
+        began = time.monotonic()
+        if (plan := read_plan(self.out, self.request)) is not None:
+            return plan
+        if (self.out / RECIPE).exists():
+            raise RunError(f"{self.out} holds another run, and no plan of this one; choose another --out")
+        plan = self._planned(began)
+        keep(plan, self.out)
+        return plan
+
+    def carry_out(self, plan: Plan) -> Found:
+        """Every step of the plan; finished ones are kept."""
+        experiment = Experiment(plan.recipe, self.out, self.device)
+        experiment.carry_out()
+        defence = experiment.defence().to(self.device)
+        test = labelled(self.test, defence.classifier)
+        records = self._evaluated(defence, test, plan)
+        audits = {
+            "classifier": self._audited(defence.classifier, test, plan, self.out / CLASSIFIER),
+            "defence": self._audited(defence, test, plan, self.out),
+        }
+        return Found(records, audits, self._exported(experiment.defence(), test))
+
+    @cached_property
+    def test(self) -> Dataset:
+        """The test images, in an order drawn by the seed: pictures on disk lie class by class."""
+        images = data.load(self.request.data, "test")
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.request.seed))
+        return images[order]
+
+    def _planned(self, began: float) -> Plan:
+        asked = self.request
+        recipe = proposed("hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed)
+        experiment = Experiment(recipe, self.out, self.device)
+        check_classes(module(asked.factory), experiment.train)
+        check_shape(self.test, experiment.train.shape)
+        pending = experiment.pending()
+        costs = [cost_of(stage) for stage in pending]
+        stage = pending[0].build(2, 1)
+        assert isinstance(stage, PurifierStage)
+        defence = assembled(recipe, stage.representation, stage.purifier.eval()).to(self.device)
+        rates = rates_of(defence, labelled(self.test, defence.classifier), asked.eps[-1], asked.norm)
+        look = described(defence, experiment, self.test, asked.factory)
+        left = 60 * asked.minutes - (time.monotonic() - began)
+        return planned(asked, recipe, costs, rates, rows_of(recipe, asked), len(self.test), left, look)
+
+    def _evaluated(self, defence: CARSO, test: Dataset, plan: Plan) -> Records:
+        n = plan.evaluated
+        settings = Settings(n=n, seed=self.request.seed, curve_images=0, sweep_images=0, defence_images=n)
+        columns, rows = models_of(defence, None), rows_of(plan.recipe, self.request)
+        return evaluate(columns, test, rows, settings, recipe=plan.recipe.name, directory=self.out)
+
+    def _audited(self, subject: nn.Module, test: Dataset, plan: Plan, out: Path) -> Audit:
+        asked = self.request
+        name = asked.factory if out != self.out else f"CARSO around {asked.factory}"
+        budgets: dict[str, Any] = {"eps": asked.eps, "norm": asked.norm}
+        return audit(subject, test, effort="quick", **budgets, n=plan.audited, seed=asked.seed, name=name, out=out)
+
+    def _exported(self, defence: CARSO, test: Dataset) -> Path | str:
+        path = self.out / ONNX
+        try:
+            return path if path.exists() else export(defence, path, test[:32].images, name=str(self.out))
+        except ModelError as error:
+            return str(error)
+
+
+def rows_of(recipe: Recipe, request: Request) -> tuple[Row, ...]:
+    """The rows of the evaluation: the thesis's protocol at the radii asked for, and attacks on the whole."""
+    schedules = (recipe.purification, recipe.hardening)
+    attacks = [spec for schedule in schedules if schedule for spec in schedule.attacks]
+    return protocol_at(request.eps, request.norm, {(spec.attack, spec.eps) for spec in attacks}).rows

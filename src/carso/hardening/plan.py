@@ -1,0 +1,226 @@
+"""The plan: how much of everything fits into the time given, and `plan.json`, by which a run goes on as it began.
+
+    training      what evaluation and audit leave, from a trial of a batch of each stage (`carso.training.plan`)
+    evaluation    n images x seconds of one under every row, within a share of the time
+    audit         n images x gradients of a quick audit x seconds of one gradient, of N and of the whole defence
+
+The plan is made once; the same command goes on with the plan that it finds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from carso.errors import CarsoError, RunError
+from carso.evaluation.protocol import Row
+from carso.hardening.proposal import fitted, least
+from carso.progress import duration
+from carso.storage.files import read_text, write_text
+from carso.storage.schema import Schema, explained
+from carso.training.plan import Cost
+from carso.training.recipe import Recipe
+from carso.types import Norm
+
+FILE = "plan.json"
+
+SHARES = {"evaluation": 0.15, "audit": 0.35}
+"""Of the time, at most, where the data would have images for more."""
+
+LEAST, MOST = {"evaluation": 20, "audit": 10}, {"evaluation": 1000, "audit": 500}
+"""Images of each."""
+
+GRADIENTS = {"classifier": 1750, "defence": 3500}
+"""What a quick audit takes per image, queries without gradient counted as a third of one: of a robust classifier as
+counted on MNIST; of a defence, whose candidates it chooses and whose aggregates it attacks as well, assumed to be twice
+as many."""
+
+EXPORTED = 30.0
+"""Seconds kept for the ONNX file and the report."""
+
+SAFETY = 0.9
+"""Share of the time that is planned with: steps are measured on a machine that may get busier."""
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Request(Schema):
+    """What was asked for."""
+
+    factory: str
+    data: str
+    eps: tuple[float, ...]
+    norm: Norm
+    minutes: float
+    seed: int
+
+    @classmethod
+    def of(cls, factory: str, data: str, eps: Sequence[float], norm: Norm, minutes: float, seed: int) -> Request:
+        """The request with its radii in order, each once.
+
+        Raises:
+            CarsoError: if there is no radius, or one that no image in [0, 1] can be attacked within.
+        """
+        if not eps or not all(0 < radius <= 10 for radius in eps):
+            raise CarsoError(f"--eps must be numbers above 0 and at most 10, not {', '.join(map(str, eps)) or 'none'}")
+        radii = tuple(sorted(set(eps)))
+        return cls(factory=factory, data=data, eps=radii, norm=norm, minutes=minutes, seed=seed)
+
+
+class Plan(Schema):
+    """What is to be done.
+
+    Attributes:
+        request: what was asked for.
+        recipe: how the purifier is trained.
+        evaluated: test images of the evaluation.
+        audited: test images of the audits.
+        lines: the plan in words.
+    """
+
+    request: Request
+    recipe: Recipe
+    evaluated: Count
+    audited: Count
+    lines: tuple[str, ...]
+
+
+class Rates(Schema):
+    """Seconds per image.
+
+    Attributes:
+        classifier: of one gradient through N.
+        defence: of one through the whole defence.
+        vote: of one answer of it.
+        deepfool: of one search of DeepFool on N.
+    """
+
+    classifier: float
+    defence: float
+    vote: float
+    deepfool: float
+
+    def evaluation(self, rows: Sequence[Row]) -> float:
+        """Of every row on N and the defence; DeepFool's radii share one search."""
+        searched = self.deepfool if any(row.attack == "deepfool" for row in rows) else 0.0
+        return searched + sum(self._attack(row) + self.vote for row in rows)
+
+    def _attack(self, row: Row) -> float:
+        steps = int(row.options.get("steps", row.attack == "fgsm")) * (row.attack != "deepfool")
+        both = row.directed_at == "defence"
+        return steps * (self.classifier + (self.defence if both else 0.0))
+
+    def audit(self, radii: int) -> float:
+        """Of quick audits of N and of the defence."""
+        return radii * (GRADIENTS["classifier"] * self.classifier + GRADIENTS["defence"] * self.defence)
+
+
+def planned(
+    request: Request,
+    recipe: Recipe,
+    costs: Sequence[Cost],
+    rates: Rates,
+    rows: Sequence[Row],
+    images: int,
+    seconds: float,
+    look: Iterable[str],
+) -> Plan:
+    """The plan for a time.
+
+    Args:
+        request: what was asked for.
+        recipe: as proposed, with one epoch of each stage.
+        costs: of the stages of training.
+        rates: seconds per image.
+        rows: of the evaluation.
+        images: how many there are to test on.
+        seconds: that are left.
+        look: what was found out about classifier and images, in lines.
+
+    Raises:
+        CarsoError: if the time is too short for anything; says the least that would do.
+    """
+    each = {"evaluation": rates.evaluation(rows), "audit": rates.audit(len(request.eps))}
+    few = {part: min(LEAST[part], images) for part in each}
+    parts = {"training": least(costs), "export": EXPORTED} | {part: few[part] * each[part] for part in each}
+    needed, time = sum(parts.values()), SAFETY * seconds
+    if needed > time:
+        raise CarsoError(_too_short(request.minutes, needed / SAFETY + 60 * request.minutes - seconds, parts, few))
+    counts = _counts(each, few, images, time, time - needed)
+    measured = {part: counts[part] * each[part] for part in each}
+    training = time - EXPORTED - sum(measured.values())
+    final = fitted(recipe, costs, training)
+    lines = (*look, *_lines(costs, final, measured, counts, len(rows), request.minutes))
+    return Plan(request=request, recipe=final, evaluated=counts["evaluation"], audited=counts["audit"], lines=lines)
+
+
+def _counts(
+    each: Mapping[str, float], few: Mapping[str, int], images: int, time: float, spare: float
+) -> dict[str, int]:
+    """Images of each part: as many as its share of the time allows, and the least in any case."""
+    counts = {}
+    for part, seconds in each.items():
+        allowed = min(SHARES[part] * time, few[part] * seconds + SHARES[part] * spare)
+        counts[part] = max(few[part], min(MOST[part], images, int(allowed / seconds)))
+    return counts
+
+
+def _too_short(minutes: float, needed: float, parts: Mapping[str, float], few: Mapping[str, int]) -> str:
+    of = {part: f"{part} of {few[part]} images" if part in few else part for part in parts}
+    listed = ", ".join(f"{of[part]} {duration(seconds)}" for part, seconds in parts.items())
+    least = math.ceil(needed / 6) / 10
+    return (
+        f"--minutes {minutes:g} is too short for anything; the least that would do is --minutes {least:.1f} ({listed})"
+    )
+
+
+def _lines(
+    costs: Sequence[Cost],
+    recipe: Recipe,
+    measured: Mapping[str, float],
+    counts: Mapping[str, int],
+    rows: int,
+    minutes: float,
+) -> list[str]:
+    stages = [
+        cost.of(schedule)
+        for cost, schedule in zip(costs, (recipe.purification, recipe.hardening), strict=True)
+        if schedule is not None
+    ]
+    total = sum(cost.seconds for cost in stages) + sum(measured.values()) + EXPORTED
+    return [
+        *(f"training    {cost}" for cost in stages),
+        f"evaluation  {counts['evaluation']} images under {rows} attacks: {duration(measured['evaluation'])}",
+        f"audit       quick, {counts['audit']} images, of the classifier and of the whole defence: "
+        f"{duration(measured['audit'])}",
+        f"export      an ONNX file and the report: {duration(EXPORTED)}",
+        f"in all      about {duration(total)} of the {minutes:g} minutes given",
+    ]
+
+
+def read_plan(folder: Path, request: Request) -> Plan | None:
+    """The plan of a run that was begun in a folder; None if there is none.
+
+    Raises:
+        RunError: if it is of another command, or damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        plan = Plan.model_validate_json(read_text(path))
+    except ValidationError as error:
+        raise RunError(f"{path} is damaged: {explained(error)}; choose another --out") from error
+    if plan.request != request:
+        differs = [name for name in Request.model_fields if getattr(plan.request, name) != getattr(request, name)]
+        raise RunError(f"{folder} holds the run of another command (other {', '.join(differs)}); choose another --out")
+    return plan
+
+
+def keep(plan: Plan, folder: Path) -> None:
+    """Write `plan.json`."""
+    write_text(folder / FILE, plan.model_dump_json(indent=1) + "\n")

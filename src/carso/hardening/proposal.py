@@ -1,0 +1,116 @@
+"""The recipe that is proposed for a trained classifier, and how it is fitted into a given time.
+
+    purification    clean images and FGSM on N: the purifier learns to recall what N saw
+    hardening       clean images, PGD on N, and annealed PGD on the whole defence with two losses
+
+Both are without labels: attacks move away from N's own answers, and N is to give the same answers to what is recalled.
+A stage that has t seconds, t_0 of them before its first batch, takes E epochs of b of its B batches:
+
+    t = t_0 + E (b t_batch + t_val)        E at least 10 and at most 40, as far as b can be at least 10 and at most B
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from carso.training.plan import Cost
+from carso.training.recipe import AttackSpec, ClassifierSpec, PurifierTraining, Recipe
+from carso.types import Norm
+
+BATCH = 128
+"""Images of a batch."""
+
+STEPS = 5
+"""Of the attacks in training."""
+
+CONSISTENCY = 300.0
+"""Weight of N's answers to what is recalled, beside some 1,800 nats of an image of CIFAR-10."""
+
+EPOCHS = (10, 40)
+"""How many a stage has, at least and at most."""
+
+LEAST_BATCHES = 10
+"""Of an epoch, where there are as many."""
+
+SHARES = {"purifier": 0.35, "hardening": 0.65}
+"""Of the time for training."""
+
+
+def proposed(name: str, factory: str, data: str, eps: Sequence[float], norm: Norm, seed: int) -> Recipe:
+    """The recipe, with one epoch of each stage.
+
+    Args:
+        name: of the recipe.
+        factory: `package.module:function` that returns N.
+        data: name or folder of the images.
+        eps: radii of the attacks, on pixels in [0, 1].
+        norm: of their balls.
+        seed: root of all randomness.
+    """
+    first = [AttackSpec(attack="fgsm", eps=radius, norm=norm) for radius in eps]
+    second = [spec for radius in eps for spec in _attacks(radius, norm)]
+    common: dict[str, Any] = {"epochs": 1, "batch": BATCH, "average": 0.995, "feed": "fresh", "mixing": "parts"}
+    common |= {"labels": "predicted", "consistency": CONSISTENCY}
+    return Recipe(
+        name=name,
+        data=data,
+        seed=seed,
+        classifier=ClassifierSpec(factory=factory),
+        purification=PurifierTraining(**common, rate=0.004, attacks=tuple(first)),
+        hardening=PurifierTraining(**common, rate=0.002, attacks=tuple(second)),
+    )
+
+
+def _attacks(eps: float, norm: Norm) -> list[AttackSpec]:
+    on_defence: dict[str, Any] = {
+        "attack": "annealed",
+        "eps": eps,
+        "norm": norm,
+        "steps": STEPS,
+        "directed_at": "defence",
+    }
+    return [
+        AttackSpec(attack="pgd", eps=eps, norm=norm, steps=STEPS),
+        AttackSpec(**on_defence),
+        AttackSpec(**on_defence, loss="margin"),
+    ]
+
+
+def fitted(recipe: Recipe, costs: Sequence[Cost], seconds: float) -> Recipe:
+    """The recipe with as many epochs, of as many batches, as its stages have time for.
+
+    Args:
+        recipe: as `proposed`.
+        costs: of its stages.
+        seconds: for all of them together, at least `least`.
+    """
+    sections = {"purifier": "purification", "hardening": "hardening"}
+    spare = seconds - least(costs)
+    changed = {}
+    for cost in costs:
+        section = sections[cost.name]
+        schedule = getattr(recipe, section)
+        length = _length(cost, _least(cost) + SHARES[cost.name] * spare)
+        changed[section] = schedule.model_copy(update=length)
+    return recipe.model_copy(update=changed)
+
+
+def _length(cost: Cost, seconds: float) -> dict[str, int | None]:
+    """Epochs, and batches of each where they are not all."""
+    left = seconds - cost.setup
+    whole = cost.batches * cost.batch + cost.validation
+    epochs = min(max(int(left / whole), EPOCHS[0]), EPOCHS[1])
+    batches = int((left / epochs - cost.validation) / cost.batch)
+    if batches < (few := min(LEAST_BATCHES, cost.batches)):
+        epochs, batches = max(1, int(left / (few * cost.batch + cost.validation))), few
+    return {"epochs": epochs, "batches": None if batches >= cost.batches else batches}
+
+
+def least(costs: Sequence[Cost]) -> float:
+    """Seconds that the stages need for an epoch of a few batches each."""
+    return sum(map(_least, costs))
+
+
+def _least(cost: Cost) -> float:
+    return cost.setup + min(LEAST_BATCHES, cost.batches) * cost.batch + cost.validation

@@ -1,0 +1,165 @@
+"""From a function and a folder of pictures to a measured, audited and exported defence, by one command."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import carso
+from carso import progress
+from carso.audit.effort import SIZES
+from carso.commands import cli
+from carso.errors import CarsoError
+from carso.hardening import hardening, proposal
+from carso.training import design
+
+MODELS = """import torch
+from torch import nn
+
+def build():
+    network = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True), nn.Linear(36, 3))
+    with torch.no_grad():
+        network[2].weight.copy_(torch.eye(3)[[0, 2, 1]].repeat_interleave(12, 1))
+        network[2].bias.zero_()
+    return network
+
+def two():
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+"""
+BUILD = "models_for_harden:build"
+BARS = ("above", "below", "middle")
+TINY = {"n": 6, "tuning": 4, "eot": (1,), "steps": (3,), "restarts": (1, 1), "neighbours": (1, 1), "other": (1, 1)}
+TINY |= {"long": (3, 1), "plain": 3, "queries": 5, "spsa": (2, 2), "spsa_images": 2, "rivals": 1}
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, arguments)
+
+
+def harden(minutes: str = "600", out: str = "out") -> Result:
+    return run("harden", BUILD, "--data", "pictures", "--eps", "8/255", "--minutes", minutes, "--out", out)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the user's module, and pictures with a bright bar."""
+    folder = tmp_path_factory.mktemp("harden")
+    generator = torch.Generator().manual_seed(0)
+    for top, name in zip((0, 4, 2), BARS, strict=True):
+        for index in range(12):
+            picture = 0.4 * torch.rand(6, 6, generator=generator)
+            picture[top : top + 2] += 0.3
+            path = folder / "pictures" / name / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((255 * picture).byte().numpy()).save(path)
+    (folder / "models_for_harden.py").write_text(MODELS)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything as short as it can be."""
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(progress, "_display", progress._Display())
+    monkeypatch.setattr(proposal, "EPOCHS", (1, 2))
+    monkeypatch.setattr(proposal, "BATCH", 16)
+    monkeypatch.setattr(design, "DENSE_SAMPLES", 20)
+    monkeypatch.setattr(hardening, "export", lambda defence, path, *_, **__: path.write_bytes(b"onnx") and path)
+    monkeypatch.setitem(SIZES, "quick", replace(SIZES["quick"], **TINY))
+
+
+@pytest.fixture(scope="module")
+def done(place: Path) -> Result:
+    with pytest.MonkeyPatch.context() as patch:
+        small.__wrapped__(place, patch)
+        return harden()
+
+
+def test_everything_is_there_at_the_end(done: Result) -> None:
+    assert done.exit_code in (0, 3), done.output
+    made = {path.name for path in Path("out").iterdir()}
+    files = {
+        "recipe.yaml",
+        "plan.json",
+        "purifier.safetensors",
+        "results.json",
+        "report.html",
+        "audit.json",
+        "classifier",
+        "defence.onnx",
+    }
+    assert files <= made
+    rows = json.loads(Path("out/results.json").read_text())["rows"]
+    attacks = [(row["attack"], round(row["eps"], 4), row["directed_at"]) for row in rows]
+    crafted = [(attack, 0.0314, "classifier") for attack in ("fgsm", "pgd", "deepfool")]
+    assert attacks == [("none", 0, "classifier"), *crafted, ("pgd-eot", 0.0314, "defence")]
+    assert [row["foreseen"] for row in rows] == [True, True, True, False, False]
+    for path in ("out/audit.json", "out/classifier/audit.json"):
+        assert json.loads(Path(path).read_text())["budgets"][0]["eps"] == pytest.approx(8 / 255)
+
+
+def test_the_plan_comes_first_and_the_conclusion_last(done: Result) -> None:
+    out = done.stdout
+    said = ["classifier  ", "images      ", "purifier    dense", "training    purifier", "training    hardening"]
+    said += [
+        "evaluation  ",
+        "audit       quick",
+        "in all      about",
+        "Thesis's protocol",
+        "Attacks on the whole of each",
+    ]
+    said += ["Audit of the whole of each (quick), n = ", "worst case of the audit"]
+    places = [out.index(words) for words in said]
+    assert places == sorted(places)
+    assert "pictures: 27 to learn from, 3 held out, 6 to test on; 1 x 6 x 6" in out
+    assert "a Sequential of 111 weights and 3 classes; right on 3 of 3 held-out images" in out
+    assert "ONNX: " in done.stderr
+    assert "report: out/report.html" in done.stderr
+
+
+def test_the_same_command_does_nothing_twice(done: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.safetensors")}
+    monkeypatch.setattr("carso.training.experiment.fit", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr("carso.hardening.hardening.cost_of", lambda *_: pytest.fail("planned anew"))
+    again = harden()
+    assert again.exit_code == done.exit_code
+    first, second = (answer.stdout[answer.stdout.index("Thesis's protocol") :] for answer in (done, again))
+    assert first == second
+    unmoved = {path for path in before if path.name.startswith("purifier")}
+    assert all(path.stat().st_mtime_ns == before[path] for path in unmoved)
+
+
+def test_another_command_is_refused(done: Result) -> None:
+    answer = run("harden", BUILD, "--data", "pictures", "--eps", "4/255", "--minutes", "600", "--out", "out")
+    assert isinstance(answer.exception, CarsoError)
+    assert "holds the run of another command (other eps); choose another --out" in str(answer.exception)
+
+
+def test_too_little_time_says_the_least() -> None:
+    answer = harden(minutes="0.01", out="short")
+    assert isinstance(answer.exception, CarsoError)
+    assert "--minutes 0.01 is too short for anything; the least that would do is --minutes " in str(answer.exception)
+    assert not Path("short").exists()
+
+
+def test_a_classifier_of_too_few_classes_is_refused() -> None:
+    answer = run("harden", "models_for_harden:two", "--data", "pictures", "--eps", "8/255", "--out", "two")
+    assert "the classifier knows 2 classes, pictures has 3" in str(answer.exception)
+
+
+@pytest.mark.parametrize("eps", ["-1", "0", "11"])
+def test_a_radius_that_cannot_be_is_refused(eps: str) -> None:
+    answer = run("harden", BUILD, "--data", "pictures", "--eps", eps, "--out", "radius")
+    assert "--eps must be numbers above 0 and at most 10" in str(answer.exception)
+
+
+def test_the_defence_loads_with_the_function(done: Result) -> None:
+    defence = carso.load("out", carso.storage.factory.module(BUILD))
+    assert defence.class_names == BARS
+    assert defence.samples == 20

@@ -1,0 +1,90 @@
+"""The commands of docs/your-own-classifier.md, run as they stand there, on pictures made here."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+from carso.audit import effort
+from carso.commands import cli
+from carso.hardening import proposal
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "your-own-classifier.md").read_text(encoding="utf-8")
+TINY = {"n": 6, "tuning": 2, "eot": (1,), "steps": (2,), "restarts": (1, 1), "neighbours": (1, 1), "other": (1, 1)}
+TINY |= {"long": (2, 1), "plain": 2, "queries": 3, "spsa": (1, 1), "spsa_images": 1, "rivals": 1, "deepfool": 0}
+TINY |= {"votes_queries": 0, "aggregates": 1, "draws": 1}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+COMMANDS = [shlex.split(line) for block in blocks("sh") for line in block.splitlines()]
+
+
+def picture(channel: int, generator: torch.Generator) -> Image.Image:
+    pixels = 0.4 * torch.rand(16, 16, 3, generator=generator)
+    pixels[:, :, channel] += 0.3
+    return Image.fromarray((255 * pixels).byte().numpy())
+
+
+def trained(build: nn.Module) -> nn.Module:
+    """The page's network, taught the brightest channel."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for layer in (layer for layer in build if hasattr(layer, "reset_parameters")):
+            layer.reset_parameters()
+        optimiser = torch.optim.Adam(build.parameters(), 0.01)
+        for _ in range(60):
+            labels = torch.randint(3, (32,))
+            images = 0.4 * torch.rand(32, 3, 16, 16)
+            images[torch.arange(32), labels] += 0.3
+            loss = nn.functional.cross_entropy(build(images), labels)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return build
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(proposal, "EPOCHS", (1, 2))
+    for name in ("quick", "standard"):
+        monkeypatch.setitem(effort.SIZES, name, replace(effort.SIZES[name], **TINY))
+    generator = torch.Generator().manual_seed(0)
+    for channel, name in enumerate("rgb"):
+        for index in range(12):
+            path = tmp_path / "pictures" / name / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture(2 - channel, generator).save(path)
+    picture(0, generator).save("picture.png")
+    (code,) = blocks("python")
+    untaught = code.replace('    network.load_state_dict(torch.load("my_network.pt", weights_only=True))\n', "")
+    names: dict[str, object] = {}
+    exec(untaught, names)
+    torch.save(trained(names["build"]()).state_dict(), "my_network.pt")
+    Path("my_models.py").write_text(code)
+    assert [command[1] for command in COMMANDS] == ["harden", "audit", "export", "predict"]
+    for _, *arguments in COMMANDS:
+        longer = ["600" if argument == "30" else argument for argument in arguments]
+        answer = CliRunner().invoke(cli.app, longer)
+        assert answer.exit_code in (0, 3), (longer, answer.output, answer.exception)
+    files = set(re.findall(r"`([\w./-]+\.(?:json|yaml|safetensors|html|md|onnx))`(?:,| \|)", TEXT.split("| file |")[1]))
+    assert len(files) >= 8
+    assert all((Path("out/mine") / file).exists() for file in files)
+
+
+def test_every_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        assert (ROOT / "docs" / target).exists(), target
