@@ -50,9 +50,10 @@ def test_code_runs_and_its_comments_tell_the_shapes() -> None:
         assert list(found.shape) == [int(size) for size in shape.split(",") if size.strip()]
 
 
-def test_the_recipe_is_one() -> None:
-    (text,) = blocks("yaml")
-    assert parse_recipe(text, "README").name == yaml.safe_load(text)["name"]
+def test_the_recipe_of_the_page_is_one() -> None:
+    page = (ROOT / "docs" / "your-own-classifier.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert parse_recipe(text, "the page").name == yaml.safe_load(text)["name"]
 
 
 def test_links_lead_somewhere() -> None:

@@ -1,10 +1,11 @@
 import ipaddress
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from carso.commands.demo import matching, run, studio_of
+from carso.commands.demo import at_hand, matching, run, studio_of
 from carso.errors import DataError
 
 pytest.importorskip("uvicorn")
@@ -60,3 +61,9 @@ def test_a_host_that_is_not_ours_is_named() -> None:
 def test_images_of_another_shape_are_not_offered() -> None:
     assert matching("mnist", (3, 32, 32)) is None
     assert matching("mnist", (1, 28, 28)) is not None
+
+
+def test_the_images_are_the_recipes_own_where_they_can_be_had(tmp_path: Path) -> None:
+    assert at_hand("fashion-mnist") == "fashion-mnist"
+    assert at_hand(str(tmp_path)) == str(tmp_path)
+    assert at_hand(str(tmp_path / "gone")) == at_hand(None) == "mnist"

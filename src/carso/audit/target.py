@@ -94,7 +94,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Batched:
-    """A function of images, and how many of them at a time a CPU computes fastest (see `portions` of `carso.fast`)."""
+    """A function of images, and how many at a time a thread computes fastest (see `portions` of `carso.fast`)."""
 
     function: Callable[..., Tensor]
     batch: int | None

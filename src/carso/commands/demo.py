@@ -58,10 +58,16 @@ def studio_of(
 
     defence = weights.load(source, classifier)
     own = weights.origin(source)
-    known = data_name or own.data or MNIST
-    known = known if data_name or os.path.exists(known) else MNIST
+    known = data_name or at_hand(own.data)
     images = matching(known, defence.purifier.shape, fitted or own.fitting(known))
     return Studio(defence, weights.load_undefended(source), images, Path(source).name)
+
+
+def at_hand(name: str | None) -> str:
+    """The data set of a recipe if it is one by name, or a folder that is here; else MNIST."""
+    from carso import data
+
+    return name if name and (name in data.NAMES or os.path.exists(name)) else MNIST
 
 
 def run(studio: Studio, host: str, port: int, show: bool, others: Sequence[str] = ()) -> None:

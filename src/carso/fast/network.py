@@ -22,8 +22,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from carso.fast.products import product_dtype
 from carso.types import Images
 
-CACHED = 2**20
-"""Bytes of the largest activation of a batch that stay in a core's cache: larger batches wait for the memory."""
+CACHED = 2**22
+"""Bytes of the largest activation of a thread's batch: smaller ones were slower, larger ones no faster but larger."""
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -36,7 +36,7 @@ class Network(nn.Module):
 
     Attributes:
         exact: the same in float32, folded too.
-        batch: images at a time that are computed fastest on a CPU.
+        batch: images at a time that each thread of a CPU computes fastest.
     """
 
     def __init__(self, exact: nn.Module, low: nn.Module, batch: int) -> None:

@@ -55,14 +55,14 @@ def pullback(model: Classifier, images: Images, dtype: torch.dtype | None = None
 def portions(model: Classifier, images: Images) -> int:
     """Into how many parts of equal size a batch is best cut for many gradients: one for what is as it came.
 
-    A model with an attribute `batch` says how many images at a time a CPU computes fastest.
+    A model with an attribute `batch` says how many images at a time each of a CPU's threads computes fastest.
     """
     if images.is_cuda or not len(images):
         return 1
     if isinstance(model, Folded):
         return math.ceil(images.numel() / (PIXELS_PER_CORE * torch.get_num_threads()))
     batch: int | None = getattr(model, "batch", None)
-    return math.ceil(len(images) / batch) if batch else 1
+    return math.ceil(len(images) / (batch * torch.get_num_threads())) if batch else 1
 
 
 class ByAutograd:

@@ -102,7 +102,7 @@ class FastDefence:
         folded: its chain, if it has one.
 
     Attributes:
-        batch: images at a time that a CPU computes fastest; None for all.
+        batch: images at a time that each thread of a CPU computes fastest; None for all.
     """
 
     def __init__(self, defence: Defence, folded: Callable[[Tensor, Tensor], Tensor] | None) -> None:
