@@ -64,6 +64,6 @@ def test_images_of_another_shape_are_not_offered() -> None:
 
 
 def test_the_images_are_the_recipes_own_where_they_can_be_had(tmp_path: Path) -> None:
-    assert at_hand("fashion-mnist") == "fashion-mnist"
+    assert [at_hand(name) for name in ("fashion-mnist", "cifar-10")] == ["fashion-mnist", "cifar-10"]
     assert at_hand(str(tmp_path)) == str(tmp_path)
     assert at_hand(str(tmp_path / "gone")) == at_hand(None) == "mnist"

@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 from carso import data
 from carso.commands import cli
-from carso.commands.options import fitting
+from carso.commands.options import CANDIDATES, fitting
+from carso.commands.shared import images_of
 from carso.errors import CarsoError, DataError
 from carso.storage.headers import Origin
+from carso.vote import MOST
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,10 @@ def test_only_what_is_said_is_passed_on(told: tuple[Any, ...], found: dict[str, 
     assert fitting(*told) == found
 
 
+def test_the_command_line_knows_the_most_candidates_without_the_library() -> None:
+    assert CANDIDATES == MOST
+
+
 @pytest.mark.parametrize(("told", "message"), [(("28", None), "--size: a size is height x width"), ((None, 2), "--ch")])
 def test_what_is_no_size_is_named(told: tuple[Any, Any], message: str) -> None:
     with pytest.raises(CarsoError, match=message):
@@ -40,6 +46,17 @@ def test_the_pictures_of_the_training_are_made_alike_as_then() -> None:
     assert own.fitting("photos") == {"size": (48, 64), "channels": 3}
     assert own.fitting("others") == {}
     assert Origin().fitting("mnist") == {}
+
+
+def test_one_option_leaves_the_others_as_in_the_training() -> None:
+    own = Origin(data="photos", size=(48, 64), channels=3)
+    assert images_of(own, None, {"skip_bad": True}) == (
+        "photos",
+        {"size": (48, 64), "channels": 3, "skip_bad": True},
+    )
+    assert images_of(own, None, {"size": (8, 8)}) == ("photos", {"size": (8, 8), "channels": 3})
+    assert images_of(own, "others", {"channels": 1}) == ("others", {"channels": 1})
+    assert images_of(Origin(), None, {}) == ("mnist", {})
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "attack", "audit", "export", "demo"])

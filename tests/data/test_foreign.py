@@ -58,6 +58,16 @@ def test_targets_spare_the_reading_of_all_items_unless_items_differ_from_them() 
     assert torch.equal(data.from_torch(changed, "mine").required_labels, (LABELS + 1) % 3)
 
 
+def test_targets_that_items_transform_are_not_taken_for_the_labels() -> None:
+    """As torchvision's sets do; the first label is 0 either way."""
+    transformed = Listed(lambda at: (IMAGES[at], int(LABELS[at]) % 2))
+    transformed.targets = LABELS.tolist()  # type: ignore[attr-defined]
+    transformed.target_transform = lambda label: label % 2  # type: ignore[attr-defined]
+    assert not torch.equal(LABELS, LABELS % 2)
+    assert int(LABELS[0]) % 2 == LABELS[0]
+    assert torch.equal(data.from_torch(transformed, "mine").required_labels, LABELS % 2)
+
+
 def test_images_alone_have_no_labels_and_bytes_stay_bytes() -> None:
     ours = data.from_torch(Listed(lambda at: (IMAGES[at] * 255).byte()), "mine")
     assert (ours.labels, ours.classes) == (None, ())

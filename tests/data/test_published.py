@@ -161,11 +161,13 @@ def test_goes_on_with_what_is_left_of_an_interrupted_set(
 def test_only_plain_files_that_are_looked_for_leave_an_archive(
     serve: Callable[..., None], cache: Path, members: dict[str, bytes | str], message: str
 ) -> None:
-    outside = {"../outside": b"x", "/tmp/carso-outside": b"x", "cifar-10-batches-py/more": b"x"}
+    absolute = cache.parent / "absolute"
+    outside = {"../outside": b"x", str(absolute): b"x", "cifar-10-batches-py/more": b"x"}
     serve(CIFAR_10_RELEASE, {"cifar-10-python.tar.gz": tarball({**outside, **members})})
     with pytest.raises(DataError, match=message):
         data.load("cifar10", "test")
     assert not (cache.parent / "outside").exists()
+    assert not absolute.exists()
     assert {path.name for path in cache.rglob("*")} <= {*BATCHES[:5], cache.name, "cifar-10-batches-py"} | {
         "cifar-10-python.tar.gz"
     }
@@ -214,3 +216,9 @@ def test_the_canonical_addresses_stand_there(monkeypatch: pytest.MonkeyPatch, ca
         "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/train-images-idx3-ubyte.gz",
     ]
+
+
+def test_options_for_pictures_are_refused_before_anything_is_fetched(serve: Callable[..., None], cache: Path) -> None:
+    with pytest.raises(DataError, match="cifar10: size, channels and skip_bad are for folders of pictures"):
+        data.load("cifar10", "test", channels=1)
+    assert not list(cache.rglob("*"))

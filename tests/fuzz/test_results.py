@@ -9,7 +9,7 @@ import copy
 import json
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from benchmarks.runs.fuzz import log
+from tests.fuzz.damage import damaged, some_place
 from torch import Tensor
 
 import carso.audit.effort
@@ -107,31 +108,11 @@ def told(read: Reader, path: Path, dataset: Dataset) -> Any:
     return None
 
 
-def damaged(content: bytes, chance: random.Random) -> bytes:
-    """Bytes of which one to three parts are lost, zeroed, doubled or replaced by others."""
-    for _ in range(chance.randint(1, 3)):
-        start = chance.choice([chance.randrange(len(content) + 1), chance.randrange(min(len(content), 2000) + 1)])
-        end = min(len(content), start + chance.choice([1, 1, 1, 4, 40, len(content)]))
-        junk = chance.choice([b"", chance.randbytes(end - start), bytes(end - start), content[end : end + 9]])
-        content = content[:start] + junk + content[end:]
-    return content
-
-
-def places(tree: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    for key, value in pairs:
-        yield (*place, key)
-        yield from places(value, (*place, key))
-
-
 def altered(tree: Any, chance: random.Random) -> Any:
     """A tree of JSON of which one or two values are lost or replaced by others."""
     tree = copy.deepcopy(tree)
     for _ in range(chance.randint(1, 2)):
-        *way, last = chance.choice(list(places(tree)) or [("x",)])
-        holder = tree
-        for key in way:
-            holder = holder[key]
+        holder, last = some_place(tree, chance)
         if chance.random() < 0.3:
             holder.pop(last, None) if isinstance(holder, dict) else holder.pop(last)
         else:

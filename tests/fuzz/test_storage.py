@@ -22,6 +22,7 @@ import torch
 import yaml
 from benchmarks.runs.fuzz import log
 from safetensors.torch import save_file
+from tests.fuzz.damage import damaged, some_place
 
 import carso
 from carso.data import Dataset
@@ -53,32 +54,11 @@ ODD: tuple[Any, ...] = (
 WORDS = ("true", "-1", "*attacks", "&a", "!!set", "{", "]", ":", "? x", "'", "1e9", "9" * 5000, "~", "2001-01-01", "<<")
 
 
-def damaged(content: bytes, chance: random.Random) -> bytes:
-    """Bytes with one to three of the things that happen to files."""
-    for _ in range(chance.randint(1, 3)):
-        start = chance.choice([chance.randrange(len(content) + 1), chance.randrange(min(len(content), 2000) + 1)])
-        end = min(len(content), start + chance.choice([1, 1, 1, 4, 40, len(content)]))
-        junk = chance.choice([b"", chance.randbytes(max(1, end - start)), bytes(end - start), content[end : end + 9]])
-        content = content[:start] + junk + content[end:]
-    return content
-
-
-def places(tree: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The places of all values in a tree of JSON."""
-    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    for key, value in pairs:
-        yield (*place, key)
-        yield from places(value, (*place, key))
-
-
 def altered(tree: Any, chance: random.Random) -> Any:
     """A tree of JSON with one or two values replaced, left out, added or moved."""
     tree = copy.deepcopy(tree)
     for _ in range(chance.randint(1, 2)):
-        *way, last = chance.choice(list(places(tree)) or [("x",)])
-        holder = tree
-        for key in way:
-            holder = holder[key]
+        holder, last = some_place(tree, chance)
         match chance.randrange(4):
             case 0:
                 holder.pop(last, None) if isinstance(holder, dict) else holder.pop(last)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from carso.commands.options import (
-    MNIST,
     MOST,
     Channels,
     Data,
@@ -25,7 +24,7 @@ from carso.commands.options import (
     fitting,
     radius,
 )
-from carso.commands.shared import defence_of
+from carso.commands.shared import defence_of, images_of
 from carso.errors import CarsoError
 
 if TYPE_CHECKING:
@@ -64,10 +63,9 @@ def attack(
     from carso.storage.weights import origin
 
     model, own = defence_of(defence, factory, samples), origin(defence)
-    data = data or own.data or MNIST
+    data, fitted = images_of(own, data, fitting(size, channels, skip_bad))
     eps = max(radii_of(own, data)) if eps is None else eps
-    row, fitted = row_of(method, eps, norm or norm_of(own), directed_at), fitting(size, channels, skip_bad)
-    run(model, row, data, images, seed, out, fitted or own.fitting(data))
+    run(model, row_of(method, eps, norm or norm_of(own), directed_at), data, images, seed, out, fitted)
 
 
 def row_of(method: str, eps: float, norm: Literal["Linf", "L2"], directed_at: Literal["classifier", "defence"]) -> Row:

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 from carso.commands.options import (
-    MNIST,
     MOST,
     Channels,
     Data,
@@ -21,7 +20,7 @@ from carso.commands.options import (
     SkipBad,
     fitting,
 )
-from carso.commands.shared import claimed, classifier_of, voting_by
+from carso.commands.shared import claimed, classifier_of, images_of, voting_by
 
 
 def audit(
@@ -51,10 +50,10 @@ def audit(
 
     folder = out or Path("out") / f"audit-{target.replace('/', '-').replace(':', '-')}"
     own = origin_of(target)
-    data = data or own.data or MNIST
+    data, fitted = images_of(own, data, fitting(size, channels, skip_bad))
     with claimed(folder):
         model = voting_by(samples, load_target(target, classifier_of(factory)))
-        test = datasets.load(data, "test", **(fitting(size, channels, skip_bad) or own.fitting(data)))
+        test = datasets.load(data, "test", **fitted)
         others = load_transfers(target, data, transfer or ())
         found = audit(
             model,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carso.commands.options import MNIST, Channels, Data, Defence, Factory, Size, SkipBad, fitting
-from carso.commands.shared import classifier_of, say
+from carso.commands.shared import classifier_of, images_of, say
 from carso.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def studio_of(
 
     defence = weights.load(source, classifier)
     own = weights.origin(source)
-    known = data_name or at_hand(own.data)
-    images = matching(known, defence.purifier.shape, fitted or own.fitting(known))
+    name, fitted = images_of(own, data_name or at_hand(own.data), fitted or {})
+    images = matching(name, defence.purifier.shape, fitted)
     return Studio(defence, weights.load_undefended(source), images, Path(source).name)
 
 
@@ -67,7 +67,7 @@ def at_hand(name: str | None) -> str:
     """The data set of a recipe if it is one by name, or a folder that is here; else MNIST."""
     from carso import data
 
-    return name if name and (name in data.NAMES or os.path.exists(name)) else MNIST
+    return name if name and (data.is_name(name) or os.path.exists(name)) else MNIST
 
 
 def run(studio: Studio, host: str, port: int, show: bool, others: Sequence[str] = ()) -> None:

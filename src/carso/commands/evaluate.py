@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from carso.commands.options import (
-    MNIST,
     MOST,
     Channels,
     Data,
@@ -25,7 +24,7 @@ from carso.commands.options import (
     Stop,
     fitting,
 )
-from carso.commands.shared import claimed, classifier_of, command_line, say
+from carso.commands.shared import claimed, classifier_of, command_line, images_of, say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -105,8 +104,8 @@ def run(
     from carso.storage.files import check_writable
 
     defence, origin = weights.load(source, classifier), weights.origin(source)
-    data_name = data_name or origin.data or MNIST
-    dataset = data.load(data_name, split, **(fitted or origin.fitting(data_name)))
+    data_name, fitted = images_of(origin, data_name, fitted or {})
+    dataset = data.load(data_name, split, **fitted)
     protocol = protocol_of(origin, data_name, radii, norm)
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))
     check_writable(out / FILE)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from carso.commands.options import MNIST, MOST, Channels, Data, Defence, Factory, Samples, Size, SkipBad, fitting
-from carso.commands.shared import defence_of
+from carso.commands.options import MOST, Channels, Data, Defence, Factory, Samples, Size, SkipBad, fitting
+from carso.commands.shared import defence_of, images_of
 
 
 def export(
@@ -29,9 +29,8 @@ def export(
     from carso.storage.weights import origin
 
     path, model = out or Path("out") / f"{Path(defence).name}.onnx", defence_of(defence, factory, samples)
-    own = origin(defence)
-    data = data or own.data or MNIST
-    trial = load(data, "test", **(fitting(size, channels, skip_bad) or own.fitting(data)))[:32].images
+    data, fitted = images_of(origin(defence), data, fitting(size, channels, skip_bad))
+    trial = load(data, "test", **fitted)[:32].images
     export(model, path, trial, seed=seed, name=defence, classifier_only=classifier)
     whole = "classifier" if classifier else "defence"
     typer.echo(f"{path} answers in onnxruntime as the {whole} does in torch, on {len(trial)} images")

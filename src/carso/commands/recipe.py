@@ -21,8 +21,8 @@ def show(recipe: Recipe) -> None:
 def check(recipe: Recipe) -> None:
     """Say in a line whether a file is a recipe, and what it would train; if not, what is wrong on which line."""
     from carso.training.reading import read_recipe
+    from carso.training.recipe import Schedule
 
     found = read_recipe(recipe)
-    stages = {"undefended", "adversarial", "purification", "hardening"}
-    trained = [f"{name} {schedule.epochs} epochs" for name, schedule in found if name in stages and schedule]
+    trained = [f"{name} {value.epochs} epochs" for name, value in found if isinstance(value, Schedule)]
     typer.echo(f"{recipe} is a recipe: {found.name}, on {found.data}; {', '.join(trained) or 'trains nothing'}")

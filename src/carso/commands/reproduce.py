@@ -28,11 +28,12 @@ def reproduce(
     """Train a recipe from nothing (or take its shipped weights), evaluate it and write the report."""
     experiment = experiment_of(recipe, out, seed, device, samples)
     with claimed(experiment.out):
-        if not pretrained:
+        if pretrained:
+            experiment.carry_out(f"{experiment.recipe.data}-{experiment.recipe.name}")
+        else:
             experiment.check()
             prepare(experiment)
-        made = f"{experiment.recipe.data}-{experiment.recipe.name}" if pretrained else None
-        experiment.carry_out(made)
+            experiment.complete()
         page = table(experiment, test_images, stop, command_line())
     say(f"report: {page}")
 

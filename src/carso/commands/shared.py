@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from carso.commands.options import MNIST
 from carso.errors import CarsoError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from carso.defence import CARSO
+    from carso.storage.headers import Origin
     from carso.training.experiment import Experiment
 
 
@@ -67,6 +69,15 @@ def voting_by(samples: int | None, model: Any) -> Any:
             raise CarsoError(f"--samples is for a defence that votes, which a {type(model).__name__} does not")
         model.samples = samples
     return model
+
+
+def images_of(own: Origin, data: str | None, told: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The data set named, or that of the training, else MNIST; and how its pictures are made alike.
+
+    What the command line has `told` of that comes first, the rest is as in the training.
+    """
+    name = data or own.data or MNIST
+    return name, {**own.fitting(name), **told}
 
 
 def classifier_of(factory: str | None) -> nn.Module | None:

@@ -11,9 +11,11 @@ train = typer.Typer(help="Train one stage of a recipe.", no_args_is_help=True)
 
 
 @train.command()
-def classifier(recipe: Recipe, out: Out = None, seed: Seed = None, device: Device = "auto") -> None:
+def classifier(
+    recipe: Recipe, out: Out = None, seed: Seed = None, samples: Samples = None, device: Device = "auto"
+) -> None:
     """Stage 1: the undefended and the adversarially trained classifier of a recipe."""
-    experiment = experiment_of(recipe, out, seed, device)
+    experiment = experiment_of(recipe, out, seed, device, samples)
     with claimed(experiment.out):
         prepare(experiment, ("undefended", "adversarial training"))
         experiment.train_undefended()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -75,25 +76,30 @@ def load(
         raise ValueError(f"channels must be 1 or 3, not {channels!r}")
     if size is not None and not (len(size) == 2 and min(size) > 0):
         raise ValueError(f"size must be (height, width), not {size!r}")
-    known = _known(source, split)
+    known = _known(source)
     if known is None:
         return load_folder(Path(source), split, Fitting(size, channels), skip_bad)
     if size or channels or skip_bad:
         raise DataError(f"{source}: size, channels and skip_bad are for folders of pictures, which this is not")
-    return known
+    return known(split)
 
 
-def _known(source: str | Path, split: Split) -> Dataset | None:
-    """A dataset by name or of a published form; None if it is a folder of anything else."""
-    if isinstance(source, str) and (name := _ALSO.get(source, source)) in _NAMED:
-        return _NAMED[name](split)
+def is_name(source: str) -> bool:
+    """Whether `load` knows it by name."""
+    return _ALSO.get(source, source) in _NAMED
+
+
+def _known(source: str | Path) -> Callable[[Split], Dataset] | None:
+    """What loads a dataset by name or of a published form; None if it is a folder of anything else."""
+    if isinstance(source, str) and is_name(source):
+        return _NAMED[_ALSO.get(source, source)]
     folder = Path(source)
     if not folder.is_dir():
         raise DataError(_missing(source))
     if naming := naming_of(folder):
-        return load_idx(naming, folder, split, str(folder))
+        return lambda split: load_idx(naming, folder, split, str(folder))
     cifar = cifar_of(folder)
-    return load_cifar(cifar, folder, split) if cifar else None
+    return partial(load_cifar, cifar, folder) if cifar else None
 
 
 def _missing(source: str | Path) -> str:

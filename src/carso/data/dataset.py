@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -85,10 +86,12 @@ class Dataset:
         """Bytes of memory that its images take as they lie."""
         return self.pixels.nbytes if isinstance(self.pixels, Tensor) else 0
 
+    @cached_property
     def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of every channel, the latter at least a thousandth."""
         count = len(self) * math.prod(self.shape[1:])
-        wide = [(x.double().sum((0, 2, 3)), x.double().square().sum((0, 2, 3))) for _, x in self.chunks()]
+        chunks = (images.double() for _, images in self.chunks())
+        wide = [(x.sum((0, 2, 3)), x.square().sum((0, 2, 3))) for x in chunks]
         mean, squares = (torch.stack(sums).sum(0) / count for sums in zip(*wide, strict=True))
         spread = (squares - mean**2).clamp(min=0).sqrt().clamp(min=1e-3)
         return tuple(mean.tolist()), tuple(spread.tolist())

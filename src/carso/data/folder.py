@@ -45,7 +45,8 @@ def load_folder(folder: Path, split: Split, fitting: Fitting | None = None, skip
         _check(survey, len(pictures), skip_bad)
     good = [at for at in range(len(pictures)) if at not in survey.faults]
     names = [pictures[at][1] for at in good]
-    labels = [layout.classes.index(name) for name in names if name is not None]
+    numbers = {name: number for number, name in enumerate(layout.classes)}
+    labels = [numbers[name] for name in names if name is not None]
     kept = pixels[torch.tensor(good)] if survey.faults else pixels
     return Dataset(str(folder), kept, torch.tensor(labels) if labels else None, layout.classes if labels else ())
 

@@ -92,7 +92,8 @@ class Reader:
     def labels(self, count: int, first: int) -> Tensor:
         """All labels (N,)."""
         targets = getattr(self.items, "targets", None)
-        if targets is not None and len(targets) == count and int(targets[0]) == first:
+        as_they_are = getattr(self.items, "target_transform", None) is None
+        if targets is not None and as_they_are and len(targets) == count and int(targets[0]) == first:
             return torch.as_tensor(targets, dtype=torch.int64)
         spans = torch.arange(count).split(BATCH)
         read = track(self._read(spans), f"reading the labels of {self.name}", len(spans))

@@ -84,9 +84,9 @@ def _open(folder: Path, wait: Callable[[str], object] | None) -> TextIO:
             return file
         with file:
             holder = None if free else _holder(file)
-        if holder and wait is None:
-            raise RunError(f"{folder} is in use by {holder}; wait for it, or choose another --out")
-        if holder and wait:
+        if holder is not None:
+            if wait is None:
+                raise RunError(f"{folder} is in use by {holder}; wait for it, or choose another --out")
             wait(holder)
 
 

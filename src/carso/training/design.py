@@ -115,6 +115,6 @@ def classifier_of(spec: ClassifierSpec, train: Dataset) -> nn.Module:
     classes = len(train.classes)
     if not classes:
         raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
-    mean, std = train.moments() if train.name != "mnist" else ((0.1307,), (0.3081,))
+    mean, std = train.moments if train.name != "mnist" else ((0.1307,), (0.3081,))
     build: Callable[..., nn.Module] = ARCHITECTURES[spec.architecture]
     return build(shape=train.shape, classes=classes, mean=mean, std=std, **spec.options)

@@ -164,6 +164,10 @@ class Experiment:
         self.open()
         if shipped is not None:
             self.adopt(shipped)
+        self.complete()
+
+    def complete(self) -> None:
+        """Every stage up to the defence; finished ones are kept."""
         self.train_undefended()
         self.train_classifier()
         self.train_purifier()
@@ -259,7 +263,7 @@ class Experiment:
         foreign = self._foreign()
         if foreign is not None:
             return weights.with_own_weights(foreign, self.out / weights.CLASSIFIER)
-        return weights.load_classifier(self.out / weights.CLASSIFIER) if foreign is None else foreign
+        return weights.load_classifier(self.out / weights.CLASSIFIER)
 
     def _foreign(self) -> nn.Module | None:
         if self.classifier is None and self.recipe.classifier.factory is not None:
