@@ -171,3 +171,8 @@ def test_all_images_are_gone_through_in_parts_that_fit(pixels: torch.Tensor, mon
         assert torch.equal(torch.cat(parts), dataset.images)
     order = torch.tensor([3, 1, 0, 4])
     assert torch.equal(torch.cat(list(dataset.batches(order.split(3)))), dataset.images[order])
+
+
+def test_a_set_that_is_where_it_should_be_is_not_moved() -> None:
+    there = Dataset("d", torch.rand(3, 1, 4, 4), torch.tensor([0, 1, 0]), ("a", "b"))
+    assert there.to(torch.device("cpu")) is there

@@ -47,3 +47,12 @@ def test_only_what_is_long_is_said(
     cost.say_if_long(defence, IMAGES, votes)
     told = f"{votes:,} votes of up to 1,500 candidates take about 3 min 20 s"
     assert (told in capsys.readouterr().err) == said
+
+
+def test_a_few_short_votes_are_not_taken_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many = (Clock(monkeypatch, 1500, 20) for _ in range(2))
+    cost.say_if_long(few, IMAGES, 10)  # type: ignore[arg-type]
+    assert few.polls == 1
+    monkeypatch.setattr(cost, "time", SimpleNamespace(perf_counter=lambda: many.now))
+    cost.say_if_long(many, IMAGES, 10_000)  # type: ignore[arg-type]
+    assert many.polls > 1

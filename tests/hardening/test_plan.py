@@ -4,6 +4,7 @@ import pytest
 
 from carso.errors import CarsoError, RunError
 from carso.evaluation.protocol import protocol_at
+from carso.hardening.hardening import rows_of
 from carso.hardening.plan import EXPORTED, LEAST, MOST, SAFETY, SHARES, Plan, Rates, Request, keep, planned, read_plan
 from carso.hardening.proposal import EPOCHS, LEAST_BATCHES, fitted, least, proposed
 from carso.training.plan import Cost
@@ -122,3 +123,13 @@ def test_the_recipe_needs_no_label_and_hardens_against_attacks_on_the_whole() ->
     assert {RECIPE.purification.labels, RECIPE.hardening.labels} == {"predicted"}
     assert "defence" in {spec.directed_at for spec in RECIPE.hardening.attacks}
     assert {spec.eps for spec in RECIPE.hardening.attacks} == {8 / 255}
+
+
+def test_the_rows_know_what_the_recipe_trains_against() -> None:
+    """Attacks on the whole defence, whatever their name in training, make the row of such attacks a foreseen one."""
+    aims = {spec.directed_at for spec in RECIPE.hardening.attacks if spec.eps == REQUEST.eps[0]}  # type: ignore[union-attr]
+    assert "defence" in aims
+    rows = {row.attack: row.foreseen for row in rows_of(RECIPE, REQUEST)}
+    assert rows["pgd-eot"]
+    assert not rows["deepfool"]
+    assert rows.keys() == {row.attack for row in ROWS}

@@ -73,3 +73,11 @@ def test_trades_learns() -> None:
         optimiser.step()
         losses.append(value.item())
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+
+
+def test_clean_training_folds_nothing() -> None:
+    attacked, clean = stage(attacks=(AttackSpec(attack="fgsm", eps=0.1),)), stage(attacks=())
+    for each in (attacked, clean):
+        each.begin(0)
+    assert attacked.folds
+    assert not clean.folds

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from carso.nn import MLP
 from carso.storage import weights
 from carso.training import plan
 from carso.training.experiment import Experiment
-from carso.training.loop import batches_of
+from carso.training.loop import Stage, batches_of
 from carso.training.plan import FEW, Cost, Pending, announce, cost_of
 from carso.training.purifier import REPRESENTATIONS_KEPT, kept_bytes
 from carso.training.reading import parse_recipe
@@ -108,3 +109,25 @@ def test_what_a_purifier_keeps(feed: str, neurons: int, expected: int) -> None:
     attacks = (AttackSpec(attack="fgsm", eps=0.1), AttackSpec(attack="pgd", eps=0.1))
     schedule = PurifierTraining(epochs=1, rate=0.1, feed=feed, attacks=attacks)
     assert kept_bytes(schedule, Dataset("grains", torch.rand(10, 1, 2, 2)), neurons) == expected
+
+
+def test_what_is_made_once_is_not_multiplied_by_the_images(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage that takes 3 seconds and 0.1 for each image, by a clock that nothing else moves."""
+    now = [0.0]
+    monkeypatch.setattr(plan, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    pending = experiment.pending()[0]
+
+    def build(images: int, held_out: int) -> Stage:
+        now[0] += 3 + 0.1 * images
+        return pending.build(images, held_out)
+
+    found = cost_of(replace(pending, build=build))
+    assert found.setup == pytest.approx(3 + 0.1 * len(pending.train))
+
+
+def test_a_run_with_hardly_anything_left_is_not_tried() -> None:
+    few = Dataset("few", torch.rand(1, 1, 2, 2))
+    long = Schedule(epochs=FEW + 9, rate=0.1)
+    announce([Pending("n", long, 9, few, few, lambda *_: pytest.fail("tried"))])

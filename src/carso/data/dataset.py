@@ -98,8 +98,8 @@ class Dataset:
 
     def to(self, device: torch.device) -> Dataset:
         """The same set on a device; what is `Lazy` stays where it is, and is handed out there."""
-        labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, pixels=self.pixels.to(device), labels=labels)
+        pixels, labels = self.pixels.to(device), None if self.labels is None else self.labels.to(device)
+        return self if pixels is self.pixels and labels is self.labels else replace(self, pixels=pixels, labels=labels)
 
     def batches(self, order: Iterable[slice | Tensor]) -> Iterator[Images]:
         """The images at positions, float32 in [0, 1], batch by batch; each is read when it is asked for."""

@@ -48,7 +48,7 @@ def say_if_long(
         stop: when a vote may stop early, likewise.
     """
     most = samples or defence.samples
-    seconds = votes * seconds_each(defence, images, most, stop)
+    seconds = votes * seconds_each(defence, images, most, stop, LONG / max(1, votes))
     if seconds > LONG:
         note(
             f"{votes:,} votes of up to {most:,} candidates take about {duration(seconds)}, by a trial on a few images; "
@@ -56,14 +56,18 @@ def say_if_long(
         )
 
 
-def seconds_each(defence: Voter, images: Images, samples: int, stop: Stop | None = None) -> float:
-    """Seconds that a vote on one of these images takes, from a poll of as many images as a measure needs."""
+def seconds_each(defence: Voter, images: Images, samples: int, stop: Stop | None = None, enough: float = 0.0) -> float:
+    """Seconds that a vote on one of these images takes, from a poll of as many images as a measure needs.
+
+    A poll of few images is dear for each of them: one by which a vote takes no more than `enough` needs no better.
+    """
     some, device = 1, next(defence.purifier.parameters()).device
     while True:
         began, generator = time.perf_counter(), torch.Generator().manual_seed(0)
         tally = defence.poll(images[:some].to(device), min(samples, CANDIDATES), stop, generator)
         took = time.perf_counter() - began
-        if took >= TRIAL or some >= len(images):
-            needed = torch.where(tally.samples >= CANDIDATES, samples, tally.samples)
-            return took * float(needed.sum() / tally.samples.sum()) / len(needed)
+        needed = torch.where(tally.samples >= CANDIDATES, samples, tally.samples)
+        each = took * float(needed.sum() / tally.samples.sum()) / len(needed)
+        if took >= TRIAL or some >= len(images) or each <= enough:
+            return each
         some *= 4

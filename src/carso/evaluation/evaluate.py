@@ -126,7 +126,7 @@ def evaluate(
     run.records.recipe, run.records.command = recipe, command
     curve_rows = curve() if curve_rows is None else curve_rows
     of_curve, of_defence = (min(most, len(run.images)) for most in (settings.curve_images, settings.defence_images))
-    run.say_cost(len(rows) * len(run.images) + len(curve_rows) * of_curve)
+    run.say_cost(rows, curve_rows, of_defence, of_curve)
     for aim, n in (("classifier", len(run.images)), ("defence", of_defence)):
         run.attack([row for row in rows if row.directed_at == aim], "rows", n)
     run.attack(curve_rows, "curve", of_curve)
@@ -159,10 +159,13 @@ class _Run:
         )
         self._go_on()
 
-    def say_cost(self, votes: int) -> None:
-        """Say what so many votes of every defence will take, if that is long."""
+    def say_cost(self, rows: Sequence[Row], curve_rows: Sequence[Row], of_defence: int, of_curve: int) -> None:
+        """Say what the votes of every defence on the rows that are not there yet will take, if that is long."""
+        aims = [row.directed_at for row in rows if row.key not in self.records.rows]
+        votes = aims.count("classifier") * len(self.images) + aims.count("defence") * of_defence
+        votes += sum(row.key not in self.records.curve for row in curve_rows) * of_curve
         for column in self.columns.values():
-            if isinstance(column, Voter):
+            if votes and isinstance(column, Voter):
                 say_if_long(column, self.images[:64], votes, self.settings.samples, self.settings.stop)
 
     def attack(self, rows: Sequence[Row], part: str, n: int) -> None:

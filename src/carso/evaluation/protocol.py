@@ -14,7 +14,7 @@ Source: E. Ballarin, MSc thesis, University of Trieste, 2022, table 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from carso.evaluation.results import COLUMNS, Target
@@ -156,7 +156,7 @@ def protocol_at(radii: Sequence[float], norm: Norm = "Linf", foreseen: Container
     radii, clean = sorted(set(radii)), Row("none", foreseen=True)
     options: dict[str, Callable[[float], Mapping[str, Any]]] = {
         "fgsm": lambda eps: {},
-        "pgd": lambda eps: _crossing(eps, 40),
+        "pgd": lambda eps: _crossing(eps, PGD["steps"]),
         "deepfool": lambda eps: DEEPFOOL,
     }
     transferred = tuple(
@@ -164,10 +164,7 @@ def protocol_at(radii: Sequence[float], norm: Norm = "Linf", foreseen: Container
         for attack, of in options.items()
         for eps in radii
     )
-    whole = tuple(
-        Row(row.attack, Budget(norm, eps), (row.attack, eps) in foreseen, row.directed_at, row.options)
-        for row in END_TO_END[:1]
-        for eps in radii
-    )
+    first, *_, last = END_TO_END
+    whole = tuple(replace(first, budget=Budget(norm, eps), foreseen=(first.attack, eps) in foreseen) for eps in radii)
     strongest = [row for row in transferred if row.attack == "pgd"][-1]
-    return Protocol((clean, *transferred, *whole), curve(norm=norm, scale=radii[-1] / 0.3), (clean, strongest))
+    return Protocol((clean, *transferred, *whole), curve(norm=norm, scale=radii[-1] / last.eps), (clean, strongest))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from carso.evaluation.protocol import END_TO_END, Protocol, protocol_at
 from carso.progress import note
-from carso.storage.headers import Origin
+from carso.storage.headers import Origin, OwnAttack
 from carso.types import Norm
 
 RADII = tuple(row.eps for row in END_TO_END)
@@ -32,8 +32,7 @@ def norm_of(origin: Origin) -> Norm:
 
 def radii_of(origin: Origin, data: str) -> tuple[float, ...]:
     """The radii that a defence is attacked at if nobody says; those of the thesis if none is known, which is said."""
-    norm = norm_of(origin)
-    own = sorted({attack.eps for attack in origin.attacks if attack.attack in KIN and attack.norm == norm})
+    own = sorted({attack.eps for attack in _followed(origin, norm_of(origin))})
     if is_thesis(origin, data):
         return RADII
     if not own:
@@ -54,6 +53,11 @@ def protocol_of(origin: Origin, data: str, radii: tuple[float, ...] = (), norm: 
     norm = norm or norm_of(origin)
     if not radii and norm == "Linf" and is_thesis(origin, data):
         return Protocol()
-    used = [attack for attack in origin.attacks if attack.attack in KIN and attack.norm == norm]
+    used = _followed(origin, norm)
     foreseen = {("pgd-eot" if attack.directed_at == "defence" else KIN[attack.attack], attack.eps) for attack in used}
     return protocol_at(radii or radii_of(origin, data), norm, foreseen)
+
+
+def _followed(origin: Origin, norm: Norm) -> list[OwnAttack]:
+    """The attacks of its trainings in that norm that follow a gradient."""
+    return [attack for attack in origin.attacks if attack.attack in KIN and attack.norm == norm]

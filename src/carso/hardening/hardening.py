@@ -30,12 +30,13 @@ from carso.defence import CARSO
 from carso.errors import ModelError, RunError
 from carso.evaluation import Records, Row, Settings, evaluate
 from carso.evaluation.models import models_of
-from carso.evaluation.protocol import protocol_at
+from carso.evaluation.radii import protocol_of
 from carso.hardening.plan import Plan, Request, keep, planned, read_plan
 from carso.hardening.proposal import proposed
 from carso.hardening.survey import described, labelled, rates_of
 from carso.storage.export import export
 from carso.storage.factory import module
+from carso.storage.headers import Origin
 from carso.training.design import assembled, check_classes
 from carso.training.experiment import RECIPE, Experiment
 from carso.training.plan import cost_of
@@ -148,6 +149,5 @@ class Hardening:
 
 def rows_of(recipe: Recipe, request: Request) -> tuple[Row, ...]:
     """The rows of the evaluation: the thesis's protocol at the radii asked for, and attacks on the whole."""
-    schedules = (recipe.purification, recipe.hardening)
-    attacks = [spec for schedule in schedules if schedule for spec in schedule.attacks]
-    return protocol_at(request.eps, request.norm, {(spec.attack, spec.eps) for spec in attacks}).rows
+    origin = Origin.model_validate_json(recipe.model_dump_json())
+    return protocol_of(origin, request.data, request.eps, request.norm).rows

@@ -26,7 +26,7 @@ from carso.training.device import convolves, placed
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import ClassifierTraining
-from carso.types import Images, Labels, Logits
+from carso.types import Classifier, Images, Labels, Logits
 
 
 class ClassifierStage:
@@ -78,23 +78,27 @@ class ClassifierStage:
         if self.schedule.trades:
             return self._trades(images, labels)
         with evaluating(self.module):
-            target = faster(self.module) if self.folds else self.module
             if self.schedule.mixing == "steps":
-                images = self.mixture.part(part, target, images, labels, scale=self.scale)
+                images = self.mixture.part(part, self._target(), images, labels, scale=self.scale)
             else:
-                images = self.mixture.mix(target, images, labels, scale=self.scale)
+                images = self.mixture.mix(self._target(), images, labels, scale=self.scale)
         return F.cross_entropy(self._logits(images), labels)
 
+    def _target(self) -> Classifier:
+        """N as attacks take it."""
+        target: Classifier = faster(self.module) if self.folds else self.module
+        return target
+
     def _trades(self, images: Images, labels: Labels) -> Tensor:
-        with torch.no_grad(), evaluating(self.module):
-            reference = self._logits(images).log_softmax(1)
         rows = torch.arange(len(images), device=images.device)
 
         def from_reference(logits: Tensor, rows: Tensor) -> Tensor:
             return divergence(reference[rows], logits)
 
         with evaluating(self.module):
-            attacked = self.mixture.mix(self.module, images, rows, scale=self.scale, loss=from_reference)
+            with torch.no_grad():
+                reference = self._logits(images).log_softmax(1)
+            attacked = self.mixture.mix(self._target(), images, rows, scale=self.scale, loss=from_reference)
         clean, moved_away = self._logits(torch.cat([images, attacked])).chunk(2)
         drawn = divergence(clean.log_softmax(1), moved_away).mean()
         return F.cross_entropy(clean, labels) + self.schedule.trades * drawn
@@ -112,7 +116,8 @@ class ClassifierStage:
         """Set the scale of the attacks' radii, which grow linearly over the ramp, and compare N with its fold."""
         self.scale.fill_(risen(epoch, self.schedule.ramp, self.schedule.epochs))
         with evaluating(self.module):
-            self.folds = not self.convolves and faster(self.module, self.train[:2].images) is not self.module
+            folds = not self.convolves and faster(self.module, self.train[:2].images) is not self.module
+        self.folds = folds and bool(self.mixture.attacks)
 
     def validate(self) -> dict[str, float]:
         """Clean accuracy (%) on the held-out images."""

@@ -2,8 +2,10 @@
 
     bytes      4 w (1 + 1 + 2 + 1) + n p + kept      w weights, their gradients, two moments and average; n images of p
                                                      bytes in memory; what is kept; activations come on top
-    t = t_0 n / m + E (B t_step + t_val n' / m')    t_0, t_step, t_val: a trial of the stage on m of its n images
-                                                    E epochs of B batches; n' held-out images, m' of them in the trial
+    t = t_0 + (n - m) (t_0 - t_1) / (m - m_1) + E (B t_step + t_val n' / m')
+                                                     t_0, t_1: making the stage of m, or a few, m_1, of its n images
+                                                     t_step, t_val: a batch, and validating on m' of n' images
+                                                     E epochs of B batches
 
 The trial is made with networks of its own and leaves no trace in the run.
 """
@@ -105,26 +107,29 @@ def cost_of(pending: Pending) -> Cost:
     schedule, train, held_out = pending.schedule, pending.train, pending.held_out
     few, some = min(schedule.batch, len(train)), min(schedule.batch, len(held_out))
     with limited(schedule.threads), seeded(0, "trial", pending.name):
-        pending.build(min(2, few), 1)
-        stage, setup = timed(lambda: pending.build(few, some))
+        least = min(2, few)
+        pending.build(least, 1)
+        _, fixed = timed(lambda: pending.build(least, 1))
+        stage, built = timed(lambda: pending.build(few, some))
+        each = max(0.0, built - fixed) / max(1, few - least)
         batch = _batch(stage)
         _, validating = timed(stage.validate)
+    weights = sum(p.numel() for p in stage.module.parameters())
     return Cost(
         name=pending.name,
         epochs=schedule.epochs - pending.done,
         batches=batches_of(len(train), schedule),
         batch=batch,
-        setup=setup * len(train) / few,
+        setup=built + each * (len(train) - few),
         validation=validating * len(held_out) / some,
-        weights=sum(p.numel() for p in stage.module.parameters()),
-        memory=_memory(stage, train),
+        weights=weights,
+        memory=20 * weights + train.held + _kept(stage, train),
     )
 
 
-def _memory(stage: Stage, train: Dataset) -> int:
-    weights = sum(value.numel() for value in stage.module.parameters())
-    kept = kept_bytes(stage.schedule, train, stage.module.neurons) if isinstance(stage, PurifierStage) else 0
-    return 20 * weights + train.held + kept
+def _kept(stage: Stage, train: Dataset) -> int:
+    """Bytes of attacked images and representations that a stage would keep."""
+    return kept_bytes(stage.schedule, train, stage.module.neurons) if isinstance(stage, PurifierStage) else 0
 
 
 def _size(count: int) -> str:
@@ -172,4 +177,4 @@ def announce(pending: Sequence[Pending]) -> None:
 
 
 def _is_long(pending: Pending) -> bool:
-    return batches_of(len(pending.train), pending.schedule) * pending.schedule.epochs > FEW
+    return batches_of(len(pending.train), pending.schedule) * (pending.schedule.epochs - pending.done) > FEW
