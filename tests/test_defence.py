@@ -133,7 +133,7 @@ def test_images_of_another_aggregation_do_not_depend_on_the_batch(
 ) -> None:
     subject = carso.CARSO(defence.classifier, defence.purifier, samples=11, aggregation="mean-logit")
     whole = subject(images, seeded())
-    monkeypatch.setattr(carso.defence, "PIXELS", 1)
+    monkeypatch.setattr("carso.recall.PIXELS", 1)
     torch.testing.assert_close(subject(images, seeded()), whole)
 
 

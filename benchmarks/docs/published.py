@@ -10,17 +10,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+from benchmarks.runs.published_design import FILE, PUBLISHED
+
 from carso.audit import Audit, read_audit
 from carso.evaluation.results import Rate
 from carso.training.reading import read_recipe
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "published"
-AGGREGATIONS = ("mode", "mean-logit", "mean-probability", "peel")
 
 HEAD = """# The published CARSO, audited
 
-Written by `python benchmarks/docs/published.py` from `benchmarks/results/published`; no figure is typed in.
+Written by `python benchmarks/docs/published.py` from `benchmarks/results/published`; no measured figure is typed in.
 
 The later CARSO paper (E. Ballarin, A. Ansuini and L. Bortolussi, 2023) evaluates its defence end to end: AutoAttack's
 `rand` follows the gradient through purifier, classifier and the *aggregation* of the candidates' answers, and one fresh
@@ -85,7 +86,7 @@ def table(found: dict[str, Any], audits: dict[str, Audit]) -> str:
     """Attacks down, aggregations across."""
     attacks = found["attacks"]
     clean, before = (attacks[name]["rates"] for name in ("clean", "before"))
-    through = {name: attacks[name]["rates"][name] for name in AGGREGATIONS}
+    through = {name: attacks[name]["rates"][name] for name in PUBLISHED}
     worst = {name: audit.budgets[0].worst_case for name, audit in audits.items()}
     rows: list[tuple[str, dict[str, Any]]] = [
         ("none", clean),
@@ -93,9 +94,9 @@ def table(found: dict[str, Any], audits: dict[str, Audit]) -> str:
         ("the same attack before the aggregation", before),
         ("`carso audit`", worst),
     ]
-    lines = ["| attack | " + " | ".join(AGGREGATIONS) + " |", "| --- |" + " ---: |" * len(AGGREGATIONS)]
+    lines = ["| attack | " + " | ".join(PUBLISHED) + " |", "| --- |" + " ---: |" * len(PUBLISHED)]
     for name, rates in rows:
-        lines.append(f"| {name} | " + " | ".join(cell(rates[a]) if a in rates else "" for a in AGGREGATIONS) + " |")
+        lines.append(f"| {name} | " + " | ".join(cell(rates[a]) if a in rates else "" for a in PUBLISHED) + " |")
     return "## The table\n\nRight answers (%), with 95 % intervals.\n\n" + "\n".join(lines) + "\n\n"
 
 
@@ -143,8 +144,8 @@ def page(found: dict[str, Any], audits: dict[str, Audit]) -> str:
 
 
 def main() -> None:
-    found = json.loads((RESULTS / "protocol.json").read_text(encoding="utf-8"))
-    folders = {name: RESULTS / f"audit-{name}" for name in ("classifier", *AGGREGATIONS)}
+    found = json.loads((RESULTS / FILE).read_text(encoding="utf-8"))
+    folders = {name: RESULTS / f"audit-{name}" for name in ("classifier", *PUBLISHED)}
     audits = {name: read_audit(folder) for name, folder in folders.items() if (folder / "audit.json").exists()}
     (ROOT / "docs" / "published-design.md").write_text(page(found, audits), encoding="utf-8")
 

@@ -29,7 +29,7 @@ from carso.nn import ResNet
 from carso.purifier import ConvolutionalPurifier
 from carso.representation import Representation
 from carso.training.classifier import ClassifierStage
-from carso.training.loop import Stage
+from carso.training.loop import Stage, step_of
 from carso.training.optimise import Optimisation
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import AttackSpec, ClassifierTraining, PurifierTraining, Schedule
@@ -114,10 +114,8 @@ class Bench:
         network, images, labels = self.network(name), self.images, self.labels
         ours = partial(attacks.pgd, network, images, labels, Budget("Linf", EPS), steps=10, alpha=2 / 255)
         rivals: dict[str, Callable[[], object]] = {"carso": ours, "carso, fast": partial(ours, fast=True)}
-        if self.device.type == "cpu":
-            rivals |= dict(peers.pgd(network, images, labels, EPS, 2 / 255, 10))
-        elif theirs := dict(peers.pgd(network, images, labels, EPS, 2 / 255, 10)).get("torchattacks"):
-            rivals["torchattacks"] = theirs
+        theirs = peers.pgd(network, images, labels, EPS, 2 / 255, 10)
+        rivals |= {name: peer for name, peer in theirs if self.device.type == "cpu" or name == "torchattacks"}
         seconds = {rival: self.timed(work) for rival, work in rivals.items()}
         found = {rival: vars(ratio(seconds, rival, "carso")) for rival in seconds}
         return {"seconds": {rival: spread(each) for rival, each in seconds.items()}, "times_carso": found}
@@ -164,13 +162,7 @@ class Bench:
         stage.module.train()
         images = stage.train.images
         indices = torch.arange(stage.size, device=self.device)
-
-        def descend(images: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-            loss = stage.loss(images, indices, 0)
-            optimisation.step(loss)
-            return loss.detach()
-
-        replay = Replay(descend)
+        replay = Replay(step_of(stage, optimisation, 0))
 
         def once() -> object:
             optimisation.prepare()

@@ -29,7 +29,7 @@ from carso.data import Dataset
 from carso.defence import CARSO
 from carso.evaluation.examples import AdversarialExamples
 from carso.evaluation.protocol import THESIS
-from carso.fast import full_precision, product_dtype
+from carso.fast import convolves, full_precision, product_dtype
 from carso.recall import ROWS
 from carso.training.classifier import ClassifierStage
 from carso.training.loop import fit
@@ -117,7 +117,7 @@ def pgd(classifier: nn.Module, images: Images, labels: Labels, climb: Climb = PG
         "carso, float32": partial(climb.in_float32, *given),
         "carso, autograd": partial(climb.ours, *given, fast=False),
     } | dict(peers.pgd(*given, climb.eps, climb.alpha, climb.steps))
-    chain = not any(isinstance(layer, nn.Conv2d) for layer in classifier.modules())
+    chain = not convolves(classifier)
     return Work(
         f"PGD-{climb.steps} Linf {climb.eps:.3g}, {n} images{on}",
         ("carso", "carso, float32"),

@@ -10,7 +10,6 @@ Source: E. Ballarin, MSc thesis, University of Trieste, 2022, chapter 3.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from carso import vote
 from carso.errors import ModelError
 from carso.nn.modes import evaluating
 from carso.purifier import Purifier
-from carso.recall import PIXELS, classify, draw, poll, recall
+from carso.recall import at_a_time, classify, draw, poll, recall
 from carso.representation import Representation, check_classifier
 from carso.types import CandidateLogits, Candidates, Codes, Counts, Images, Labels, Latents, Logits, check_images
 from carso.vote import Aggregation, Stop, Tally
@@ -95,9 +94,9 @@ class CARSO(nn.Module):
             return self.poll(images, generator=generator).shares
         check_images(images, self.purifier.shape)
         latents = self.latents(generator=generator)
-        at_a_time = max(1, PIXELS // (self.samples * math.prod(self.purifier.shape)))
+        parts = images.split(max(1, at_a_time(self.purifier) // self.samples))
         with torch.no_grad():
-            return torch.cat([self.aggregated(some, latents=latents) for some in images.split(at_a_time)])
+            return torch.cat([self.aggregated(some, latents=latents) for some in parts])
 
     def predict(self, images: Images, generator: torch.Generator | None = None) -> Labels:
         """The elected class (B,) of each image: that of the highest score."""

@@ -23,6 +23,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from carso.fast import batch_of
 from carso.nn.querying import query
 from carso.types import CandidateLogits, Classifier, Images, Logits
 
@@ -71,9 +72,8 @@ class Expectation:
 
     @property
     def batch(self) -> int | None:
-        """How many images at a time are fastest on a CPU, if the candidates say so (see `portions` of `carso.fast`)."""
-        batch: int | None = getattr(self.candidates, "batch", None)
-        return batch
+        """That of its candidates (see `batch_of` of `carso.fast`)."""
+        return batch_of(self.candidates)
 
     def __call__(self, images: Images) -> Logits:
         """Logits (B, classes) of images (B, C, H, W), differentiable in them."""

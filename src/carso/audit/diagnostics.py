@@ -16,6 +16,7 @@ from carso.attacks.gradient import input_gradient
 from carso.attacks.losses import Loss, cross_entropy, margin
 from carso.audit.effort import Sizes
 from carso.audit.finite import mended, non_finite
+from carso.audit.inside import broken
 from carso.audit.plan import Tuning
 from carso.audit.tuning import Tuner, percent
 from carso.audit.verdict import Judge
@@ -133,9 +134,7 @@ class DiagnosticRun:
         if self.target.own is None:
             return 0.0
         own, parts = self.target.own, zip(self.images.split(FEW), self.labels.split(FEW), strict=True)
-        losses = (cross_entropy, margin)
-        found = [torch.stack([non_finite(input_gradient(own, *part, loss)) for loss in losses]) for part in parts]
-        return percent(torch.cat(found, dim=1).any(0))
+        return percent(torch.cat([broken(own, *part) for part in parts]))
 
     def _without_gradient(self) -> Diagnostics:
         return Diagnostics(

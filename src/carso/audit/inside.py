@@ -24,7 +24,7 @@ from carso.audit.finite import non_finite
 from carso.audit.surface import has_gradient
 from carso.errors import ModelError
 from carso.evaluation.queries import checked_query
-from carso.types import Classifier, Images, Logits
+from carso.types import Classifier, Images, Labels, Logits
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,13 @@ def inside(subject: Any, images: Images, classes: int) -> Inside | None:
     return next((each for each in found if has_gradient(each, images) and not broken(each, images).any()), None)
 
 
-def broken(model: Classifier, images: Images) -> Tensor:
-    """On which images (B,) the gradient of the cross-entropy or the margin is not finite, away from the answer."""
-    with torch.no_grad():
-        labels = model(images).argmax(1)
+def broken(model: Classifier, images: Images, labels: Labels | None = None) -> Tensor:
+    """On which images (B,) the gradient of the cross-entropy or the margin is not finite.
+
+    Both lead away from the labels, or else from the model's own answer.
+    """
+    if labels is None:
+        with torch.no_grad():
+            labels = model(images).argmax(1)
     by_loss = [non_finite(input_gradient(model, images, labels, loss)) for loss in (cross_entropy, margin)]
     return by_loss[0] | by_loss[1]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from carso.errors import ModelError
+from carso.errors import ModelError, WeightsError
 from carso.storage import factory
 from carso.storage.headers import Origin
 from carso.types import Classifier
@@ -32,8 +32,8 @@ def load_target(source: str, classifier: nn.Module | None = None) -> Any:
 
     if ":" in source and not os.path.exists(source):
         return _made(source)
-    whole, _, part = source.rpartition("/")
-    if part not in PARTS or os.path.isdir(source):
+    whole, part = _parts_of(source)
+    if not part:
         return weights.load(source, classifier)
     if part == "classifier" and classifier is not None:
         return weights.load(whole, classifier).classifier
@@ -43,14 +43,18 @@ def load_target(source: str, classifier: nn.Module | None = None) -> Any:
 
 def origin_of(source: str) -> Origin:
     """What the recipe of a target says; nothing, where it is a function of the user's or is not there."""
-    from carso.errors import WeightsError
     from carso.storage import weights
 
-    whole, _, part = source.rpartition("/")
     try:
-        return weights.origin(whole if part in PARTS and not os.path.isdir(source) else source)
+        return weights.origin(_parts_of(source)[0])
     except WeightsError:
         return Origin()
+
+
+def _parts_of(source: str) -> tuple[str, str]:
+    """The defence, and the part of it that is meant; none for the whole."""
+    whole, _, part = source.rpartition("/")
+    return (whole, part) if part in PARTS and not os.path.isdir(source) else (source, "")
 
 
 def load_transfers(source: str, data: str, factories: Sequence[str]) -> dict[str, Classifier]:
@@ -61,7 +65,6 @@ def load_transfers(source: str, data: str, factories: Sequence[str]) -> dict[str
         data: the data set's name.
         factories: further ones, as for `load_target`.
     """
-    from carso.errors import WeightsError
     from carso.storage import weights
 
     found: dict[str, Classifier] = {}

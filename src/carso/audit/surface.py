@@ -17,6 +17,7 @@ from torch import Tensor
 
 from carso.errors import ModelError
 from carso.evaluation.queries import attackable, scores_of
+from carso.fast import batch_of
 from carso.types import Classifier, Images, Logits
 
 INFINITE = 1e4
@@ -53,9 +54,8 @@ class Surface:
 
     @property
     def batch(self) -> int | None:
-        """How many images at a time are fastest on a CPU, if the model says so (see `portions` of `carso.fast`)."""
-        batch: int | None = getattr(self.model, "batch", None)
-        return batch
+        """That of the model (see `batch_of` of `carso.fast`)."""
+        return batch_of(self.model)
 
     def __call__(self, images: Images) -> Logits:
         """Logits (B, classes) of images (B, C, H, W), differentiable in them where the model is."""

@@ -32,7 +32,7 @@ from carso.errors import ModelError
 from carso.evaluation.models import device_of, fingerprint, names_of, weights_of
 from carso.evaluation.queries import checked_query, scores_of
 from carso.evaluation.seeding import pinned, seeded
-from carso.fast import faster
+from carso.fast import batch_of, faster
 from carso.nn import evaluating
 from carso.types import Classifier, Images, Labels
 
@@ -94,7 +94,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Batched:
-    """A function of images, and how many at a time a thread computes fastest (see `portions` of `carso.fast`)."""
+    """A function of images, and how many at a time a thread computes fastest (see `batch_of` of `carso.fast`)."""
 
     function: Callable[..., Tensor]
     batch: int | None
@@ -225,17 +225,18 @@ def _attacked(subject: Any, images: Images, scores: Surface) -> Surface:
 def _cheaper(subject: Any, images: Images, scores: Surface) -> Surface:
     """The scores in a cheaper form that attacks many images at a time, where there is one."""
     quick = faster(subject, images) if isinstance(subject, nn.Module) else subject
-    return Surface.of(quick, images, scores.name, scores.classes) if getattr(quick, "batch", None) else scores
+    cheaper = quick is not subject and batch_of(quick) is not None
+    return Surface.of(quick, images, scores.name, scores.classes) if cheaper else scores
 
 
 def _exact(subject: Any, images: Images, scores: Surface, surrogate: Surface) -> Surface | None:
     """The unrounded form of a surrogate, if there is one; of a cheaper form, the scores themselves."""
-    name, classes = scores.name, scores.classes
-    if surrogate.batch and not hasattr(subject, "surrogate"):
-        return scores
-    if not (hasattr(subject, "surrogate") and hasattr(subject, "exact")):
+    if not hasattr(subject, "surrogate"):
+        return scores if surrogate.batch else None
+    if not hasattr(subject, "exact"):
         return None
-    exact = Surface.of(subject.exact, images, f"{name}.exact", classes)
+    name = scores.name
+    exact = Surface.of(subject.exact, images, f"{name}.exact", scores.classes)
     if not has_gradient(exact, images):
         raise ModelError(f"{name}.exact has no gradient, which {name}.surrogate has; mend or leave out the former")
     return exact
@@ -256,7 +257,7 @@ def _parts(
     return purify, differentiable(subject.classifier, images, f"{name}.classifier", classes)
 
 
-def _fixed(surrogate: Classifier, seed: int, samples: int) -> Classifier:
+def _fixed(surrogate: Surface, seed: int, samples: int) -> Classifier:
     """The surrogate with its randomness known to the attacker."""
     model = Expectation(calls(surrogate), samples)
 
@@ -264,7 +265,7 @@ def _fixed(surrogate: Classifier, seed: int, samples: int) -> Classifier:
         with pinned(images.device, seed):
             return model(images)
 
-    return Batched(known, getattr(surrogate, "batch", None))
+    return Batched(known, surrogate.batch)
 
 
 @torch.no_grad()

@@ -11,12 +11,15 @@ Whatever comes through the door has been compared with the model itself on a few
 """
 
 from carso.fast.door import alike, faster, voting
+from carso.fast.network import convolves
 from carso.fast.products import full_precision, low_precision, product_dtype, reduced
-from carso.fast.pullback import Pullback, gradient_of, portions, pullback
+from carso.fast.pullback import Pullback, batch_of, gradient_of, portions, pullback
 
 __all__ = [
     "Pullback",
     "alike",
+    "batch_of",
+    "convolves",
     "faster",
     "full_precision",
     "gradient_of",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from carso.fast.folding import Stage
-from carso.fast.network import network
+from carso.fast.network import is_plain, network
 from carso.fast.parts import Purifier
 from carso.fast.products import product_dtype
 from carso.fast.votes import FoldedVote
@@ -59,6 +59,8 @@ def convolve_vote(classifier: Classifier, purifier: Purifier, dtype: torch.dtype
         purifier: likewise.
         dtype: of the products; by default bfloat16 where the processor has units for it.
     """
+    if not is_plain(classifier):
+        return None
     first, *layers = purifier.decoder
     if not (isinstance(first, nn.Linear) and len(layers) > 3 and isinstance(layers[1], nn.Unflatten)):
         return None

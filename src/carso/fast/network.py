@@ -13,7 +13,7 @@ norms. S. Ioffe and C. Szegedy, "Batch normalization", ICML 2015, section 3.1, h
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
@@ -56,7 +56,7 @@ def network(model: object, images: Images) -> Network | None:
         model: any module.
         images: (B, C, H, W), of which the first shows which layers run, in which order.
     """
-    if not isinstance(model, nn.Module) or not _is_plain(model):
+    if not is_plain(model):
         return None
     folded = _folded(copy.deepcopy(model).requires_grad_(False))
     exact: nn.Module = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -67,14 +67,20 @@ def network(model: object, images: Images) -> Network | None:
     return Network(exact, exact if low is torch.float32 else _lowered(exact, run, first, low), batch).eval()
 
 
-def _is_plain(model: nn.Module) -> bool:
-    """Whether a copy of the module computes what it does: eval mode, float32, convolutions, no hooks."""
+def convolves(module: nn.Module) -> bool:
+    """Whether it has convolutions."""
+    return any(isinstance(layer, nn.Conv2d) for layer in module.modules())
+
+
+def is_plain(model: object) -> TypeGuard[nn.Module]:
+    """Whether this is a module of which a copy computes what it does: eval mode, float32, convolutions, no hooks."""
+    if not isinstance(model, nn.Module):
+        return False
     modules = list(model.modules())
     hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules)
     altered = any("forward" in vars(m) for m in modules)
     floating = all(p.dtype is torch.float32 for p in model.parameters())
-    convolved = any(isinstance(m, nn.Conv2d) for m in modules)
-    return convolved and floating and not (hooked or altered or any(m.training for m in modules))
+    return convolves(model) and floating and not (hooked or altered or any(m.training for m in modules))
 
 
 class Scaled(nn.Module):

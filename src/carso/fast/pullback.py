@@ -18,7 +18,7 @@ from carso.fast.backpropagation import Backpropagation
 from carso.fast.folding import Folded
 from carso.fast.network import Network
 from carso.fast.products import product_dtype
-from carso.nn.querying import query
+from carso.nn.querying import query, unqueried
 from carso.types import Classifier, Images, Logits
 
 PIXELS_PER_CORE = 400_000
@@ -55,14 +55,20 @@ def pullback(model: Classifier, images: Images, dtype: torch.dtype | None = None
 def portions(model: Classifier, images: Images) -> int:
     """Into how many parts of equal size a batch is best cut for many gradients: one for what is as it came.
 
-    A model with an attribute `batch` says how many images at a time each of a CPU's threads computes fastest.
+    What says its `batch_of` is cut by it.
     """
     if images.is_cuda or not len(images):
         return 1
     if isinstance(model, Folded):
         return math.ceil(images.numel() / (PIXELS_PER_CORE * torch.get_num_threads()))
-    batch: int | None = getattr(model, "batch", None)
+    batch = batch_of(model)
     return math.ceil(len(images) / (batch * torch.get_num_threads())) if batch else 1
+
+
+def batch_of(model: object) -> int | None:
+    """How many images at a time each of a CPU's threads computes fastest, if the model says so by a `batch`."""
+    batch = getattr(unqueried(model), "batch", None)
+    return batch if isinstance(batch, int) else None
 
 
 class ByAutograd:

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from carso.fast.convolutions import first_unshuffled
 from carso.fast.folding import Stage, chain, fold
 from carso.fast.mish import Mish
+from carso.fast.network import convolves
 from carso.fast.parts import Defence, Purifier
 from carso.fast.products import Affine, product_dtype, reduced
 from carso.nn.maps import Maps
@@ -108,7 +109,8 @@ class FastDefence:
     def __init__(self, defence: Defence, folded: Callable[[Tensor, Tensor], Tensor] | None) -> None:
         self.defence, self.folded = defence, folded
         self._unfolded = reduced(defence.logits) if _is_float32(defence) else defence.logits
-        self.batch = None if folded or not _convolves(defence) else CONVOLVED
+        convolved = convolves(defence.classifier) or convolves(defence.purifier)
+        self.batch = CONVOLVED if convolved and not folded else None
 
     def __call__(self, images: Images) -> Logits:
         """The defence's own answer, without gradient."""
@@ -123,11 +125,6 @@ class FastDefence:
     def surrogate(self, images: Images, samples: int = 1, *, generator: Generator | None = None) -> Logits:
         """Log-probabilities (B, classes) averaged over K candidates of fresh latents."""
         return self.logits(images, latents=self.defence.latents(samples, generator)).log_softmax(2).mean(1)
-
-
-def _convolves(defence: Defence) -> bool:
-    layers = [*defence.classifier.modules(), *defence.purifier.modules()]
-    return any(isinstance(layer, nn.Conv2d) for layer in layers)
 
 
 def _is_float32(defence: Defence) -> bool:

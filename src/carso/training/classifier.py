@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carso.data import Dataset
-from carso.fast import faster, low_precision
+from carso.fast import convolves, faster, low_precision
 from carso.nn.modes import evaluating
 from carso.training.augment import moved
-from carso.training.device import convolves, placed
+from carso.training.device import placed
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import ClassifierTraining

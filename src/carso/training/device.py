@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from carso.errors import CarsoError
+from carso.fast import convolves
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -21,11 +22,6 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise CarsoError("no CUDA device is available; use --device cpu")
     return torch.device(name)
-
-
-def convolves(module: nn.Module) -> bool:
-    """Whether it has convolutions."""
-    return any(isinstance(layer, nn.Conv2d) for layer in module.modules())
 
 
 def placed(module: nn.Module, device: torch.device) -> nn.Module:

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from carso.data.dataset import CHUNK, Dataset
 from carso.errors import RecipeError
-from carso.fast import faster, low_precision
+from carso.fast import convolves, faster, low_precision
 from carso.nn import evaluating, query
 from carso.progress import progress
 from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
 from carso.training.augment import moved
-from carso.training.device import convolves, placed
+from carso.training.device import placed
 from carso.training.loop import seeded
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
