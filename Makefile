@@ -25,6 +25,7 @@ check: .venv/dev ## lint, formatting and types
 .venv/dev: .venv/core
 	$(PIP) -e .[dev]
 	$(PIP) --no-deps torchattacks==3.5.1
+	$(PIP) --no-deps timm==1.0.31
 	touch $@
 
 bench: .venv/bench ## races against the peers, on quiet cores; figures into benchmarks/results/bench/bench.json

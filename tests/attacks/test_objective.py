@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from carso import attacks
 from carso.attacks.losses import cross_entropy, margin
 from carso.attacks.objective import Objective, is_random, repeat
+from carso.audit.target import Known
 from carso.errors import ModelError
 from carso.types import Budget
 
@@ -112,6 +113,11 @@ def test_a_model_that_is_always_random_is_called_twice(batch: Batch) -> None:
     torch.manual_seed(0)
     assert is_random(counting, batch[0])
     assert calls == [32, 32]
+
+
+def test_a_model_known_not_to_vary_is_not_called(batch: Batch) -> None:
+    assert not is_random(Known(Coin(), None, varies=False), batch[0])
+    assert is_random(Known(Coin(), None, varies=None), batch[0])
 
 
 def test_a_model_that_writes_into_its_input_is_not_random_for_that(network: nn.Module, batch: Batch) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from carso import progress
 from carso.evaluation.protocol import END_TO_END, SWEEP, TABLE, curve
 from carso.evaluation.radii import is_thesis, norm_of, protocol_of, radii_of
 from carso.storage import weights
@@ -52,7 +53,8 @@ def test_the_radii_are_those_of_the_training() -> None:
     assert (radii_of(alone, "photographs"), norm_of(alone)) == ((0.5, 1.0), "L2")
 
 
-def test_an_unknown_radius_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_radius_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_display", progress._Display())
     assert radii_of(origin(), "photographs") == (0.15, 0.3)
     assert "the recipe names no radius: 0.15, 0.3 are taken" in capsys.readouterr().err
 

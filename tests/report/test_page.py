@@ -162,6 +162,17 @@ def test_a_bare_run_says_what_it_lacks(bare_run, read):
     assert not [element for element in page.all("section") if element.attributes.get("id") == "training"]
 
 
+def test_a_loss_that_is_no_number_is_left_out(bare_run, tmp_path, read):
+    shutil.copy(bare_run / "results.json", tmp_path)
+    epochs = [
+        {"stage": "N", "epoch": 1, "loss": 2.0, "validation_loss": float("nan")},
+        {"stage": "N", "epoch": 2, "loss": 1.0},
+    ]
+    (tmp_path / "history.json").write_text(json.dumps(epochs))
+    page = read(write_report(tmp_path).read_text())
+    assert [heading.text for heading in page.get("training").all("h3")] == ["N", "loss"]
+
+
 def test_results_without_records_still_make_a_page(bare_run, tmp_path, read):
     shutil.copy(bare_run / "results.json", tmp_path)
     page = read(write_report(tmp_path).read_text())

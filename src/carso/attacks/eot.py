@@ -75,6 +75,12 @@ class Expectation:
         """That of its candidates (see `batch_of` of `carso.fast`)."""
         return batch_of(self.candidates)
 
+    @property
+    def varies(self) -> bool | None:
+        """Whether calls of its candidates differ, where they know it."""
+        varies: bool | None = getattr(self.candidates, "varies", None)
+        return varies
+
     def __call__(self, images: Images) -> Logits:
         """Logits (B, classes) of images (B, C, H, W), differentiable in them."""
         return self.aggregate(self.candidates(images, self.samples))

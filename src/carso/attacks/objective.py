@@ -20,7 +20,7 @@ from carso.attacks.budget import confine
 from carso.attacks.losses import Loss
 from carso.fast import gradient_of, portions
 from carso.nn.monitor import note
-from carso.nn.querying import query
+from carso.nn.querying import query, unqueried
 from carso.types import Budget, Classifier, Images, Labels
 
 CONFIRMATIONS = 10
@@ -100,12 +100,15 @@ def is_random(model: Classifier, images: Images) -> bool:
     """Whether calls of the model differ, on images spread over the batch or half-way between, where it is least sure.
 
     Two calls are made on all of these, then many on a few of them each: a model that is noisy in a tenth of its calls
-    is taken for deterministic once in a thousand times.
+    is taken for deterministic once in a thousand times. A model known not to vary, which says so in an attribute
+    `varies`, is not called.
 
     Args:
         model: images to logits; its randomness, if any, is its own.
         images: (B, C, H, W) in [0, 1].
     """
+    if getattr(unqueried(model), "varies", None) is False:
+        return False
     tried = min(len(images), TRIED)
     places = torch.linspace(0, len(images) - 1, tried, device=images.device, dtype=torch.float32).long()
     spread = images[places]

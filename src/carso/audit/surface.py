@@ -10,11 +10,12 @@ of the other classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from carso.attacks.objective import is_random
 from carso.errors import ModelError
 from carso.evaluation.queries import attackable, scores_of
 from carso.fast import batch_of
@@ -34,6 +35,7 @@ class Surface:
         classes: how many it has.
         probabilities: whether its scores are probabilities.
         rounding: relative error of its scores, by their dtype.
+        varies: whether calls of it differ; None where that has not been tried.
     """
 
     model: Classifier
@@ -41,6 +43,7 @@ class Surface:
     classes: int
     probabilities: bool
     rounding: float
+    varies: bool | None = None
 
     @classmethod
     def of(cls, model: Classifier, images: Images, name: str, classes: int | None = None) -> Surface:
@@ -51,6 +54,10 @@ class Surface:
         """
         scores = checked(model, images, name, classes)
         return cls(model, name, scores.shape[1], are_probabilities(scores), torch.finfo(scores.dtype).eps)
+
+    def tried(self, images: Images) -> Surface:
+        """The same, of which it is known whether its calls differ (see `is_random` of `carso.attacks.objective`)."""
+        return self if self.varies is not None else replace(self, varies=is_random(self, images))
 
     @property
     def batch(self) -> int | None:

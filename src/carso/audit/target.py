@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 
 from carso.attacks.eot import Candidates, Expectation, calls, mean_log_probability
-from carso.attacks.objective import is_random
 from carso.audit.inside import Inside, broken, inside
 from carso.audit.surface import Surface, checked, differentiable, has_gradient
 from carso.defence import CARSO
@@ -93,11 +92,18 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Batched:
-    """A function of images, and how many at a time a thread computes fastest (see `batch_of` of `carso.fast`)."""
+class Known:
+    """A function of images of which it is known how it is best called.
+
+    Args:
+        function: images, and whatever else it takes, to logits.
+        batch: how many images at a time a thread computes fastest (see `batch_of` of `carso.fast`).
+        varies: whether its calls differ, if that is known (see `is_random` of `carso.attacks.objective`).
+    """
 
     function: Callable[..., Tensor]
     batch: int | None
+    varies: bool | None
 
     def __call__(self, *given: Any) -> Tensor:
         """What the function returns."""
@@ -156,13 +162,13 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
         def known(images: Tensor) -> Tensor:
             return mean_log_probability(checked_query(differentiable, images, name, latents=latents))
 
-        return Batched(known, quick.batch)
+        return Known(known, quick.batch, varies=False)
 
     return Target(
         name=name,
         answer=partial(checked_query, defence.predict, name=name),
-        scores=Batched(surrogate, quick.batch),
-        candidates=Batched(candidates, quick.batch),
+        scores=Known(surrogate, quick.batch, varies=True),
+        candidates=Known(candidates, quick.batch, varies=True),
         known=partial(fixed_by, quick.logits),
         exact=partial(fixed_by, defence.logits),
         random=True,
@@ -182,20 +188,20 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
 
 
 def _callable(subject: Any, images: Images, name: str) -> Target:
-    scores = Surface.of(subject, images, name)
-    surrogate = _attacked(subject, images, scores)
-    follow, random = has_gradient(surrogate, images), is_random(scores, images)
+    scores = Surface.of(subject, images, name).tried(images)
+    surrogate = _attacked(subject, images, scores).tried(images)
+    follow, random, varies = has_gradient(surrogate, images), bool(scores.varies), bool(surrogate.varies)
     exact = _exact(subject, images, scores, surrogate) if follow else None
     purify, classifier = _parts(subject, images, name, scores.classes)
     return Target(
         name=name,
         answer=partial(_answer, subject, name, scores.classes),
         scores=scores,
-        candidates=Batched(calls(surrogate), surrogate.batch) if follow else None,
+        candidates=Known(calls(surrogate), surrogate.batch, varies) if follow else None,
         known=partial(_fixed, surrogate) if follow else None,
         exact=partial(_fixed, exact or surrogate) if follow else None,
         random=random,
-        random_surrogate=random if surrogate is scores else is_random(surrogate, images),
+        random_surrogate=varies,
         repeatable=not random or _repeatable(scores, images),
         probabilities=surrogate.probabilities,
         classes=scores.classes,
@@ -265,7 +271,7 @@ def _fixed(surrogate: Surface, seed: int, samples: int) -> Classifier:
         with pinned(images.device, seed):
             return model(images)
 
-    return Batched(known, surrogate.batch)
+    return Known(known, surrogate.batch, varies=None)
 
 
 @torch.no_grad()

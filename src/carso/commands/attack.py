@@ -104,13 +104,14 @@ def run(
     from carso import data
     from carso.data.labelled import check_shape, matched
     from carso.evaluation.cost import say_if_long
+    from carso.evaluation.labelling import labelled
     from carso.evaluation.models import names_of
     from carso.evaluation.single import attacked_images, rates
     from carso.storage.files import check_writable
 
     if out is not None:
         check_writable(out)
-    test = data.load(data_name, "test", **fitted)
+    test = labelled(data.load(data_name, "test", **fitted), defence.classifier)
     check_shape(test, defence.purifier.shape)
     test = matched(test, defence.classes, names_of(defence))[:images]
     say_if_long(defence, test[:64].images, len(test))

@@ -44,6 +44,7 @@ def audit(
     from carso import data as datasets
     from carso.audit import audit, load_target
     from carso.audit.loading import load_transfers, origin_of
+    from carso.evaluation.labelling import labelled
     from carso.evaluation.radii import norm_of, radii_of
     from carso.report.terminal import print_audit
     from carso.storage.weights import AUDIT
@@ -53,7 +54,7 @@ def audit(
     data, fitted = images_of(own, data, fitting(size, channels, skip_bad))
     with claimed(folder):
         model = voting_by(samples, load_target(target, classifier_of(factory)))
-        test = datasets.load(data, "test", **fitted)
+        test = labelled(datasets.load(data, "test", **fitted), getattr(model, "classifier", model))
         others = load_transfers(target, data, transfer or ())
         found = audit(
             model,

@@ -96,6 +96,7 @@ def run(
     """
     from carso import data
     from carso.evaluation import evaluate
+    from carso.evaluation.labelling import labelled
     from carso.evaluation.models import models_of
     from carso.evaluation.radii import protocol_of
     from carso.evaluation.results import FILE
@@ -105,7 +106,7 @@ def run(
 
     defence, origin = weights.load(source, classifier), weights.origin(source)
     data_name, fitted = images_of(origin, data_name, fitted or {})
-    dataset = data.load(data_name, split, **fitted)
+    dataset = labelled(data.load(data_name, split, **fitted), defence.classifier)
     protocol = protocol_of(origin, data_name, radii, norm)
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))
     check_writable(out / FILE)

@@ -29,11 +29,12 @@ from carso.data.labelled import check_shape
 from carso.defence import CARSO
 from carso.errors import ModelError, RunError
 from carso.evaluation import Records, Row, Settings, evaluate
+from carso.evaluation.labelling import labelled
 from carso.evaluation.models import models_of
 from carso.evaluation.radii import protocol_of
 from carso.hardening.plan import Plan, Request, keep, planned, read_plan
 from carso.hardening.proposal import proposed
-from carso.hardening.survey import described, labelled, rates_of
+from carso.hardening.survey import described, rates_of
 from carso.storage.export import export
 from carso.storage.factory import module
 from carso.storage.headers import Origin

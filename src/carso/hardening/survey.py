@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 
-import torch
 from torch import nn
 
 from carso.data import Dataset
 from carso.defence import CARSO
 from carso.evaluation.examples import AdversarialExamples
+from carso.evaluation.labelling import answers_of
 from carso.evaluation.models import answer, device_of, exposed
 from carso.evaluation.protocol import DEEPFOOL, Row
 from carso.evaluation.results import Target
 from carso.evaluation.seeding import generator_of
 from carso.hardening.plan import Rates
-from carso.nn import evaluating, query
 from carso.purifier import ConvolutionalPurifier
 from carso.training.experiment import Experiment
 from carso.training.plan import timed
-from carso.types import Budget, Labels, Norm
+from carso.types import Budget, Norm
 
 TRIED = 16
 """Images by which the speed of attacks is measured."""
@@ -29,25 +27,8 @@ TRIED = 16
 SHORT, LONG = 2, 6
 """Steps of two attacks, whose difference is the cost of steps alone."""
 
-CHUNK = 100
-"""Images that N is asked about at a time."""
-
-
-def labelled(images: Dataset, classifier: nn.Module) -> Dataset:
-    """The images with their labels, or with N's own answers where they have none."""
-    if images.labels is not None:
-        return images
-    answers = answers_of(classifier, images)
-    with torch.no_grad(), evaluating(classifier):
-        classes = query(classifier, images[:1].images.to(device_of(classifier))).shape[1]
-    return replace(images, labels=answers, classes=tuple(map(str, range(classes))))
-
-
-def answers_of(classifier: nn.Module, images: Dataset) -> Labels:
-    """N's class of each image (N,), on the CPU."""
-    device = device_of(classifier)
-    with torch.no_grad(), evaluating(classifier):
-        return torch.cat([query(classifier, some.to(device)).argmax(1).cpu() for _, some in images.chunks(CHUNK)])
+HELD_OUT = 500
+"""Held-out images that N is tried on, at most."""
 
 
 def rates_of(defence: CARSO, images: Dataset, eps: float, norm: Norm) -> Rates:
@@ -80,7 +61,7 @@ def _speed(work: Callable[[], object], images: int) -> float:
 def described(defence: CARSO, experiment: Experiment, test: Dataset, name: str) -> Iterator[str]:
     """What classifier, images and purifier are, a line each."""
     classifier, purifier, train = defence.classifier, defence.purifier, experiment.train
-    held_out = experiment.validation[: 5 * CHUNK]
+    held_out = experiment.validation[:HELD_OUT]
     kind = "convolutional" if isinstance(purifier, ConvolutionalPurifier) else "dense"
     yield (
         f"classifier  {name}, a {type(classifier).__name__} of {_weights(classifier):,} weights and {defence.classes} "

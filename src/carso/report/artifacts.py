@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -89,9 +90,10 @@ class Epoch(BaseModel, extra="allow"):
     epoch: int
 
     def metrics(self) -> dict[str, float]:
-        """The numbers beside stage and epoch."""
+        """The finite numbers beside stage and epoch: a loss before batch norm has seen enough may be none."""
         found = self.__pydantic_extra__ or {}
-        return {k: float(v) for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        numbers = {k: float(v) for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        return {name: number for name, number in numbers.items() if math.isfinite(number)}
 
 
 def read_audit(directory: Path) -> Audit | None:

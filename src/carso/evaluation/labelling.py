@@ -1,0 +1,34 @@
+"""Images without labels, judged by a classifier's own clean answers: what is measured is how often it keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from carso.data import Dataset
+from carso.evaluation.models import device_of, names_of
+from carso.nn import evaluating, query
+from carso.progress import note
+from carso.types import Classifier, Labels
+
+CHUNK = 100
+"""Images that N is asked about at a time."""
+
+
+def labelled(images: Dataset, classifier: Classifier) -> Dataset:
+    """The images with their labels, or with N's own answers where they have none, which is said."""
+    if images.labels is not None:
+        return images
+    note(f"{images.name}: has no labels; the classifier's own clean answers stand for them")
+    with torch.no_grad(), evaluating(classifier):
+        classes = query(classifier, images[:1].images.to(device_of(classifier))).shape[1]
+    names = names_of(classifier) or tuple(map(str, range(classes)))
+    return replace(images, labels=answers_of(classifier, images), classes=names)
+
+
+def answers_of(classifier: Classifier, images: Dataset) -> Labels:
+    """N's class of each image (N,), on the CPU."""
+    device = device_of(classifier)
+    with torch.no_grad(), evaluating(classifier):
+        return torch.cat([query(classifier, some.to(device)).argmax(1).cpu() for _, some in images.chunks(CHUNK)])

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from carso import progress
+from carso.data import Dataset
+from carso.evaluation.labelling import answers_of, labelled
+
+
+class Brightest(nn.Module):
+    """The brightest of four pixels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+
+IMAGES = torch.rand(150, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+BRIGHTEST = IMAGES.flatten(1).argmax(1)
+
+
+def test_the_answers_of_a_classifier_are_those_of_each_image() -> None:
+    assert torch.equal(answers_of(Brightest(), Dataset("d", IMAGES)), BRIGHTEST)
+
+
+@pytest.fixture(autouse=True)
+def anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was said yet."""
+    monkeypatch.setattr(progress, "_display", progress._Display())
+
+
+def test_images_without_labels_get_those_of_the_classifier(capsys: pytest.CaptureFixture[str]) -> None:
+    found = labelled(Dataset("d", IMAGES), Brightest())
+    assert "d: has no labels; the classifier's own clean answers stand for them" in capsys.readouterr().err
+    assert torch.equal(found.required_labels, BRIGHTEST)
+    assert found.classes == ("0", "1", "2", "3")
+
+
+def test_classes_have_the_names_that_the_classifier_gives_them() -> None:
+    classifier = Brightest()
+    classifier.class_names = ("a", "b", "c", "d")
+    assert labelled(Dataset("d", IMAGES), classifier).classes == ("a", "b", "c", "d")
+
+
+def test_labels_that_are_there_stay() -> None:
+    dataset = Dataset("d", IMAGES, torch.zeros(150, dtype=torch.long), ("a", "b"))
+    assert labelled(dataset, Brightest()) is dataset
