@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import carso
 from carso import vote
-from carso.errors import DataError, ModelError
+from carso.errors import DataError, ModelError, NoGradientError
 from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.recall import classify
@@ -90,7 +90,10 @@ def test_the_surrogate_is_the_mean_log_probability(defence: carso.CARSO, images:
 
 
 def test_the_vote_has_no_gradient(defence: carso.CARSO, images: torch.Tensor) -> None:
-    assert not defence(images.clone().requires_grad_()).requires_grad
+    scores = defence(images.clone().requires_grad_())
+    with pytest.raises(NoGradientError, match=r"defence\.differentiable\(\)"):
+        scores.sum().backward()
+    assert not defence(images).requires_grad
 
 
 CLOSED_FORMS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -111,7 +114,8 @@ def test_another_aggregation_scores_all_candidates(
     scores = subject(images, seeded()).double().clamp(-10, 10)
     torch.testing.assert_close(scores, CLOSED_FORMS[aggregation](logits), rtol=1e-3, atol=1e-3)
     assert torch.equal(subject.predict(images, seeded()), subject(images, seeded()).argmax(1))
-    assert not subject(images.clone().requires_grad_()).requires_grad
+    with pytest.raises(NoGradientError):
+        subject(images.clone().requires_grad_()).sum().backward()
 
 
 @pytest.mark.parametrize("aggregation", sorted(vote.AGGREGATES))
@@ -351,3 +355,35 @@ def test_a_defence_can_be_traced_by_torch_export(use: str, images: torch.Tensor)
     torch.manual_seed(0)
     expected = whole.poll(images[:3], stop="never").shares if use == "forward" else getattr(whole, use)(images[:3])
     torch.testing.assert_close(found, expected)
+
+
+class TestFixed:
+    def test_it_votes_by_the_latents_of_its_seed_whoever_asks(self, defence: carso.CARSO, images: Tensor) -> None:
+        fixed = defence.fixed(7)
+        assert torch.equal(fixed(images), defence(images, seeded(7)))
+        assert torch.equal(fixed(images), fixed(images, seeded(8)))
+        assert torch.equal(fixed.votes(images), defence.votes(images, seeded(7)))
+
+    def test_fewer_latents_are_the_first_of_all(self, defence: carso.CARSO) -> None:
+        fixed = defence.fixed(7)
+        for samples in (1, 3, 50, 120):
+            assert torch.equal(fixed.latents(samples), fixed.latents()[:samples])
+        assert fixed.latents(130).shape == (130, 6)
+
+    def test_it_says_so_and_the_defence_stays_random(self, defence: carso.CARSO, images: Tensor) -> None:
+        fixed = defence.fixed(7)
+        assert fixed.fixed_by == 7
+        assert defence.fixed_by is None
+        assert "latents fixed by seed 7" in repr(fixed)
+        assert "fixed" not in repr(defence)
+        assert fixed.classifier is defence.classifier
+        assert not torch.equal(defence.recall(images), defence.recall(images))
+
+    def test_it_keeps_how_the_defence_votes(self, defence: carso.CARSO) -> None:
+        other = carso.CARSO(
+            defence.classifier, defence.purifier, samples=9, aggregation="peel", stop="never", error=0.01
+        )
+        other.class_names = tuple("abcdefghij")
+        fixed = other.fixed()
+        for name in ("samples", "aggregation", "stop", "error", "class_names", "calibration"):
+            assert getattr(fixed, name) == getattr(other, name)

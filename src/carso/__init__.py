@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from carso import attacks, data
+    from carso.audit.leaderboard import benchmark, list_models, load_model
     from carso.defence import CARSO
     from carso.errors import CarsoError
     from carso.purifier import Purifier
@@ -22,8 +23,11 @@ __all__ = [
     "Recollections",
     "Representation",
     "attacks",
+    "benchmark",
     "data",
+    "list_models",
     "load",
+    "load_model",
     "show",
     "weights",
 ]
@@ -36,7 +40,10 @@ _HOMES = {
     "Purifier": "carso.purifier",
     "Recollections": "carso.report.recollections",
     "Representation": "carso.representation",
+    "benchmark": "carso.audit.leaderboard",
+    "list_models": "carso.audit.leaderboard",
     "load": "carso.storage.weights",
+    "load_model": "carso.audit.leaderboard",
     "show": "carso.report.recollections",
 }
 

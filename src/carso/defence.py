@@ -24,6 +24,7 @@ from carso.nn.querying import query
 from carso.purifier import Purifier
 from carso.recall import at_a_time, classify, draw, poll, recall
 from carso.representation import Representation, check_classifier
+from carso.surrogate import SAMPLES, Surrogate, undifferentiable
 from carso.types import CandidateLogits, Candidates, Codes, Counts, Images, Labels, Latents, Logits, check_images
 from carso.vote import Aggregation, Stop, Tally
 
@@ -55,6 +56,7 @@ class CARSO(nn.Module):
     Attributes:
         class_names: what the data set that it was trained on calls its classes, in their order; None if unknown.
         calibration: the agreements of clean images, by which `detect` turns others away; None until `calibrate`.
+        fixed_by: the seed of the latents where they are the same in every call (see `fixed`); None for fresh ones.
     """
 
     input_dtype = torch.float32
@@ -85,6 +87,7 @@ class CARSO(nn.Module):
         self.error = error
         self.class_names: tuple[str, ...] | None = None
         self.calibration: Calibration | None = None
+        self.fixed_by: int | None = None
         self._join(classifier, purifier, layers)
 
     def forward(self, images: Images, generator: torch.Generator | None = None) -> Logits:
@@ -93,7 +96,13 @@ class CARSO(nn.Module):
         Args:
             images: (B, C, H, W) in [0, 1].
             generator: source of the latents; `None` for torch's own. A seed gives one answer, whatever the batch.
+
+        Raises:
+            NoGradientError: when its gradient is taken, by whatever library; `differentiable()` has one.
         """
+        return undifferentiable(self._scores(images, generator), images)
+
+    def _scores(self, images: Images, generator: torch.Generator | None) -> Logits:
         if self.aggregation == "mode":
             return self.poll(images, generator=generator).shares
         check_images(images, self.purifier.shape)
@@ -106,7 +115,26 @@ class CARSO(nn.Module):
         """The elected class (B,) of each image: that of the highest score."""
         if self.aggregation == "mode":
             return self.poll(images, generator=generator).winners
-        return self.forward(images, generator).argmax(1)
+        return self._scores(images, generator).argmax(1)
+
+    def differentiable(self, samples: int = SAMPLES) -> Surrogate:
+        """The surrogate as a module, for attack libraries in place of the defence; K fresh candidates per gradient."""
+        return Surrogate(self, samples)
+
+    def fixed(self, seed: int = 0) -> CARSO:
+        """The same defence, made deterministic: every call takes the latents of this seed, whatever its generator.
+
+        It shares classifier and purifier with this one. Its figures hold for one draw of the latents, and flatter it
+        where the attacker does not know them; therefore `fixed_by`, its repr and all results say what it is.
+        """
+        voting = {name: getattr(self, name) for name in ("samples", "aggregation", "stop", "error")}
+        twin = CARSO(self.classifier, self.purifier, self.representation.layers, **voting)
+        twin.class_names, twin.calibration, twin.fixed_by = self.class_names, self.calibration, seed
+        return twin
+
+    def extra_repr(self) -> str:
+        """Which latents, if they are not fresh."""
+        return "" if self.fixed_by is None else f"latents fixed by seed {self.fixed_by}"
 
     def votes(self, images: Images, generator: torch.Generator | None = None) -> Counts:
         """Votes per class (B, classes) of all K candidates, without an early stop; each row sums to K."""
@@ -192,9 +220,12 @@ class CARSO(nn.Module):
             return self.purifier.compress(representations)
 
     def latents(self, samples: int | None = None, generator: torch.Generator | None = None) -> Latents:
-        """Fresh z (K, latent) from N(0, I)."""
-        device = next(self.purifier.parameters()).device
-        return draw(self.samples if samples is None else samples, self.purifier, generator, device)
+        """Fresh z (K, latent) from N(0, I); of a `fixed` defence always the first K of the same ones."""
+        device, wanted = next(self.purifier.parameters()).device, self.samples if samples is None else samples
+        if self.fixed_by is None:
+            return draw(wanted, self.purifier, generator, device)
+        known = torch.Generator().manual_seed(self.fixed_by)
+        return draw(max(wanted, self.samples), self.purifier, known, device)[:wanted]
 
     def recall(
         self,

@@ -37,12 +37,11 @@ class ModelError(CarsoError):
 
 
 class NoGradientError(ModelError):
-    """A model's logits do not depend differentiably on the images."""
+    """A model's logits do not depend differentiably on the images; says what to do instead."""
 
-    def __init__(self) -> None:
+    def __init__(self, instead: str = "attack it with 'square' or 'spsa'") -> None:
         super().__init__(
-            "the model has no gradient: its output does not depend differentiably on the images; "
-            "attack it with 'square' or 'spsa'"
+            f"the model has no gradient: its output does not depend differentiably on the images; {instead}"
         )
 
 

@@ -15,12 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import carso
 from carso.audit import checks, keeping
 from carso.audit.effort import SIZES, Effort, Sizes
-from carso.audit.ensemble import Ensemble
+from carso.audit.ensemble import CHUNK, Ensemble
 from carso.audit.neighbours import Neighbours, spacing
 from carso.audit.results import Audit, BudgetResult
 from carso.audit.state import State
@@ -51,6 +52,7 @@ def audit(
     eot: int | None = None,
     transfer: Mapping[str, Classifier] | None = None,
     name: str | None = None,
+    chunk: int | None = None,
     out: Path | None = None,
 ) -> Audit:
     """Attack a defence as a whole, and say what is left and whether to believe it.
@@ -69,6 +71,8 @@ def audit(
             attack that does not average over randomness.
         transfer: other classifiers, by name, whose adversarial images are tried.
         name: what the report calls the target.
+        chunk: images attacked and judged at a time, which bounds the memory; by default 500 are attacked, and all of
+            them are judged clean. Another chunk is another draw of all chance.
         out: folder for the state and `audit.json`.
 
     Returns:
@@ -81,7 +85,7 @@ def audit(
         RunError: if `out` holds another audit, or cannot be written.
     """
     budgets = _budgets(eps, norm, dataset)
-    _check_counts(n=n, votes=votes, eot=eot)
+    _check_counts(n=n, votes=votes, eot=eot, chunk=chunk)
     if out is not None:
         check_writable(out / AUDIT)
     sizes = SIZES[effort]
@@ -91,10 +95,10 @@ def audit(
         given, dataset = dataset, matched(dataset, target.classes, target.names)
         images, labels = first(dataset, n, sizes.n)
         judge, transfer = Judge(target, votes), transfers(target, given, dataset, transfer or {})
-        clean = _clean(judge, images, labels, seed)
+        clean = _clean(judge, images, labels, seed, chunk)
         among = dataset[:: spacing(len(dataset), math.prod(dataset.shape))]
         neighbours = Neighbours(among.images, among.required_labels)
-        identity = _identity(target, images, labels, sizes, votes, eot, seed, transfer, neighbours)
+        identity = _identity(target, images, labels, sizes, votes, eot, seed, transfer, neighbours, chunk)
         found: list[BudgetResult] = []
         for budget in budgets:
             state = _state(judge, budget, clean, images, out, identity)
@@ -109,6 +113,7 @@ def audit(
                 transfer=transfer,
                 neighbours=neighbours,
                 eot=eot,
+                chunk=chunk or CHUNK,
                 out=books,
             )
             found.append(ensemble.run())
@@ -161,9 +166,10 @@ def _check_counts(**counts: int | None) -> None:
             raise CarsoError(f"{name} must be at least 1, not {value}")
 
 
-def _clean(judge: Judge, images: Images, labels: Labels, seed: int) -> Tensor:
+def _clean(judge: Judge, images: Images, labels: Labels, seed: int, chunk: int | None) -> Tensor:
+    parts = zip(images.split(chunk or len(images)), labels.split(chunk or len(images)), strict=True)
     with seeded(judge.target.device, seed, "clean"):
-        right = judge.right(images, labels)
+        right = torch.cat([judge.right(*part) for part in parts])
     if judge.broken(right).all():
         raise ModelError(
             f"{judge.target.name} answers none of the {len(images)} clean images rightly; "
@@ -187,10 +193,11 @@ def _identity(
     seed: int,
     transfer: Mapping[str, Classifier],
     neighbours: Neighbours,
+    chunk: int | None,
 ) -> str:
     """A digest of all that decides the figures, as far as it can be seen."""
     settings = (target.name, target.identity, asdict(sizes), votes, eot, seed, sorted(transfer), carso.__version__)
-    digest = hashlib.sha256(repr(settings).encode())
+    digest = hashlib.sha256(repr(settings if chunk is None else (*settings, chunk)).encode())
     for tensor in (images, labels, neighbours.images, neighbours.labels):
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()

@@ -45,6 +45,7 @@ class Ensemble:
         transfer: other models whose adversarial images are tried, by name.
         neighbours: images among which those of other classes are where one of the attacks begins.
         eot: candidates per gradient that the caller insists on.
+        chunk: images attacked and judged at a time.
         out: the folder of the state, if they are kept, and whose they are.
     """
 
@@ -60,11 +61,12 @@ class Ensemble:
         transfer: Mapping[str, Classifier],
         neighbours: Neighbours,
         eot: int | None = None,
+        chunk: int = CHUNK,
         out: tuple[Path, str] | None = None,
     ) -> None:
         self.judge, self.images, self.labels, self.state = judge, images, labels, state
         self.sizes, self.seed, self.transfer, self.neighbours = sizes, seed, transfer, neighbours
-        self.eot, self.out = eot, out
+        self.eot, self.chunk, self.out = eot, chunk, out
         self.device = judge.target.device
 
     def run(self) -> BudgetResult:
@@ -145,8 +147,8 @@ class Ensemble:
     def _round(self, attempt: Attempt, index: int) -> None:
         began, entry = time.perf_counter(), self.state.entry(attempt)
         rows, before, non_finite = self._rows(attempt, entry), self.state.broken(entry.right).sum(), 0
-        for start in range(0, len(rows), CHUNK):
-            some = rows[start : start + CHUNK]
+        for start in range(0, len(rows), self.chunk):
+            some = rows[start : start + self.chunk]
             with seeded(self.device, self.seed, self.state.budget, attempt.name, index, start) as generator:
                 images, labels = self._move(some)
                 found, more = crafted(partial(attempt.rounds[index], images, labels, generator))
@@ -183,7 +185,7 @@ class Ensemble:
         """The final verdict, on the worst image of each row that is right when clean."""
         final, rows = torch.zeros_like(self.state.clean), self.state.right_when_clean.nonzero().squeeze(1)
         with seeded(self.device, self.seed, self.state.budget, "final"):
-            for some in rows.split(CHUNK):
+            for some in rows.split(self.chunk):
                 final[some] = self.judge.right(self.state.worst[some], self.labels[some])
         self.state.final = final
         self._save()

@@ -33,7 +33,7 @@ from carso.evaluation.queries import checked_query, scores_of
 from carso.evaluation.seeding import pinned, seeded
 from carso.fast import batch_of, faster
 from carso.nn import evaluating
-from carso.types import Classifier, Images, Labels
+from carso.types import Classifier, Images, Latents
 
 VOTES_SEEN = 20
 """Candidates behind the shares of the vote that an attacker without gradients sees."""
@@ -142,11 +142,12 @@ def _moved(images: Images, subject: Any, name: str) -> Images:
 
 
 def _carso(defence: CARSO, images: Images, name: str) -> Target:
+    name = name if defence.fixed_by is None else f"{name}, {defence.extra_repr()}"
     classes = checked(defence, images, name).shape[1]
     quick = faster(defence, images)
 
     def candidates(images: Tensor, samples: int) -> Tensor:
-        logits: Tensor = checked_query(quick.logits, images, name, latents=defence.latents(samples))
+        logits: Tensor = checked_query(quick.logits, images, name, latents=_drawn(defence, samples))
         return logits
 
     def surrogate(images: Tensor) -> Tensor:
@@ -171,7 +172,7 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
         candidates=Known(candidates, quick.batch, varies=True),
         known=partial(fixed_by, quick.logits),
         exact=partial(fixed_by, defence.logits),
-        random=True,
+        random=defence.fixed_by is None,
         random_surrogate=True,
         repeatable=_repeatable(surrogate, images),
         probabilities=False,
@@ -185,6 +186,12 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
         purify=lambda images: checked_query(defence.recall, images, name, samples=1).squeeze(1),
         classifier=differentiable(defence.classifier, images, f"the classifier of {name}", classes),
     )
+
+
+def _drawn(defence: CARSO, samples: int) -> Latents:
+    """K latents that an attacker averages over: fresh ones, or fresh picks among those that the defence votes by."""
+    z = defence.latents(samples if defence.fixed_by is None else None)
+    return z if defence.fixed_by is None else z[torch.randperm(len(z))[:samples]]
 
 
 def _callable(subject: Any, images: Images, name: str) -> Target:
@@ -290,9 +297,3 @@ def _answer(subject: Classifier, name: str, classes: int, images: Tensor) -> Ten
     if scores.isnan().any():
         raise ModelError(f"{name} returned NaN; an audit of it would mean nothing")
     return scores.argmax(1)
-
-
-def classes_of(target: Target, images: Images) -> Labels:
-    """One verdict (B,) on the CPU, with fresh randomness."""
-    with torch.no_grad():
-        return target.answer(images.to(target.device)).cpu()

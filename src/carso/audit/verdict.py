@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carso.audit.target import Target, classes_of
+from carso.audit.target import Target
 from carso.types import Images, Labels
 
 VOTES = 10
@@ -68,3 +68,9 @@ class Judge:
     def broken(self, right: Tensor) -> Tensor:
         """Which images (B,) count as broken, from their right verdicts."""
         return 2 * right <= self.k
+
+
+def classes_of(target: Target, images: Images) -> Labels:
+    """One verdict (B,) on the CPU, with fresh randomness."""
+    with torch.no_grad():
+        return target.answer(images.to(target.device)).cpu()

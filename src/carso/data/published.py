@@ -74,6 +74,17 @@ FASHION_RELEASE = Release(
 )
 
 
+RELEASES = (CIFAR_10_RELEASE, CIFAR_100_RELEASE, FASHION_RELEASE)
+
+
+def published_in(folder: str | Path | None, name: str) -> str | Path:
+    """The set of that name as it lies in a folder, in its own one; the name alone, if it does not lie there."""
+    release = next((each for each in RELEASES if each.name == name), None)
+    if folder is None or release is None or not release.lies_in(Path(folder) / release.folder):
+        return name
+    return Path(folder) / release.folder
+
+
 def obtain(release: Release, *elsewhere: Path) -> Path:
     """The folder of a set, fetched into the cache folder if it is neither there nor elsewhere.
 

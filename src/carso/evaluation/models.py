@@ -138,9 +138,9 @@ def device_of(column: Model) -> torch.device:
 
 
 def voting(column: Model) -> dict[str, Any]:
-    """How a defence votes by itself: its samples, aggregation, stop and error, as far as it has them."""
-    names = ("samples", "aggregation", "stop", "error") if isinstance(column, Defence) else ()
-    return {name: getattr(column, name) for name in names if hasattr(column, name)}
+    """How a defence votes by itself, as far as it says: samples, aggregation, stop, error, seed of fixed latents."""
+    names = ("samples", "aggregation", "stop", "error", "fixed_by") if isinstance(column, Defence) else ()
+    return {name: getattr(column, name) for name in names if getattr(column, name, None) is not None}
 
 
 def weights_of(column: Model) -> str | None:

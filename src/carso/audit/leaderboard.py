@@ -1,0 +1,168 @@
+"""The shape in which leaderboards ask: models by name, and (clean, robust) of any of them, as RobustBench has it.
+
+    list_models(dataset, threat_model) -> names     load_model(name) -> module     benchmark(module) -> (clean, robust)
+
+    clean, robust    shares in [0, 1] of the first n test images: right when clean; broken by no attack of an audit
+
+Source: F. Croce et al., "RobustBench: a standardized adversarial robustness benchmark", NeurIPS Datasets and Benchmarks
+2021.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from carso.audit.audit import audit
+from carso.audit.effort import Effort
+from carso.audit.ensemble import CHUNK
+from carso.audit.loading import PARTS, load_target, origin_of
+from carso.audit.results import Audit
+from carso.data import Dataset, load
+from carso.data.published import published_in
+from carso.defence import CARSO
+from carso.errors import CarsoError, ModelError
+from carso.progress import note
+from carso.storage.headers import Origin
+from carso.storage.weights import shipped
+from carso.types import Norm
+
+RADII: dict[tuple[str, Norm], float] = {
+    ("mnist", "Linf"): 0.3,
+    ("cifar10", "Linf"): 8 / 255,
+    ("cifar10", "L2"): 0.5,
+    ("cifar100", "Linf"): 8 / 255,
+}
+"""The radius of a data set's leaderboard, on pixels in [0, 1]."""
+
+
+class Score(tuple[float, float]):
+    """(clean, robust), shares in [0, 1].
+
+    Attributes:
+        audit: what they are read off: n, intervals, every attack, what was attacked, the checks raised.
+    """
+
+    audit: Audit
+
+    def __new__(cls, audit: Audit) -> Score:
+        """The score at the audit's last budget."""
+        found = audit.budgets[-1]
+        score = super().__new__(cls, (rate.correct / rate.total for rate in (found.clean, found.worst_case)))
+        score.audit = audit
+        return score
+
+
+def list_models(dataset: str | None = None, threat_model: Norm | None = None) -> list[str]:
+    """The names of the shipped models, whole defences and, as NAME/classifier, what they are without their purifier.
+
+    Args:
+        dataset: only those for these images.
+        threat_model: only those trained against attacks in this norm.
+    """
+    whole = [name for name in shipped() if _suits(origin_of(name), dataset, threat_model)]
+    return [name + part for name in whole for part in ("", f"/{PARTS[0]}")]
+
+
+def load_model(name: str, dataset: str | None = None, threat_model: Norm | None = None) -> nn.Module:
+    """A trained model, in eval mode on the CPU: images (B, C, H, W) in [0, 1] to one score per class.
+
+    Args:
+        name: one of `list_models()`, or a folder of weights, with "/classifier" behind it for its classifier alone.
+        dataset: what it must be for; None not to ask.
+        threat_model: the norm of attacks that it must have been trained against; likewise.
+
+    Raises:
+        CarsoError: if it is for something else, or there is no such model.
+    """
+    model = load_target(name)
+    if not _suits(origin_of(name), dataset, threat_model):
+        wanted = " ".join(part for part in (dataset, threat_model) if part)
+        others = ", ".join(list_models(dataset, threat_model)) or "none ships"
+        raise CarsoError(f"{name} was not made for {wanted}; those that were: {others}")
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{name} is a {type(model).__name__}, not an nn.Module")
+    return model
+
+
+def benchmark(
+    model: nn.Module,
+    n_examples: int | None = None,
+    dataset: str | Dataset = "mnist",
+    threat_model: Norm = "Linf",
+    *,
+    eps: float | None = None,
+    batch_size: int = CHUNK,
+    device: torch.device | str | None = None,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
+    deterministic: bool = False,
+    effort: Effort = "quick",
+    model_name: str | None = None,
+    out: Path | None = None,
+) -> Score:
+    """Accuracy on clean test images and under the worst of all attacks on the whole model, by an audit of it.
+
+    Of a `carso.CARSO` the whole defence is attacked: gradients are those of its surrogate, averaged over candidates
+    with fresh latents, an attack that knows the latents and attacks without gradients are tried beside them, and an
+    image counts as broken if most of ten fresh votes on it are wrong. Of any other module, the module as it is.
+
+    Args:
+        model: images (B, C, H, W) in [0, 1] to scores (B, classes).
+        n_examples: how many test images, from the first; None for all.
+        dataset: a name or a folder as for `carso.data.load`, or labelled images.
+        threat_model: norm of the ball.
+        eps: its radius, on pixels in [0, 1]; by default that of the data set's leaderboard (`RADII`).
+        batch_size: images at a time.
+        device: where the model is moved, and attacked; by default where it is.
+        data_dir: where a published set may lie, in its own folder, beside the usual places.
+        seed: of all chance.
+        deterministic: attack `model.fixed(seed)`, whose latents the attacker knows; the score is of that model, and
+            its audit says so.
+        effort: of the audit.
+        model_name: what the audit calls it.
+        out: folder for the audit, which goes on from there when it was stopped.
+
+    Returns:
+        (clean, robust) in [0, 1], with the audit as its attribute `audit`.
+
+    Raises:
+        CarsoError: as `carso.audit.audit` does, or if there is no usual radius for these images.
+        ModelError: also if it cannot be made deterministic.
+    """
+    test = dataset if isinstance(dataset, Dataset) else load(published_in(data_dir, dataset), "test")
+    radius = _radius(dataset if isinstance(dataset, str) else test.name, threat_model) if eps is None else eps
+    subject = _fixed(model, seed) if deterministic else model
+    found = audit(
+        subject if device is None else subject.to(device),
+        test,
+        effort=effort,
+        eps=(radius,),
+        norm=threat_model,
+        n=n_examples or len(test),
+        seed=seed,
+        chunk=batch_size,
+        name=model_name,
+        out=out,
+    )
+    return Score(found)
+
+
+def _suits(own: Origin, dataset: str | None, norm: Norm | None) -> bool:
+    return dataset in (None, own.data) and (norm is None or norm in {attack.norm for attack in own.attacks})
+
+
+def _radius(dataset: str, norm: Norm) -> float:
+    if (dataset, norm) not in RADII:
+        known = ", ".join(f"{name} {of}" for name, of in RADII)
+        raise CarsoError(f"{dataset} {norm} has no usual radius; pass eps (known: {known})")
+    return RADII[dataset, norm]
+
+
+def _fixed(model: nn.Module, seed: int) -> CARSO:
+    if not isinstance(model, CARSO):
+        raise ModelError(f"deterministic=True fixes the latents of a carso.CARSO; a {type(model).__name__} has none")
+    note(f"the latents are fixed by seed {seed}: the score is of that draw, and no score of the random defence")
+    return model.fixed(seed)

@@ -1,0 +1,138 @@
+"""Models by name, and (clean, robust) of any module as a leaderboard's script asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import carso
+from carso.audit import audit, read_audit
+from carso.audit.effort import SIZES
+from carso.audit.leaderboard import RADII, benchmark, list_models, load_model
+from carso.data import Dataset
+from carso.data.published import CIFAR_10_RELEASE, published_in
+from carso.errors import CarsoError, DataError, ModelError
+from carso.purifier import Purifier
+
+EPS = 0.15
+
+TINY = {"tuning": 4, "eot": (1,), "steps": (5,), "restarts": (1, 1), "neighbours": (1, 1), "other": (1, 1)}
+TINY |= {"long": (5, 1), "plain": 5, "queries": 10, "spsa": (1, 1), "spsa_images": 1, "rivals": 1, "draws": 1}
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SIZES, "quick", replace(SIZES["quick"], **TINY))
+
+
+@pytest.fixture(scope="module")
+def defence(plain: nn.Module) -> carso.CARSO:
+    torch.manual_seed(0)
+    return carso.CARSO(plain, Purifier((1, 12, 12), 110, latent=4), samples=9)
+
+
+@pytest.fixture(scope="module")
+def own(defence: carso.CARSO, dataset: Dataset) -> Dataset:
+    """Images labelled by the defence itself."""
+    return replace(dataset, labels=defence.predict(dataset.images, torch.Generator().manual_seed(0)))
+
+
+class TestModels:
+    def test_what_ships_is_listed_with_its_classifier(self) -> None:
+        expected = ["mnist-strong", "mnist-strong/classifier", "mnist-thesis", "mnist-thesis/classifier"]
+        assert list_models() == list_models("mnist") == list_models("mnist", "Linf") == expected
+        assert list_models("cifar10") == list_models("mnist", "L2") == []
+
+    @pytest.mark.parametrize("name", ["mnist-thesis", "mnist-thesis/classifier"])
+    def test_every_name_loads_as_a_module_of_images(self, name: str) -> None:
+        model = carso.load_model(name, dataset="mnist", threat_model="Linf")
+        assert not model.training
+        assert model(torch.rand(3, 1, 28, 28)).shape == (3, 10)
+        assert isinstance(model, carso.CARSO) == (name == "mnist-thesis")
+
+    @pytest.mark.parametrize(
+        ("asked", "message"),
+        [
+            ({"dataset": "cifar10"}, "mnist-thesis was not made for cifar10; those that were: none ships"),
+            ({"threat_model": "L2"}, "mnist-thesis was not made for L2; those that were: none ships"),
+        ],
+    )
+    def test_what_it_was_not_made_for_is_refused(self, asked: dict[str, Any], message: str) -> None:
+        with pytest.raises(CarsoError, match=message):
+            load_model("mnist-thesis", **asked)
+
+    def test_near_names_are_suggested(self) -> None:
+        with pytest.raises(CarsoError, match="did you mean 'mnist-thesis'"):
+            load_model("mnist-thesys")
+
+
+class TestBenchmark:
+    def test_a_plain_module_is_scored_by_the_quick_audit(self, plain: nn.Module, dataset: Dataset) -> None:
+        clean, robustness = score = benchmark(plain, dataset=dataset, eps=0.6 * EPS)
+        found = audit(plain, dataset, effort="quick", eps=(0.6 * EPS,)).budgets[0]
+        assert clean == found.clean.correct / 60
+        assert robustness == found.worst_case.correct / 60
+        assert robustness < clean <= 1
+        assert score.audit.effort == "quick"
+
+    def test_images_at_a_time_bound_what_the_model_sees_of_them(self, plain: nn.Module, dataset: Dataset) -> None:
+        seen: list[int] = []
+
+        class Counting(nn.Module):
+            def forward(self, images: Tensor) -> Tensor:
+                seen.append(len(images))
+                logits: Tensor = plain(images)
+                return logits
+
+        clean, robustness = benchmark(Counting(), 40, dataset, eps=EPS, batch_size=30)
+        assert max(seen) <= 32 < 40
+        assert clean > 0.9
+        assert robustness < 0.1
+
+    def test_a_defence_is_attacked_as_a_whole(self, defence: carso.CARSO, own: Dataset, tmp_path: Path) -> None:
+        score = benchmark(defence, 6, own, eps=EPS, model_name="ours", out=tmp_path)
+        assert score.audit.random
+        assert score.audit.target == read_audit(tmp_path).target == "ours"
+        attacks = {attack.name for attack in score.audit.budgets[0].attacks}
+        assert {"pgd-fixed-latents", "pgd-exponential", "bpda", "square"} <= attacks
+
+    def test_fixed_latents_are_said_wherever_the_score_is(
+        self, defence: carso.CARSO, own: Dataset, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        score = benchmark(defence, 6, own, eps=EPS, deterministic=True, seed=3, model_name="ours")
+        assert score.audit.target == "ours, latents fixed by seed 3"
+        assert not score.audit.random
+        assert "the latents are fixed by seed 3" in capsys.readouterr().err
+
+    def test_what_has_no_latents_cannot_have_them_fixed(self, plain: nn.Module, dataset: Dataset) -> None:
+        with pytest.raises(ModelError, match=r"fixes the latents of a .*; a MLP has none"):
+            benchmark(plain, dataset=dataset, eps=EPS, deterministic=True)
+
+    def test_the_radius_is_the_leaderboards_or_must_be_told(self, plain: nn.Module, dataset: Dataset) -> None:
+        assert RADII["cifar10", "Linf"] == 8 / 255
+        with pytest.raises(CarsoError, match=r"blobs Linf has no usual radius; pass eps"):
+            benchmark(plain, dataset=dataset)
+        with pytest.raises(DataError, match="fewer than the 61 asked for"):
+            benchmark(plain, 61, dataset, eps=EPS)
+
+    def test_a_published_set_is_found_in_a_folder_of_data(self, tmp_path: Path) -> None:
+        folder = tmp_path / CIFAR_10_RELEASE.folder
+        assert published_in(tmp_path, "cifar10") == published_in(None, "cifar10") == "cifar10"
+        folder.mkdir()
+        for name in CIFAR_10_RELEASE.members:
+            (folder / name).write_bytes(b"")
+        assert published_in(tmp_path, "cifar10") == folder
+        assert published_in(tmp_path, "mnist") == "mnist"
+
+
+def test_an_evaluation_tells_fixed_latents_too(defence: carso.CARSO) -> None:
+    from carso.evaluation.models import fingerprint, voting
+
+    assert voting(defence.fixed(3))["fixed_by"] == 3
+    assert "fixed_by" not in voting(defence)
+    assert fingerprint(defence.fixed(3)) != fingerprint(defence) != fingerprint(defence.fixed(4))
