@@ -27,9 +27,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": LIBRARY,
     "audit": LIBRARY | {"evaluation"},
     "report": BASE | {"progress", "storage", "evaluation", "audit"},
-    "demo": LIBRARY,
+    "web": BASE | {"data"},
+    "demo": LIBRARY | {"web"},
+    "serve": LIBRARY | {"evaluation", "web"},
     "hardening": LIBRARY | {"training", "evaluation", "audit", "report"},
-    "commands": LIBRARY | {"training", "evaluation", "audit", "report", "demo", "hardening"},
+    "commands": LIBRARY | {"training", "evaluation", "audit", "report", "demo", "hardening", "serve", "web"},
 }
 
 

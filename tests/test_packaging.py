@@ -12,8 +12,8 @@ from benchmarks.runs.least_versions import least
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "art": "adversarial-robustness-toolbox"}
 """Where a distribution has another name than its module."""
-OWN = {"carso", "benchmarks", "tests", "stranger"}
-"""`stranger` is a script beside the one that imports it."""
+OWN = {"carso", "benchmarks", "tests", "stranger", "demo_load"}
+"""The last two are scripts beside those that import them."""
 
 
 def requirements() -> dict[str, list[str]]:
@@ -52,7 +52,7 @@ def test_imports_are_seen_however_they_are_written() -> None:
 
 
 def test_every_import_of_the_package_is_a_requirement() -> None:
-    assert imported("src") <= names("", "audit", "demo", "export")
+    assert imported("src") <= names("", "audit", "demo", "export", "serve")
 
 
 def test_every_import_of_the_tests_and_benchmarks_is_a_requirement() -> None:
@@ -67,13 +67,13 @@ def test_every_requirement_of_the_core_is_imported() -> None:
 
 def test_every_requirement_has_a_lower_bound() -> None:
     named = [requirement for wanted in requirements().values() for requirement in wanted]
-    assert [each for each in named if not re.search(r"[>=]=[\d.]+$", each)] == ["carso[demo,export]"]
+    assert [each for each in named if not re.search(r"[>=]=[\d.]+$", each)] == ["carso[demo,export,serve]"]
 
 
 def test_every_extra_that_a_message_or_the_readme_names_is_one() -> None:
     told = [ROOT / "README.md", *(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
     named = {extra for path in told for extra in re.findall(r"carso\[(\w+)\]", path.read_text())}
-    assert {"audit", "demo", "export"} <= named <= set(requirements())
+    assert {"audit", "demo", "export", "serve"} <= named <= set(requirements())
 
 
 def test_least_versions_are_the_lower_bounds() -> None:
@@ -96,7 +96,7 @@ for module in pkgutil.walk_packages(carso.__path__, "carso."):
 """
 
 
-def test_without_the_extras_everything_but_the_demo_is_there() -> None:
-    missing = sorted(names("audit", "demo", "export") - {"torch"})
+def test_without_the_extras_everything_but_what_speaks_http_is_there() -> None:
+    missing = sorted(names("audit", "demo", "export", "serve") - {"torch"})
     answer = subprocess.run([sys.executable, "-c", WITHOUT, *missing], capture_output=True, text=True, check=True)
-    assert {name.rpartition(".")[0] for name in answer.stdout.split()} == {"carso.demo"}
+    assert {name.rpartition(".")[0] for name in answer.stdout.split()} == {"carso.demo", "carso.serve", "carso.web"}

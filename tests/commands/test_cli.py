@@ -15,7 +15,7 @@ from carso.commands.options import spread
 from carso.errors import CarsoError
 from carso.storage.claim import claim
 
-VERBS = ["reproduce", "train", "predict", "attack", "evaluate", "audit", "report", "export"]
+VERBS = ["reproduce", "train", "predict", "attack", "evaluate", "audit", "report", "export", "serve"]
 
 
 def carso(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -44,6 +44,8 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["audit", "nothing.here:factory"], "nothing.here:factory"),
         (["attack", "mnist", "--data", "minst"], "did you mean mnist"),
         (["export", "mnits"], "did you mean 'mnist'"),
+        (["serve", "mnits"], "did you mean 'mnist'"),
+        (["serve", "--onnx", "none.onnx"], "none.onnx"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         with listener:
             seen.update(studio=studio, address=listener.getsockname(), hosts=hosts)
 
-    monkeypatch.setattr("carso.demo.serving.serve", serve)
+    monkeypatch.setattr("carso.demo.server.serve", serve)
     return seen
 
 

@@ -30,9 +30,9 @@ from carso.types import Images
 pytest.importorskip("uvicorn")
 
 from carso.demo.server import application
-from carso.demo.serving import server_of
 from carso.demo.turns import CAPACITY
 from carso.demo.wire import encode
+from carso.web.serving import server_of
 
 playwright = pytest.importorskip("playwright.sync_api")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -13,12 +14,18 @@ pytest.importorskip("starlette")
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from carso.demo.call import Call, visitor
-from carso.demo.turns import FullError, Turns, Visit
+from carso.demo.server import visitor
+from carso.demo.turns import Turns, Visit
+from carso.web.call import Call
+from carso.web.refusal import FullError
 
 Message = dict[str, Any]
 BODY: Message = {"type": "http.request", "body": b"asked", "more_body": False}
 GONE: Message = {"type": "http.disconnect"}
+
+
+def admitting(turns: Turns) -> Callable[[Request], AbstractContextManager[Visit]]:
+    return lambda request: turns.admit(visitor(request))
 
 
 async def read(request: Request) -> bytes:
@@ -36,7 +43,7 @@ def client(*messages: Message, then: asyncio.Future[Message] | None = None) -> C
 
 
 async def ask(
-    call: Call[bytes], receive: Callable[[], Awaitable[Message]], headers: dict[str, str] | None = None
+    call: Call[bytes, Visit], receive: Callable[[], Awaitable[Message]], headers: dict[str, str] | None = None
 ) -> list[Message]:
     """What is sent in answer."""
     sent: list[Message] = []
@@ -56,7 +63,7 @@ async def answer(asked: bytes, visit: Visit) -> Response:
 def test_what_is_read_is_computed_and_answered() -> None:
     async def story() -> None:
         turns = Turns()
-        sent = await ask(Call(turns, read, answer), client(BODY))
+        sent = await ask(Call(admitting(turns), read, answer), client(BODY))
         assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
         assert sent[1]["body"] == b"ASKED"
         assert turns.admitted == 0
@@ -73,7 +80,9 @@ def test_who_leaves_while_waiting_is_dropped_and_not_computed() -> None:
             return PlainTextResponse("late")
 
         async with turns.turn("other"):
-            task = asyncio.create_task(ask(Call(turns, read, work), client(BODY, then=leaves), {"x-visitor": "one"}))
+            task = asyncio.create_task(
+                ask(Call(admitting(turns), read, work), client(BODY, then=leaves), {"x-visitor": "one"})
+            )
             while not turns.place("one"):
                 await asyncio.sleep(0)
             leaves.set_result(GONE)
@@ -89,7 +98,7 @@ def test_who_leaves_while_sending_is_dropped() -> None:
     async def story() -> None:
         turns = Turns()
         half = BODY | {"more_body": True}
-        assert await ask(Call(turns, read, answer), client(half, GONE)) == []
+        assert await ask(Call(admitting(turns), read, answer), client(half, GONE)) == []
         assert turns.admitted == 0
 
     asyncio.run(story())
@@ -104,12 +113,12 @@ def test_an_answer_in_parts_keeps_its_admission_to_its_end() -> None:
                 for k in range(3):
                     seen.append(turns.admitted)
                     with pytest.raises(FullError):
-                        await ask(Call(turns, read, answer), client(BODY))
+                        await ask(Call(admitting(turns), read, answer), client(BODY))
                     yield await visit.run(lambda k=k: f"{k}")
 
             return StreamingResponse(lines())
 
-        sent = await ask(Call(turns, read, parts), client(BODY))
+        sent = await ask(Call(admitting(turns), read, parts), client(BODY))
         assert b"".join(message["body"] for message in sent[1:]) == b"012"
         assert seen == [1, 1, 1]
         assert turns.admitted == 0
@@ -124,7 +133,7 @@ def test_errors_of_the_work_are_raised_and_leave_the_place() -> None:
     async def story() -> None:
         turns = Turns()
         with pytest.raises(ValueError, match="wrong"):
-            await ask(Call(turns, read, work), client(BODY))
+            await ask(Call(admitting(turns), read, work), client(BODY))
         assert turns.admitted == 0
 
     asyncio.run(story())

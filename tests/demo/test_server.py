@@ -15,10 +15,10 @@ pytest.importorskip("httpx2")
 
 from starlette.testclient import TestClient
 
-from carso.demo.guard import Guard
 from carso.demo.server import application
 from carso.demo.studio import Studio
 from carso.demo.wire import decode, encode
+from carso.web.guard import SAFE, Guard
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +199,13 @@ def test_requests_are_checked_field_by_field(client: TestClient, change: dict[st
 
 def test_a_bad_index_is_named(client: TestClient) -> None:
     assert "'-1'" in client.get("/api/pick?index=-1").json()["error"]
+
+
+def test_the_demos_refusals_have_them_too_and_are_json(studio: Studio) -> None:
+    client = TestClient(application(studio, capacity=0), base_url="http://localhost")
+    refused = client.get("/nothing"), client.get("/api/pick?index=a"), client.post("/api/picture", content=b"")
+    assert [answer.status_code for answer in refused] == [404, 400, 503]
+    for answer in refused:
+        assert {name: answer.headers[name] for name in SAFE} == SAFE
+        assert answer.json()["error"]
+    assert refused[2].headers["retry-after"] == "1"

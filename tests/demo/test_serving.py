@@ -22,10 +22,10 @@ from PIL import Image
 
 pytest.importorskip("uvicorn")
 
-from carso.demo import serving, wire
-from carso.demo.guard import SAFE
 from carso.demo.server import application
 from carso.demo.studio import Studio
+from carso.web import body, serving
+from carso.web.guard import SAFE
 
 HALF_HEAD = b"GET / HTTP/1.1\r\nHost: local"
 HALF_BODY = b"POST /api/picture HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf"
@@ -36,7 +36,7 @@ def port(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Of a demo of little patience."""
     monkeypatch.setattr(serving, "IDLE", 1.0)
     monkeypatch.setattr(serving, "STALL", 1.0)
-    monkeypatch.setattr(wire, "PATIENCE", 1.0)
+    monkeypatch.setattr(body, "PATIENCE", 1.0)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     server = serving.server_of(application(studio))
@@ -123,7 +123,7 @@ def test_a_further_connection_takes_the_place_of_the_one_that_is_idle_longest(
 ) -> None:
     monkeypatch.setattr(serving, "MOST", 20)
     monkeypatch.setattr(serving, "IDLE", 60.0)
-    monkeypatch.setattr(wire, "PATIENCE", 60.0)
+    monkeypatch.setattr(body, "PATIENCE", 60.0)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port)))]
         clients[0].sendall(HALF_BODY)

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from carso.demo.turns import KEPT, LONGEST, FullError, Turns
+pytest.importorskip("starlette")
+
+from carso.demo.turns import KEPT, LONGEST, Turns
+from carso.web.refusal import FullError
 
 
 async def settle() -> None:

@@ -1,86 +1,26 @@
-"""What travels is bounded: pictures are shrunk before anything is computed of them, bodies have a length and a time."""
+"""A request with an image is as long as its shape says, and little longer."""
 
 from __future__ import annotations
 
 import asyncio
-import io
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 pytest.importorskip("starlette")
 
 from starlette.requests import Request
 
 from carso.demo import wire
-from carso.demo.wire import SIDE, RefusedError, VoteRequest, bounded, longest, parse, picture
+from carso.demo.wire import VoteRequest, longest, parse
 
 
-def png(size: tuple[int, int], mode: str = "L") -> bytes:
-    """A bar that fills the middle fifth and half the height."""
-    image = Image.new(mode, size)
-    width, height = size
-    white: Any = 255 if len(mode) == 1 else (255,) * len(mode)
-    image.paste(white if mode != "I;16" else 65535, (2 * width // 5, height // 4, 3 * width // 5, 3 * height // 4))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("size", [(3000, 2000), (2000, 3000), (9000, 40)])
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "I;16"])
-def test_pictures_are_shrunk_before_they_become_floats(
-    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], mode: str
-) -> None:
-    seen: list[tuple[int, int]] = []
-
-    def prepare(image: Image.Image, shape: tuple[int, int, int]) -> torch.Tensor:
-        seen.append(image.size)
-        return torch.zeros(shape)
-
-    monkeypatch.setattr(wire, "prepare", prepare)
-    picture(png(size, mode), (1, 28, 28))
-    assert max(seen[0]) == SIDE
-    assert seen[0][0] / seen[0][1] == pytest.approx(size[0] / size[1], rel=0.2)
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
-def test_a_digit_stays_the_same_however_large_its_picture(mode: str) -> None:
-    small, large = (picture(png((side, side), mode), (1, 28, 28)) for side in (500, 5000))
-    torch.testing.assert_close(large, small, atol=0.06, rtol=0)
-
-
-def test_a_small_picture_is_not_touched() -> None:
-    expected = torch.zeros(1, 20, 20)
-    expected[0, 5:15, 8:12] = 1
-    assert torch.equal(picture(png((20, 20)), (1, 20, 20)), expected)
-
-
-def request(*chunks: bytes, then: Callable[[], Awaitable[Any]] | None = None) -> Request:
-    """A request whose body comes in chunks; then nothing more, or as `then` says."""
-    left = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
-
+def request(body: bytes) -> Request:
     async def receive() -> Any:
-        return left.pop(0) if left else await then() if then else {"type": "http.request", "body": b""}
+        return {"type": "http.request", "body": body}
 
     return Request({"type": "http", "headers": []}, receive)
-
-
-def test_a_body_is_read_up_to_its_bound() -> None:
-    assert asyncio.run(bounded(request(b"ab", b"c"), 3)) == b"abc"
-    with pytest.raises(RefusedError, match="larger than 8 kB") as refused:
-        asyncio.run(bounded(request(b"a" * 8192, b"b"), 8192))
-    assert refused.value.status == 413
-
-
-def test_a_body_that_does_not_arrive_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "PATIENCE", 0.05)
-    with pytest.raises(RefusedError, match="did not arrive") as refused:
-        asyncio.run(bounded(request(b"half", then=lambda: asyncio.sleep(60)), 100))
-    assert refused.value.status == 408
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 28, 28), (3, 224, 224)])

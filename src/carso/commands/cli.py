@@ -23,6 +23,7 @@ from carso.commands.predict import predict
 from carso.commands.recipe import recipe
 from carso.commands.report import report
 from carso.commands.reproduce import reproduce
+from carso.commands.serve import serve
 from carso.commands.shared import memory_ran_out, say
 from carso.commands.train import train
 from carso.errors import CarsoError, shortened
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (harden, reproduce, predict, attack, evaluate, audit, report, export, demo):
+for verb in (harden, reproduce, predict, attack, evaluate, audit, report, export, serve, demo):
     app.command()(verb)
 app.add_typer(train, name="train")
 app.add_typer(recipe, name="recipe")

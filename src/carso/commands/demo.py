@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import webbrowser
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from ipaddress import ip_address
 from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carso.commands.options import MNIST, Channels, Data, Defence, Factory, Size, SkipBad, fitting
-from carso.commands.shared import classifier_of, images_of, say
-from carso.errors import DataError, ModelError
+from carso.commands.shared import check_web, classifier_of, images_of, lets_others_in, listen, say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,8 +36,7 @@ def demo(
     skip_bad: SkipBad = False,
 ) -> None:
     """Draw or pick an image, attack it, and watch the defence recall and vote, in the browser."""
-    if not (find_spec("starlette") and find_spec("uvicorn")):
-        raise ModelError("the demo needs starlette and uvicorn: pip install 'carso[demo]'")
+    check_web("the demo", "demo")
     studio = studio_of(defence, data, classifier_of(factory), fitting(size, channels, skip_bad))
     run(studio, host, port, show, allow_host or [])
 
@@ -76,12 +71,11 @@ def run(studio: Studio, host: str, port: int, show: bool, others: Sequence[str] 
     Raises:
         DataError: if the port is taken.
     """
-    listener = _listen(host, port)
-    from carso.demo.serving import serve
+    listener, address = listen(host, port)
+    from carso.demo.server import serve
 
-    address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
     say(f"the demo of {studio.name} is at {address}; Ctrl-C ends it")
-    if not ip_address(listener.getsockname()[0]).is_loopback:
+    if lets_others_in(listener):
         names = ", ".join(["localhost", host, *others])
         say(f"warning: whoever reaches {host} can use this machine's processor through the demo, without a password;")
         say(f"    it answers as {names} only (--allow-host NAME adds one)")
@@ -96,11 +90,3 @@ def matching(name: str, shape: tuple[int, int, int], fitted: Mapping[str, Any] |
 
     dataset = data.load(name, "test", **(fitted or {}))
     return dataset if dataset.shape == shape else None
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        reason = (error.strerror or str(error)).partition(" (")[0]
-        raise DataError(f"cannot listen on {host}:{port}: {reason}; choose another --host or --port") from error

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from carso.commands.options import MNIST
-from carso.errors import CarsoError
+from carso.errors import CarsoError, DataError, ModelError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,6 +106,32 @@ def claimed(folder: Path) -> Iterator[None]:
         say(f"\nstopped; what was done is kept in {folder}. To go on, run the same command again:")
         say(f"    {command_line()}")
         sys.exit(130)
+
+
+def check_web(what: str, extra: str) -> None:
+    """Raise a ModelError that names the extra, unless what speaks HTTP is installed."""
+    if not (find_spec("starlette") and find_spec("uvicorn")):
+        raise ModelError(f"{what} needs starlette and uvicorn: pip install 'carso[{extra}]'")
+
+
+def listen(host: str, port: int) -> tuple[socket.socket, str]:
+    """A socket that listens there, and its address as a URL; port 0 takes a free one.
+
+    Raises:
+        DataError: if the port is taken, or the host is not ours.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (")[0]
+        raise DataError(f"cannot listen on {host}:{port}: {reason}; choose another --host or --port") from error
+    return listener, f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
+
+
+def lets_others_in(listener: socket.socket) -> bool:
+    """Whether other machines can reach it."""
+    return not ip_address(listener.getsockname()[0]).is_loopback
 
 
 def command_line() -> str:

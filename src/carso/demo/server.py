@@ -16,39 +16,29 @@ turns are taken the answer is 503, and Retry-After says when to come back.
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from importlib import resources
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from carso.demo.call import Call, visitor
-from carso.demo.guard import Guard
 from carso.demo.studio import ATTACKS, SHOWN, Round, Studio
-from carso.demo.turns import CAPACITY, FullError, Turns, Visit
-from carso.demo.wire import (
-    UPLOAD,
-    AttackRequest,
-    RefusedError,
-    VoteRequest,
-    WalkRequest,
-    bounded,
-    decode,
-    encode,
-    longest,
-    parse,
-    picture,
-    told,
-)
-from carso.errors import CarsoError
+from carso.demo.turns import CAPACITY, Turns, Visit
+from carso.demo.wire import AttackRequest, VoteRequest, WalkRequest, decode, encode, longest, parse, told
 from carso.recall import rounds
 from carso.types import Images
+from carso.web.body import UPLOAD, bounded, picture
+from carso.web.call import Call
+from carso.web.guard import Guard
+from carso.web.refusal import HANDLERS, RefusedError
+from carso.web.serving import run
 
 FILES = {
     "": ("index.html", "text/html"),
@@ -99,16 +89,20 @@ class Demo:
         recalled = await visit.run(partial(self.studio.walk, image, asked.first, asked.second))
         return JSONResponse({"image": encode(recalled)})
 
+    def admit(self, request: Request) -> AbstractContextManager[Visit]:
+        """Let an interaction in; see `Turns`."""
+        return self.turns.admit(visitor(request))
+
     def routes(self) -> list[Route]:
         """The page and everything that it asks for."""
         plain = [Route(f"/api/{each.__name__}", each) for each in (self.defence, self.pick, self.place)]
-        upload = Call(self.turns, partial(bounded, most=UPLOAD), self.picture)
+        upload = Call(self.admit, partial(bounded, most=UPLOAD), self.picture)
         read = partial(parse, most=longest(self.studio.shape))
         calls = {
             "picture": upload,
-            "attack": Call(self.turns, partial(read, kind=AttackRequest), self.attack),
-            "vote": Call(self.turns, partial(read, kind=VoteRequest), self.vote),
-            "walk": Call(self.turns, partial(read, kind=WalkRequest), self.walk),
+            "attack": Call(self.admit, partial(read, kind=AttackRequest), self.attack),
+            "vote": Call(self.admit, partial(read, kind=VoteRequest), self.vote),
+            "walk": Call(self.admit, partial(read, kind=WalkRequest), self.walk),
         }
         computed = [Route(f"/api/{name}", call, methods=["POST"]) for name, call in calls.items()]
         return [*(Route(f"/{name}", static(name)) for name in FILES), *plain, *computed]
@@ -116,21 +110,17 @@ class Demo:
 
 def application(studio: Studio, hosts: Iterable[str] = (), capacity: int = CAPACITY) -> Guard:
     """The demo of a studio as an ASGI application; `hosts` as `Guard` takes them, `capacity` as `Turns` does."""
-    kinds = (RefusedError, FullError, HTTPException, CarsoError, ValueError)
-    app = Starlette(routes=Demo(studio, Turns(capacity)).routes(), exception_handlers={kind: refusal for kind in kinds})
-    return Guard(app, hosts)
+    return Guard(Starlette(routes=Demo(studio, Turns(capacity)).routes(), exception_handlers=HANDLERS), hosts)
 
 
-async def refusal(_: Request, error: Exception) -> Response:
-    """A foreseen error as a status and one line of JSON."""
-    status, headers = 400, {}
-    if isinstance(error, RefusedError):
-        status = error.status
-    elif isinstance(error, FullError):
-        status, headers = 503, {"Retry-After": str(error.seconds)}
-    elif isinstance(error, HTTPException):
-        status, headers = error.status_code, dict(error.headers or {})
-    return JSONResponse({"error": str(error)}, status, headers)
+def visitor(request: Request) -> str:
+    """Who asks: the name that a page gives itself, else the connection."""
+    return request.headers.get("x-visitor", str(request.client))[:64]
+
+
+def serve(studio: Studio, listener: socket.socket, hosts: Iterable[str] = ()) -> None:
+    """Run the demo of a studio on a socket until interrupted; `hosts` as `Guard` takes them."""
+    run(application(studio, hosts), listener)
 
 
 def facts(studio: Studio) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from carso.web.refusal import FullError
+
 CAPACITY = 128
 """Interactions that are let in together."""
 
@@ -30,14 +32,6 @@ KEPT = 10
 """Seconds for which the place of one who does not come back in time is kept."""
 
 T = TypeVar("T")
-
-
-class FullError(Exception):
-    """As many interactions as may be are let in; in `seconds`, those will be through."""
-
-    def __init__(self, seconds: int) -> None:
-        super().__init__(f"too many visitors are waiting; come back in {seconds} s")
-        self.seconds = seconds
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,7 @@ class Turns:
             FullError: if `capacity` are in already, or will be once those return who were told so before.
         """
         if self.admitted + self._before(visitor) >= self.capacity:
-            raise FullError(self._keep(visitor))
+            raise FullError(self._keep(visitor), "visitors")
         self.kept.pop(visitor, None)
         self.admitted += 1
         came = time.monotonic()

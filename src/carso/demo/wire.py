@@ -1,45 +1,26 @@
-"""What travels between the page and the studio: bodies of bounded length, requests as JSON, images without rounding.
+"""What travels between the page and the studio: requests as JSON, images without rounding.
 
 Images travel as base64 of float32, (C, H, W), so that nothing is rounded between an attack and the answers to it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from torch import Tensor
 
-from carso.data.image import open_image, prepare
 from carso.demo.studio import Aim, Round, Studio
-from carso.errors import DataError
 from carso.types import Images, Norm
-
-UPLOAD = 8 * 2**20
-"""Bytes of a picture, at most."""
-
-SIDE = 1024
-"""Pixels along the longer side to which a picture is shrunk before anything is computed of it."""
-
-PATIENCE = 30.0
-"""Seconds in which the whole body of a request must have come."""
+from carso.web.body import bounded
+from carso.web.refusal import RefusedError
 
 R = TypeVar("R", bound=BaseModel)
-
-
-class RefusedError(Exception):
-    """A request that cannot be served: an HTTP status and one clear line for the page."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class _Request(BaseModel):
@@ -71,32 +52,6 @@ class WalkRequest(_Request):
     second: float = Field(ge=-10, le=10)
 
 
-async def bounded(request: Request, most: int) -> bytes:
-    """The body of a request.
-
-    Raises:
-        RefusedError: with status 413 once it is longer than `most` bytes, with 408 if it does not come in time.
-    """
-    try:
-        async with asyncio.timeout(PATIENCE):
-            return await _body(request, most)
-    except TimeoutError as error:
-        raise RefusedError(408, f"the request did not arrive within {PATIENCE:g} s") from error
-
-
-async def _body(request: Request, most: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise RefusedError(413, f"what was sent is larger than {_size(most)}; scale it down")
-    return bytes(body)
-
-
-def _size(length: int) -> str:
-    return f"{length // 2**20} MB" if length >= 2**20 else f"{length // 2**10} kB"
-
-
 async def parse(request: Request, kind: type[R], most: int) -> R:
     """The body, `most` bytes of JSON, as a request of that kind.
 
@@ -113,24 +68,6 @@ async def parse(request: Request, kind: type[R], most: int) -> R:
 def longest(shape: tuple[int, int, int]) -> int:
     """Bytes of a request with an image of that shape, at most."""
     return 4 * int(np.prod(shape)) * 4 // 3 + 2**12
-
-
-def picture(body: bytes, shape: tuple[int, int, int]) -> Tensor:
-    """The image (C, H, W) of an uploaded PNG or JPEG, refused by its header if it is too large to be decoded.
-
-    Raises:
-        RefusedError: with status 400, naming what is wrong with the picture.
-    """
-    try:
-        return prepare(_shrunk(open_image(body), max(SIDE, *shape[1:])), shape)
-    except DataError as error:
-        raise RefusedError(400, f"the picture {error}") from error
-
-
-def _shrunk(image: Image.Image, side: int) -> Image.Image:
-    """The picture with no side longer than `side`; Pillow cannot reduce those of 16 bits, only resize them."""
-    image.thumbnail((side, side), reducing_gap=None if image.mode.startswith("I;") else 2.0)
-    return image
 
 
 def encode(image: Tensor) -> str:

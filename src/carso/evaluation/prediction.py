@@ -11,7 +11,8 @@ import torch
 from carso.data import read_image
 from carso.defence import CARSO
 from carso.evaluation.cost import say_if_long
-from carso.vote import Stop
+from carso.types import Images, Labels
+from carso.vote import Stop, Tally
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,29 @@ def predict(
         CarsoError: if the defence cannot turn away at that rate.
     """
     images = torch.stack([read_image(path, defence.purifier.shape) for path in paths])
-    by_mode = defence.aggregation == "mode"
-    stop = stop if by_mode else "never"
-    say_if_long(defence, images, len(images), stop=stop)
-    tally = defence.poll(images, stop=stop, generator=torch.Generator().manual_seed(seed))
-    labels = tally.winners if by_mode else defence.predict(images, torch.Generator().manual_seed(seed))
+    say_if_long(defence, images, len(images), stop=stop if defence.aggregation == "mode" else "never")
+    labels, tally = elected(defence, images, stop, seed)
     accepted: list[bool | None] = [None] * len(paths)
     if reject_at is not None:
         accepted = defence.detect(images, reject_at, labels, torch.Generator().manual_seed(seed)).accepted.tolist()
     rows = zip(paths, labels.tolist(), tally.shares.tolist(), tally.samples.tolist(), accepted, strict=True)
     names = defence.class_names or tuple(map(str, range(defence.classes)))
     return [Prediction(path, label, tuple(shares), k, names, believed) for path, label, shares, k, believed in rows]
+
+
+def elected(defence: CARSO, images: Images, stop: Stop | None = None, seed: int | None = None) -> tuple[Labels, Tally]:
+    """The classes (B,) that a defence elects by its own aggregation, and the vote behind them.
+
+    Args:
+        defence: whom to ask.
+        images: (B, C, H, W) in [0, 1].
+        stop: of the vote where the mode decides; by default the defence's own.
+        seed: of the latents; None for fresh ones.
+    """
+    by_mode = defence.aggregation == "mode"
+    tally = defence.poll(images, stop=stop if by_mode else "never", generator=_source(seed))
+    return tally.winners if by_mode else defence.predict(images, _source(seed)), tally
+
+
+def _source(seed: int | None) -> torch.Generator | None:
+    return None if seed is None else torch.Generator().manual_seed(seed)

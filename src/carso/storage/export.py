@@ -17,6 +17,7 @@ import logging
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ from torch._higher_order_ops.scan import scan
 
 import carso
 from carso.defence import CARSO
-from carso.errors import ModelError
+from carso.errors import ModelError, shortened
 from carso.nn import evaluating, query
 from carso.recall import classify, recall
 from carso.storage.files import check_writable, write_aside
@@ -82,7 +83,7 @@ def export(
         path: of the file, written only when it has been proven.
         trial: images (B, C, H, W), at least one, on which torch and onnxruntime must agree.
         seed: of the latents inside the file.
-        name: of the defence, kept in the file with seed, samples, classes, shape and version.
+        name: of the defence, kept in the file with seed, samples, classes, their names, shape and version.
         classifier_only: export N alone, images to logits.
 
     Raises:
@@ -98,6 +99,7 @@ def export(
     check_writable(path)
     outputs = ["logits"] if classifier_only else ["votes", "winners"]
     facts = {"name": name, "answers": outputs, "classes": defence.classes, "shape": defence.purifier.shape}
+    facts |= {} if defence.class_names is None else {"names": defence.class_names}
     facts |= {"carso": carso.__version__} | ({} if classifier_only else {"seed": seed, "samples": defence.samples})
 
     def write(draft: Path) -> None:
@@ -150,12 +152,7 @@ def _describe(path: Path, facts: dict[str, object]) -> None:
 
 
 def _prove(defence: CARSO, path: Path, images: Images, seed: int | None) -> None:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = session_of(path)
     for some in images.split(8):
         found = [torch.from_numpy(answer) for answer in session.run(None, {"images": some.numpy()})]
         expected = _expected(defence, some, seed)
@@ -163,6 +160,35 @@ def _prove(defence: CARSO, path: Path, images: Images, seed: int | None) -> None
         same = torch.equal(found[0].argmax(1), expected[0].argmax(1)) if seed is None else found[1].equal(expected[1])
         if not (same and (found[0] - expected[0]).abs().max() <= near):
             raise ModelError(f"the exported file answers otherwise than the defence; {path.name} was not kept")
+
+
+def session_of(path: Path) -> Any:
+    """An ONNX file in onnxruntime, on the CPU; its threads sleep while they have nothing to do.
+
+    Raises:
+        ModelError: if onnxruntime is missing, or the file is, or is no ONNX model.
+    """
+    if find_spec("onnxruntime") is None:
+        raise ModelError("an ONNX file needs onnxruntime: pip install onnxruntime")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a dozen kinds of its own
+        why = "there is no such file" if not path.exists() else shortened(str(error).strip().split("\n")[0], 200)
+        raise ModelError(f"{path}: cannot be run by onnxruntime: {why}; `carso export` writes it anew") from error
+
+
+def facts_of(session: Any) -> dict[str, Any]:
+    """What `export` wrote into the file of a session about itself; nothing, if it did not write it."""
+    found = session.get_modelmeta().custom_metadata_map
+    try:
+        return {key: json.loads(value) for key, value in found.items()}
+    except ValueError:
+        return {}
 
 
 def _expected(defence: CARSO, images: Images, seed: int | None) -> list[Tensor]:

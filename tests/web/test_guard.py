@@ -11,9 +11,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from carso.demo.guard import SAFE, Guard
-from carso.demo.server import application
-from carso.demo.studio import Studio
+from carso.web.guard import SAFE, Guard
 
 
 async def echo(_: Request) -> Response:
@@ -59,6 +57,13 @@ def test_only_the_demos_own_names_are_answered(client: TestClient, host: str, st
     for found in (client.get("/", headers={"host": host}), client.post("/", headers={"host": host})):
         assert found.status_code == status
         assert (found.text == "computed") == (status == 200)
+
+
+def test_a_service_answers_as_whatever_it_is_called_but_not_to_other_origins() -> None:
+    app = Guard(Starlette(routes=[Route("/", echo, methods=["GET", "POST"])]), None)
+    client = TestClient(app, base_url="http://carso.internal:8000")
+    assert client.post("/").text == "computed"
+    assert client.post("/", headers={"origin": "https://evil.example"}).status_code == 403
 
 
 def test_the_refusal_says_what_to_do(client: TestClient) -> None:
@@ -110,13 +115,3 @@ def test_every_answer_has_the_same_headers(
     found = client.request(method, path, headers=headers)
     assert found.status_code == status
     assert {name: found.headers[name] for name in SAFE} == SAFE
-
-
-def test_the_demos_refusals_have_them_too_and_are_json(studio: Studio) -> None:
-    client = TestClient(application(studio, capacity=0), base_url="http://localhost")
-    refused = client.get("/nothing"), client.get("/api/pick?index=a"), client.post("/api/picture", content=b"")
-    assert [answer.status_code for answer in refused] == [404, 400, 503]
-    for answer in refused:
-        assert {name: answer.headers[name] for name in SAFE} == SAFE
-        assert answer.json()["error"]
-    assert refused[2].headers["retry-after"] == "1"

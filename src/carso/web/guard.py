@@ -1,7 +1,7 @@
 """Where requests may come from, and the headers of every answer.
 
-A page of another site can make a browser send requests to this machine, even under its own name (DNS rebinding). So the
-Host must be a name of this demo, and what computes must not be asked for by another origin.
+A page of another site can make a browser send requests to this machine, even under its own name (DNS rebinding). So
+what computes must not be asked for by another origin, and the Host of a demo must be one of its names.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Guard:
 
     Args:
         app: what is guarded.
-        hosts: names or addresses that the demo has beside those of loopback.
+        hosts: names or addresses that a demo has beside those of loopback; None answers as whatever it is called.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str] = ()) -> None:
-        self.app, self.hosts = app, {*LOOPBACK, *(host.lower() for host in hosts)}
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] | None = ()) -> None:
+        self.app, self.hosts = app, None if hosts is None else {*LOOPBACK, *(host.lower() for host in hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it with status 403."""
@@ -53,10 +53,10 @@ class Guard:
         """Why a request is refused; None if it is not."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if _name(host) not in self.hosts:
+        if self.hosts is not None and _name(host) not in self.hosts:
             return f"this demo does not answer as {host[:80]!r}; if it should, start it with --allow-host NAME"
         if scope["method"] not in ("GET", "HEAD") and _foreign(headers, host):
-            return "this demo computes for its own page only, not for another site's"
+            return "what computes here is not for the pages of other sites"
         return None
 
 

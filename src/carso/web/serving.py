@@ -2,10 +2,10 @@
 
     IDLE     no request has begun, or its head has not arrived whole
     STALL    the answer is not read
-    GRACE    what still runs when the demo is ended
+    GRACE    what still runs when the server is ended
     MOST     connections at a time; a further one takes the place of the one that has been idle longest
 
-A body that does not arrive whole is refused by `carso.demo.wire.bounded`.
+A body that does not arrive whole is refused by `carso.web.body.bounded`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,11 @@ import contextlib
 import json
 import math
 import socket
-from collections.abc import Iterable
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from carso.demo.guard import SAFE, Guard
-from carso.demo.server import application
-from carso.demo.studio import Studio
+from carso.web.guard import SAFE, Guard
 
 IDLE, STALL, GRACE = 30.0, 30.0, 3.0
 """Seconds."""
@@ -107,7 +104,7 @@ def server_of(app: Guard) -> uvicorn.Server:
     )
 
 
-def serve(studio: Studio, listener: socket.socket, hosts: Iterable[str] = ()) -> None:
-    """Run the demo of a studio on a socket until interrupted; `hosts` as `Guard` takes them."""
+def run(app: Guard, listener: socket.socket) -> None:
+    """Run an application on a socket until interrupted."""
     with contextlib.suppress(KeyboardInterrupt):
-        server_of(application(studio, hosts)).run(sockets=[listener])
+        server_of(app).run(sockets=[listener])

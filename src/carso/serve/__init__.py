@@ -1,0 +1,1 @@
+"""The service: images over HTTP, answered in batches by a defence in torch or by its ONNX file."""

@@ -1,0 +1,81 @@
+"""The service as an application.
+
+    POST /predict    images -> {"predictions": [{"class", "name", "share", "shares", "disagreement", "classifier",
+                     "samples"}]}, one for each; what may be sent, `carso.serve.reading` says
+    GET  /health     that it is up, and what it serves
+    GET  /metrics    what it has done (`carso.serve.metrics`)
+
+What is refused is told in one line, {"error": ...}: 400 and 413 for images that cannot be used, 408 for a body that
+does not come, 415 for another content type, 503 with Retry-After for a full queue, 504 for no answer in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+import carso
+from carso.serve.answering import Answering
+from carso.serve.batcher import BATCH, PATIENCE, QUEUE, Batcher
+from carso.serve.metrics import TYPE, Measured, Metrics
+from carso.serve.reading import images_of, kind_of
+from carso.types import Images
+from carso.web.body import UPLOAD, bounded
+from carso.web.call import Call
+from carso.web.guard import Guard
+from carso.web.refusal import HANDLERS
+
+PREDICT = "/predict"
+
+
+class Service:
+    """What can be asked of who answers."""
+
+    def __init__(self, answering: Answering, batcher: Batcher, metrics: Metrics) -> None:
+        self.answering, self.batcher, self.metrics = answering, batcher, metrics
+        self.reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
+
+    async def health(self, _: Request) -> Response:
+        """That it is up, and what it serves."""
+        served = self.answering
+        facts: dict[str, Any] = {"status": "ok", "defence": served.name, "engine": served.engine}
+        facts |= {"shape": served.shape, "classes": list(served.names), "samples": served.samples}
+        return JSONResponse(facts | {"batch": self.batcher.batch, "carso": carso.__version__})
+
+    async def counted(self, _: Request) -> Response:
+        """What it has done."""
+        return PlainTextResponse(self.metrics.text(self.batcher.admitted), media_type=TYPE)
+
+    async def read(self, request: Request) -> Images:
+        """The images of a request, decoded one request at a time."""
+        kind = kind_of(request.headers.get("content-type"))
+        body = await bounded(request, UPLOAD)
+        decode = partial(images_of, body, kind, self.answering.shape, self.batcher.batch)
+        return await asyncio.get_running_loop().run_in_executor(self.reader, decode)
+
+    async def predict(self, images: Images, _: None) -> Response:
+        """What is said of them."""
+        answers = await self.batcher.ask(images)
+        self.metrics.answered(answers)
+        return JSONResponse({"predictions": [answer.told(self.answering.names) for answer in answers]})
+
+    def routes(self) -> list[Route]:
+        """All that can be asked."""
+        call = Call(lambda _: self.batcher.admit(), self.read, self.predict)
+        posted = Route(PREDICT, call, methods=["POST"])
+        return [Route("/health", self.health), Route("/metrics", self.counted), posted]
+
+
+def application(answering: Answering, batch: int = BATCH, queue: int = QUEUE, patience: float = PATIENCE) -> Guard:
+    """The service of who answers; sizes and patience as `Batcher` takes them."""
+    metrics = Metrics()
+    service = Service(answering, Batcher(answering, batch, queue, patience, metrics.batch), metrics)
+    app = Starlette(routes=service.routes(), exception_handlers=HANDLERS)
+    return Guard(Measured(app, metrics, PREDICT), None)

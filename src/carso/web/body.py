@@ -1,0 +1,66 @@
+"""The bodies of requests, within bounds: their length, the time in which they come, and what a picture decodes to."""
+
+from __future__ import annotations
+
+import asyncio
+
+from PIL import Image
+from starlette.requests import Request
+from torch import Tensor
+
+from carso.data.image import open_image, prepare
+from carso.errors import DataError
+from carso.web.refusal import RefusedError
+
+UPLOAD = 8 * 2**20
+"""Bytes of a picture, at most."""
+
+SIDE = 1024
+"""Pixels along the longer side to which a picture is shrunk before anything is computed of it."""
+
+PATIENCE = 30.0
+"""Seconds in which the whole body of a request must have come."""
+
+
+async def bounded(request: Request, most: int) -> bytes:
+    """The body of a request.
+
+    Raises:
+        RefusedError: with status 413 once it is longer than `most` bytes, with 408 if it does not come in time.
+    """
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await _body(request, most)
+    except TimeoutError as error:
+        raise RefusedError(408, f"the request did not arrive within {PATIENCE:g} s") from error
+
+
+async def _body(request: Request, most: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise RefusedError(413, f"what was sent is larger than {_size(most)}; scale it down")
+    return bytes(body)
+
+
+def _size(length: int) -> str:
+    return f"{length // 2**20} MB" if length >= 2**20 else f"{length // 2**10} kB"
+
+
+def picture(body: bytes, shape: tuple[int, int, int]) -> Tensor:
+    """The image (C, H, W) of an uploaded PNG or JPEG, refused by its header if it is too large to be decoded.
+
+    Raises:
+        RefusedError: with status 400, naming what is wrong with the picture.
+    """
+    try:
+        return prepare(_shrunk(open_image(body), max(SIDE, *shape[1:])), shape)
+    except DataError as error:
+        raise RefusedError(400, f"the picture {error}") from error
+
+
+def _shrunk(image: Image.Image, side: int) -> Image.Image:
+    """The picture with no side longer than `side`; Pillow cannot reduce those of 16 bits, only resize them."""
+    image.thumbnail((side, side), reducing_gap=None if image.mode.startswith("I;") else 2.0)
+    return image
