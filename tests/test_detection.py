@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from carso import CARSO
-from carso.detection import MOST, Calibration, agreement
+from carso.detection import MOST, Calibration, Confidence, agreement
 from carso.errors import CarsoError, ModelError
 from carso.nn import MLP
 from carso.purifier import Purifier
@@ -34,7 +34,7 @@ def test_at_most_so_many_of_the_calibrated_images_lie_below(n: int, alpha: float
     found = Calibration.of(values)
     assume(abs(alpha * (n + 1) - 1) > 1e-6)
     if alpha * (n + 1) < 1:
-        with pytest.raises(CarsoError, match="can promise"):
+        with pytest.raises(CarsoError, match="call calibrate"):
             found.threshold(alpha)
     else:
         assert (values < found.threshold(alpha)).sum() + 1 <= alpha * (n + 1) + 1e-6
@@ -98,3 +98,16 @@ def test_agreement_does_not_depend_on_how_many_images_come_together(
     parts = defence.agreement(images, classes, torch.Generator().manual_seed(0))
     torch.testing.assert_close(parts, whole)
     assert len(defence.agreement(images[:0], classes[:0])) == 0
+
+
+def test_a_plain_classifier_turns_away_what_it_is_not_sure_of() -> None:
+    """Its agreement is the largest log-probability."""
+    classifier, images = MLP((1, 4, 4), (8,), 3).eval(), torch.rand(40, 1, 4, 4)
+    sure = Confidence(classifier)
+    with pytest.raises(CarsoError, match="call calibrate"):
+        sure.detect(images)
+    sure.calibrate(images)
+    found, best = sure.detect(images, 0.1), classifier(images).softmax(1).max(1)
+    torch.testing.assert_close(found.agreement.exp(), best.values)
+    assert torch.equal(found.classes, best.indices)
+    assert (~found.accepted).sum() == 3

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from carso import vote
-from carso.detection import WITNESSES, Calibration, Detection, agreement
+from carso.detection import UNCALIBRATED, WITNESSES, Calibration, Detection, agreement
 from carso.errors import ModelError
 from carso.nn.modes import evaluating
 from carso.nn.querying import query
@@ -160,7 +160,7 @@ class CARSO(nn.Module):
             CarsoError: if so low a rate cannot be promised, or it is too high.
         """
         if self.calibration is None:
-            raise ModelError("the defence knows no threshold: call calibrate(images) with clean images held out")
+            raise ModelError(UNCALIBRATED)
         threshold = self.calibration.threshold(false_alarms)
         classes = self.predict(images, generator) if classes is None else classes
         found = self.agreement(images, classes, generator)

@@ -15,11 +15,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from carso.errors import CarsoError
-from carso.types import Labels, Logits
+from carso.nn.querying import query
+from carso.types import Images, Labels, Logits
 
 WITNESSES = 64
 """K: candidates by which the agreement is measured."""
@@ -32,6 +34,9 @@ MOST = 0.2
 
 LEAST = math.ceil(1 / MOST) - 1
 """Clean images that some threshold can be set by."""
+
+
+UNCALIBRATED = "the defence knows no threshold: call calibrate(images) with clean images held out"
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,44 @@ class Calibration:
                 f"{self.n}, which promise {1 / (self.n + 1):.2g}: call calibrate() with more"
             )
         return self.lowest[rank - 1]
+
+
+class Confidence(nn.Module):
+    """A plain classifier that turns away what it is not sure of: a(x) = max over y of log p(y | x).
+
+    Args:
+        classifier: from images (B, C, H, W) to logits (B, classes).
+    """
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.calibration: Calibration | None = None
+
+    def forward(self, images: Images) -> Logits:
+        """The classifier's logits (B, classes)."""
+        return query(self.classifier, images)
+
+    def detect(self, images: Images, false_alarms: float = 0.01) -> Detection:
+        """The classifier's answers, and which it is sure of.
+
+        Raises:
+            CarsoError: if it was not calibrated, or so low a rate cannot be promised.
+        """
+        if self.calibration is None:
+            raise CarsoError(UNCALIBRATED)
+        threshold, (classes, found) = self.calibration.threshold(false_alarms), self._judged(images)
+        return Detection(classes, found >= threshold, found, threshold)
+
+    def calibrate(self, images: Images) -> Calibration:
+        """Set the thresholds by clean images (n, C, H, W) that the classifier was not trained on."""
+        self.calibration = Calibration.of(self._judged(images)[1].cpu())
+        return self.calibration
+
+    def _judged(self, images: Images) -> tuple[Labels, Tensor]:
+        with torch.no_grad():
+            best = torch.cat([self(some).log_softmax(1) for some in images.split(HELD_OUT)]).max(1)
+        return best.indices, best.values
 
 
 def agreement(own: Logits, recalled: Logits, classes: Labels) -> Float[Tensor, " batch"]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carso.commands.options import MNIST, Channels, Data, Defence, Factory, Size, SkipBad, fitting
-from carso.commands.shared import check_web, classifier_of, images_of, lets_others_in, listen, say
+from carso.commands.options import MNIST, Channels, Data, Defence, Factory, Samples, Size, SkipBad, fitting
+from carso.commands.shared import check_web, classifier_of, images_of, lets_others_in, listen, say, voting_by
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,10 +34,11 @@ def demo(
     size: Size = None,
     channels: Channels = None,
     skip_bad: SkipBad = False,
+    samples: Samples = None,
 ) -> None:
     """Draw or pick an image, attack it, and watch the defence recall and vote, in the browser."""
     check_web("the demo", "demo")
-    studio = studio_of(defence, data, classifier_of(factory), fitting(size, channels, skip_bad))
+    studio = studio_of(defence, data, classifier_of(factory), fitting(size, channels, skip_bad), samples)
     run(studio, host, port, show, allow_host or [])
 
 
@@ -46,12 +47,13 @@ def studio_of(
     data_name: str | None,
     classifier: nn.Module | None = None,
     fitted: Mapping[str, Any] | None = None,
+    samples: int | None = None,
 ) -> Studio:
     """A saved defence and what the page needs beside it."""
     from carso.demo.studio import Studio
     from carso.storage import weights
 
-    defence = weights.load(source, classifier)
+    defence = voting_by(samples, weights.load(source, classifier))
     own = weights.origin(source)
     name, fitted = images_of(own, data_name or at_hand(own.data), fitted or {})
     images = matching(name, defence.purifier.shape, fitted)
