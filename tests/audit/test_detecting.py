@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from carso import CARSO
 from carso.audit import Audit, audit
 from carso.audit.detecting import detecting
-from carso.audit.target import classes_of, target_of
-from carso.audit.verdict import AWAY
+from carso.audit.target import target_of
+from carso.audit.verdict import AWAY, classes_of
 from carso.data import Dataset
 from carso.detection import Calibration, Confidence
 from carso.errors import CarsoError

@@ -37,7 +37,7 @@ def demo(
     samples: Samples = None,
 ) -> None:
     """Draw or pick an image, attack it, and watch the defence recall and vote, in the browser."""
-    check_web("the demo", "demo")
+    check_web("the demo", "carso[demo]")
     studio = studio_of(defence, data, classifier_of(factory), fitting(size, channels, skip_bad), samples)
     run(studio, host, port, show, allow_host or [])
 

@@ -29,7 +29,7 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.01, help="Seconds in which a request is answered, else 504.")] = 10.0,
 ) -> None:
     """Answer images over HTTP: POST /predict, GET /health, GET /metrics; docs/serving.md tells the rest."""
-    check_web("the service", "serve")
+    check_web("the service", "carso[serve]")
     answering = answering_of(defence, onnx, factory, samples)
     listener, address = listen(host, port)
     from carso.serve.service import application

@@ -121,10 +121,10 @@ def claimed(folder: Path) -> Iterator[None]:
         sys.exit(130)
 
 
-def check_web(what: str, extra: str) -> None:
-    """Raise a ModelError that names the extra, unless what speaks HTTP is installed."""
+def check_web(what: str, package: str) -> None:
+    """Raise a ModelError that names the package with its extra, unless what speaks HTTP is installed."""
     if not (find_spec("starlette") and find_spec("uvicorn")):
-        raise ModelError(f"{what} needs starlette and uvicorn: pip install 'carso[{extra}]'")
+        raise ModelError(f"{what} needs starlette and uvicorn: pip install '{package}'")
 
 
 def listen(host: str, port: int) -> tuple[socket.socket, str]:
