@@ -19,7 +19,7 @@ METHOD = ("layers", "representation", "purifier", "recall", "vote", "defence")
 DOORS = {"__init__", "__main__"}
 WIDTH, HEIGHT, ACROSS, DOWN, MARGIN = 240, 62, 40, 46, 30
 MIDDLE = MARGIN + WIDTH + ACROSS + WIDTH / 2
-COLUMNS = {"demo": -1, "attacks": -1, "training": 1, "progress": 1}
+COLUMNS = {"demo": -1, "attacks": -1, "rivals": 2, "training": 1, "progress": 1}
 """Rooms that stand beside the middle column, so that long arrows have a way down."""
 MARKS = ("<!-- rooms -->\n", "<!-- /rooms -->\n")
 
@@ -104,7 +104,8 @@ def draw(rooms: Mapping[str, list[Path]], below: Imports) -> str:
     """The picture: a room per box, the roof on top, an arrow where no longer way around shows the import already."""
     floors = {room: floor_of(room, below) for room in rooms}
     top, across = max(floors.values()), WIDTH + ACROSS
-    width, height = 2 * MIDDLE, 2 * MARGIN + (top + 1) * HEIGHT + top * DOWN
+    width = MIDDLE + max(COLUMNS.values()) * across + WIDTH / 2 + MARGIN
+    height = 2 * MARGIN + (top + 1) * HEIGHT + top * DOWN
     place = {
         room: (MIDDLE + COLUMNS.get(room, 0) * across, MARGIN + (top - floor) * (HEIGHT + DOWN) + HEIGHT / 2)
         for room, floor in floors.items()

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from carso import attacks, data
+    from carso import attacks, data, rivals
     from carso.defence import CARSO
     from carso.errors import CarsoError
     from carso.purifier import Purifier
@@ -24,6 +24,7 @@ __all__ = [
     "attacks",
     "data",
     "load",
+    "rivals",
     "show",
     "weights",
 ]
