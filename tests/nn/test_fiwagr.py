@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from carso.defence import CARSO
+from carso.fast import faster
+from carso.fast.surrogate import FastDefence
 from carso.nn import MLP
 from carso.nn.fiwagr import FiWAGR, randomised
 from carso.purifier import ConvolutionalPurifier, Purifier
@@ -84,9 +86,8 @@ def convolutional() -> CARSO:
     return CARSO(classifier, ConvolutionalPurifier((3, 8, 8), shapes, latent=2, code=4), layers=["1"], samples=5)
 
 
-def gradient(defence: CARSO, images: Tensor, seed: int) -> Tensor:
-    x = images.clone().requires_grad_()
-    latents = defence.latents(2, torch.Generator().manual_seed(0))
+def gradient(defence: CARSO | FastDefence, images: Tensor, seed: int) -> Tensor:
+    x, latents = images.clone().requires_grad_(), torch.ones(2, 2)
     torch.manual_seed(seed)
     return torch.autograd.grad(defence.logits(x, latents=latents)[..., 0].sum(), x)[0]
 
@@ -104,6 +105,8 @@ def test_in_the_paths_of_a_defence(make, path: str) -> None:
     assert torch.equal(defence.votes(images, torch.Generator().manual_seed(0)), votes)
     passes = [gradient(defence, images, seed) for seed in range(3)]
     assert all(not torch.allclose(one, other) for one, other in pairwise([true, *passes]))
+    quick = faster(defence, images)
+    assert not torch.equal(gradient(quick, images, 0), gradient(quick, images, 1))
     handle.remove()
     assert torch.equal(gradient(defence, images, 1), true)
 

@@ -58,9 +58,9 @@ def test_unanimous_votes_have_the_closed_form() -> None:
 def test_the_radius_approaches_the_distance_from_below() -> None:
     """Of a half-space the certificate is tight: as n grows, R approaches the distance from the boundary."""
     rival, generator = Smoothed(Halfspace(1.0), SIGMA), torch.Generator().manual_seed(0)
-    radii = [float(rival.certify(at(0.4), samples=n, generator=generator).radii) for n in (100, 2000, 50_000)]
+    radii = [float(rival.certify(at(0.4), samples=n, generator=generator).radii) for n in (100, 1000, 10_000)]
     assert radii == sorted(radii)
-    assert 0.38 < radii[-1] < 0.4
+    assert 0.36 < radii[-1] < 0.4
 
 
 def test_it_abstains_where_neither_class_has_half_of_the_votes_for_certain() -> None:
@@ -69,12 +69,12 @@ def test_it_abstains_where_neither_class_has_half_of_the_votes_for_certain() -> 
 
 
 def test_shares_are_the_probabilities_under_noise() -> None:
-    shares = Smoothed(Halfspace(1.0), SIGMA, samples=20_000)(at(0.3), torch.Generator().manual_seed(0))
-    assert float(shares[0, 1]) == pytest.approx(NormalDist().cdf(0.3 / SIGMA), abs=0.015)
+    shares = Smoothed(Halfspace(1.0), SIGMA, samples=5000)(at(0.3), torch.Generator().manual_seed(0))
+    assert float(shares[0, 1]) == pytest.approx(NormalDist().cdf(0.3 / SIGMA), abs=0.03)
 
 
 def test_a_seed_gives_one_answer_whatever_the_batch() -> None:
-    images, rival = torch.rand(6, 1, 4, 4), Smoothed(Halfspace(2.0), SIGMA, samples=5000)
+    images, rival = torch.rand(6, 1, 4, 4), Smoothed(Halfspace(2.0), SIGMA, samples=800)
     together = rival(images, torch.Generator().manual_seed(1))
     alone = torch.cat([rival(x, torch.Generator().manual_seed(1)) for x in images.split(1)])
     assert torch.equal(together, alone)

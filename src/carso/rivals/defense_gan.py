@@ -29,6 +29,7 @@ from torch.func import functional_call
 from carso.data import Dataset
 from carso.nn import evaluating, query
 from carso.nn.perceptron import perceptron
+from carso.progress import track
 from carso.rivals.purified import Purified, normal, of_each
 from carso.rivals.stage import GenerativeStage
 from carso.training.mixture import within_ball
@@ -104,7 +105,7 @@ class DefenseGAN(Purified):
     def _purified(self, images: Images, generator: torch.Generator | None) -> Images:
         starts = normal(self.restarts, self.generator.latent, like=images, generator=generator)
         parts = images.detach().split(max(1, ROWS // self.restarts))
-        return torch.cat([self._nearest(some, starts) for some in parts])
+        return torch.cat([self._nearest(some, starts) for some in track(parts, "descents")])
 
     def _nearest(self, images: Images, starts: Starts) -> Images:
         wanted = images.repeat_interleave(len(starts), 0)

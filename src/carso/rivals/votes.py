@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from carso.nn import evaluating, query
+from carso.progress import track
 from carso.recall import classify
 from carso.types import Counts, Images, Logits, check_images
 from carso.vote import count
@@ -57,7 +58,8 @@ class Voted(nn.Module, ABC):
         check_images(images)
         most = max(1, ROWS // len(images))
         with evaluating(self.classifier):
-            parts = [self._votes(images, min(most, samples - i), generator) for i in range(0, samples, most)]
+            firsts = track(range(0, samples, most), "votes of versions")
+            parts = [self._votes(images, min(most, samples - first), generator) for first in firsts]
         return torch.stack(parts).sum(0)
 
     def _votes(self, images: Images, samples: int, generator: torch.Generator | None) -> Counts:
