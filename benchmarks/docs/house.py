@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "carso"
-METHOD = ("layers", "representation", "purifier", "recall", "vote", "defence")
+METHOD = ("layers", "representation", "purifier", "recall", "vote", "detection", "defence")
 DOORS = {"__init__", "__main__"}
 WIDTH, HEIGHT, ACROSS, DOWN, MARGIN = 240, 62, 40, 46, 30
 MIDDLE = MARGIN + WIDTH + ACROSS + WIDTH / 2

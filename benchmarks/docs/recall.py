@@ -1,10 +1,12 @@
-"""Draw docs/recall.png: test digits, attacks on them, and what the defence recalls.
+"""Draw docs/recall.png and docs/recall-photographs.png: test images, attacks on them, and what a defence recalls.
 
-The digits are the first six of the test set that PGD (Linf 0.30, 40 steps of 0.01) turns for N, whatever CARSO says.
+They are the first six of a test set that PGD (40 steps; Linf 0.30 on digits, 8/255 on photographs) turns for N,
+whatever CARSO says.
 
-    python benchmarks/docs/recall.py
+    python benchmarks/docs/recall.py [mnist] [cifar10]
 """
 
+import sys
 from pathlib import Path
 
 import torch
@@ -15,15 +17,22 @@ import carso
 
 ROOT = Path(__file__).parents[2]
 CELL, GAP, MARGIN, SHOWN = 72, 8, 34, 7
+PICTURES = {"mnist": ("recall.png", 0.3, 0.01), "cifar10": ("recall-photographs.png", 8 / 255, 2 / 255)}
 
 
-def main() -> None:
-    defence = carso.load("mnist")
-    test = carso.data.load("mnist", "test")[:60]
+def draw(name: str) -> None:
+    file, eps, alpha = PICTURES[name]
+    defence = carso.load(name)
+    names = defence.class_names or tuple(map(str, range(defence.classes)))
+    test = carso.data.load(name, "test")[:60]
     generator = torch.Generator().manual_seed(0)
-    budget = carso.Budget("Linf", 0.3)
     attacked = carso.attacks.pgd(
-        defence.classifier, test.images, test.required_labels, budget, alpha=0.01, generator=generator
+        defence.classifier,
+        test.images,
+        test.required_labels,
+        carso.Budget("Linf", eps),
+        alpha=alpha,
+        generator=generator,
     )
     with torch.no_grad():
         fooled = defence.classifier(attacked).argmax(1)
@@ -42,16 +51,17 @@ def main() -> None:
         left = MARGIN + (SHOWN + 2) * (CELL + GAP) + 6
         winner = int(answers.winners[i])
         right = winner == int(test.required_labels[row])
-        pen.text((left, top + 16), f"N alone: {int(fooled[row])}", fill="#b00020", font=font)
-        share = f"CARSO: {winner}  ({100 * float(answers.shares[i, winner]):.0f} %)"
+        pen.text((left, top + 16), f"N alone: {names[fooled[row]]}", fill="#b00020", font=font)
+        share = f"CARSO: {names[winner]}  ({100 * float(answers.shares[i, winner]):.0f} %)"
         pen.text((left, top + 38), share, fill="#00695c" if right else "#b00020", font=font)
-    sheet.quantize(64).save(ROOT / "docs" / "recall.png", optimize=True)
+    sheet.quantize(64 if test.images.shape[1] == 1 else 256).save(ROOT / "docs" / file, optimize=True)
 
 
 def cell(image: Tensor) -> Image.Image:
-    pixels = (image.squeeze(0) * 255).round().byte().numpy()
+    pixels = (image * 255).round().byte().permute(1, 2, 0).squeeze(2).numpy()
     return Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.NEAREST).convert("RGB")
 
 
 if __name__ == "__main__":
-    main()
+    for given in sys.argv[1:] or PICTURES:
+        draw(given)

@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from carso import vote
+from carso.detection import UNCALIBRATED, WITNESSES, Calibration, Detection, agreement
 from carso.errors import ModelError
 from carso.nn.modes import evaluating
+from carso.nn.querying import query
 from carso.purifier import Purifier
 from carso.recall import at_a_time, classify, draw, poll, recall
 from carso.representation import Representation, check_classifier
@@ -52,6 +54,7 @@ class CARSO(nn.Module):
 
     Attributes:
         class_names: what the data set that it was trained on calls its classes, in their order; None if unknown.
+        calibration: the agreements of clean images, by which `detect` turns others away; None until `calibrate`.
     """
 
     input_dtype = torch.float32
@@ -81,6 +84,7 @@ class CARSO(nn.Module):
         self.stop: Stop = stop
         self.error = error
         self.class_names: tuple[str, ...] | None = None
+        self.calibration: Calibration | None = None
         self._join(classifier, purifier, layers)
 
     def forward(self, images: Images, generator: torch.Generator | None = None) -> Logits:
@@ -107,6 +111,53 @@ class CARSO(nn.Module):
     def votes(self, images: Images, generator: torch.Generator | None = None) -> Counts:
         """Votes per class (B, classes) of all K candidates, without an early stop; each row sums to K."""
         return self.poll(images, stop="never", generator=generator).counts
+
+    def detect(
+        self,
+        images: Images,
+        false_alarms: float = 0.01,
+        classes: Labels | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Detection:
+        """The elected classes, and which images are believed: those on which N and the recalled candidates agree.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            false_alarms: share of clean images that may be turned away, as promised by `carso.detection`.
+            classes: those elected (B,), where a vote has been taken already.
+            generator: source of the latents.
+
+        Raises:
+            ModelError: if the defence was never calibrated.
+            CarsoError: if so low a rate cannot be promised, or it is too high.
+        """
+        if self.calibration is None:
+            raise ModelError(UNCALIBRATED)
+        threshold = self.calibration.threshold(false_alarms)
+        classes = self.predict(images, generator) if classes is None else classes
+        found = self.agreement(images, classes, generator)
+        return Detection(classes, found >= threshold, found, threshold)
+
+    def calibrate(self, images: Images, generator: torch.Generator | None = None) -> Calibration:
+        """Set the thresholds of `detect` by clean images (n, C, H, W) that neither N nor the purifier was trained on.
+
+        Raises:
+            CarsoError: if they are too few.
+        """
+        found = self.agreement(images, self.predict(images, generator), generator)
+        self.calibration = Calibration.of(found.cpu())
+        return self.calibration
+
+    def agreement(self, images: Images, classes: Labels, generator: torch.Generator | None = None) -> Tensor:
+        """a (B,): how far N on the images and N on recalled candidates agree on the classes (B,)."""
+        latents = self.latents(WITNESSES, generator)
+        few = max(1, at_a_time(self.purifier) // WITNESSES)
+        found = [images.new_zeros(0)]
+        with torch.no_grad(), evaluating(self.classifier):
+            for some, elected in zip(images.split(few), classes.split(few), strict=True):
+                recalled = self.surrogate(some, latents=latents)
+                found.append(agreement(query(self.classifier, some), recalled, elected))
+        return torch.cat(found)
 
     def poll(
         self,

@@ -167,8 +167,13 @@ class Purifier(nn.Module):
     def forward(
         self, images: Images, representations: Representations, generator: torch.Generator | None = None
     ) -> tuple[Images, Moments, Moments]:
+        """`reconstruct` from representations (B, neurons)."""
+        return self.reconstruct(images, self.compress(representations), generator)
+
+    def reconstruct(
+        self, images: Images, codes: Codes, generator: torch.Generator | None = None
+    ) -> tuple[Images, Moments, Moments]:
         """Reconstructions (B, C, H, W) from one latent of q each, with its mean and log-variance (B, latent)."""
-        codes = self.compress(representations)
         mean, log_variance = self.encode(images, codes)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         return self.decode(mean + noise * (log_variance / 2).exp(), codes), mean, log_variance

@@ -67,3 +67,8 @@ def test_the_images_are_the_recipes_own_where_they_can_be_had(tmp_path: Path) ->
     assert [at_hand(name) for name in ("fashion-mnist", "cifar-10")] == ["fashion-mnist", "cifar-10"]
     assert at_hand(str(tmp_path)) == str(tmp_path)
     assert at_hand(str(tmp_path / "gone")) == at_hand(None) == "mnist"
+
+
+def test_it_votes_by_as_many_candidates_as_it_is_told() -> None:
+    assert studio_of("mnist", "mnist", samples=30).defence.samples == 30
+    assert studio_of("mnist", "mnist").defence.samples == 1500

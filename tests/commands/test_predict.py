@@ -4,8 +4,10 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from typer.testing import CliRunner
 
 import carso
+from carso.commands.cli import app
 from carso.commands.predict import render
 from carso.errors import DataError
 from carso.evaluation.prediction import Prediction, predict
@@ -55,3 +57,15 @@ def test_classes_are_called_by_their_names() -> None:
     console = Console(record=True, width=120)
     render([known], console)
     assert "ship 75.0 % cat 25.0 % 8" in " ".join(console.export_text().split())
+
+
+def test_pictures_may_be_turned_away(tmp_path: Path) -> None:
+    test, noise = carso.data.load("mnist", "test"), torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(0))
+    for name, image in (("digit", test.images[0]), ("noise", noise)):
+        Image.fromarray((image[0] * 255).round().byte().numpy()).save(tmp_path / f"{name}.png")
+    arguments = ["predict", str(tmp_path / "digit.png"), str(tmp_path / "noise.png"), "--reject-at"]
+    answer = CliRunner().invoke(app, [*arguments, "0.2"])
+    assert answer.exit_code == 0
+    assert answer.stdout.count("turned away (") == 1
+    refused = CliRunner().invoke(app, [*arguments, "0.5"])
+    assert "the rate of false alarms must be above 0 and at most 0.2, not 0.5" in str(refused.exception)

@@ -75,12 +75,14 @@ def defended(model: str, data: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["resnet", "normalised"])
 def test_plain_networks(model: str) -> None:
     pictures(Path("pictures"))
     assert hardened(model)["n"] == 10
 
 
+@pytest.mark.slow
 def test_a_model_of_timm(timm: None) -> None:
     pictures(Path("pictures"))
     assert hardened("timm_resnet")["n"] == 10
@@ -92,6 +94,7 @@ def test_a_model_of_transformers() -> None:
     assert hardened("transformers_vit")["n"] == 10
 
 
+@pytest.mark.slow
 def test_oblong_jpegs() -> None:
     pictures(Path("pictures"), (64, 48), ".jpg")
     assert hardened("resnet")["n"] == 10

@@ -114,12 +114,13 @@ def test_other_classifiers_and_folded_layers_have_none() -> None:
 
 
 @pytest.mark.parametrize("make", [defence, lambda: convolving()])
-def test_what_a_hook_may_change_is_not_folded(make) -> None:
+@pytest.mark.parametrize("part", ["maps", "decoder"])
+def test_what_a_hook_may_change_is_not_folded(make, part: str) -> None:
     """A hook may leave the answers as they are and change the gradient, which no comparison of answers would show."""
     whole = make()
     assert folded_defence_of(whole, torch.float32) is not None
-    last = [*whole.purifier.maps.modules()][-1]
-    handle = last.register_forward_pre_hook(lambda module, given: None)
+    module = getattr(whole.purifier, part)[-1] if part == "decoder" else getattr(whole.purifier, part)
+    handle = module.register_forward_pre_hook(lambda module, given: None)
     assert fold_defence(whole.classifier, whole.purifier, whole.representation.layers) is None
     handle.remove()
     assert fold_defence(whole.classifier, whole.purifier, whole.representation.layers) is not None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from carso.nn import evaluating
-from carso.nn.modes import lock_of, modules_behind, uncompiled
+from carso.nn.modes import frozen, lock_of, modules_behind, uncompiled
 
 IMAGES = torch.rand(4, 3)
 GLOBAL = nn.BatchNorm1d(3)
@@ -93,3 +93,14 @@ def test_a_compiled_module_shares_the_lock_of_the_first() -> None:
     compiled = torch.compile(module, backend="eager")
     assert uncompiled(compiled) is module
     assert lock_of(compiled) is lock_of(module)
+
+
+def test_a_frozen_module_passes_gradients_on_and_takes_none() -> None:
+    linear, images = nn.Linear(3, 2), torch.rand(4, 3, requires_grad=True)
+    linear.bias.requires_grad = False
+    with frozen(linear):
+        total = linear(images).sum()
+    total.backward()
+    assert images.grad is not None
+    assert linear.weight.grad is None
+    assert [p.requires_grad for p in linear.parameters()] == [True, False]

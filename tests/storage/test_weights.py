@@ -262,6 +262,9 @@ HUGE = {name: [10**7, 10**7] for name in ("image", "representation", "encoder", 
         ("layers", ["mish1"], "the purifier was made for 29 neurons"),
         ("classifier", 7, "classifier: Input should be a valid string"),
         ("classes", ["one", "two"], "names 2 classes, the classifier knows 10"),
+        ("calibration", {"n": 9, "lowest": [-1.0, -2.0]}, "calibration: .*lowest must be ascending"),
+        ("calibration", {"n": 9, "lowest": [1.0]}, r"calibration\.lowest\.0: Input should be less than or equal to 0"),
+        ("calibration", {"n": 9, "lowest": []}, r"calibration\.lowest: .*at least 1 item"),
     ],
 )
 def test_every_setting_of_a_purifier_is_held_to_its_schema(
@@ -324,6 +327,16 @@ def test_the_names_of_the_classes_are_kept(defence: carso.CARSO, tmp_path: Path)
     weights.save(defence, tmp_path)
     assert carso.load(tmp_path).class_names == defence.class_names
     assert carso.load("mnist").class_names is None
+
+
+def test_thresholds_are_kept(defence: carso.CARSO, tmp_path: Path) -> None:
+    weights.save(defence, tmp_path)
+    assert carso.load(tmp_path).calibration is None
+    defence.calibrate(torch.rand(30, 1, 8, 8))
+    weights.save(defence, tmp_path)
+    assert carso.load(tmp_path).calibration == defence.calibration
+    for shipped in map(carso.load, weights.shipped()):
+        assert shipped.detect(torch.rand(2, *shipped.purifier.shape)).threshold < 0
 
 
 def test_loading_draws_no_random_numbers() -> None:

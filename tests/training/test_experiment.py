@@ -258,6 +258,8 @@ def test_colour_pictures_from_nothing_to_a_convolutional_defence(tmp_path: Path,
     assert isinstance(defence.purifier, ConvolutionalPurifier)
     assert defence.votes(pictures.images[:5]).sum(1).tolist() == [8] * 5
     assert defence.class_names == ("red", "green", "blue")
+    assert defence.calibration is not None
+    assert defence.calibration.n == 60
     before = weights.digest(defence.purifier)
     experiment.carry_out()
     assert weights.digest(experiment.defence().purifier) == before

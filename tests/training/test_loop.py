@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -382,11 +383,17 @@ def test_progress_is_shown_within_an_epoch(monkeypatch: pytest.MonkeyPatch, caps
     assert any("epoch 2: 83%" in line for line in lines)
 
 
-def test_a_purifier_learns_from_moved_images() -> None:
+def test_a_purifier_learns_from_moved_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """About half of what it sees are mirror images, and each is to be recalled as it was seen."""
     stage = purifier_stage(feed="fresh", flip=True, attacks=())
     seen: list[torch.Tensor] = []
-    stage.module.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    reconstruct = stage.module.reconstruct
+
+    def watched(images: torch.Tensor, codes: torch.Tensor) -> Any:
+        seen.append(images)
+        return reconstruct(images, codes)
+
+    monkeypatch.setattr(stage.module, "reconstruct", watched)
     images = stage.train.images
     stage.loss(images, torch.arange(96), 0)
     (shown,) = seen

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import carso
 from carso.audit import checks, keeping
+from carso.audit.detecting import detecting, turned
 from carso.audit.effort import SIZES, Effort, Sizes
 from carso.audit.ensemble import Ensemble
 from carso.audit.neighbours import Neighbours, spacing
@@ -29,6 +30,8 @@ from carso.audit.transfer import transfers
 from carso.audit.verdict import VOTES, Judge
 from carso.data import Dataset
 from carso.data.labelled import first, matched
+from carso.defence import CARSO
+from carso.detection import Confidence
 from carso.errors import CarsoError, ModelError
 from carso.evaluation.environment import environment
 from carso.evaluation.seeding import seeded
@@ -52,6 +55,7 @@ def audit(
     transfer: Mapping[str, Classifier] | None = None,
     name: str | None = None,
     out: Path | None = None,
+    reject_at: float | None = None,
 ) -> Audit:
     """Attack a defence as a whole, and say what is left and whether to believe it.
 
@@ -70,6 +74,8 @@ def audit(
         transfer: other classifiers, by name, whose adversarial images are tried.
         name: what the report calls the target.
         out: folder for the state and `audit.json`.
+        reject_at: the rate of false alarms at which a calibrated defence, or a `carso.detection.Confidence`, turns
+            images away. What is turned away counts as right: attackers must fool the defence and be believed.
 
     Returns:
         What was found; also written to `out`.
@@ -87,7 +93,7 @@ def audit(
     sizes = SIZES[effort]
     images, _ = first(dataset, n, sizes.n)
     with evaluating(subject):
-        target = target_of(subject, images, name, seed)
+        target = _target(subject, images, name, seed, reject_at)
         given, dataset = dataset, matched(dataset, target.classes, target.names)
         images, labels = first(dataset, n, sizes.n)
         judge, transfer = Judge(target, votes), transfers(target, given, dataset, transfer or {})
@@ -111,8 +117,20 @@ def audit(
                 eot=eot,
                 out=books,
             )
-            found.append(ensemble.run())
+            result = ensemble.run()
+            if reject_at is not None:
+                result.turned_away = turned(target, images, state.worst, labels, reject_at, seed)
+            found.append(result)
     return _conclude(target, found, dataset.name, effort, seed, judge, eot, len(images), out)
+
+
+def _target(subject: Any, images: Images, name: str | None, seed: int, reject_at: float | None) -> Target:
+    if reject_at is None:
+        return target_of(subject, images, name, seed)
+    if not isinstance(subject, CARSO | Confidence):
+        raise CarsoError(f"a {type(subject).__name__} turns nothing away; wrap it in carso.detection.Confidence")
+    seen = subject.classifier if isinstance(subject, Confidence) else subject
+    return detecting(target_of(seen, images, name, seed), subject, reject_at)
 
 
 def _conclude(

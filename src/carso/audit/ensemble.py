@@ -19,8 +19,7 @@ from carso.audit.neighbours import Neighbours
 from carso.audit.plan import Attempt, lately, plan
 from carso.audit.results import AttackResult, BudgetResult
 from carso.audit.state import AttackState, State
-from carso.audit.verdict import Judge
-from carso.evaluation.results import Rate
+from carso.audit.verdict import Judge, rate
 from carso.evaluation.seeding import seeded
 from carso.progress import progress
 from carso.types import Classifier, Images, Labels
@@ -200,8 +199,3 @@ def _strongest(left: Mapping[str, int], clean: int) -> str | None:
     """The attack that leaves the fewest images, if any breaks one."""
     name = min(left, key=left.__getitem__, default=None)
     return name if name is not None and left[name] < clean else None
-
-
-def rate(right: Tensor) -> Rate:
-    """The rate of the images (n,) that are right."""
-    return Rate.of(int(right.sum()), len(right))

@@ -53,6 +53,24 @@ class AttackResult(_Model):
     options: dict[str, Any] = {}
 
 
+class Turned(_Model):
+    """What a target that may turn images away did with them; its rates then are of images right or turned away.
+
+    Attributes:
+        false_alarms: the rate that it was set to.
+        clean: share of the clean images that are turned away.
+        attacked: share of the worst images.
+        right_of_accepted: how many of the clean images that are believed are right; None where none is.
+        right_of_accepted_attacked: the same of the worst images.
+    """
+
+    false_alarms: float
+    clean: Rate
+    attacked: Rate
+    right_of_accepted: Rate | None
+    right_of_accepted_attacked: Rate | None
+
+
 class BudgetResult(_Model):
     """One budget: the accuracy on clean images, under each attack, and under the worst of them per image."""
 
@@ -65,6 +83,7 @@ class BudgetResult(_Model):
     worst_of_k: Rate
     white_box: Rate | None
     strongest: str | None
+    turned_away: Turned | None = None
     diagnostics: Annotated[Diagnostics, Field(validation_alias=AliasChoices("diagnostics", "probe"))]
 
     @property

@@ -19,7 +19,11 @@ import torch
 from torch import Tensor
 
 from carso.audit.target import Target, classes_of
+from carso.evaluation.results import Rate
 from carso.types import Images, Labels
+
+AWAY = -1
+"""The verdict of a target that turns the image away, which is never wrong."""
 
 VOTES = 10
 
@@ -48,7 +52,7 @@ class Judge:
         """Right verdicts (B,) out of k, all of them fresh."""
         total = torch.zeros(len(images), dtype=torch.long)
         for _ in range(self.k):
-            total += classes_of(self.target, images) == labels
+            total += self._verdict(images, labels)
         return total
 
     def screened(self, images: Images, labels: Labels) -> Tensor:
@@ -56,7 +60,7 @@ class Judge:
         right, cast = torch.zeros(2, len(images), dtype=torch.long).unbind()
         left = torch.arange(len(images))
         for _ in range(self.k):
-            right[left] += classes_of(self.target, images[left]) == labels[left]
+            right[left] += self._verdict(images[left], labels[left])
             cast[left] += 1
             open_ = (right < cast) & ((2 * right - cast).abs() < LEAD)
             left = left[open_[left]]
@@ -68,3 +72,12 @@ class Judge:
     def broken(self, right: Tensor) -> Tensor:
         """Which images (B,) count as broken, from their right verdicts."""
         return 2 * right <= self.k
+
+    def _verdict(self, images: Images, labels: Labels) -> Tensor:
+        answers = classes_of(self.target, images)
+        return (answers == labels) | (answers == AWAY)
+
+
+def rate(right: Tensor) -> Rate:
+    """The rate of the images (n,) that are right."""
+    return Rate.of(int(right.sum()), len(right))

@@ -15,12 +15,13 @@ from carso.commands.options import (
     OfBalls,
     Out,
     Radii,
+    RejectAt,
     Samples,
     Size,
     SkipBad,
     fitting,
 )
-from carso.commands.shared import claimed, classifier_of, images_of, voting_by
+from carso.commands.shared import calibrated, claimed, classifier_of, images_of, voting_by
 
 
 def audit(
@@ -39,6 +40,7 @@ def audit(
     size: Size = None,
     channels: Channels = None,
     skip_bad: SkipBad = False,
+    reject_at: RejectAt = None,
 ) -> None:
     """Attack a whole defence as hard as we can; exit status 3 if a check doubts the figures."""
     from carso import data as datasets
@@ -55,6 +57,8 @@ def audit(
     with claimed(folder):
         model = voting_by(samples, load_target(target, classifier_of(factory)))
         test = labelled(datasets.load(data, "test", **fitted), getattr(model, "classifier", model))
+        if reject_at is not None:
+            model = calibrated(model, datasets.load(data, "validation", **fitted))
         others = load_transfers(target, data, transfer or ())
         found = audit(
             model,
@@ -68,6 +72,7 @@ def audit(
             transfer=others,
             name=target,
             out=folder,
+            reject_at=reject_at,
         )
         print_audit(found)
         print(f"\n{folder / AUDIT}")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carso.commands.options import MNIST, Channels, Data, Defence, Factory, Size, SkipBad, fitting
-from carso.commands.shared import classifier_of, images_of, say
+from carso.commands.options import MNIST, Channels, Data, Defence, Factory, Samples, Size, SkipBad, fitting
+from carso.commands.shared import classifier_of, images_of, say, voting_by
 from carso.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -38,11 +38,12 @@ def demo(
     size: Size = None,
     channels: Channels = None,
     skip_bad: SkipBad = False,
+    samples: Samples = None,
 ) -> None:
     """Draw or pick an image, attack it, and watch the defence recall and vote, in the browser."""
     if not (find_spec("starlette") and find_spec("uvicorn")):
         raise ModelError("the demo needs starlette and uvicorn: pip install 'carso[demo]'")
-    studio = studio_of(defence, data, classifier_of(factory), fitting(size, channels, skip_bad))
+    studio = studio_of(defence, data, classifier_of(factory), fitting(size, channels, skip_bad), samples)
     run(studio, host, port, show, allow_host or [])
 
 
@@ -51,12 +52,13 @@ def studio_of(
     data_name: str | None,
     classifier: nn.Module | None = None,
     fitted: Mapping[str, Any] | None = None,
+    samples: int | None = None,
 ) -> Studio:
     """A saved defence and what the page needs beside it."""
     from carso.demo.studio import Studio
     from carso.storage import weights
 
-    defence = weights.load(source, classifier)
+    defence = voting_by(samples, weights.load(source, classifier))
     own = weights.origin(source)
     name, fitted = images_of(own, data_name or at_hand(own.data), fitted or {})
     images = matching(name, defence.purifier.shape, fitted)

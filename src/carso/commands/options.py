@@ -72,6 +72,10 @@ Factory = Annotated[
 Samples = Annotated[
     int | None, typer.Option(min=1, max=CANDIDATES, help="K, candidates per image. [default: the defence's own]")
 ]
+RejectAt = Annotated[
+    float | None,
+    typer.Option(help="Turn away what N and the recalled images disagree on, at this rate of false alarms, as 0.01."),
+]
 Stop = Annotated[
     Literal["never", "exact", "confident"], typer.Option(help="When the vote may stop before all samples.")
 ]

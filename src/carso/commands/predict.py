@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carso.commands.options import MOST, Factory, Samples, Stop
+from carso.commands.options import MOST, Factory, RejectAt, Samples, Stop
 from carso.commands.shared import defence_of
 
 if TYPE_CHECKING:
@@ -24,11 +24,13 @@ def predict(
     samples: Samples = None,
     stop: Stop = "confident",
     factory: Factory = None,
+    reject_at: RejectAt = None,
 ) -> None:
     """Classify pictures, with the share of the vote of each class."""
     from carso.evaluation.prediction import predict
 
-    render(predict(defence_of(defence, factory, samples), images, seed=seed, stop=stop))
+    model = defence_of(defence, factory, samples)
+    render(predict(model, images, seed=seed, stop=stop, reject_at=reject_at))
 
 
 def render(predictions: Sequence[Prediction], console: Console | None = None) -> None:
@@ -45,5 +47,6 @@ def render(predictions: Sequence[Prediction], console: Console | None = None) ->
         others = ", ".join(
             f"{p.names[k]} {100 * p.shares[k]:.1f} %" for k in ranked if k != p.label and p.shares[k] > 0
         )
-        table.add_row(str(p.path), p.name, f"{100 * p.shares[p.label]:.1f} %", others or "none", str(p.samples))
+        answer = f"turned away ({p.name})" if p.accepted is False else p.name
+        table.add_row(str(p.path), answer, f"{100 * p.shares[p.label]:.1f} %", others or "none", str(p.samples))
     (console or Console()).print(table)

@@ -29,13 +29,20 @@ def reproduce(
     experiment = experiment_of(recipe, out, seed, device, samples)
     with claimed(experiment.out):
         if pretrained:
-            experiment.carry_out(f"{experiment.recipe.data}-{experiment.recipe.name}")
+            experiment.carry_out(shipped_of(experiment.recipe.data, experiment.recipe.name))
         else:
             experiment.check()
             prepare(experiment)
             experiment.complete()
         page = table(experiment, test_images, stop, command_line())
     say(f"report: {page}")
+
+
+def shipped_of(data: str, recipe: str) -> str:
+    """The name of a recipe's shipped weights: the recipe's own, or behind that of its data."""
+    from carso.storage import weights
+
+    return recipe if recipe in weights.shipped() else f"{data}-{recipe}"
 
 
 def table(experiment: Experiment, test_images: int, stop: vote.Stop, command: str = "") -> Path:

@@ -18,7 +18,9 @@ from carso.errors import CarsoError
 if TYPE_CHECKING:
     from torch import nn
 
+    from carso.data import Dataset
     from carso.defence import CARSO
+    from carso.detection import Confidence
     from carso.storage.headers import Origin
     from carso.training.experiment import Experiment
 
@@ -69,6 +71,17 @@ def voting_by(samples: int | None, model: Any) -> Any:
             raise CarsoError(f"--samples is for a defence that votes, which a {type(model).__name__} does not")
         model.samples = samples
     return model
+
+
+def calibrated(model: Any, held_out: Dataset) -> CARSO | Confidence:
+    """The model made to turn images away: a defence by its own thresholds, or by clean images that were held out."""
+    from carso.defence import CARSO
+    from carso.detection import HELD_OUT, Confidence
+
+    known = model if isinstance(model, CARSO) else Confidence(model)
+    if known.calibration is None:
+        known.calibrate(held_out[:HELD_OUT].images)
+    return known
 
 
 def images_of(own: Origin, data: str | None, told: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

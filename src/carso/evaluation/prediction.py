@@ -18,7 +18,8 @@ from carso.vote import Stop
 class Prediction:
     """What a defence says of one picture: the class, the shares of the votes in [0, 1], the samples drawn.
 
-    `names` are the classes' own where the defence knows them, else their numbers.
+    `names` are the classes' own where the defence knows them, else their numbers; `accepted` is whether the defence
+    believes it, if it was asked.
     """
 
     path: Path
@@ -26,6 +27,7 @@ class Prediction:
     shares: tuple[float, ...]
     samples: int
     names: tuple[str, ...]
+    accepted: bool | None = None
 
     @property
     def name(self) -> str:
@@ -33,11 +35,26 @@ class Prediction:
         return self.names[self.label]
 
 
-def predict(defence: CARSO, paths: Sequence[Path], *, seed: int = 0, stop: Stop = "confident") -> list[Prediction]:
+def predict(
+    defence: CARSO,
+    paths: Sequence[Path],
+    *,
+    seed: int = 0,
+    stop: Stop = "confident",
+    reject_at: float | None = None,
+) -> list[Prediction]:
     """Classify pictures of any size, by the defence's own aggregation; no other than the mode stops early.
+
+    Args:
+        defence: whom to ask.
+        paths: of the pictures.
+        seed: of the latents.
+        stop: of the vote.
+        reject_at: the rate of false alarms at which pictures are turned away; None to believe all.
 
     Raises:
         DataError: naming the file that cannot be used.
+        CarsoError: if the defence cannot turn away at that rate.
     """
     images = torch.stack([read_image(path, defence.purifier.shape) for path in paths])
     by_mode = defence.aggregation == "mode"
@@ -45,6 +62,9 @@ def predict(defence: CARSO, paths: Sequence[Path], *, seed: int = 0, stop: Stop 
     say_if_long(defence, images, len(images), stop=stop)
     tally = defence.poll(images, stop=stop, generator=torch.Generator().manual_seed(seed))
     labels = tally.winners if by_mode else defence.predict(images, torch.Generator().manual_seed(seed))
-    rows = zip(paths, labels.tolist(), tally.shares.tolist(), tally.samples.tolist(), strict=True)
+    accepted: list[bool | None] = [None] * len(paths)
+    if reject_at is not None:
+        accepted = defence.detect(images, reject_at, labels, torch.Generator().manual_seed(seed)).accepted.tolist()
+    rows = zip(paths, labels.tolist(), tally.shares.tolist(), tally.samples.tolist(), accepted, strict=True)
     names = defence.class_names or tuple(map(str, range(defence.classes)))
-    return [Prediction(path, label, tuple(shares), samples, names) for path, label, shares, samples in rows]
+    return [Prediction(path, label, tuple(shares), k, names, believed) for path, label, shares, k, believed in rows]

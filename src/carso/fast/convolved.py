@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from carso.fast.folding import Stage
-from carso.fast.network import is_plain, network
+from carso.fast.network import Network, is_plain, network
 from carso.fast.parts import Purifier
 from carso.fast.products import product_dtype
 from carso.fast.votes import FoldedVote
@@ -51,13 +51,32 @@ class Convolved:
         return logits
 
 
-def convolve_vote(classifier: Classifier, purifier: Purifier, dtype: torch.dtype | None = None) -> FoldedVote | None:
-    """The vote of a defence on the CPU, or None where D is no chain of convolutions or N no plain network of them.
+@dataclass(frozen=True)
+class Parts:
+    """D behind its first layer, and N.
+
+    Args:
+        maps: what shape the sums have as maps (C, H, W).
+        decoder: D_2..n in a cheaper form.
+        classifier: N in one.
+    """
+
+    maps: tuple[int, ...]
+    decoder: Network
+    classifier: Network
+
+    def form(self, dtype: torch.dtype) -> Convolved:
+        """Both in float32, or as they come."""
+        exact = dtype is torch.float32
+        return Convolved(self.maps, *(part.exact if exact else part for part in (self.decoder, self.classifier)))
+
+
+def convolved(classifier: Classifier, purifier: Purifier) -> Parts | None:
+    """What follows on the sums, or None where D is no chain of convolutions or N no plain network of them.
 
     Args:
         classifier: N, in eval mode.
         purifier: likewise.
-        dtype: of the products; by default bfloat16 where the processor has units for it.
     """
     if not is_plain(classifier):
         return None
@@ -71,13 +90,21 @@ def convolve_vote(classifier: Classifier, purifier: Purifier, dtype: torch.dtype
     example = torch.zeros(1, *shape)
     decoder = network(nn.Sequential(activation, *middle).eval(), example)
     named = None if decoder is None else network(classifier, decoder.exact(example).sigmoid())
-    if decoder is None or named is None:
+    return None if decoder is None or named is None else Parts(shape, decoder, named)
+
+
+def convolve_vote(classifier: Classifier, purifier: Purifier, dtype: torch.dtype | None = None) -> FoldedVote | None:
+    """The vote of a defence on the CPU, or None as for `convolved`.
+
+    Args:
+        classifier: N, in eval mode.
+        purifier: likewise.
+        dtype: of the products; by default bfloat16 where the processor has units for it.
+    """
+    parts, first = convolved(classifier, purifier), purifier.decoder[0]
+    if parts is None:
         return None
-
-    def form(dtype: torch.dtype) -> Convolved:
-        parts = (part.exact if dtype is torch.float32 else part for part in (decoder, named))
-        return Convolved(shape, *parts)
-
-    rows = max(ROWS, min(decoder.batch, named.batch))
+    assert isinstance(first, nn.Linear)
+    rows = max(ROWS, min(parts.decoder.batch, parts.classifier.batch))
     dtype = product_dtype(first.weight.device) if dtype is None else dtype
-    return FoldedVote(Stage(first.weight, first.bias), purifier.latent, form, dtype, rows, TRIAL, WORTH)
+    return FoldedVote(Stage(first.weight, first.bias), purifier.latent, parts.form, dtype, rows, TRIAL, WORTH)

@@ -28,6 +28,7 @@ from carso.fast.parts import Defence, Purifier
 from carso.fast.pullback import ByAutograd
 from carso.fast.surrogate import FastDefence, fold_defence
 from carso.fast.votes import fold_vote
+from carso.fast.whole import convolve_defence
 from carso.nn.modes import evaluating
 from carso.nn.querying import query, unqueried
 from carso.types import Classifier, Codes, Counts, Images, Latents
@@ -62,7 +63,7 @@ def faster(model: Any, images: Images | None = None, wanted: bool | None = None)
     """
     itself = unqueried(model)
     if isinstance(itself, Defence):
-        return FastDefence(itself, None if wanted is False else _folded_defence(itself, images))
+        return _fast_defence(itself, images, wanted)
     if wanted is False or (wanted is None and images is not None and images.device.type != "cpu"):
         return model
     folded = fold(itself)
@@ -94,6 +95,34 @@ def slope_at(model: Classifier, images: Images) -> Images:
     logits = at.logits(torch.zeros_like(images))
     best = F.one_hot(logits.argmax(1), logits.shape[1])
     return at.gradient(best.to(logits) - 1 / logits.shape[1])
+
+
+def _fast_defence(defence: Defence, images: Images | None, wanted: bool | None) -> FastDefence:
+    folded = None if wanted is False else _folded_defence(defence, images)
+    whole = None if folded or wanted is False or images is None else _convolved_defence(defence, images)
+    return FastDefence(defence, folded) if whole is None else FastDefence(defence, *whole)
+
+
+def _convolved_defence(defence: Defence, images: Images) -> tuple[Callable[[Tensor, Tensor], Tensor], int] | None:
+    """A defence with convolutions in its cheaper form, and how many images at a time are best."""
+    if next(defence.purifier.parameters()).is_cuda or images.is_cuda:
+        return None
+    some, latents = images[:TRIED].float(), defence.latents(TRIED, Generator("cpu").manual_seed(0))
+    with evaluating(defence.classifier), evaluating(defence.purifier):
+        found = convolve_defence(defence.classifier, defence.purifier, defence.representation.layers, some)
+    if found is None:
+        return None
+    exact, low, batch = found
+
+    def at(form: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        return slope_at(lambda x: form(x, latents).mean(1), some).flatten(1)
+
+    with torch.no_grad():
+        if not alike(exact(some, latents), defence.logits(some, latents=latents)):
+            return None
+    theirs, ours = at(exact), at(low)
+    straight = (F.cosine_similarity(theirs, ours) >= PARALLEL)[theirs.abs().amax(1) > 0].all()
+    return (low, batch) if straight else None
 
 
 def _folded_defence(defence: Defence, images: Images | None) -> Callable[[Tensor, Tensor], Tensor] | None:

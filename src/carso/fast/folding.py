@@ -12,7 +12,7 @@ Standardisation and batch norm are affine in eval mode and vanish into W and b; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -94,7 +94,7 @@ def _layers(module: object) -> Iterator[nn.Module]:
 
 
 def _is_chain(module: object) -> TypeGuard[nn.Sequential]:
-    if not isinstance(module, nn.Sequential) or hooked(module) or _altered(module):
+    if not isinstance(module, nn.Sequential) or _hooked(module) or _altered(module):
         return False
     return type(module).forward is nn.Sequential.forward
 
@@ -104,18 +104,22 @@ def _altered(module: nn.Module) -> bool:
     return "forward" in vars(module)
 
 
-def hooked(module: nn.Module) -> bool:
-    """Whether this one module has hooks."""
+def hooked_among(modules: Iterable[nn.Module]) -> bool:
+    """Whether one of the modules has hooks, which may change a gradient and leave the answers as they are."""
+    return any(map(_hooked, modules))
+
+
+def _hooked(module: nn.Module) -> bool:
     return any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks))
 
 
 def _identity(layer: nn.Module) -> bool:
-    return type(layer) in (nn.Identity, nn.Dropout) and not (layer.training or hooked(layer) or _altered(layer))
+    return type(layer) in (nn.Identity, nn.Dropout) and not (layer.training or _hooked(layer) or _altered(layer))
 
 
 def _plain(layer: nn.Module) -> bool:
     """Whether a layer of a known kind does what its kind is known for."""
-    if hooked(layer) or _altered(layer) or any(p.dtype != torch.float32 for p in layer.parameters()):
+    if _hooked(layer) or _altered(layer) or any(p.dtype != torch.float32 for p in layer.parameters()):
         return False
     if isinstance(layer, nn.Flatten):
         return (layer.start_dim, layer.end_dim) == (1, -1)

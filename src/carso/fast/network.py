@@ -13,6 +13,7 @@ norms. S. Ioffe and C. Szegedy, "Batch normalization", ICML 2015, section 3.1, h
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from carso.fast.products import product_dtype
-from carso.types import Images
+from carso.types import INPUT, OUTPUT, Images
 
 CACHED = 2**22
 """Bytes of the largest activation of a thread's batch: smaller ones were slower, larger ones no faster but larger."""
@@ -60,11 +61,33 @@ def network(model: object, images: Images) -> Network | None:
         return None
     folded = _folded(copy.deepcopy(model).requires_grad_(False))
     exact: nn.Module = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Network(exact, *_low(exact, images)).eval()
+
+
+def reading(model: object, layers: Sequence[str], images: Images) -> Reading | None:
+    """The outputs of a network's layers in a cheaper form; None where `network` has none or a layer is not found.
+
+    Args:
+        model: any module.
+        layers: names of modules that run once, "input" or "output".
+        images: (B, C, H, W), of which the first shows which layers run, in which order.
+    """
+    if not is_plain(model):
+        return None
+    traced = _traced(_keeping(copy.deepcopy(model).requires_grad_(False)), layers)
+    if traced is None:
+        return None
+    exact: nn.Module = _without_norms(traced).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Reading(exact, *_low(exact, images))
+
+
+def _low(exact: nn.Module, images: Images) -> tuple[nn.Module, int]:
+    """The same behind its first convolution in the dtype of products, and how many images at a time are best."""
     run, largest = _run(exact, images[:1].contiguous(memory_format=torch.channels_last))
     first = next((i for i, layer in enumerate(run) if isinstance(layer, CONVOLUTIONS)), len(run))
     low = product_dtype(images.device) if images.device.type == "cpu" else torch.bfloat16
     batch = max(LEAST, CACHED // (largest * low.itemsize))
-    return Network(exact, exact if low is torch.float32 else _lowered(exact, run, first, low), batch).eval()
+    return exact if low is torch.float32 else _lowered(exact, run, first, low), batch
 
 
 def convolves(module: nn.Module) -> bool:
@@ -102,8 +125,46 @@ class Scaled(nn.Module):
         return torch.addcmul(self.shift, a, self.scale)
 
 
+class Reading(nn.Module):
+    """A frozen copy of a network that returns what layers of it make of images, as `Network` returns logits.
+
+    Attributes:
+        exact: the same in float32, folded too.
+        batch: images at a time that each thread of a CPU computes fastest.
+    """
+
+    def __init__(self, exact: nn.Module, low: nn.Module, batch: int) -> None:
+        super().__init__()
+        self.exact, self.low, self.batch = exact, low, batch
+
+    def forward(self, images: Images) -> tuple[Tensor, ...]:
+        """The outputs of the layers, in their order, those behind the first convolution in the dtype of products."""
+        read: tuple[Tensor, ...] = self.low(images.contiguous(memory_format=torch.channels_last))
+        return read
+
+
 class _Tracer(fx.Tracer):
-    """Traces down to modules without modules of their own, and into none of those."""
+    """Traces down to modules without modules of their own, and into none of those.
+
+    Args:
+        layers: modules whose outputs are to be found in the graph.
+
+    Attributes:
+        heard: the node of every call of such a layer.
+    """
+
+    def __init__(self, layers: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.heard: dict[str, list[fx.Node]] = {layer: [] for layer in layers}
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Take note of the layers."""
+        made, name = super().call_module(m, forward, args, kwargs), self.path_of_module(m)
+        if name in self.heard and isinstance(made, fx.Proxy):
+            self.heard[name].append(made.node)
+        return made
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return not any(True for _ in module.children()) or super().is_leaf_module(module, name)
@@ -111,10 +172,44 @@ class _Tracer(fx.Tracer):
 
 def _folded(model: nn.Module) -> nn.Module:
     """The module without batch norms, or as it is where fx cannot trace it."""
+    traced = _traced(model)
+    return model if traced is None else _without_norms(traced)
+
+
+def _keeping(model: nn.Module) -> nn.Module:
+    """The module whose activations leave what comes in as it is, so that it can still be read."""
+    for layer in model.modules():
+        if hasattr(layer, "inplace"):
+            vars(layer)["inplace"] = False
+    return model
+
+
+def _traced(model: nn.Module, layers: Sequence[str] = ()) -> fx.GraphModule | None:
+    """The module as a graph, of which these layers are the output if any are given; None where that cannot be had."""
+    tracer = _Tracer(layers)
     try:
-        graph = fx.GraphModule(model, _Tracer().trace(model))
+        graph = tracer.trace(model)
     except Exception:  # a user's module may refuse tracing in any way
-        return model
+        return None
+    if layers and not _returns(graph, layers, tracer.heard):
+        return None
+    made = fx.GraphModule(model, graph)
+    made.graph.eliminate_dead_code()
+    return made
+
+
+def _returns(graph: fx.Graph, layers: Sequence[str], heard: Mapping[str, list[fx.Node]]) -> bool:
+    """Have the graph return the outputs of layers in their order; False where one did not run once."""
+    images, last = next(iter(graph.nodes)), next(reversed(graph.nodes))
+    ends = {INPUT: [images], OUTPUT: [last.args[0]]}
+    found = [heard[layer] or ends.get(layer, []) for layer in layers]
+    if any(len(nodes) != 1 for nodes in found):
+        return False
+    last.args = (tuple(nodes[0] for nodes in found),)
+    return True
+
+
+def _without_norms(graph: fx.GraphModule) -> fx.GraphModule:
     modules: dict[str, nn.Module] = dict(graph.named_modules())
     calls = [str(node.target) for node in graph.graph.nodes if node.op == "call_module"]
     for node in list(graph.graph.nodes):

@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from carso.fast.convolutions import first_unshuffled
-from carso.fast.folding import Stage, chain, fold, hooked
+from carso.fast.folding import Stage, chain, fold, hooked_among
 from carso.fast.mish import Mish
 from carso.fast.network import convolves
 from carso.fast.parts import Defence, Purifier
@@ -100,17 +100,20 @@ class FastDefence:
 
     Args:
         defence: the defence, whose verdicts stay its own.
-        folded: its chain, if it has one.
+        folded: its chain, if it has one, or another cheaper form.
+        batch: images at a time that each thread of a CPU computes that form fastest, if it says so.
 
     Attributes:
         batch: images at a time that each thread of a CPU computes fastest; None for all.
     """
 
-    def __init__(self, defence: Defence, folded: Callable[[Tensor, Tensor], Tensor] | None) -> None:
+    def __init__(
+        self, defence: Defence, folded: Callable[[Tensor, Tensor], Tensor] | None, batch: int | None = None
+    ) -> None:
         self.defence, self.folded = defence, folded
         self._unfolded = reduced(defence.logits) if _is_float32(defence) else defence.logits
         convolved = convolves(defence.classifier) or convolves(defence.purifier)
-        self.batch = CONVOLVED if convolved and not folded else None
+        self.batch = CONVOLVED if convolved and not folded else batch
 
     def __call__(self, images: Images) -> Logits:
         """The defence's own answer, without gradient."""
@@ -145,7 +148,7 @@ def fold_defence(
     with torch.no_grad(), evaluating(classifier), evaluating(purifier):
         folded = fold(classifier)
         encoder, decoder = chain(purifier.representation_encoder), chain(purifier.decoder)
-        if folded is None or encoder is None or decoder is None or any(map(hooked, purifier.maps.modules())):
+        if folded is None or encoder is None or decoder is None or hooked_among(purifier.modules()):
             return None
         taps = _taps(classifier, folded.stages, folded.tail, layers)
         if taps is None:

@@ -55,6 +55,20 @@ def evaluating(model: object) -> Iterator[None]:
 
 
 @contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Have what is computed within need no gradient of the module's parameters; then let them want it as before."""
+    with lock_of(module):
+        wanting = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        for parameter in wanting:
+            parameter.requires_grad = False
+        try:
+            yield
+        finally:
+            for parameter in wanting:
+                parameter.requires_grad = True
+
+
+@contextmanager
 def _keeping_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
     moving = [each for module in modules for each in module.modules() if each.training]
     kept = [(buffer, buffer.clone()) for module in moving for buffer in module.buffers(recurse=False)]

@@ -39,6 +39,7 @@ class AuditBudget(BaseModel):
     clean: Rate
     worst_case: Rate
     attacks: list[AuditAttack] = []
+    turned_away: dict[str, Any] | None = None
 
 
 class AuditCheck(BaseModel):
@@ -80,6 +81,8 @@ class Audit(BaseModel):
             return "The audit beside these results is not of this run: its weights are those of no column."
         if self.dataset and results.dataset and self.dataset != results.dataset:
             return f"The audit beside these results is on other images: {self.dataset}, not {results.dataset}."
+        if any(budget.turned_away for budget in self.budgets):
+            return f"The audit beside these results is of {self.target}: what is turned away counts as right in it."
         return None
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from carso.audit.results import AttackResult, Audit, BudgetResult
+from carso.audit.results import AttackResult, Audit, BudgetResult, Turned
 from carso.evaluation.results import Rate
 from carso.progress import duration
 
@@ -21,6 +21,8 @@ def print_audit(audit: Audit, file: IO[str] | None = None) -> None:
         console.print()
         console.print(_table(found))
         console.print(Text(headline(found, audit.votes), style="bold"))
+        if found.turned_away is not None:
+            console.print(Text(away(found.turned_away)))
     console.print()
     for line in doubts(audit):
         console.print(line)
@@ -38,6 +40,18 @@ def headline(found: BudgetResult, votes: int) -> str:
     """The worst case of a budget, in a sentence."""
     rest = f"; any wrong vote of {votes} counted, {_rate(found.worst_of_k)}" if votes > 1 else ""
     return f"{found.title}: clean {_rate(found.clean)}, worst case {_rate(found.worst_case)}{rest}"
+
+
+def away(found: Turned) -> str:
+    """What was turned away, which the figures above count as right."""
+    clean, attacked = (
+        f"{_rate(share)} turned away, {'none believed' if right is None else f'{_rate(right)} of the believed right'}"
+        for share, right in (
+            (found.clean, found.right_of_accepted),
+            (found.attacked, found.right_of_accepted_attacked),
+        )
+    )
+    return f"Counted as right: what is turned away. Clean: {clean}. Worst images: {attacked}."
 
 
 def doubts(audit: Audit) -> list[Text]:

@@ -56,7 +56,7 @@ class Voted(nn.Module, ABC):
     def votes(self, images: Images, samples: int, generator: torch.Generator | None = None) -> Counts:
         """Votes per class (B, classes) of so many versions; each row sums to their number."""
         check_images(images)
-        most = max(1, ROWS // len(images))
+        most = max(1, ROWS // max(1, len(images)))
         with evaluating(self.classifier):
             firsts = track(range(0, samples, most), "votes of versions")
             parts = [self._votes(images, min(most, samples - first), generator) for first in firsts]

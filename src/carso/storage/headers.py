@@ -181,6 +181,19 @@ class ConvolutionsOptions(Schema):
     maps: Annotated[tuple[Size, ...], Field(max_length=16)] = ()
 
 
+class CalibrationOptions(Schema):
+    """The fields of `carso.detection.Calibration`."""
+
+    n: Size
+    lowest: Annotated[tuple[Annotated[float, Field(le=0, allow_inf_nan=False)], ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> CalibrationOptions:
+        if list(self.lowest) != sorted(self.lowest) or len(self.lowest) > self.n:
+            raise ValueError(f"lowest must be ascending and at most n = {self.n}")
+        return self
+
+
 class PurifierHeader(Header):
     """Of a purifier: its sizes, how its defence votes, and the digest of the classifier that it belongs to.
 
@@ -202,6 +215,7 @@ class PurifierHeader(Header):
     error: Annotated[float, Field(gt=0, lt=1)]
     classifier: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     classes: Annotated[tuple[Name, ...], Field(min_length=2)] | None = None
+    calibration: CalibrationOptions | None = None
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> PurifierHeader:

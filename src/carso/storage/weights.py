@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from carso.defence import CARSO
+from carso.detection import Calibration
 from carso.errors import ModelError, WeightsError
 from carso.nn import ARCHITECTURES
 from carso.nn.maps import Maps
@@ -82,6 +83,8 @@ def load(source: str | Path, classifier: nn.Module | None = None) -> CARSO:
     if header.classes is not None and len(header.classes) != defence.classes:
         raise WeightsError(f"{path}: names {len(header.classes)} classes, the classifier knows {defence.classes}")
     defence.class_names = header.classes
+    if header.calibration is not None:
+        defence.calibration = Calibration(**header.calibration.model_dump())
     return defence
 
 
@@ -206,6 +209,7 @@ def save_purifier(defence: CARSO, path: Path, origin: Mapping[str, Any] | None =
         "error": defence.error,
         "classifier": digest(defence.classifier, half=half and architecture_of(defence.classifier) is not None),
         "classes": defence.class_names,
+        "calibration": None if defence.calibration is None else asdict(defence.calibration),
     }
     stored = _stored(purifier, half)
     check_finite(stored, path)

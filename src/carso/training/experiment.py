@@ -20,6 +20,7 @@ from torch import nn
 from carso import data
 from carso.data import Dataset
 from carso.defence import CARSO
+from carso.detection import HELD_OUT, LEAST
 from carso.errors import ModelError, RecipeError, RunError
 from carso.purifier import Purifier
 from carso.representation import Representation
@@ -219,8 +220,16 @@ class Experiment:
         representation.classifier.cpu()
         defence = assembled(self.recipe, representation, purifier.cpu())
         defence.class_names = _names(train, defence.classes)
+        if file == weights.PURIFIER:
+            self._calibrate(defence)
         weights.save_purifier(defence, self.out / file, self._origin("purifier"))
         self._forget(name)
+
+    def _calibrate(self, defence: CARSO) -> None:
+        """Set the thresholds of `detect` by held-out images, as far as there are enough."""
+        held_out = self.validation[:HELD_OUT]
+        if len(held_out) >= LEAST:
+            defence.calibrate(held_out.images, torch.Generator().manual_seed(self.recipe.seed))
 
     def defence(self) -> CARSO:
         """The trained defence."""

@@ -23,6 +23,7 @@ from carso.data.dataset import CHUNK, Dataset
 from carso.errors import RecipeError
 from carso.fast import convolves, faster, low_precision
 from carso.nn import evaluating, query
+from carso.nn.modes import frozen
 from carso.progress import progress
 from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
@@ -32,7 +33,7 @@ from carso.training.loop import seeded
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import PurifierTraining
-from carso.types import CandidateLogits, Classifier, Images, Labels, Latents, Logits, Representations
+from carso.types import CandidateLogits, Classifier, Codes, Images, Labels, Latents, Logits, Representations
 
 NEURONS = 2**24
 """Numbers of representations at a time, at most."""
@@ -120,12 +121,13 @@ class PurifierStage:
         clean, labels = moved(clean, self.schedule.crop, self.schedule.flip), self.labels[indices]
         seen, representations = self._seen(indices, clean, labels, part)
         with low_precision(self.device):
-            reconstructions, mean, log_variance = self.module(seen, representations)
+            codes = self.module.compress(representations)
+            reconstructions, mean, log_variance = self.module.reconstruct(seen, codes)
         elbo = reconstruction_loss(reconstructions, clean) + self.beta * kl_divergence(mean, log_variance)
         if not self.schedule.consistency:
             return elbo.mean()
         with low_precision(self.device):
-            logits = self._recalled(representations)
+            logits = self._recalled(codes)
         return elbo.mean() + self.schedule.consistency * F.cross_entropy(logits.float(), labels)
 
     def begin(self, epoch: int) -> None:
@@ -175,9 +177,9 @@ class PurifierStage:
     def _latents(self, n: int) -> Latents:
         return torch.randn(n, self.module.latent, device=self.device, dtype=torch.float32)
 
-    def _recalled(self, representations: Tensor) -> Logits:
-        codes = self.module.compress(representations)
-        with evaluating(self.classifier):
+    def _recalled(self, codes: Codes) -> Logits:
+        """N's logits on one candidate of each code, of a fresh latent."""
+        with evaluating(self.classifier), frozen(self.classifier):
             return query(self.classifier, self.module.decode(self._latents(len(codes)), codes))
 
     def _seen(self, indices: Tensor, clean: Images, labels: Labels, part: int) -> tuple[Images, Representations]:

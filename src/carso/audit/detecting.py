@@ -1,0 +1,95 @@
+"""A defence that turns images away, as a target: broken is an image only by a wrong class that is believed.
+
+    answer      the elected class, or AWAY
+    attacked    a(x)_y = log p(y | x) + mean_k log p(y | x_k)     both witnesses at once (see `carso.detection`)
+
+Whoever climbs a(x) for a wrong class makes it the answer, and the higher it is the more the witnesses agree, so that
+the image is believed. Any other classifier turns away what it is not sure of: its own scores are what is attacked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from carso.attacks.eot import mean_log_probability
+from carso.audit.results import Turned
+from carso.audit.target import Known, Target, classes_of
+from carso.audit.verdict import AWAY, rate
+from carso.defence import CARSO
+from carso.detection import Confidence
+from carso.evaluation.queries import checked_query
+from carso.evaluation.results import Rate
+from carso.evaluation.seeding import seeded
+from carso.types import CandidateLogits, Classifier, Images, Labels, Logits
+
+SEEN = 4
+"""Candidates behind the scores that an attacker without gradients sees."""
+
+
+def detecting(target: Target, subject: CARSO | Confidence, false_alarms: float) -> Target:
+    """The target of a calibrated defence or classifier that turns images away.
+
+    Args:
+        target: the same when it believes everything.
+        subject: whom to ask what is believed.
+        false_alarms: the rate of clean images that may be turned away.
+    """
+
+    def answer(images: Images) -> Labels:
+        found = subject.detect(images, false_alarms)
+        return torch.where(found.accepted, found.classes, AWAY)
+
+    rate = f"turning away {100 * false_alarms:g} % of clean images"
+    identity = f"{target.identity}, {false_alarms}, {subject.calibration}"
+    changed = replace(target, name=f"{target.name}, {rate}", answer=answer, identity=identity)
+    return changed if isinstance(subject, Confidence) else _with_both_witnesses(changed, subject.classifier)
+
+
+def _with_both_witnesses(target: Target, classifier: Classifier) -> Target:
+    drawn, known, exact = target.candidates, target.known, target.exact
+    assert isinstance(drawn, Known)
+    assert known is not None
+    assert exact is not None
+
+    def own(images: Images) -> Logits:
+        logits: Logits = checked_query(classifier, images, f"the classifier of {target.name}")
+        return logits.log_softmax(1)
+
+    def candidates(images: Images, samples: int) -> CandidateLogits:
+        return drawn(images, samples) + own(images).unsqueeze(1)
+
+    def beside(fixed: Callable[[int, int], Classifier], seed: int, samples: int) -> Classifier:
+        recalled = fixed(seed, samples)
+        return Known(lambda images: recalled(images) + own(images), drawn.batch, varies=False)
+
+    return replace(
+        target,
+        scores=Known(lambda images: mean_log_probability(candidates(images, SEEN)), drawn.batch, varies=True),
+        candidates=Known(candidates, drawn.batch, varies=True),
+        known=partial(beside, known),
+        exact=partial(beside, exact),
+        own=None,
+        votes=None,
+    )
+
+
+def turned(target: Target, images: Images, attacked: Images, labels: Labels, false_alarms: float, seed: int) -> Turned:
+    """One fresh verdict each on clean and attacked images (n, C, H, W) of classes (n,)."""
+    with seeded(target.device, seed, "turned away"):
+        clean, worst = classes_of(target, images), classes_of(target, attacked)
+    return Turned(
+        false_alarms=false_alarms,
+        clean=rate(clean == AWAY),
+        attacked=rate(worst == AWAY),
+        right_of_accepted=_right(clean, labels),
+        right_of_accepted_attacked=_right(worst, labels),
+    )
+
+
+def _right(answers: Labels, labels: Labels) -> Rate | None:
+    accepted = answers != AWAY
+    return rate((answers == labels)[accepted]) if accepted.any() else None

@@ -1,0 +1,98 @@
+"""Audits of targets that turn images away: who fools them must also be believed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from carso import CARSO
+from carso.audit import Audit, audit
+from carso.audit.detecting import detecting
+from carso.audit.target import classes_of, target_of
+from carso.audit.verdict import AWAY
+from carso.data import Dataset
+from carso.detection import Calibration, Confidence
+from carso.errors import CarsoError
+from carso.nn import MLP
+from carso.purifier import Purifier
+
+pytestmark = pytest.mark.usefixtures("small")
+
+
+class Brightness(nn.Module):
+    """Logits (0, 20 (x - 1/2)) of the mean pixel x: 1 / (1 + e^-20d) is the confidence at a distance d of 1/2."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        mean = images.flatten(1).mean(1)
+        return torch.stack([torch.zeros_like(mean), 20 * (mean - 0.5)], dim=1)
+
+
+@pytest.fixture
+def greys() -> Dataset:
+    """Thirty images of mean 0.4 and thirty of mean 0.6."""
+    means = torch.tensor([0.4, 0.6]).repeat(30)
+    return Dataset(
+        "greys", means.view(60, 1, 1, 1).expand(60, 1, 4, 4).clone(), (means > 0.5).long(), ("dark", "light")
+    )
+
+
+@pytest.fixture
+def sure(greys: Dataset) -> Confidence:
+    """Believes what is at least 0.1 away from 1/2, as all clean images are."""
+    found = Confidence(Brightness())
+    found.calibrate(greys.images)
+    return found
+
+
+def run(subject: Any, dataset: Dataset, eps: float, **options: Any) -> Audit:
+    return audit(subject, dataset, effort="quick", eps=(eps,), n=20, **options)
+
+
+def test_an_attacker_who_fools_but_is_not_believed_breaks_nothing(greys: Dataset, sure: Confidence) -> None:
+    """Within 0.15 the class can be turned, but only to a place 0.05 beyond the border; within 0.25, to 0.15 beyond."""
+    assert run(sure.classifier, greys, 0.15).budgets[0].worst_case.accuracy == 0
+    (near,) = run(sure, greys, 0.15, reject_at=0.05).budgets
+    assert near.worst_case.accuracy == 100
+    (far,) = run(sure, greys, 0.25, reject_at=0.05).budgets
+    assert far.worst_case.accuracy == 0
+    assert far.turned_away is not None
+    assert (far.turned_away.clean.correct, far.turned_away.attacked.correct) == (0, 0)
+    assert far.turned_away.right_of_accepted is not None
+    assert far.turned_away.right_of_accepted.accuracy == 100
+    assert far.turned_away.right_of_accepted_attacked is not None
+    assert far.turned_away.right_of_accepted_attacked.accuracy == 0
+
+
+def test_what_is_turned_away_is_never_wrong(greys: Dataset, sure: Confidence) -> None:
+    result = run(sure, greys, 0.15, reject_at=0.05)
+    assert result.target == "Brightness, turning away 5 % of clean images"
+    border = torch.full((1, 1, 4, 4), 0.52)
+    target = detecting(target_of(sure.classifier, greys.images), sure, 0.05)
+    assert classes_of(target, border).tolist() == [AWAY]
+    assert classes_of(target, greys.images[:2]).tolist() == [0, 1]
+
+
+def test_both_witnesses_of_a_defence_are_attacked() -> None:
+    """The scores are the agreement for each class, up to a number per image."""
+    torch.manual_seed(0)
+    classifier, images = MLP((1, 4, 4), (8,), 3).eval(), torch.rand(6, 1, 4, 4)
+    defence = CARSO(classifier, Purifier((1, 4, 4), 11, 2).eval(), samples=21)
+    defence.calibration = Calibration(99, (-0.5,) * 20)
+    target = detecting(target_of(defence, images), defence, 0.05)
+    assert target.exact is not None
+    found = target.exact(3, 5)(images)
+    z = defence.latents(5, torch.Generator().manual_seed(3))
+    agreement = classifier(images).log_softmax(1) + defence.surrogate(images, latents=z)
+    torch.testing.assert_close(found - found[:, :1], agreement - agreement[:, :1])
+    assert target.candidates is not None
+    assert target.candidates(images, 7).shape == (6, 7, 3)
+    detected = defence.detect(images, 0.05)
+    assert torch.equal(classes_of(target, images) == AWAY, ~detected.accepted)
+
+
+def test_who_turns_nothing_away_is_refused(plain: nn.Module, dataset: Dataset) -> None:
+    with pytest.raises(CarsoError, match=r"a MLP turns nothing away; wrap it in carso\.detection\.Confidence"):
+        run(plain, dataset, 0.1, reject_at=0.01)
