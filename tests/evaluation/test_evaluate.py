@@ -196,3 +196,24 @@ def test_rows_directed_at_the_defence_may_have_fewer_images(columns, dataset):
     settings = Settings(curve_images=0, sweep_images=0, defence_images=12)
     results = evaluate(columns, dataset, [FGSM, END_TO_END], settings).results()
     assert [row.carso.total for row in results.rows] == [50, 12]
+
+
+def test_a_calibrated_defence_turns_images_away_if_it_is_asked_to(columns, dataset, tmp_path):
+    columns["carso"].calibrate(dataset.images, torch.Generator().manual_seed(0))
+    asked = replace(SETTINGS, reject_at=0.2)
+    records = evaluate(
+        columns, dataset, (CLEAN, FGSM), asked, recipe="t", directory=tmp_path, curve_rows=(), sweep_rows=()
+    )
+    plain = evaluate(columns, dataset, (CLEAN, FGSM), SETTINGS, recipe="t", curve_rows=(), sweep_rows=())
+    assert all(same(records.rows[key], plain.rows[key]) for key in plain.rows)
+    assert plain.results().rows[0].believed is None
+    for row, record in zip(read_results(tmp_path).rows, records.rows.values(), strict=True):
+        outcome = record.outcomes["carso"]
+        accepted = outcome.accepted.bool()
+        right = (outcome.predicted == dataset.labels)[accepted]
+        assert row.believed.turned_away.correct == int((~accepted).sum()) < 50
+        assert (row.believed.right.correct, row.believed.right.total) == (int(right.sum()), len(right))
+    assert read_results(tmp_path).rows[0].believed.turned_away.correct <= 20
+    assert record.outcomes["adversarially_trained"].accepted is None
+    again = read_records(tmp_path).rows[FGSM.key].outcomes["carso"]
+    assert torch.equal(again.accepted, records.rows[FGSM.key].outcomes["carso"].accepted)

@@ -173,6 +173,18 @@ def test_a_loss_that_is_no_number_is_left_out(bare_run, tmp_path, read):
     assert [heading.text for heading in page.get("training").all("h3")] == ["N", "loss"]
 
 
+def test_what_a_defence_turned_away_stands_beside_its_attack(bare_run, tmp_path, read):
+    fields = json.loads((bare_run / "results.json").read_text())
+    quarter = {"correct": 10, "total": 40, "accuracy": 25.0, "ci95": [14.2, 40.2]}
+    fields["rows"][0]["believed"] = {"false_alarms": 0.01, "turned_away": quarter, "right": quarter}
+    fields["rows"][1]["believed"] = {"false_alarms": 0.01, "turned_away": quarter, "right": None}
+    (tmp_path / "results.json").write_text(json.dumps(fields))
+    first, second, third = (row.all("th")[0].text for row in rows_of(read(write_report(tmp_path).read_text())))
+    assert "25.00 % turned away, 25.00 % of the others right" in first
+    assert "25.00 % turned away, no image believed" in second
+    assert "turned away" not in third
+
+
 def test_results_without_records_still_make_a_page(bare_run, tmp_path, read):
     shutil.copy(bare_run / "results.json", tmp_path)
     page = read(write_report(tmp_path).read_text())

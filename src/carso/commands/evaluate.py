@@ -18,13 +18,14 @@ from carso.commands.options import (
     OfBalls,
     Out,
     Radii,
+    RejectAt,
     Samples,
     Size,
     SkipBad,
     Stop,
     fitting,
 )
-from carso.commands.shared import claimed, classifier_of, command_line, images_of, say
+from carso.commands.shared import calibrated, claimed, classifier_of, command_line, images_of, say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,12 +54,13 @@ def evaluate(
     size: Size = None,
     channels: Channels = None,
     skip_bad: SkipBad = False,
+    reject_at: RejectAt = None,
 ) -> None:
     """The table of a saved defence, at the radii it was trained for: results.json, records and report."""
     from carso.evaluation import Settings
 
     settings, folder = (
-        Settings(n=images, seed=seed, samples=samples, stop=stop),
+        Settings(n=images, seed=seed, samples=samples, stop=stop, reject_at=reject_at),
         out or Path("out") / f"evaluate-{Path(defence).name}",
     )
     with claimed(folder):
@@ -106,6 +108,8 @@ def run(
 
     defence, origin = weights.load(source, classifier), weights.origin(source)
     data_name, fitted = images_of(origin, data_name, fitted or {})
+    if settings.reject_at is not None:
+        calibrated(defence, data.load(data_name, "validation", **fitted), settings.reject_at)
     dataset = labelled(data.load(data_name, split, **fitted), defence.classifier)
     protocol = protocol_of(origin, data_name, radii, norm)
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))

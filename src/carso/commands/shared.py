@@ -73,14 +73,18 @@ def voting_by(samples: int | None, model: Any) -> Any:
     return model
 
 
-def calibrated(model: Any, held_out: Dataset) -> CARSO | Confidence:
-    """The model made to turn images away: a defence by its own thresholds, or by clean images that were held out."""
+def calibrated(model: Any, held_out: Dataset, false_alarms: float) -> CARSO | Confidence:
+    """The model made to turn images away: a defence by its own thresholds, or by clean images that were held out.
+
+    Raises:
+        CarsoError: if that rate of false alarms cannot be promised.
+    """
     from carso.defence import CARSO
     from carso.detection import HELD_OUT, Confidence
 
     known = model if isinstance(model, CARSO) else Confidence(model)
-    if known.calibration is None:
-        known.calibrate(held_out[:HELD_OUT].images)
+    calibration = known.calibration or known.calibrate(held_out[:HELD_OUT].images)
+    calibration.threshold(false_alarms)
     return known
 
 

@@ -63,6 +63,7 @@ class Settings:
         sweep_images: images behind the accuracy-against-K sweeps, each of which takes all K votes; 0 for no sweeps.
         defence_images: images at most behind a row directed at the defence, whose attacks cost most.
         chunk: images attacked at a time, which bounds the memory.
+        reject_at: the rate of false alarms at which a calibrated defence turns images away; None to believe all.
     """
 
     n: int | None = None
@@ -73,6 +74,7 @@ class Settings:
     sweep_images: int = 200
     defence_images: int = 1000
     chunk: int = 1000
+    reject_at: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in {
@@ -218,8 +220,12 @@ class _Run:
                 attacked[aim] = self._attacked(row, column, span)
             votes = generator_of(self.settings.seed, row.key, "vote", span.start)
             with seeded(device_of(column), self.settings.seed, row.key, "answer", span.start):
-                parts[name].append(answer(column, attacked[aim], votes, self.settings.samples, self.settings.stop))
+                parts[name].append(self._answer(column, attacked[aim], votes))
         return attacked[exposed(self.columns[gallery.subject(self.columns)], row.directed_at)].cpu()
+
+    def _answer(self, column: Model, images: Tensor, votes: torch.Generator) -> Outcome:
+        given = self.settings
+        return answer(column, images, votes, given.samples, given.stop, given.reject_at)
 
     def _attacked(self, row: Row, column: Model, span: slice) -> Tensor:
         images, labels = (part[span].to(device_of(column)) for part in (self.images, self.labels))
@@ -253,7 +259,10 @@ class _Run:
         )
 
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(json.dumps(asdict(self.settings)).encode() + carso.__version__.encode())
+        settings = {
+            name: value for name, value in asdict(self.settings).items() if (name, value) != ("reject_at", None)
+        }
+        digest = hashlib.sha256(json.dumps(settings).encode() + carso.__version__.encode())
         for part in (self.images, self.labels):
             digest.update(part.contiguous().numpy().tobytes())
         for name, column in self.columns.items():

@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 
+from carso.defence import CARSO
 from carso.errors import ModelError
 from carso.evaluation.arrays import Numbers, Tables, check_alike
 from carso.evaluation.queries import checked_query, name_of, scores_of
@@ -54,7 +55,8 @@ Models: TypeAlias = Mapping[str, Model]
 class Outcome(BaseModel):
     """What one column answered to one row's images.
 
-    `predicted` (n,) is the class of each image. A column that votes also has `counts` (n, classes) and `samples` (n,).
+    `predicted` (n,) is the class of each image. A column that votes also has `counts` (n, classes) and `samples` (n,);
+    one that may turn images away, `accepted` (n,), 1 for each that it believes and 0 for the others.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
@@ -62,10 +64,12 @@ class Outcome(BaseModel):
     predicted: Numbers
     counts: Tables | None = None
     samples: Numbers | None = None
+    accepted: Numbers | None = None
 
     @model_validator(mode="after")
     def _of_the_same_images(self) -> Outcome:
-        check_alike(predicted=self.predicted, counts=self.counts, samples=self.samples)
+        parts = ("predicted", "counts", "samples", "accepted")
+        check_alike(**{part: getattr(self, part) for part in parts})
         return self
 
     def shares(self) -> Tensor | None:
@@ -80,7 +84,7 @@ class Outcome(BaseModel):
             tensors = [getattr(part, field) for part in parts]
             return None if tensors[0] is None else torch.cat(tensors)
 
-        return cls(predicted=cat("predicted"), counts=cat("counts"), samples=cat("samples"))
+        return cls(**{field: cat(field) for field in cls.model_fields})
 
 
 def exposed(column: Model, directed_at: Target) -> Model:
@@ -89,9 +93,34 @@ def exposed(column: Model, directed_at: Target) -> Model:
 
 
 def answer(
-    column: Model, images: Tensor, generator: torch.Generator, samples: int | None = None, stop: Stop | None = None
+    column: Model,
+    images: Tensor,
+    generator: torch.Generator,
+    samples: int | None = None,
+    stop: Stop | None = None,
+    reject_at: float | None = None,
 ) -> Outcome:
-    """The column's answer to images (B, C, H, W); `samples` and `stop` overrule the defence's own."""
+    """The column's answer to images (B, C, H, W).
+
+    Args:
+        column: whom to ask.
+        images: in [0, 1].
+        generator: of the latents.
+        samples: K, where it overrules the defence's own.
+        stop: of the vote, likewise.
+        reject_at: the rate of false alarms at which a calibrated defence turns images away.
+    """
+    found = _answer(column, images, generator, samples, stop)
+    if reject_at is None or not isinstance(column, CARSO):
+        return found
+    elected = found.predicted.long().to(images.device)
+    detection = checked_query(column.detect, images, false_alarms=reject_at, classes=elected, generator=generator)
+    return found.model_copy(update={"accepted": detection.accepted.cpu().int()})
+
+
+def _answer(
+    column: Model, images: Tensor, generator: torch.Generator, samples: int | None, stop: Stop | None
+) -> Outcome:
     if isinstance(column, Defence) and getattr(column, "aggregation", "mode") == "mode":
         tally = checked_query(column.poll, images, samples=samples, stop=stop, generator=generator)
         return Outcome(

@@ -21,7 +21,7 @@ from carso.evaluation.environment import Environment
 from carso.evaluation.models import Outcome
 from carso.evaluation.protocol import Row
 from carso.evaluation.reading import damaged, explained, read_state
-from carso.evaluation.results import COLUMNS, Rate, ResultRow, Results
+from carso.evaluation.results import COLUMNS, Believed, Rate, ResultRow, Results
 from carso.storage.tensors import write_tensors
 
 FILE = "records.safetensors"
@@ -194,11 +194,25 @@ class Records(_Record):
             options=dict(row.options) | ({"eot": row.eot} if row.directed_at == "defence" else {}),
             seconds=round(record.seconds, 2),
             samples_used=self._most_samples_used(record),
+            believed=self._believed(record),
         )
 
     def _most_samples_used(self, record: RowRecord) -> dict[str, float] | None:
         used = [found for outcome in record.outcomes.values() if (found := self.samples_used(outcome))]
         return used[-1].model_dump() if used else None
+
+    def _believed(self, record: RowRecord) -> Believed | None:
+        """What the last column that may turn images away did with them."""
+        found = [outcome for outcome in record.outcomes.values() if outcome.accepted is not None]
+        if not found or found[-1].accepted is None:
+            return None
+        accepted, predicted = found[-1].accepted.bool(), found[-1].predicted
+        right = (predicted == self.labels[: len(predicted)])[accepted]
+        return Believed(
+            false_alarms=self.settings.get("reject_at", 0),
+            turned_away=Rate.of(int((~accepted).sum()), len(accepted)),
+            right=Rate.of(int(right.sum()), len(right)) if len(right) else None,
+        )
 
     def write(self, directory: Path) -> Path:
         """Write the records into `directory` in one step."""

@@ -6,8 +6,9 @@
     R = {"correct", "total", "accuracy", "ci95": [low, high]}, in percent
 
 The clean row is attack "none" with norm null and eps 0. A column that a run lacks is null. Other fields may stand
-beside these: `thesis` (the published figures of the row), `seconds`, `samples_used`, `options`, `others` (columns); and
-`weights`, a digest of each column's weights, by which an audit is known to be of the same ones.
+beside these: `thesis` (the published figures of the row), `seconds`, `samples_used`, `options`, `others` (columns),
+`believed` (what a defence turned away, and how many of the other images are right); and `weights`, a digest of each
+column's weights, by which an audit is known to be of the same ones.
 """
 
 from __future__ import annotations
@@ -61,6 +62,20 @@ class Rate(_Model):
         return self
 
 
+class Believed(_Model):
+    """What a defence that may turn images away did with those of a row.
+
+    Attributes:
+        false_alarms: the rate that it was set to.
+        turned_away: how many images.
+        right: how many of the others are right; None where all were turned away.
+    """
+
+    false_alarms: float
+    turned_away: Rate
+    right: Rate | None
+
+
 class ResultRow(_Model):
     """One attack, and the accuracy that each column keeps under it."""
 
@@ -77,6 +92,7 @@ class ResultRow(_Model):
     options: dict[str, Any] = {}
     seconds: float | None = None
     samples_used: dict[str, float] | None = None
+    believed: Believed | None = None
 
     @model_validator(mode="after")
     def _clean_or_attacked(self) -> ResultRow:

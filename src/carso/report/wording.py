@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from carso.evaluation.protocol import Row
-from carso.evaluation.results import Rate, ResultRow, Results
+from carso.evaluation.results import Believed, Rate, ResultRow, Results
 from carso.types import Norm
 
 HEADINGS = {"undefended": "Undefended", "adversarially_trained": "Adversarial training", "carso": "CARSO"}
@@ -122,3 +122,9 @@ GROUPS = {
     ),
 }
 """Title and explanation of each group."""
+
+
+def believed(found: Believed) -> str:
+    """What a defence turned away, and how many of the others are right."""
+    right = "no image believed" if found.right is None else f"{percent(found.right)} % of the others right"
+    return f"{percent(found.turned_away)} % turned away, {right}"
