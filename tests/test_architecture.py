@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": LOWER | {"method"},
     "data": BASE | {"storage", "progress"},
     "training": LIBRARY,
+    "rivals": LIBRARY | {"training"},
     "evaluation": LIBRARY,
     "audit": LIBRARY | {"evaluation"},
     "report": BASE | {"progress", "storage", "evaluation", "audit"},

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 from carso.nn import convolutional
 from carso.nn.maps import Maps
+from carso.nn.perceptron import perceptron
 from carso.types import Codes, Images, Representations
 
 Moments = Float[Tensor, "batch latent"]
@@ -121,13 +121,13 @@ class Purifier(nn.Module):
         sizes = (pixels, features, latent, representation)
         self.widths: Widths = getattr(Widths, widths)(*sizes) if isinstance(widths, str) else widths
         image, code = self.widths.image[-1], self.widths.representation[-1]
-        self.image_encoder = _perceptron((pixels, *self.widths.image), nn.Sigmoid())
+        self.image_encoder = perceptron((pixels, *self.widths.image), nn.Sigmoid())
         self.maps: nn.Module = maps or nn.Identity()
-        self.representation_encoder = _perceptron((features, *self.widths.representation), nn.Sigmoid())
-        self.encoder = _perceptron((image + code, *self.widths.encoder), nn.Tanh())
+        self.representation_encoder = perceptron((features, *self.widths.representation), nn.Sigmoid())
+        self.encoder = perceptron((image + code, *self.widths.encoder), nn.Tanh())
         self.mean = nn.Linear(self.widths.encoder[-1], latent)
         self.log_variance = nn.Linear(self.widths.encoder[-1], latent)
-        self.decoder = _perceptron((latent + code, *self.widths.decoder, pixels), nn.Sigmoid(), bare_last_hidden=True)
+        self.decoder = perceptron((latent + code, *self.widths.decoder, pixels), nn.Sigmoid(), bare_last_hidden=True)
 
     @staticmethod
     def bound(shape: Sequence[int]) -> int:
@@ -228,16 +228,6 @@ class ConvolutionalPurifier(Purifier):
     def _image_features(self) -> int:
         _, height, width = self.shape
         return 4 * self.shape[0] * math.ceil(height / 4) * math.ceil(width / 4)
-
-
-def _perceptron(sizes: Sequence[int], last: nn.Module, bare_last_hidden: bool = False) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    hidden = list(pairwise(sizes))[:-1]
-    for i, (inputs, outputs) in enumerate(hidden):
-        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.1)]
-        if not (bare_last_hidden and i == len(hidden) - 1):
-            layers.append(nn.BatchNorm1d(outputs))
-    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]), last)
 
 
 def reconstruction_loss(reconstructions: Images, clean: Images) -> Float[Tensor, " batch"]:

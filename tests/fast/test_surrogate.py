@@ -113,6 +113,19 @@ def test_other_classifiers_and_folded_layers_have_none() -> None:
     assert fold_defence(classifier, Purifier((1, 12, 12), 40), ("norm1",)) is None
 
 
+@pytest.mark.parametrize("make", [defence, lambda: convolving()])
+@pytest.mark.parametrize("part", ["maps", "decoder"])
+def test_what_a_hook_may_change_is_not_folded(make, part: str) -> None:
+    """A hook may leave the answers as they are and change the gradient, which no comparison of answers would show."""
+    whole = make()
+    assert folded_defence_of(whole, torch.float32) is not None
+    module = getattr(whole.purifier, part)[-1] if part == "decoder" else getattr(whole.purifier, part)
+    handle = module.register_forward_pre_hook(lambda module, given: None)
+    assert fold_defence(whole.classifier, whole.purifier, whole.representation.layers) is None
+    handle.remove()
+    assert fold_defence(whole.classifier, whole.purifier, whole.representation.layers) is not None
+
+
 def test_a_chain_begins_with_an_affine_map_and_ends_with_no_batch_norm() -> None:
     linear, norm = nn.Linear(3, 3), nn.BatchNorm1d(3)
     assert chain(nn.Sequential(linear, nn.Tanh(), norm, nn.Linear(3, 2)).eval()) is not None

@@ -120,6 +120,16 @@ def test_a_defence_that_is_not_what_its_layers_say_is_taken_as_it_is() -> None:
     assert faster(hooked, IMAGES).folded is None
 
 
+@pytest.mark.parametrize("part", ["maps", "decoder"])
+def test_what_has_a_hook_is_taken_as_it_is(part: str) -> None:
+    defence = defence_of(*CASES[1])
+    module = defence.purifier.decoder[-1] if part == "decoder" else defence.purifier.maps
+    handle = module.register_forward_pre_hook(lambda module, given: None)
+    assert convolve_defence(defence.classifier, defence.purifier, defence.representation.layers, IMAGES) is None
+    handle.remove()
+    assert convolve_defence(defence.classifier, defence.purifier, defence.representation.layers, IMAGES) is not None
+
+
 def test_layers_that_cannot_be_read_once_are_not_read() -> None:
     assert reading(twice().eval(), ("0", "output"), IMAGES) is None
     assert reading(ResNet(SHAPE, width=8, blocks=(1,)).eval(), ("nowhere",), IMAGES) is None

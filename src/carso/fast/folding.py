@@ -12,7 +12,7 @@ Standardisation and batch norm are affine in eval mode and vanish into W and b; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -102,6 +102,11 @@ def _is_chain(module: object) -> TypeGuard[nn.Sequential]:
 def _altered(module: nn.Module) -> bool:
     """Whether this one module has a forward of its own beside that of its class."""
     return "forward" in vars(module)
+
+
+def hooked_among(modules: Iterable[nn.Module]) -> bool:
+    """Whether one of the modules has hooks, which may change a gradient and leave the answers as they are."""
+    return any(map(_hooked, modules))
 
 
 def _hooked(module: nn.Module) -> bool:

@@ -33,6 +33,9 @@ class Purifier(Protocol):
     def parameters(self) -> Any:
         """All weights."""
 
+    def modules(self) -> Any:
+        """Itself and all modules within."""
+
 
 @runtime_checkable
 class Defence(Protocol):

@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from carso.fast.convolutions import first_unshuffled
-from carso.fast.folding import Stage, chain, fold
+from carso.fast.folding import Stage, chain, fold, hooked_among
 from carso.fast.mish import Mish
 from carso.fast.network import convolves
 from carso.fast.parts import Defence, Purifier
@@ -137,7 +137,7 @@ def _is_float32(defence: Defence) -> bool:
 def fold_defence(
     classifier: nn.Module, purifier: Purifier, layers: Sequence[str], dtype: torch.dtype | None = None
 ) -> FoldedDefence | None:
-    """The folded defence, or None where its classifier is no chain of known layers or a layer is folded away.
+    """The folded defence; None where its classifier is no chain of known layers, a layer is folded away or has hooks.
 
     Args:
         classifier: N; taken in eval mode.
@@ -148,7 +148,7 @@ def fold_defence(
     with torch.no_grad(), evaluating(classifier), evaluating(purifier):
         folded = fold(classifier)
         encoder, decoder = chain(purifier.representation_encoder), chain(purifier.decoder)
-        if folded is None or encoder is None or decoder is None:
+        if folded is None or encoder is None or decoder is None or hooked_among(purifier.modules()):
             return None
         taps = _taps(classifier, folded.stages, folded.tail, layers)
         if taps is None:

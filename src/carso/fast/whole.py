@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carso.fast.convolved import Convolved, convolved
-from carso.fast.folding import chain
+from carso.fast.folding import chain, hooked_among
 from carso.fast.network import Network, Reading, network, reading
 from carso.fast.parts import Purifier
 from carso.fast.products import Affine, product_dtype
@@ -84,7 +84,9 @@ def convolve_defence(
     """
     maps, code = purifier.maps, chain(purifier.representation_encoder)
     rest, read = convolved(classifier, purifier), reading(classifier, layers, images)
-    if rest is None or read is None or not isinstance(maps, Compressor) or code is None or len(code) != 1:
+    if rest is None or read is None or code is None or len(code) != 1:
+        return None
+    if not isinstance(maps, Compressor) or hooked_among(purifier.modules()):
         return None
     compressors = _compressors(maps, read, images)
     if compressors is None:

@@ -1,0 +1,86 @@
+"""FiWAGR: filtering via weight-agnostic gradient randomisation.
+
+    forward     b = a
+    backward    dL/da := sigma n,  n ~ N(0, I), drawn anew for every image in every backward pass
+
+Whatever the gradient dL/db is, it stops here, and with it every weight behind the layer. What is handed back is zero in
+expectation, almost surely nowhere zero for a single image, and of the same size everywhere, so that neither a vanishing
+gradient nor its length tells the layer apart. What lies before the layer is differentiated as ever. In train mode the
+layer passes gradients on, or nothing before it could learn.
+
+It puts chance where a gradient was, which is not to take the gradient away: an attacker who takes the layer for the
+identity in his backward pass (BPDA) or who differentiates nothing at all is not hindered by it.
+
+Put into the paths of a CARSO, before or after its purifier is trained:
+
+    randomised(defence.purifier.maps)            the representation's: no gradient passes from c to r(x)
+    randomised(defence.purifier.decoder[-1])     the decoder's: none passes from the candidates to D
+
+Both are undone by the `remove` of what is returned. Files of weights do not keep them.
+
+Source: E. Ballarin, MSc thesis, University of Trieste, 2022, section 4.1.2, which proposes it and leaves open how the
+gradient is drawn; the name "weight-agnostic" after A. Gaier and D. Ha, Weight agnostic neural networks, NeurIPS 2019.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+
+class Randomisation(torch.autograd.Function):
+    """The identity, whose gradient is noise; `Randomisation.apply(a, sigma)`."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, sigma: float) -> Tensor:
+        """The activations, as they are."""
+        ctx.sigma = sigma
+        return a.view_as(a)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """N(0, sigma^2) in the shape of the gradient, by torch's generator, and nothing of the gradient itself."""
+        return ctx.sigma * torch.randn_like(gradients[0]), None
+
+
+class FiWAGR(nn.Module):
+    """The layer: in eval mode the gradient that passes it is randomised, in train mode it is not.
+
+    Args:
+        sigma: standard deviation of every component of the gradient that is handed back, positive.
+
+    Raises:
+        ValueError: if sigma is not positive.
+    """
+
+    def __init__(self, sigma: float = 1.0) -> None:
+        super().__init__()
+        if not sigma > 0:
+            raise ValueError(f"sigma must be positive, not {sigma}")
+        self.sigma = sigma
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Activations (B, ...), unchanged."""
+        if self.training:
+            return a
+        passed: Tensor = Randomisation.apply(a, self.sigma)  # type: ignore[no-untyped-call]
+        return passed
+
+
+def randomised(module: nn.Module, sigma: float = 1.0) -> RemovableHandle:
+    """Put the layer before a module: no gradient passes its input while the module is in eval mode.
+
+    Args:
+        module: any that takes tensors.
+        sigma: as for `FiWAGR`.
+    """
+    layer = FiWAGR(sigma)
+
+    def before(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        layer.train(module.training)
+        return tuple(layer(a) if isinstance(a, Tensor) else a for a in given)
+
+    return module.register_forward_pre_hook(before)

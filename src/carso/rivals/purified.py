@@ -1,0 +1,62 @@
+"""A purifier before a classifier: the form of every rival that cleans the image first.
+
+    f(x) = N(g(x))        g: images to images of the same shape, N: a classifier that is left as it is
+
+Such a rival shows its parts, `purify` and `classifier`, so that an attacker may take g for the identity (BPDA).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+from carso.nn import evaluating, query
+from carso.types import Candidates, Images, Labels, Logits, check_images
+
+
+class Purified(nn.Module, ABC):
+    """N behind g; both run in eval mode and are left in the mode they are in.
+
+    Args:
+        classifier: N, images (B, C, H, W) in [0, 1] to logits (B, classes).
+    """
+
+    input_dtype = torch.float32
+    """What it takes, in whatever dtype its modules compute."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Images, generator: torch.Generator | None = None) -> Logits:
+        """Logits (B, classes) of images (B, C, H, W) in [0, 1].
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            generator: source of the purifier's randomness, if it has any; `None` for torch's own.
+        """
+        with evaluating(self):
+            return query(self.classifier, self.purify(images, generator))
+
+    def purify(self, images: Images, generator: torch.Generator | None = None) -> Images:
+        """g: images (B, C, H, W) in [0, 1] to images of the same shape in [0, 1]."""
+        check_images(images)
+        with evaluating(self):
+            return self._purified(images, generator)
+
+    @abstractmethod
+    def _purified(self, images: Images, generator: torch.Generator | None) -> Images:
+        """g, in eval mode."""
+
+
+def of_each(candidates: Candidates, which: Labels) -> Images:
+    """Candidate `which` (B,) of each image, of candidates (B, K, C, H, W)."""
+    return candidates[torch.arange(len(which), device=which.device), which]
+
+
+def normal(*shape: int, like: Images, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Draws from N(0, I) of that shape, made where the generator lives, and handed on where `like` does."""
+    device = like.device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=device, dtype=torch.float32).to(like.device)
