@@ -11,13 +11,13 @@ COPY src ./src
 RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.12-slim
-# Where wheels of torch without CUDA lie; set it to https://pypi.org/simple for those with it.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# An option of pip, such as --extra-index-url=URL of an index whose wheels of torch are without CUDA, and smaller.
+ARG PIP_OPTION=""
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 CARSO_DATA=/home/carso/data
 COPY constraints.txt /tmp/constraints.txt
 COPY --from=build /wheels /wheels
 RUN wheel="$(find /wheels -name 'carso-*.whl')" \
-    && python -m pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" \
+    && python -m pip install --no-cache-dir ${PIP_OPTION:+"$PIP_OPTION"} \
         --constraint /tmp/constraints.txt "${wheel}[serve]" "onnxruntime>=1.20" \
     && useradd --create-home --uid 10001 carso
 USER carso
