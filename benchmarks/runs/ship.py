@@ -43,7 +43,7 @@ def origin_of(path: Path, recipe: str | None) -> dict[str, Any]:
 
 def main(run: Path, target: Path, recipe: str | None = None) -> None:
     figures = {"figures": figures_of(run)}
-    for file in (weights.CLASSIFIER, weights.UNDEFENDED):
+    for file in (file for file in (weights.CLASSIFIER, weights.UNDEFENDED) if (run / file).exists()):
         origin = origin_of(run / file, recipe) | figures
         weights.save_classifier(weights.load_classifier(run / file), target / file, origin, half=True)
     origin = origin_of(run / weights.PURIFIER, recipe) | figures

@@ -34,6 +34,7 @@ RADII: dict[tuple[str, Norm], float] = {
     ("cifar10", "Linf"): 8 / 255,
     ("cifar10", "L2"): 0.5,
     ("cifar100", "Linf"): 8 / 255,
+    ("fashion-mnist", "Linf"): 0.1,
 }
 """The radius of a data set's leaderboard, on pixels in [0, 1]."""
 
