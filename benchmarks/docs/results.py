@@ -30,6 +30,8 @@ and `strong-again` is recipe `strong` there, seed 0, on that N.
 
 
 TARGETS = {
+    "fashion": "the hardened defence for Fashion-MNIST",
+    "fashion/classifier": "its adversarially trained classifier alone",
     "adversarially_trained": "N alone",
     "carso": "the whole defence, fresh latents in every call",
     "control": "a classifier with as many weights as N and the purifier together, by recipe `control`, differentiated "

@@ -12,6 +12,7 @@ from typing import Any
 from carso.evaluation.results import read_results
 from carso.storage import weights
 from carso.training.reading import read_recipe
+from carso.training.recipe import Recipe
 
 STAGES = {
     weights.CLASSIFIER: ("classifier", "adversarial"),
@@ -35,7 +36,8 @@ def origin_of(path: Path, recipe: str | None) -> dict[str, Any]:
     origin = weights.about(path, kind)
     if recipe is not None:
         named = read_recipe(recipe).model_dump(mode="json")
-        if named[stage] != origin["recipe"][stage]:
+        trained = Recipe.model_validate(origin["recipe"], strict=False).model_dump(mode="json")
+        if named[stage] != trained[stage]:
             raise SystemExit(f"{path} was not trained by `{stage}` of the recipe {recipe}")
         origin["recipe"] = named
     return origin

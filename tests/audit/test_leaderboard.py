@@ -45,8 +45,14 @@ def own(defence: carso.CARSO, dataset: Dataset) -> Dataset:
 class TestModels:
     def test_what_ships_is_listed_with_its_classifier(self) -> None:
         expected = ["mnist-strong", "mnist-strong/classifier", "mnist-thesis", "mnist-thesis/classifier"]
-        assert list_models() == list_models("mnist") == list_models("mnist", "Linf") == expected
-        assert list_models("cifar10") == list_models("mnist", "L2") == []
+        assert list_models("mnist") == list_models("mnist", "Linf") == expected
+        assert list_models("fashion-mnist") == ["fashion", "fashion/classifier"]
+        assert list_models("mnist", "L2") == []
+        assert set(list_models()) > set(expected)
+
+    def test_a_classifier_that_ships_alone_is_listed_alone(self) -> None:
+        assert list_models("cifar10") == ["cifar10/classifier"]
+        assert carso.load_model("cifar10/classifier", "cifar10")(torch.rand(2, 3, 32, 32)).shape == (2, 10)
 
     @pytest.mark.parametrize("name", ["mnist-thesis", "mnist-thesis/classifier"])
     def test_every_name_loads_as_a_module_of_images(self, name: str) -> None:
@@ -58,7 +64,7 @@ class TestModels:
     @pytest.mark.parametrize(
         ("asked", "message"),
         [
-            ({"dataset": "cifar10"}, "mnist-thesis was not made for cifar10; those that were: none ships"),
+            ({"dataset": "cifar100"}, "mnist-thesis was not made for cifar100; those that were: none ships"),
             ({"threat_model": "L2"}, "mnist-thesis was not made for L2; those that were: none ships"),
         ],
     )

@@ -364,3 +364,22 @@ def test_a_convolutional_defence_comes_back_as_it_was(maps: tuple[int, ...], tmp
     assert torch.allclose(again.classifier(images), defence.classifier.eval()(images), atol=0.02)
     z = torch.randn(2, 5)
     assert torch.allclose(again.recall(images, latents=z), defence.recall(images, latents=z), atol=0.02)
+
+
+def test_what_float16_cannot_hold_stays_as_it_is(defence: carso.CARSO, tmp_path: Path) -> None:
+    norm = next(layer for layer in defence.purifier.modules() if isinstance(layer, nn.BatchNorm1d))
+    assert norm.running_var is not None
+    norm.running_var[0] = 1e6
+    weights.save(defence, tmp_path, half=True)
+    again = next(layer for layer in carso.load(tmp_path).purifier.modules() if isinstance(layer, nn.BatchNorm1d))
+    assert again.running_var is not None
+    assert torch.equal(again.running_var, norm.running_var)
+
+
+def test_a_classifier_that_ships_alone_is_found_as_one() -> None:
+    assert set(weights.shipped()) < set(weights.shipped(weights.CLASSIFIER))
+    assert weights.find("cifar10", weights.CLASSIFIER).name == "cifar10"
+    assert weights.origin("cifar10").data == "cifar10"
+    assert isinstance(weights.load_classifier(weights.find("cifar10", weights.CLASSIFIER) / weights.CLASSIFIER), ResNet)
+    with pytest.raises(WeightsError, match="no defence 'cifar10'"):
+        carso.load("cifar10")

@@ -26,7 +26,7 @@ from carso.defence import CARSO
 from carso.errors import CarsoError, ModelError
 from carso.progress import note
 from carso.storage.headers import Origin
-from carso.storage.weights import shipped
+from carso.storage.weights import CLASSIFIER, shipped
 from carso.types import Norm
 
 RADII: dict[tuple[str, Norm], float] = {
@@ -63,8 +63,8 @@ def list_models(dataset: str | None = None, threat_model: Norm | None = None) ->
         dataset: only those for these images.
         threat_model: only those trained against attacks in this norm.
     """
-    whole = [name for name in shipped() if _suits(origin_of(name), dataset, threat_model)]
-    return [name + part for name in whole for part in ("", f"/{PARTS[0]}")]
+    suited = [name for name in shipped(CLASSIFIER) if _suits(origin_of(name), dataset, threat_model)]
+    return [name + part for name in suited for part in ("", f"/{PARTS[0]}") if part or name in shipped()]
 
 
 def load_model(name: str, dataset: str | None = None, threat_model: Norm | None = None) -> nn.Module:

@@ -21,6 +21,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from carso.defence import CARSO
@@ -132,14 +133,16 @@ def load_undefended(source: str | Path) -> nn.Module | None:
 
 
 def origin(source: str | Path) -> Origin:
-    """What the recipe of a saved defence says of its data and of the attacks that it was trained with.
+    """What the recipe of a saved defence, or of a classifier that ships alone, says of its data and attacks.
 
     Raises:
         WeightsError: if there is no such defence, or its file is damaged.
     """
-    path = find(source) / PURIFIER
+    alone = str(source) in shipped(CLASSIFIER) and str(source) not in shipped()
+    kind, file = ("classifier", CLASSIFIER) if alone else ("purifier", PURIFIER)
+    path = find(source, file) / file
     with _mendable():
-        return validated(PurifierHeader, read_tensors(path, "purifier")[1], path).origin
+        return validated(_HEADERS[kind], read_tensors(path, kind)[1], path).origin
 
 
 def about(path: Path, kind: str) -> dict[str, Any]:
@@ -225,10 +228,10 @@ def digest(module: nn.Module, *, half: bool = False) -> str:
     return sha.hexdigest()[:16]
 
 
-def shipped() -> list[str]:
-    """Names of the defences inside the package."""
+def shipped(file: str = PURIFIER) -> list[str]:
+    """Names of what ships inside the package with such a file; by default of whole defences."""
     folder = Path(str(resources.files("carso"))) / "assets" / "weights"
-    return sorted(entry.name for entry in folder.iterdir() if (entry / PURIFIER).exists()) if folder.exists() else []
+    return sorted(entry.name for entry in folder.iterdir() if (entry / file).exists()) if folder.exists() else []
 
 
 def find(source: str | Path, file: str = PURIFIER) -> Path:
@@ -242,12 +245,12 @@ def find(source: str | Path, file: str = PURIFIER) -> Path:
         WeightsError: if there is none, with the near names and what would make one.
     """
     name = DEFAULTS.get(str(source), str(source))
-    if name in shipped():
+    if name in shipped(file):
         return Path(str(resources.files("carso"))) / "assets" / "weights" / name
     folder = Path(source)
     if os.path.exists(folder / file):
         return folder
-    known = [*DEFAULTS, *shipped()]
+    known = [*DEFAULTS, *shipped(file)]
     near = difflib.get_close_matches(str(source), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     if os.path.exists(folder):
@@ -256,10 +259,13 @@ def find(source: str | Path, file: str = PURIFIER) -> Path:
 
 
 def _stored(module: nn.Module, half: bool) -> dict[str, Tensor]:
-    return {
-        name: value.half() if half and value.is_floating_point() else value
-        for name, value in module.state_dict().items()
-    }
+    """The weights as a file holds them; float16 where that is wanted and large enough for them."""
+    return {name: value.half() if half and _fits(value) else value for name, value in module.state_dict().items()}
+
+
+def _fits(value: Tensor) -> bool:
+    """Whether float16 holds a tensor's values, as it may not a variance's."""
+    return value.is_floating_point() and bool((value.abs() <= torch.finfo(torch.float16).max).all())
 
 
 def _read(path: Path, kind: str, schema: type[H]) -> tuple[dict[str, Tensor], H]:
