@@ -88,6 +88,7 @@ def test_a_model_of_timm(timm: None) -> None:
     assert hardened("timm_resnet")["n"] == 10
 
 
+@pytest.mark.slow
 def test_a_model_of_transformers() -> None:
     pytest.importorskip("transformers")
     pictures(Path("pictures"))
