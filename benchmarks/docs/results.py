@@ -30,6 +30,7 @@ and `strong-again` is recipe `strong` there, seed 0, on that N.
 
 
 TARGETS = {
+    "cifar10/classifier": "the ResNet of recipe `cifar10` alone",
     "fashion": "the hardened defence for Fashion-MNIST",
     "fashion/classifier": "its adversarially trained classifier alone",
     "adversarially_trained": "N alone",
