@@ -81,6 +81,14 @@ def test_a_defence_detects_with_the_rate_it_was_calibrated_for(defence: CARSO) -
     assert torch.equal(found.classes, defence.predict(clean, torch.Generator().manual_seed(0)))
 
 
+def test_thresholds_do_not_outlive_the_networks_that_they_were_set_for(defence: CARSO) -> None:
+    defence.calibrate(torch.rand(20, 1, 4, 4))
+    assert defence.fixed(3).calibration == defence.calibration
+    defence.classifier = MLP((1, 4, 4), (8,), 3).eval()
+    with pytest.raises(ModelError, match="call calibrate"):
+        defence.detect(torch.rand(2, 1, 4, 4))
+
+
 def test_classes_that_are_known_are_not_voted_on_again(defence: CARSO, monkeypatch: pytest.MonkeyPatch) -> None:
     clean = torch.rand(20, 1, 4, 4)
     defence.calibrate(clean)

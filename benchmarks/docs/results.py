@@ -155,17 +155,43 @@ def timed(folder: Path) -> str:
     )
 
 
+README = {
+    "audits": (
+        {
+            "its adversarially trained classifier alone": "strong-audit/adversarially_trained",
+            "`mnist-thesis`: CARSO as in the thesis": "thesis-audit/carso",
+            "`mnist-strong`: hardened, with labels; same classifier": "strong-audit/carso",
+            "`strong-unlabelled`: hardened, without labels; its classifier trained anew": (
+                "strong-unlabelled-audit/carso"
+            ),
+            "control: one classifier, as many weights, about as much training": "strong-audit/control",
+        },
+    ),
+    "other-audits": (
+        {
+            "Fashion-MNIST: `fashion/classifier`": "fashion-audit/adversarially_trained",
+            "Fashion-MNIST: `fashion`, hardened as `mnist-strong` at a third of the radii": "fashion-audit/carso",
+        },
+        {"CIFAR-10: `cifar10/classifier`, a ResNet": "cifar10-audit/adversarially_trained"},
+    ),
+}
+"""Marks of the README, and the tables between them: what a row is of, and where its audit lies."""
+
+
 def readme(results: Path) -> None:
-    """Put the audits' table between the README's two marks."""
-    path, marks = ROOT / "README.md", ("<!-- audits -->\n", "<!-- /audits -->\n")
-    places = {
-        "its adversarially trained classifier alone": "strong-audit/adversarially_trained",
-        "`mnist-thesis`: CARSO as in the thesis": "thesis-audit/carso",
-        "`mnist-strong`: hardened, with labels; same classifier": "strong-audit/carso",
-        "`strong-unlabelled`: hardened, without labels; its classifier trained anew": "strong-unlabelled-audit/carso",
-        "control: one classifier, as many weights, about as much training": "strong-audit/control",
-    }
-    found = {name: audit for name, place in places.items() if (audit := read_audit(results / place)) is not None}
+    """Put the audits' tables between the README's marks."""
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    for mark, tables in README.items():
+        opening, closing = f"<!-- {mark} -->\n", f"<!-- /{mark} -->\n"
+        before, rest = text.split(opening)
+        shown = "\n".join(worst_cases({name: read_audit(results / at) for name, at in rows.items()}) for rows in tables)
+        text = before + opening + shown + closing + rest.split(closing)[1]
+    path.write_text(text, encoding="utf-8")
+
+
+def worst_cases(found: dict[str, Audit]) -> str:
+    """A table of audits, by what each is of."""
     first = next(iter(found.values()))
     lines = ["| attacked as a whole | n | clean | " + " | ".join(b.title for b in first.budgets) + " | checks raised |"]
     lines.append("| --- | ---: | ---: |" + " ---: |" * len(first.budgets) + " --- |")
@@ -180,9 +206,7 @@ def readme(results: Path) -> None:
     lines.append(f"intervals; the first n test images, seed {first.seed}.")
     if any(map(is_early, found.values())):
         lines.append("† before `pgd-annealed-neighbours` was one of the attacks.")
-    before, rest = path.read_text(encoding="utf-8").split(marks[0])
-    after = rest.split(marks[1])[1]
-    path.write_text(before + marks[0] + "\n".join(lines) + "\n" + marks[1] + after, encoding="utf-8")
+    return "\n".join([*lines, ""])
 
 
 def ship(results: Path) -> None:

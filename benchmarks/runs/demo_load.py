@@ -138,16 +138,16 @@ def drawing(chance: random.Random) -> bytes:
 
 
 @contextmanager
-def demo() -> Iterator[tuple[str, int]]:
-    """The address and the process of a demo."""
-    command = [sys.executable, "-m", "carso", "demo", "--no-open", "--port", "0"]
+def served(*arguments: str) -> Iterator[tuple[str, int]]:
+    """The address and the process of a `carso` that serves on a free port."""
+    command = [sys.executable, "-m", "carso", *arguments, "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
-        found = re.search(r"http://\S+", line := process.stderr.readline())
+        found = re.search(r"http://[^/\s]+", line := process.stderr.readline())
         if found is None:
-            raise SystemExit(f"the demo did not start: {line}")
-        yield found.group().rstrip("/;"), process.pid
+            raise SystemExit(f"carso {arguments[0]} did not start: {line}{process.stderr.read()}")
+        yield found.group(), process.pid
     finally:
         process.terminate()
         process.wait(30)
@@ -183,7 +183,7 @@ async def visit(address: str, process: int, users: int, seconds: float) -> Log:
 
 
 def load(users: int, seconds: float) -> dict[str, Any]:
-    with demo() as (address, process):
+    with served("demo", "--no-open") as (address, process):
         httpx2.get(f"{address}/api/pick", trust_env=False)
         busy, started = os.getloadavg()[0], time.monotonic()
         log = asyncio.run(visit(address, process, users, seconds))

@@ -13,20 +13,15 @@ import asyncio
 import io
 import json
 import os
-import re
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
-from demo_load import resident
+from demo_load import resident, served
 from PIL import Image
 
 from carso import data
@@ -89,24 +84,6 @@ def digits() -> list[bytes]:
     return bodies
 
 
-@contextmanager
-def service(onnx: Path | None) -> Iterator[tuple[str, int]]:
-    """The address and the process of a service."""
-    served = ["mnist"] if onnx is None else ["--onnx", str(onnx)]
-    command = [sys.executable, "-m", "carso", "serve", *served, "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    try:
-        found = re.search(r"(http://\S+/)predict", line := process.stderr.readline())
-        if found is None:
-            raise SystemExit(f"the service did not start: {line}{process.stderr.read()}")
-        yield found[1], process.pid
-    finally:
-        process.terminate()
-        process.wait(30)
-        print(process.stderr.read(), end="")
-
-
 async def visit(address: str, bodies: list[bytes], clients: int, seconds: float) -> tuple[Log, float]:
     """What so many clients live through, and the seconds until the last one is answered."""
     log, began = Log(), time.monotonic()
@@ -118,9 +95,10 @@ async def visit(address: str, bodies: list[bytes], clients: int, seconds: float)
 
 
 def load(clients: int, seconds: float, bodies: list[bytes], onnx: Path | None) -> dict[str, Any]:
-    with service(onnx) as (address, process):
+    answering = ["mnist"] if onnx is None else ["--onnx", str(onnx)]
+    with served("serve", *answering) as (address, process):
         httpx2.post(
-            f"{address}predict", content=bodies[0], headers={"Content-Type": "image/png"}, trust_env=False
+            f"{address}/predict", content=bodies[0], headers={"Content-Type": "image/png"}, trust_env=False
         ).raise_for_status()
         start, busy = resident(process), os.getloadavg()[0]
         log, took = asyncio.run(visit(address, bodies, clients, seconds))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from carso import vote
-from carso.detection import UNCALIBRATED, WITNESSES, Calibration, Detection, agreement
+from carso.detection import WITNESSES, Calibration, Detection, agreement, threshold_of
 from carso.errors import ModelError
 from carso.nn.modes import evaluating
 from carso.nn.querying import query
@@ -159,9 +159,7 @@ class CARSO(nn.Module):
             ModelError: if the defence was never calibrated.
             CarsoError: if so low a rate cannot be promised, or it is too high.
         """
-        if self.calibration is None:
-            raise ModelError(UNCALIBRATED)
-        threshold = self.calibration.threshold(false_alarms)
+        threshold = threshold_of(self.calibration, false_alarms)
         classes = self.predict(images, generator) if classes is None else classes
         found = self.agreement(images, classes, generator)
         return Detection(classes, found >= threshold, found, threshold)
@@ -268,10 +266,11 @@ class CARSO(nn.Module):
         return self.logits(images, samples, **options).log_softmax(2).mean(1)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Keep the parts in agreement when one of them is replaced."""
+        """Keep the parts in agreement when one of them is replaced; thresholds were set for the old ones."""
         if name in ("classifier", "purifier") and "representation" in vars(self):
             parts: dict[str, Any] = {"classifier": self.classifier, "purifier": self.purifier, name: value}
             self._join(**parts, layers=self.representation.layers)
+            self.calibration = None
         super().__setattr__(name, value)
 
     def _join(self, classifier: nn.Module, purifier: Purifier, layers: Sequence[str] | None) -> None:

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from carso.errors import CarsoError
+from carso.errors import CarsoError, ModelError
 from carso.nn.querying import query
 from carso.types import Images, Labels, Logits
 
@@ -34,9 +34,6 @@ MOST = 0.2
 
 LEAST = math.ceil(1 / MOST) - 1
 """Clean images that some threshold can be set by."""
-
-
-UNCALIBRATED = "the defence knows no threshold: call calibrate(images) with clean images held out"
 
 
 @dataclass(frozen=True)
@@ -100,6 +97,18 @@ class Calibration:
         return self.lowest[rank - 1]
 
 
+def threshold_of(calibration: Calibration | None, false_alarms: float) -> float:
+    """t at a rate of false alarms alpha.
+
+    Raises:
+        ModelError: if there was no calibration.
+        CarsoError: if that rate cannot be promised.
+    """
+    if calibration is None:
+        raise ModelError("the defence knows no threshold: call calibrate(images) with clean images held out")
+    return calibration.threshold(false_alarms)
+
+
 class Confidence(nn.Module):
     """A plain classifier that turns away what it is not sure of: a(x) = max over y of log p(y | x).
 
@@ -120,11 +129,10 @@ class Confidence(nn.Module):
         """The classifier's answers, and which it is sure of.
 
         Raises:
-            CarsoError: if it was not calibrated, or so low a rate cannot be promised.
+            CarsoError: as for `threshold_of`.
         """
-        if self.calibration is None:
-            raise CarsoError(UNCALIBRATED)
-        threshold, (classes, found) = self.calibration.threshold(false_alarms), self._judged(images)
+        threshold = threshold_of(self.calibration, false_alarms)
+        classes, found = self._judged(images)
         return Detection(classes, found >= threshold, found, threshold)
 
     def calibrate(self, images: Images) -> Calibration:

@@ -177,46 +177,41 @@ class TestRepeat:
         assert found.max() <= 0.6
 
 
+class Small:
+    """A model that wants three images at a time, and keeps how many it was given."""
+
+    batch = 3
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network, self.sizes = network, list[int]()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.sizes.append(len(images))
+        logits: Tensor = self.network(images)
+        return logits
+
+
 def test_a_model_that_says_how_many_at_a_time_is_given_no_more(network: nn.Module, batch: Batch) -> None:
     """The answers are those of the whole batch, and so is what five calls are averaged to."""
-    sizes: list[int] = []
-
-    class Small:
-        batch = 3
-
-        def __call__(self, images: Tensor) -> Tensor:
-            sizes.append(len(images))
-            logits: Tensor = network(images)
-            return logits
-
     images, labels = batch
-    small, whole = Objective(Small(), margin, calls=5), Objective(network, margin, calls=5)
+    model = Small(network)
+    small, whole = Objective(model, margin, calls=5), Objective(network, margin, calls=5)
     for ours, theirs in zip(small(images, labels), whole(images, labels), strict=True):
         torch.testing.assert_close(ours, theirs)
     for ours, theirs in zip(small.value(images, labels), whole.value(images, labels), strict=True):
         torch.testing.assert_close(ours, theirs)
-    assert max(sizes) <= 3 * torch.get_num_threads()
-    assert sum(sizes) == 2 * 5 * len(images)
+    assert max(model.sizes) <= 3 * torch.get_num_threads()
+    assert sum(model.sizes) == 2 * 5 * len(images)
 
 
 def test_attacks_give_a_model_no_more_at_a_time_than_it_says(network: nn.Module, batch: Batch) -> None:
     """But for the looks for randomness, of 32 images and of 4."""
-    sizes: list[int] = []
-
-    class Small:
-        batch = 3
-
-        def __call__(self, images: Tensor) -> Tensor:
-            sizes.append(len(images))
-            logits: Tensor = network(images)
-            return logits
-
     most = 3 * torch.get_num_threads()
     for attack in (attacks.annealed, attacks.apgd, attacks.pgd):
-        sizes.clear()
-        attack(Small(), *batch, Budget("Linf", 1e-6), steps=4)
-        assert {size for size in sizes if size > most} <= {4, 32}
-        assert sum(size <= most for size in sizes) > len(batch[0]) // most
+        model = Small(network)
+        attack(model, *batch, Budget("Linf", 1e-6), steps=4)
+        assert {size for size in model.sizes if size > most} <= {4, 32}
+        assert sum(size <= most for size in model.sizes) > len(batch[0]) // most
 
 
 def test_an_attribute_of_that_name_may_mean_something_else(network: nn.Module, batch: Batch) -> None:

@@ -59,11 +59,12 @@ def test_an_attacker_who_fools_but_is_not_believed_breaks_nothing(greys: Dataset
     (far,) = run(sure, greys, 0.25, reject_at=0.05).budgets
     assert far.worst_case.accuracy == 0
     assert far.turned_away is not None
-    assert (far.turned_away.clean.correct, far.turned_away.attacked.correct) == (0, 0)
-    assert far.turned_away.right_of_accepted is not None
-    assert far.turned_away.right_of_accepted.accuracy == 100
-    assert far.turned_away.right_of_accepted_attacked is not None
-    assert far.turned_away.right_of_accepted_attacked.accuracy == 0
+    clean, attacked = far.turned_away.clean, far.turned_away.attacked
+    assert (clean.turned_away.correct, attacked.turned_away.correct) == (0, 0)
+    assert clean.right is not None
+    assert clean.right.accuracy == 100
+    assert attacked.right is not None
+    assert attacked.right.accuracy == 0
 
 
 def test_what_is_turned_away_is_never_wrong(greys: Dataset, sure: Confidence) -> None:

@@ -376,10 +376,12 @@ def test_what_float16_cannot_hold_stays_as_it_is(defence: carso.CARSO, tmp_path:
     assert torch.equal(again.running_var, norm.running_var)
 
 
-def test_a_classifier_that_ships_alone_is_found_as_one() -> None:
+def test_a_classifier_that_is_alone_is_found_as_one(tmp_path: Path) -> None:
     assert set(weights.shipped()) < set(weights.shipped(weights.CLASSIFIER))
     assert weights.find("cifar10", weights.CLASSIFIER).name == "cifar10"
     assert weights.origin("cifar10").data == "cifar10"
+    weights.save_classifier(MLP((1, 8, 8)), tmp_path / weights.CLASSIFIER, {"recipe": {"data": "others"}})
+    assert weights.origin(tmp_path).data == "others"
     assert isinstance(weights.load_classifier(weights.find("cifar10", weights.CLASSIFIER) / weights.CLASSIFIER), ResNet)
     with pytest.raises(WeightsError, match="no defence 'cifar10'"):
         carso.load("cifar10")

@@ -18,11 +18,11 @@ import torch
 from carso.attacks.eot import mean_log_probability
 from carso.audit.results import Turned
 from carso.audit.target import Known, Target
-from carso.audit.verdict import AWAY, classes_of, rate
+from carso.audit.verdict import AWAY, classes_of
 from carso.defence import CARSO
 from carso.detection import Confidence
 from carso.evaluation.queries import checked_query
-from carso.evaluation.results import Rate
+from carso.evaluation.results import Believed
 from carso.evaluation.seeding import seeded
 from carso.types import CandidateLogits, Classifier, Images, Labels, Logits
 
@@ -43,9 +43,9 @@ def detecting(target: Target, subject: CARSO | Confidence, false_alarms: float) 
         found = subject.detect(images, false_alarms)
         return torch.where(found.accepted, found.classes, AWAY)
 
-    rate = f"turning away {100 * false_alarms:g} % of clean images"
+    name = f"{target.name}, turning away {100 * false_alarms:g} % of clean images"
     identity = f"{target.identity}, {false_alarms}, {subject.calibration}"
-    changed = replace(target, name=f"{target.name}, {rate}", answer=answer, identity=identity)
+    changed = replace(target, name=name, answer=answer, identity=identity)
     return changed if isinstance(subject, Confidence) else _with_both_witnesses(changed, subject.classifier)
 
 
@@ -80,16 +80,6 @@ def _with_both_witnesses(target: Target, classifier: Classifier) -> Target:
 def turned(target: Target, images: Images, attacked: Images, labels: Labels, false_alarms: float, seed: int) -> Turned:
     """One fresh verdict each on clean and attacked images (n, C, H, W) of classes (n,)."""
     with seeded(target.device, seed, "turned away"):
-        clean, worst = classes_of(target, images), classes_of(target, attacked)
-    return Turned(
-        false_alarms=false_alarms,
-        clean=rate(clean == AWAY),
-        attacked=rate(worst == AWAY),
-        right_of_accepted=_right(clean, labels),
-        right_of_accepted_attacked=_right(worst, labels),
-    )
-
-
-def _right(answers: Labels, labels: Labels) -> Rate | None:
-    accepted = answers != AWAY
-    return rate((answers == labels)[accepted]) if accepted.any() else None
+        answers = [classes_of(target, some) for some in (images, attacked)]
+    clean, worst = (Believed.of(given != AWAY, given == labels, false_alarms) for given in answers)
+    return Turned(clean=clean, attacked=worst)

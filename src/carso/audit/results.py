@@ -25,7 +25,7 @@ from carso.audit.plan import Kind, On
 from carso.evaluation.display import Displayed
 from carso.evaluation.environment import Environment
 from carso.evaluation.reading import read_json
-from carso.evaluation.results import Count, Percent, Rate
+from carso.evaluation.results import Believed, Count, Percent, Rate
 from carso.storage.files import write_text
 from carso.storage.weights import AUDIT
 from carso.types import Norm
@@ -57,18 +57,12 @@ class Turned(_Model):
     """What a target that may turn images away did with them; its rates then are of images right or turned away.
 
     Attributes:
-        false_alarms: the rate that it was set to.
-        clean: share of the clean images that are turned away.
-        attacked: share of the worst images.
-        right_of_accepted: how many of the clean images that are believed are right; None where none is.
-        right_of_accepted_attacked: the same of the worst images.
+        clean: with the clean images.
+        attacked: with the worst ones.
     """
 
-    false_alarms: float
-    clean: Rate
-    attacked: Rate
-    right_of_accepted: Rate | None
-    right_of_accepted_attacked: Rate | None
+    clean: Believed
+    attacked: Believed
 
 
 class BudgetResult(_Model):

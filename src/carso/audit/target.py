@@ -190,8 +190,9 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
 
 def _drawn(defence: CARSO, samples: int) -> Latents:
     """K latents that an attacker averages over: fresh ones, or fresh picks among those that the defence votes by."""
-    z = defence.latents(samples if defence.fixed_by is None else None)
-    return z if defence.fixed_by is None else z[torch.randperm(len(z))[:samples]]
+    if defence.fixed_by is None:
+        return defence.latents(samples)
+    return (known := defence.latents())[torch.randperm(len(known))[:samples]]
 
 
 def _callable(subject: Any, images: Images, name: str) -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,7 +59,7 @@ def audit(
         model = voting_by(samples, load_target(target, classifier_of(factory)))
         test = labelled(datasets.load(data, "test", **fitted), getattr(model, "classifier", model))
         if reject_at is not None:
-            model = calibrated(model, datasets.load(data, "validation", **fitted), reject_at)
+            model = calibrated(model, partial(datasets.load, data, "validation", **fitted), reject_at)
         others = load_transfers(target, data, transfer or ())
         found = audit(
             model,

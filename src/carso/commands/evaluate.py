@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -109,7 +110,7 @@ def run(
     defence, origin = weights.load(source, classifier), weights.origin(source)
     data_name, fitted = images_of(origin, data_name, fitted or {})
     if settings.reject_at is not None:
-        calibrated(defence, data.load(data_name, "validation", **fitted), settings.reject_at)
+        calibrated(defence, partial(data.load, data_name, "validation", **fitted), settings.reject_at)
     dataset = labelled(data.load(data_name, split, **fitted), defence.classifier)
     protocol = protocol_of(origin, data_name, radii, norm)
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))

@@ -6,7 +6,7 @@ import re
 import shlex
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -76,8 +76,13 @@ def voting_by(samples: int | None, model: Any) -> Any:
     return model
 
 
-def calibrated(model: Any, held_out: Dataset, false_alarms: float) -> CARSO | Confidence:
+def calibrated(model: Any, held_out: Callable[[], Dataset], false_alarms: float) -> CARSO | Confidence:
     """The model made to turn images away: a defence by its own thresholds, or by clean images that were held out.
+
+    Args:
+        model: which one.
+        held_out: loads the images, where they are needed.
+        false_alarms: the rate.
 
     Raises:
         CarsoError: if that rate of false alarms cannot be promised.
@@ -86,7 +91,7 @@ def calibrated(model: Any, held_out: Dataset, false_alarms: float) -> CARSO | Co
     from carso.detection import HELD_OUT, Confidence
 
     known = model if isinstance(model, CARSO) else Confidence(model)
-    calibration = known.calibration or known.calibrate(held_out[:HELD_OUT].images)
+    calibration = known.calibration or known.calibrate(held_out()[:HELD_OUT].images)
     calibration.threshold(false_alarms)
     return known
 

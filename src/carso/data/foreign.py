@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Items
 
 from carso.data.dataset import Dataset, check_pixels
+from carso.data.labelled import numbers
 from carso.data.lazy import Lazy
 from carso.data.reading import decoding, naming
 from carso.errors import DataError
@@ -58,7 +59,7 @@ def from_torch(
         raise DataError(f"{name}: item 0 must hold an image as a tensor (C, H, W), and holds {what}; transform it")
     channels, height, width = image.shape
     labels = None if label is None else reader.labels(count, int(label))
-    names = tuple(classes) or (() if labels is None else tuple(map(str, range(int(labels.max()) + 1))))
+    names = tuple(classes) or (() if labels is None else numbers(int(labels.max()) + 1))
     return Dataset(name, Lazy(reader, torch.arange(count), (channels, height, width)), labels, names)
 
 

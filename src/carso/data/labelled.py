@@ -53,14 +53,14 @@ def matched(dataset: Dataset, classes: int, names: Sequence[str] | None = None) 
     """
     if dataset.labels is None:
         return dataset
-    own = tuple(names or _numbers(classes))
+    own = tuple(names or numbers(classes))
     if len(own) != classes:
         raise ModelError(f"the defence names {len(own)} classes and tells {classes} apart; mend its class_names")
     if _are_among(dataset, own, anyway=names is None):
         places = torch.tensor([own.index(name) if name in own else -1 for name in dataset.classes])
         return replace(dataset, labels=places[dataset.labels], classes=own)
     alike = names is None and len(dataset.classes) == classes
-    if not alike and dataset.classes != _numbers(len(dataset.classes)):
+    if not alike and dataset.classes != numbers(len(dataset.classes)):
         raise DataError(_strangers(dataset, own, names is not None))
     highest = int(dataset.labels.max())
     if highest >= classes:
@@ -68,7 +68,8 @@ def matched(dataset: Dataset, classes: int, names: Sequence[str] | None = None) 
     return replace(dataset, classes=dataset.classes if alike else own)
 
 
-def _numbers(classes: int) -> tuple[str, ...]:
+def numbers(classes: int) -> tuple[str, ...]:
+    """What classes without names are called: "0", "1" and so on."""
     return tuple(map(str, range(classes)))
 
 

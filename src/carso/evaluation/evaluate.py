@@ -259,9 +259,9 @@ class _Run:
         )
 
     def _fingerprint(self) -> str:
-        settings = {
-            name: value for name, value in asdict(self.settings).items() if (name, value) != ("reject_at", None)
-        }
+        settings = asdict(self.settings)
+        if self.settings.reject_at is None:
+            del settings["reject_at"]
         digest = hashlib.sha256(json.dumps(settings).encode() + carso.__version__.encode())
         for part in (self.images, self.labels):
             digest.update(part.contiguous().numpy().tobytes())

@@ -7,8 +7,10 @@ from dataclasses import replace
 import torch
 
 from carso.data import Dataset
+from carso.data.labelled import numbers
 from carso.evaluation.models import device_of, names_of
 from carso.nn import evaluating, query
+from carso.nn.querying import answers
 from carso.progress import note
 from carso.types import Classifier, Labels
 
@@ -23,12 +25,11 @@ def labelled(images: Dataset, classifier: Classifier) -> Dataset:
     note(f"{images.name}: has no labels; the classifier's own clean answers stand for them")
     with torch.no_grad(), evaluating(classifier):
         classes = query(classifier, images[:1].images.to(device_of(classifier))).shape[1]
-    names = names_of(classifier) or tuple(map(str, range(classes)))
+    names = names_of(classifier) or numbers(classes)
     return replace(images, labels=answers_of(classifier, images), classes=names)
 
 
 def answers_of(classifier: Classifier, images: Dataset) -> Labels:
     """N's class of each image (N,), on the CPU."""
     device = device_of(classifier)
-    with torch.no_grad(), evaluating(classifier):
-        return torch.cat([query(classifier, some.to(device)).argmax(1).cpu() for _, some in images.chunks(CHUNK)])
+    return answers(classifier, (some.to(device) for _, some in images.chunks(CHUNK))).cpu()

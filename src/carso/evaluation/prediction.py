@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from carso.data import read_image
+from carso.data.labelled import numbers
 from carso.defence import CARSO
 from carso.evaluation.cost import say_if_long
 from carso.types import Images, Labels
@@ -62,9 +63,9 @@ def predict(
     labels, tally = elected(defence, images, stop, seed)
     accepted: list[bool | None] = [None] * len(paths)
     if reject_at is not None:
-        accepted = defence.detect(images, reject_at, labels, torch.Generator().manual_seed(seed)).accepted.tolist()
+        accepted = defence.detect(images, reject_at, labels, _source(seed)).accepted.tolist()
     rows = zip(paths, labels.tolist(), tally.shares.tolist(), tally.samples.tolist(), accepted, strict=True)
-    names = defence.class_names or tuple(map(str, range(defence.classes)))
+    names = defence.class_names or numbers(defence.classes)
     return [Prediction(path, label, tuple(shares), k, names, believed) for path, label, shares, k, believed in rows]
 
 

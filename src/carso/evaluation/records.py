@@ -207,12 +207,8 @@ class Records(_Record):
         if not found or found[-1].accepted is None:
             return None
         accepted, predicted = found[-1].accepted.bool(), found[-1].predicted
-        right = (predicted == self.labels[: len(predicted)])[accepted]
-        return Believed(
-            false_alarms=self.settings.get("reject_at", 0),
-            turned_away=Rate.of(int((~accepted).sum()), len(accepted)),
-            right=Rate.of(int(right.sum()), len(right)) if len(right) else None,
-        )
+        right = predicted == self.labels[: len(predicted)]
+        return Believed.of(accepted, right, self.settings.get("reject_at", 0))
 
     def write(self, directory: Path) -> Path:
         """Write the records into `directory` in one step."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
 
 from carso.evaluation.display import Displayed
 from carso.evaluation.environment import Environment
@@ -63,7 +64,7 @@ class Rate(_Model):
 
 
 class Believed(_Model):
-    """What a defence that may turn images away did with those of a row.
+    """What a defence that may turn images away did with some.
 
     Attributes:
         false_alarms: the rate that it was set to.
@@ -74,6 +75,16 @@ class Believed(_Model):
     false_alarms: float
     turned_away: Rate
     right: Rate | None
+
+    @classmethod
+    def of(cls, accepted: Tensor, right: Tensor, false_alarms: float) -> Believed:
+        """From whether each image (n,) is believed, and whether it is right."""
+        among = right[accepted]
+        return cls(
+            false_alarms=false_alarms,
+            turned_away=Rate.of(int((~accepted).sum()), len(accepted)),
+            right=Rate.of(int(among.sum()), len(among)) if len(among) else None,
+        )
 
 
 class ResultRow(_Model):

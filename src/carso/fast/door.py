@@ -85,8 +85,13 @@ def _follows(form: Network, model: Classifier, images: Images) -> bool:
     """Whether a network's form answers alike in float32, and its rounded gradients point where the exact ones do."""
     if not same(form.exact, model, images):
         return False
-    exact, low = (slope_at(each, images).flatten(1) for each in (form.exact, form))
-    return bool((F.cosine_similarity(exact, low) >= PARALLEL)[exact.abs().amax(1) > 0].all())
+    return _parallel(form.exact, form, images)
+
+
+def _parallel(exact: Classifier, low: Classifier, images: Images) -> bool:
+    """Whether the rounded gradients point where the exact ones do, of images that have one."""
+    theirs, ours = (slope_at(each, images).flatten(1) for each in (exact, low))
+    return bool((F.cosine_similarity(theirs, ours) >= PARALLEL)[theirs.abs().amax(1) > 0].all())
 
 
 def slope_at(model: Classifier, images: Images) -> Images:
@@ -114,14 +119,10 @@ def _convolved_defence(defence: Defence, images: Images) -> tuple[Callable[[Tens
         return None
     exact, low, batch = found
 
-    def at(form: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        return slope_at(lambda x: form(x, latents).mean(1), some).flatten(1)
-
     with torch.no_grad():
         if not alike(exact(some, latents), defence.logits(some, latents=latents)):
             return None
-    theirs, ours = at(exact), at(low)
-    straight = (F.cosine_similarity(theirs, ours) >= PARALLEL)[theirs.abs().amax(1) > 0].all()
+    straight = _parallel(lambda x: exact(x, latents).mean(1), lambda x: low(x, latents).mean(1), some)
     return (low, batch) if straight else None
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from carso.fast.folding import hooked_among
 from carso.fast.products import product_dtype
 from carso.types import INPUT, OUTPUT, Images
 
@@ -32,7 +33,7 @@ LEAST = 8
 """Images of a batch at least, to repay the fixed cost of its operations."""
 
 
-class Network(nn.Module):
+class Frozen(nn.Module):
     """A frozen copy of a network, whose weights are those of the moment it is made.
 
     Attributes:
@@ -43,6 +44,10 @@ class Network(nn.Module):
     def __init__(self, exact: nn.Module, low: nn.Module, batch: int) -> None:
         super().__init__()
         self.exact, self.low, self.batch = exact, low, batch
+
+
+class Network(Frozen):
+    """A frozen copy that answers as the network does."""
 
     def forward(self, images: Images) -> Tensor:
         """What the network makes of images or maps (B, C, H, W), such as logits (B, classes), in float32."""
@@ -100,10 +105,9 @@ def is_plain(model: object) -> TypeGuard[nn.Module]:
     if not isinstance(model, nn.Module):
         return False
     modules = list(model.modules())
-    hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in modules)
     altered = any("forward" in vars(m) for m in modules)
     floating = all(p.dtype is torch.float32 for p in model.parameters())
-    return convolves(model) and floating and not (hooked or altered or any(m.training for m in modules))
+    return convolves(model) and floating and not (hooked_among(modules) or altered or any(m.training for m in modules))
 
 
 class Scaled(nn.Module):
@@ -125,17 +129,8 @@ class Scaled(nn.Module):
         return torch.addcmul(self.shift, a, self.scale)
 
 
-class Reading(nn.Module):
-    """A frozen copy of a network that returns what layers of it make of images, as `Network` returns logits.
-
-    Attributes:
-        exact: the same in float32, folded too.
-        batch: images at a time that each thread of a CPU computes fastest.
-    """
-
-    def __init__(self, exact: nn.Module, low: nn.Module, batch: int) -> None:
-        super().__init__()
-        self.exact, self.low, self.batch = exact, low, batch
+class Reading(Frozen):
+    """A frozen copy that returns what layers of the network make of images."""
 
     def forward(self, images: Images) -> tuple[Tensor, ...]:
         """The outputs of the layers, in their order, those behind the first convolution in the dtype of products."""

@@ -83,10 +83,10 @@ def convolve_defence(
         images: (B, C, H, W), of which the first shows which layers run.
     """
     maps, code = purifier.maps, chain(purifier.representation_encoder)
-    rest, read = convolved(classifier, purifier), reading(classifier, layers, images)
-    if rest is None or read is None or code is None or len(code) != 1:
+    if not isinstance(maps, Compressor) or code is None or len(code) != 1 or hooked_among(purifier.modules()):
         return None
-    if not isinstance(maps, Compressor) or hooked_among(purifier.modules()):
+    rest, read = convolved(classifier, purifier), reading(classifier, layers, images)
+    if rest is None or read is None:
         return None
     compressors = _compressors(maps, read, images)
     if compressors is None:

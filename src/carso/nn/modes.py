@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import FunctionType
@@ -43,29 +43,27 @@ def evaluating(model: object) -> Iterator[None]:
         with _keeping_buffers(modules_behind(model)):
             yield
         return
-    with lock_of(model):
-        training = [module for module in model.modules() if module.training]
-        for module in training:
-            module.training = False
-        try:
-            yield
-        finally:
-            for module in training:
-                module.training = True
+    with lock_of(model), _without([module for module in model.modules() if module.training], "training"):
+        yield
 
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Have what is computed within need no gradient of the module's parameters; then let them want it as before."""
-    with lock_of(module):
-        wanting = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        for parameter in wanting:
-            parameter.requires_grad = False
-        try:
-            yield
-        finally:
-            for parameter in wanting:
-                parameter.requires_grad = True
+    with lock_of(module), _without([p for p in module.parameters() if p.requires_grad], "requires_grad"):
+        yield
+
+
+@contextmanager
+def _without(holders: Sequence[object], flag: str) -> Iterator[None]:
+    """Take a flag down that all of these have set, then set it again."""
+    for holder in holders:
+        setattr(holder, flag, False)
+    try:
+        yield
+    finally:
+        for holder in holders:
+            setattr(holder, flag, True)
 
 
 @contextmanager

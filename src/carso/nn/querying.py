@@ -8,7 +8,7 @@ float32 images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from carso.errors import ModelError, NoGradientError
+from carso.nn.modes import evaluating
 from carso.nn.monitor import monitor_in_use, monitored
 from carso.types import Classifier
 
@@ -59,6 +60,12 @@ def query(model: Classifier, images: Tensor) -> Tensor:
     if monitor is not None:
         monitor.note(answer)
     return answer.to(widened(answer.dtype))
+
+
+def answers(model: Classifier, parts: Iterable[Tensor]) -> Tensor:
+    """The model's class (N,) of every image, in eval mode, from images (B, C, H, W) part by part."""
+    with torch.no_grad(), evaluating(model):
+        return torch.cat([query(model, some).argmax(1) for some in parts])
 
 
 def _answer(model: Classifier, images: Tensor) -> Tensor:

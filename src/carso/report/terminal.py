@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from carso.audit.results import AttackResult, Audit, BudgetResult, Turned
-from carso.evaluation.results import Rate
+from carso.evaluation.results import Believed, Rate
 from carso.progress import duration
 
 
@@ -44,14 +44,12 @@ def headline(found: BudgetResult, votes: int) -> str:
 
 def away(found: Turned) -> str:
     """What was turned away, which the figures above count as right."""
-    clean, attacked = (
-        f"{_rate(share)} turned away, {'none believed' if right is None else f'{_rate(right)} of the believed right'}"
-        for share, right in (
-            (found.clean, found.right_of_accepted),
-            (found.attacked, found.right_of_accepted_attacked),
-        )
-    )
-    return f"Counted as right: what is turned away. Clean: {clean}. Worst images: {attacked}."
+    return f"Counted as right: what is turned away. Clean: {_away(found.clean)}. Worst images: {_away(found.attacked)}."
+
+
+def _away(found: Believed) -> str:
+    right = "none believed" if found.right is None else f"{_rate(found.right)} of the believed right"
+    return f"{_rate(found.turned_away)} turned away, {right}"
 
 
 def doubts(audit: Audit) -> list[Text]:

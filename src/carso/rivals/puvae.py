@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from carso.data import Dataset
 from carso.nn import evaluating, query
+from carso.nn.modes import frozen
 from carso.nn.perceptron import perceptron
 from carso.purifier import Moments, kl_divergence, reconstruction_loss
 from carso.rivals.purified import Purified, of_each
@@ -149,7 +150,7 @@ class PuVAEStage(GenerativeStage):
         """L, averaged over the batch."""
         assert labels is not None
         reconstructions, mean, log_variance = self.rival.vae(images, labels)
-        with evaluating(self.rival.classifier):
+        with evaluating(self.rival.classifier), frozen(self.rival.classifier):
             consistency = F.cross_entropy(query(self.rival.classifier, reconstructions), labels)
         elbo = reconstruction_loss(reconstructions, images) + self.kl * kl_divergence(mean, log_variance)
         loss: Tensor = elbo.mean() + self.cross_entropy * consistency

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from carso.data.labelled import numbers
 from carso.defence import CARSO
 from carso.errors import ModelError
 from carso.evaluation.prediction import elected
@@ -95,7 +96,7 @@ class ByTorch:
     def __init__(self, defence: CARSO, name: str) -> None:
         self.defence, self.name = defence, name
         self.shape, self.samples = defence.purifier.shape, defence.samples
-        self.names: Sequence[str] = defence.class_names or _numbers(defence.classes)
+        self.names: Sequence[str] = defence.class_names or numbers(defence.classes)
 
     def __call__(self, images: Images) -> list[Answer]:
         """An answer for each of the images (B, C, H, W) in [0, 1], by fresh latents."""
@@ -127,17 +128,13 @@ class ByOnnx:
         self.name, self.samples = str(facts["name"]), int(facts["samples"])
         channels, height, width = facts["shape"]
         self.shape: Shape = (channels, height, width)
-        self.names: Sequence[str] = facts.get("names") or _numbers(facts["classes"])
+        self.names: Sequence[str] = facts.get("names") or numbers(facts["classes"])
 
     def __call__(self, images: Images) -> list[Answer]:
         """An answer for each of the images (B, C, H, W) in [0, 1], by the latents of the file."""
         votes, winners = self.session.run(["votes", "winners"], {"images": images.numpy()})
         shares = (votes / self.samples).tolist()
         return [Answer(label, row, self.samples) for label, row in zip(winners.tolist(), shares, strict=True)]
-
-
-def _numbers(classes: int) -> tuple[str, ...]:
-    return tuple(map(str, range(classes)))
 
 
 def tried(answering: Answering) -> Answering:

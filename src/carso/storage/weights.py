@@ -43,6 +43,9 @@ AUDIT = "audit.json"
 
 _HEADERS: dict[str, type[Header]] = {"classifier": ClassifierHeader, "purifier": PurifierHeader}
 
+SHIPPED = Path(str(resources.files("carso"))) / "assets" / "weights"
+"""Where the package keeps its own."""
+
 DEFAULTS = {"mnist": "mnist-strong"}
 """The shipped defence that a data set's name stands for."""
 
@@ -133,12 +136,12 @@ def load_undefended(source: str | Path) -> nn.Module | None:
 
 
 def origin(source: str | Path) -> Origin:
-    """What the recipe of a saved defence, or of a classifier that ships alone, says of its data and attacks.
+    """What the recipe of a saved defence, or of a classifier that is alone, says of its data and attacks.
 
     Raises:
         WeightsError: if there is no such defence, or its file is damaged.
     """
-    alone = str(source) in shipped(CLASSIFIER) and str(source) not in shipped()
+    alone = _folder_of(source, PURIFIER) is None and _folder_of(source, CLASSIFIER) is not None
     kind, file = ("classifier", CLASSIFIER) if alone else ("purifier", PURIFIER)
     path = find(source, file) / file
     with _mendable():
@@ -230,8 +233,7 @@ def digest(module: nn.Module, *, half: bool = False) -> str:
 
 def shipped(file: str = PURIFIER) -> list[str]:
     """Names of what ships inside the package with such a file; by default of whole defences."""
-    folder = Path(str(resources.files("carso"))) / "assets" / "weights"
-    return sorted(entry.name for entry in folder.iterdir() if (entry / file).exists()) if folder.exists() else []
+    return sorted(entry.name for entry in SHIPPED.iterdir() if (entry / file).exists()) if SHIPPED.exists() else []
 
 
 def find(source: str | Path, file: str = PURIFIER) -> Path:
@@ -244,18 +246,22 @@ def find(source: str | Path, file: str = PURIFIER) -> Path:
     Raises:
         WeightsError: if there is none, with the near names and what would make one.
     """
-    name = DEFAULTS.get(str(source), str(source))
-    if name in shipped(file):
-        return Path(str(resources.files("carso"))) / "assets" / "weights" / name
+    if (found := _folder_of(source, file)) is not None:
+        return found
     folder = Path(source)
-    if os.path.exists(folder / file):
-        return folder
     known = [*DEFAULTS, *shipped(file)]
     near = difflib.get_close_matches(str(source), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     if os.path.exists(folder):
         raise WeightsError(f"{folder} holds no {file}: it is not a defence that carso saved{hint}")
     raise WeightsError(f"no defence {str(source)!r}{hint}; shipped: {', '.join(known)}; or pass a folder of weights")
+
+
+def _folder_of(source: str | Path, file: str) -> Path | None:
+    name = DEFAULTS.get(str(source), str(source))
+    if name in shipped(file):
+        return SHIPPED / name
+    return Path(source) if os.path.exists(Path(source) / file) else None
 
 
 def _stored(module: nn.Module, half: bool) -> dict[str, Tensor]:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import nn
 
 from carso.data import Dataset
 from carso.defence import CARSO
 from carso.errors import DataError, ModelError, RecipeError
 from carso.layers import propose
-from carso.nn import ARCHITECTURES, evaluating, query
+from carso.nn import ARCHITECTURES
 from carso.nn.adapted import doubt_of_input
 from carso.nn.maps import Maps
+from carso.nn.querying import answers
 from carso.progress import note
 from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.representation import Representation, check_classifier
@@ -61,9 +61,7 @@ def look_at(classifier: nn.Module, classes: int, held_out: Dataset) -> None:
     some = held_out[:LOOKED_AT]
     if some.labels is None:
         return
-    with torch.no_grad(), evaluating(classifier):
-        answers = torch.cat([query(classifier, images).argmax(1) for _, images in some.chunks()])
-    right = int((answers == some.labels).sum())
+    right = int((answers(classifier, (images for _, images in some.chunks())) == some.labels).sum())
     if doubt := doubt_of_input(right, len(some), classes):
         note(doubt)
 

@@ -24,6 +24,7 @@ from carso.errors import RecipeError
 from carso.fast import convolves, faster, low_precision
 from carso.nn import evaluating, query
 from carso.nn.modes import frozen
+from carso.nn.querying import answers
 from carso.progress import progress
 from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
@@ -228,8 +229,7 @@ class PurifierStage:
     def _labels(self, train: Dataset) -> Labels:
         if self.schedule.labels == "true":
             return train.required_labels.to(self.device)
-        with torch.no_grad(), evaluating(self.classifier):
-            return torch.cat([query(self.classifier, some).argmax(1) for _, some in self.train.chunks(self.chunk)])
+        return answers(self.classifier, (some for _, some in self.train.chunks(self.chunk)))
 
     def _kept(self, seed: int, pairs: Images | None) -> Tensor | None:
         if self.schedule.feed == "pairs" and pairs is not None:
