@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from benchmarks.own import absent
 from benchmarks.own.pictures import pictures
+from tests.commands import test_page
 from typer.testing import CliRunner, Result
 
 from carso.audit import effort
@@ -19,9 +20,7 @@ from carso.commands import cli
 from carso.hardening import proposal
 
 ROOT = Path(__file__).parents[2]
-TINY = {"n": 10, "tuning": 2, "eot": (1,), "steps": (2,), "restarts": (1, 1), "neighbours": (1, 1), "other": (1, 1)}
-TINY |= {"long": (2, 1), "plain": 2, "queries": 3, "spsa": (1, 1), "spsa_images": 1, "rivals": 1, "deepfool": 0}
-TINY |= {"votes_queries": 0, "aggregates": 1, "draws": 1}
+TINY = test_page.TINY | {"n": 10}
 RECIPE = """name: {model}
 data: pictures
 classifier: {{factory: "own_models:{model}"}}
