@@ -30,7 +30,7 @@ COMMAND = "from benchmarks.own.absent import stand_in; stand_in(); from carso.co
 RECIPE = """name: {model}
 data: labelled
 classifier: {{factory: "own_models:{model}"}}
-adversarial: {{epochs: 4, batch: 16, rate: 0.005, clean: false, attacks: [{{attack: n-fgsm, eps: 8/255}}]}}
+adversarial: {{epochs: 30, batch: 16, rate: 0.005, clean: false, attacks: [{{attack: n-fgsm, eps: 8/255}}]}}
 """
 MINUTES = re.compile(r"the least that would do is --minutes ([\d.]+)")
 
@@ -66,7 +66,7 @@ CASES = {
 
 def ran(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], dict[str, float]]:
     """A command of carso's in a folder, and what it took."""
-    began, path = time.monotonic(), os.pathsep.join([str(ROOT), str(folder)])
+    began, path = time.monotonic(), os.pathsep.join(map(str, (ROOT / "src", ROOT, folder)))
     child = subprocess.Popen(
         [sys.executable, "-c", COMMAND, *arguments],
         cwd=folder,
@@ -99,7 +99,8 @@ def measured(case: Case, folder: Path) -> dict[str, dict[str, float]]:
     folder.mkdir(parents=True)
     shutil.copy(ROOT / "examples" / "own_models.py", folder)
     (folder / "own.yaml").write_text(RECIPE.format(model=case.model))
-    pictures(folder / "labelled", case.size, case.suffix)
+    for split in ("train", "test"):
+        pictures(folder / "labelled" / split, case.size, case.suffix)
     pictures(folder / "pictures", case.size, case.suffix, classes=case.labels)
     found = {"train": worked(folder, "train", "classifier", "own.yaml", "--out", f"own/{case.model}")}
     own, images = ("--factory", f"own_models:{case.model}"), ("--data", "pictures", "--eps", "8/255")

@@ -45,6 +45,10 @@ class NoGradientError(ModelError):
         )
 
 
+class NothingRightError(ModelError):
+    """A model has none of the clean images right, so that no attack could take anything from it."""
+
+
 class NonFiniteError(ModelError):
     """An attack met logits, losses or gradients that are not finite; it went on where they are.
 

@@ -63,3 +63,9 @@ def test_where_it_did_not_help_is_said() -> None:
 def test_an_audit_that_doubts_itself_is_told() -> None:
     assert "The audit of the defence doubts its own figures (blind): no gradient" in said(raised=True)
     assert "doubts" not in said()
+
+
+def test_what_has_nothing_right_was_not_audited() -> None:
+    told = "\n".join(conclusion(results(("none", 10, 0)), {"classifier": audit(4)}))
+    assert "The defence was not audited: it has none of the clean images right." in told
+    assert "Audit of" not in told

@@ -33,7 +33,7 @@ from carso.data import Dataset
 from carso.data.labelled import first, matched
 from carso.defence import CARSO
 from carso.detection import Confidence
-from carso.errors import CarsoError, ModelError
+from carso.errors import CarsoError, NothingRightError
 from carso.evaluation.environment import environment
 from carso.evaluation.seeding import seeded
 from carso.nn import evaluating
@@ -87,7 +87,8 @@ def audit(
     Raises:
         CarsoError: for an eps, n or votes that makes no sense.
         DataError: if the images have no labels, are fewer than n, or of other classes than the target knows.
-        ModelError: if the target or a transfer breaks the contract, or the target is right on no image.
+        ModelError: if the target or a transfer breaks the contract.
+        NothingRightError: if the target is right on no image.
         RunError: if `out` holds another audit, or cannot be written.
     """
     budgets = _budgets(eps, norm, dataset)
@@ -189,7 +190,7 @@ def _clean(judge: Judge, images: Images, labels: Labels, seed: int, chunk: int |
     with seeded(judge.target.device, seed, "clean"):
         right = torch.cat([judge.right(*part) for part in parts])
     if judge.broken(right).all():
-        raise ModelError(
+        raise NothingRightError(
             f"{judge.target.name} answers none of the {len(images)} clean images rightly; "
             "check the order of its classes and that normalisation is inside the model"
         )

@@ -41,4 +41,4 @@ def harden(
         typer.echo("\n".join(("", *conclusion(found.records.results(), found.audits))))
         say(f"report: {write_report(folder)}")
         say(f"ONNX: {found.onnx}")
-    raise typer.Exit(max(audit.exit_code for audit in found.audits.values()))
+    raise typer.Exit(found.exit_code)

@@ -11,20 +11,24 @@ from carso.audit.results import Audit
 from carso.evaluation.results import Rate, ResultRow, Results
 from carso.report import wording
 
+SUBJECTS = ("classifier", "defence")
+"""What is audited."""
+
 
 def conclusion(results: Results, audits: dict[str, Audit]) -> list[str]:
     """What the run found, in lines.
 
     Args:
         results: of the evaluation.
-        audits: of "classifier" and "defence".
+        audits: of "classifier" and "defence", without those that had no clean image right.
     """
     thesis, whole = (list(_rows(results, aim)) for aim in ("classifier", "defence"))
     audited = list(_audited(audits))
     lines = [*_part(f"Thesis's protocol (attacks on the classifier alone), n = {results.n}", thesis)]
     lines += _part("Attacks on the whole of each", whole)
-    lines += _part(f"Audit of the whole of each (quick), n = {audits['defence'].n}", audited)
-    return [*lines, *_helped([*thesis, *whole, *audited]), *_raised(audits)]
+    if audited:
+        lines += _part(f"Audit of the whole of each (quick), n = {audits['defence'].n}", audited)
+    return [*lines, *_helped([*thesis, *whole, *audited]), *_unaudited(audits), *_raised(audits)]
 
 
 Pair = tuple[str, Rate, Rate]
@@ -42,7 +46,9 @@ def _name(row: ResultRow) -> str:
 
 
 def _audited(audits: dict[str, Audit]) -> Iterator[Pair]:
-    for theirs, ours in zip(audits["classifier"].budgets, audits["defence"].budgets, strict=True):
+    if len(audits) < len(SUBJECTS):
+        return
+    for theirs, ours in zip(*(audits[name].budgets for name in SUBJECTS), strict=True):
         yield f"worst case of the audit, {wording.budget(ours.norm, ours.eps)}", theirs.worst_case, ours.worst_case
 
 
@@ -74,6 +80,12 @@ def _helped(pairs: list[Pair]) -> Iterator[str]:
         names = [name for name, *rates in pairs if _compared(*rates) == verdict]
         if names:
             yield f"{said}: {'; '.join(names)}."
+
+
+def _unaudited(audits: dict[str, Audit]) -> Iterator[str]:
+    for name in SUBJECTS:
+        if name not in audits:
+            yield f"The {name} was not audited: it has none of the clean images right."
 
 
 def _raised(audits: dict[str, Audit]) -> Iterator[str]:

@@ -27,11 +27,12 @@ from carso.audit.results import Audit
 from carso.data import Dataset
 from carso.data.labelled import check_shape
 from carso.defence import CARSO
-from carso.errors import ModelError, RunError
+from carso.errors import ModelError, NothingRightError, RunError
 from carso.evaluation import Records, Row, Settings, evaluate
 from carso.evaluation.labelling import labelled
 from carso.evaluation.models import models_of
 from carso.evaluation.radii import protocol_of
+from carso.hardening.conclusion import SUBJECTS
 from carso.hardening.plan import Plan, Request, keep, planned, read_plan
 from carso.hardening.proposal import proposed
 from carso.hardening.survey import described, rates_of
@@ -53,13 +54,18 @@ class Found:
 
     Attributes:
         records: of the evaluation.
-        audits: of "classifier" and "defence".
+        audits: of "classifier" and "defence"; of neither where it has no clean image right.
         onnx: the exported file, or why there is none.
     """
 
     records: Records
     audits: dict[str, Audit]
     onnx: Path | str
+
+    @property
+    def exit_code(self) -> int:
+        """3 if a check of an audit was raised, or a subject could not be audited, else 0."""
+        return max(self.audits[name].exit_code if name in self.audits else 3 for name in SUBJECTS)
 
 
 @dataclass(frozen=True)
@@ -99,10 +105,9 @@ class Hardening:
         defence = experiment.defence().to(self.device)
         test = labelled(self.test, defence.classifier)
         records = self._evaluated(defence, test, plan)
-        audits = {
-            "classifier": self._audited(defence.classifier, test, plan, self.out / CLASSIFIER),
-            "defence": self._audited(defence, test, plan, self.out),
-        }
+        subjects = {"classifier": (defence.classifier, self.out / CLASSIFIER), "defence": (defence, self.out)}
+        tried = {name: self._audited(subject, test, plan, out) for name, (subject, out) in subjects.items()}
+        audits = {name: found for name, found in tried.items() if found is not None}
         return Found(records, audits, self._exported(experiment.defence(), test))
 
     @cached_property
@@ -134,11 +139,14 @@ class Hardening:
         columns, rows = models_of(defence, None), rows_of(plan.recipe, self.request)
         return evaluate(columns, test, rows, settings, recipe=plan.recipe.name, directory=self.out)
 
-    def _audited(self, subject: nn.Module, test: Dataset, plan: Plan, out: Path) -> Audit:
+    def _audited(self, subject: nn.Module, test: Dataset, plan: Plan, out: Path) -> Audit | None:
         asked = self.request
         name = asked.factory if out != self.out else f"CARSO around {asked.factory}"
         budgets: dict[str, Any] = {"eps": asked.eps, "norm": asked.norm}
-        return audit(subject, test, effort="quick", **budgets, n=plan.audited, seed=asked.seed, name=name, out=out)
+        try:
+            return audit(subject, test, effort="quick", **budgets, n=plan.audited, seed=asked.seed, name=name, out=out)
+        except NothingRightError:
+            return None
 
     def _exported(self, defence: CARSO, test: Dataset) -> Path | str:
         path = self.out / ONNX
