@@ -108,7 +108,7 @@ def measured(case: Case, folder: Path) -> dict[str, dict[str, float]]:
     refusal, _ = ran(folder, *harden, "0.1")
     least = MINUTES.search(refusal.stdout)
     assert least is not None, refusal.stdout
-    found["harden"] = worked(folder, *harden, str(round(1.3 * float(least[1]), 1)))
+    found["harden"] = worked(folder, *harden, str(round(3 * float(least[1]), 1)))
     found["audit"] = worked(folder, "audit", "out", *own, *images, "--effort", "quick", "--out", "audit")
     found["export"] = worked(folder, "export", "out", *own, "--data", "pictures", "--out", "own.onnx")
     picture = str(next((folder / "pictures").rglob(f"*{case.suffix}")))
