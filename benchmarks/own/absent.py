@@ -50,7 +50,7 @@ class Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def needed(arguments: Sequence[str]) -> bool:
-    """Whether a command line is about a model of timm's; transformers does without torchvision, and sees a false one."""
+    """Whether a command line is about a model of timm's; transformers asks torchvision for its version."""
     return any("timm" in argument for argument in arguments)
 
 
