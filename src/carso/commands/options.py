@@ -50,6 +50,13 @@ Defence = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder for everything that the run makes. [default: out/NAME]")]
 Seed = Annotated[int | None, typer.Option(min=0, max=MOST, help="Root of all randomness. [default: the recipe's]")]
+Watch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WATCHER",
+        help="Show losses and recalled images: a folder for TensorBoard, or package.module:function of a tracker.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Data = Annotated[
     str | None,
