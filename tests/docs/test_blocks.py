@@ -18,8 +18,6 @@ import carso
 from carso import weights
 from carso.audit import effort
 from carso.commands import cli
-from carso.purifier import Purifier
-from carso.representation import Representation
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {
@@ -41,12 +39,11 @@ samples: 10
 adversarial: {epochs: 1, batches: 2, rate: 0.01}
 purification: {epochs: 1, batches: 2, rate: 0.01}
 """
-OWN = """import torch
+OWN = """import carso
 from torch import nn
 
 def build():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 12), nn.ReLU(), nn.Linear(12, 10))
+    return nn.Sequential(carso.load("mnist-thesis").classifier)
 """
 
 
@@ -102,8 +99,9 @@ def test_the_commands_of_the_audits_page_run(tmp_path: Path, monkeypatch: pytest
     exec(OWN, names)
     own = names["build"]()  # type: ignore[operator]
     assert isinstance(own, nn.Module)
-    neurons = sum(Representation(own.eval()).sizes(carso.data.load("mnist", "test")[:1].images).values())
-    weights.save(carso.CARSO(own, Purifier((1, 28, 28), neurons, latent=4).eval(), samples=10), Path("out/mine"))
+    known = carso.load("mnist-thesis")
+    layers = [f"0.{layer}" for layer in known.representation.layers]
+    weights.save(carso.CARSO(own, known.purifier, layers, samples=10), Path("out/mine"))
     (text,) = (text for language, text in blocks("audit.md") if language == "sh")
     commands = [shlex.split(line, comments=True) for line in text.splitlines()]
     assert [command[2] for command in commands] == [
