@@ -18,6 +18,7 @@ import carso
 from carso import weights
 from carso.audit import effort
 from carso.commands import cli
+from carso.types import OUTPUT
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {
@@ -100,7 +101,7 @@ def test_the_commands_of_the_audits_page_run(tmp_path: Path, monkeypatch: pytest
     own = names["build"]()  # type: ignore[operator]
     assert isinstance(own, nn.Module)
     known = carso.load("mnist-thesis")
-    layers = [f"0.{layer}" for layer in known.representation.layers]
+    layers = [layer if layer == OUTPUT else f"0.{layer}" for layer in known.representation.layers]
     weights.save(carso.CARSO(own, known.purifier, layers, samples=10), Path("out/mine"))
     (text,) = (text for language, text in blocks("audit.md") if language == "sh")
     commands = [shlex.split(line, comments=True) for line in text.splitlines()]
