@@ -11,6 +11,7 @@ import typer
 from carso.commands.options import (
     MOST,
     Channels,
+    Chunk,
     Data,
     Factory,
     OfBalls,
@@ -42,6 +43,7 @@ def audit(
     channels: Channels = None,
     skip_bad: SkipBad = False,
     reject_at: RejectAt = None,
+    chunk: Chunk = None,
 ) -> None:
     """Attack a whole defence as hard as we can; exit status 3 if a check doubts the figures."""
     from carso import data as datasets
@@ -72,6 +74,7 @@ def audit(
             eot=eot,
             transfer=others,
             name=target,
+            chunk=chunk,
             out=folder,
             reject_at=reject_at,
         )
