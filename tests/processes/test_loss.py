@@ -12,7 +12,7 @@ import pytest
 RECIPE = """name: lost
 data: data
 classifier: {hidden: [20, 10]}
-adversarial: {epochs: 40, batch: 40, batches: 8, rate: 0.02, attacks: [{attack: pgd, eps: 0.1, steps: 5}]}
+adversarial: {epochs: 16, batch: 40, batches: 8, rate: 0.02, attacks: [{attack: pgd, eps: 0.1, steps: 5}]}
 """
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
 PROGRESS = "lost/checkpoints/adversarial-training.safetensors"

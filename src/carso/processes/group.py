@@ -52,11 +52,16 @@ def joined() -> Iterator[None]:
         return
     import torch
     from torch import distributed
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     gpus = torch.cuda.device_count()
     if gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % gpus)
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+    store, place, size = next(rendezvous("env://", timeout=PATIENCE))
+    store = PrefixStore(_attempt(), store)
+    between = "cpu:gloo,cuda:nccl" if gpus else "gloo"
+    distributed.init_process_group(between, timeout=PATIENCE, store=store, rank=place, world_size=size)
     with _set(True), ExitStack() as muted:
         if rank():
             nowhere = muted.enter_context(open(os.devnull, "w", encoding="utf-8"))
@@ -76,6 +81,14 @@ def alone() -> Iterator[None]:
     """Work as if there were no other process."""
     with _set(False):
         yield
+
+
+def _attempt() -> str:
+    """Which start of the processes on one machine this is: torchrun keeps the addresses of those before.
+
+    Each of several machines counts its own starts; there TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 has torchrun forget.
+    """
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if os.environ.get("GROUP_WORLD_SIZE") == "1" else "0"
 
 
 @contextmanager
