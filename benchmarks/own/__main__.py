@@ -26,7 +26,10 @@ from carso.progress import track
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "own"
-COMMAND = "from benchmarks.own.absent import stand_in; stand_in(); from carso.commands.cli import main; main()"
+COMMAND = (
+    "import sys; from benchmarks.own import absent; from carso.commands.cli import main; "
+    "absent.needed(sys.argv) and absent.stand_in(); main()"
+)
 RECIPE = """name: {model}
 data: labelled
 classifier: {{factory: "own_models:{model}"}}

@@ -49,6 +49,11 @@ class Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module.__path__ = []
 
 
+def needed(arguments: Sequence[str]) -> bool:
+    """Whether a command line is about a model of timm's; transformers asks torchvision for its version."""
+    return any("timm" in argument for argument in arguments)
+
+
 def stand_in() -> None:
     """Let the package be imported, if it is not installed."""
     if importlib.util.find_spec(NAME) is None:

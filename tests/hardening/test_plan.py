@@ -8,9 +8,10 @@ from carso.hardening.hardening import rows_of
 from carso.hardening.plan import EXPORTED, LEAST, MOST, SAFETY, SHARES, Plan, Rates, Request, keep, planned, read_plan
 from carso.hardening.proposal import EPOCHS, LEAST_BATCHES, fitted, least, proposed
 from carso.training.plan import Cost
+from carso.training.recipe import PurifierSpec
 
 REQUEST = Request.of("a.b:c", "pictures", (8 / 255,), "Linf", 30.0, 0)
-RECIPE = proposed("x", "a.b:c", "pictures", REQUEST.eps, "Linf", 0)
+RECIPE = proposed("x", "a.b:c", "pictures", REQUEST.eps, "Linf", 0, PurifierSpec())
 ROWS = protocol_at(REQUEST.eps, "Linf").rows
 RATES = Rates(classifier=0.001, defence=0.003, vote=0.01, deepfool=0.1)
 

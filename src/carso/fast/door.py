@@ -22,6 +22,7 @@ from torch import Generator, Tensor
 from carso.errors import ModelError
 from carso.fast.backpropagation import Backpropagation
 from carso.fast.convolved import convolve_vote
+from carso.fast.corrected import correct_defence
 from carso.fast.folding import Folded, fold
 from carso.fast.network import Network, network
 from carso.fast.parts import Defence, Purifier
@@ -114,7 +115,8 @@ def _convolved_defence(defence: Defence, images: Images) -> tuple[Callable[[Tens
         return None
     some, latents = images[:TRIED].float(), defence.latents(TRIED, Generator("cpu").manual_seed(0))
     with evaluating(defence.classifier), evaluating(defence.purifier):
-        found = convolve_defence(defence.classifier, defence.purifier, defence.representation.layers, some)
+        parts = (defence.classifier, defence.purifier, defence.representation.layers, some)
+        found = convolve_defence(*parts) or correct_defence(*parts)
     if found is None:
         return None
     exact, low, batch = found

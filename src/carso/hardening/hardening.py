@@ -34,7 +34,7 @@ from carso.evaluation.models import models_of
 from carso.evaluation.radii import protocol_of
 from carso.hardening.conclusion import SUBJECTS
 from carso.hardening.plan import Plan, Request, keep, planned, read_plan
-from carso.hardening.proposal import proposed
+from carso.hardening.proposal import proposed, purifier_for
 from carso.hardening.survey import described, rates_of
 from carso.storage.export import export
 from carso.storage.factory import module
@@ -119,9 +119,11 @@ class Hardening:
 
     def _planned(self, began: float) -> Plan:
         asked = self.request
-        recipe = proposed("hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed)
+        classifier, held_out = module(asked.factory), data.load(asked.data, "validation")
+        check_classes(classifier, held_out)
+        purifier = purifier_for(classifier.eval().to(self.device), held_out)
+        recipe = proposed("hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed, purifier)
         experiment = Experiment(recipe, self.out, self.device)
-        check_classes(module(asked.factory), experiment.train)
         check_shape(self.test, experiment.train.shape)
         pending = experiment.pending()
         costs = [cost_of(stage) for stage in pending]

@@ -2,6 +2,7 @@
 
     purification    clean images and FGSM on N: the purifier learns to recall what N saw
     hardening       clean images, PGD on N, and annealed PGD on the whole defence with two losses
+    purifier        of colour and of large images the corrective one, since narrow codes blur what N needs to see
 
 Both are without labels: attacks move away from N's own answers, and N is to give the same answers to what is recalled.
 A stage that has t seconds, t_0 of them before its first batch, takes E epochs of b of its B batches:
@@ -14,9 +15,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import nn
+
+from carso.data import Dataset
+from carso.nn.correction import viewed
+from carso.nn.querying import answers
+from carso.training.design import LOOKED_AT, is_convolutional
 from carso.training.plan import Cost
-from carso.training.recipe import AttackSpec, ClassifierSpec, PurifierTraining, Recipe
-from carso.types import Norm
+from carso.training.recipe import AttackSpec, ClassifierSpec, PurifierSpec, PurifierTraining, Recipe
+from carso.types import INPUT, Images, Norm
 
 BATCH = 128
 """Images of a batch."""
@@ -26,6 +34,18 @@ STEPS = 5
 
 CONSISTENCY = 300.0
 """Weight of N's answers to what is recalled, beside some 1,800 nats of an image of CIFAR-10."""
+
+CORRECTIVE = 10_000.0
+"""The same where the image is kept, so that those nats are near their least from the start."""
+
+SHIFTED = 16
+"""A viewpoint's shift is the smaller side of the images divided by this, as classifiers are trained with crops."""
+
+CORNERS = [(-1, fall, turn) for fall in (1, -1) for turn in (1, -1)]
+"""Signs of latents, by which an image is shifted every way and not mirrored."""
+
+AGREED = 0.8
+"""Share of held-out images that N must answer as before from a viewpoint, for candidates to be seen from there."""
 
 EPOCHS = (10, 40)
 """How many a stage has, at least and at most."""
@@ -37,7 +57,43 @@ SHARES = {"purifier": 0.35, "hardening": 0.65}
 """Of the time for training."""
 
 
-def proposed(name: str, factory: str, data: str, eps: Sequence[float], norm: Norm, seed: int) -> Recipe:
+def purifier_for(classifier: nn.Module, images: Dataset) -> PurifierSpec:
+    """The purifier: of photographs one that keeps the image, seen from where N answers them mostly as before.
+
+    Args:
+        classifier: N.
+        images: held out; their labels are not used.
+    """
+    if not is_convolutional(PurifierSpec(), images.shape) or INPUT in dict(classifier.named_modules()):
+        return PurifierSpec()
+    some, shift = images[:LOOKED_AT], min(images.shape[1:]) // SHIFTED
+    mirrored = _agrees(classifier, some, [(1, 1, 1)], 0)
+    moved = _agrees(classifier, some, CORNERS, shift)
+    return PurifierSpec(kind="corrective", flip=mirrored, shift=shift if moved else 0)
+
+
+def _agrees(classifier: nn.Module, images: Dataset, signs: Sequence[Sequence[int]], shift: int) -> bool:
+    """Whether N's answers stay what they are, on average over viewpoints of these signs."""
+    device = next((p.device for p in classifier.parameters()), torch.device("cpu"))
+    parts = [part.to(device) for _, part in images.chunks()]
+    own = answers(classifier, parts)
+
+    def moved(sign: Sequence[int], part: Images) -> Images:
+        return viewed(part, part.new_tensor(sign).expand(len(part), -1), shift, not shift)
+
+    seen = (answers(classifier, [moved(sign, part) for part in parts]) for sign in signs)
+    return torch.stack([each == own for each in seen]).float().mean().item() >= AGREED
+
+
+def proposed(
+    name: str,
+    factory: str,
+    data: str,
+    eps: Sequence[float],
+    norm: Norm,
+    seed: int,
+    purifier: PurifierSpec,
+) -> Recipe:
     """The recipe, with one epoch of each stage.
 
     Args:
@@ -47,16 +103,18 @@ def proposed(name: str, factory: str, data: str, eps: Sequence[float], norm: Nor
         eps: radii of the attacks, on pixels in [0, 1].
         norm: of their balls.
         seed: root of all randomness.
+        purifier: its architecture.
     """
     first = [AttackSpec(attack="fgsm", eps=radius, norm=norm) for radius in eps]
     second = [spec for radius in eps for spec in _attacks(radius, norm)]
     common: dict[str, Any] = {"epochs": 1, "batch": BATCH, "average": 0.995, "feed": "fresh", "mixing": "parts"}
-    common |= {"labels": "predicted", "consistency": CONSISTENCY}
+    common |= {"labels": "predicted", "consistency": CORRECTIVE if purifier.kind == "corrective" else CONSISTENCY}
     return Recipe(
         name=name,
         data=data,
         seed=seed,
         classifier=ClassifierSpec(factory=factory),
+        purifier=purifier,
         purification=PurifierTraining(**common, rate=0.004, attacks=tuple(first)),
         hardening=PurifierTraining(**common, rate=0.002, attacks=tuple(second)),
     )

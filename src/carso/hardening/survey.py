@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from torch import nn
 
+from carso.correction import CorrectivePurifier
 from carso.data import Dataset
 from carso.defence import CARSO
 from carso.evaluation.examples import AdversarialExamples
@@ -26,6 +27,9 @@ TRIED = 16
 
 SHORT, LONG = 2, 6
 """Steps of two attacks, whose difference is the cost of steps alone."""
+
+KINDS: dict[type, str] = {ConvolutionalPurifier: "convolutional", CorrectivePurifier: "corrective"}
+"""Of purifiers, in words."""
 
 HELD_OUT = 500
 """Held-out images that N is tried on, at most."""
@@ -62,7 +66,7 @@ def described(defence: CARSO, experiment: Experiment, test: Dataset, name: str) 
     """What classifier, images and purifier are, a line each."""
     classifier, purifier, train = defence.classifier, defence.purifier, experiment.train
     held_out = experiment.validation[:HELD_OUT]
-    kind = "convolutional" if isinstance(purifier, ConvolutionalPurifier) else "dense"
+    kind = KINDS.get(type(purifier), "dense")
     yield (
         f"classifier  {name}, a {type(classifier).__name__} of {_weights(classifier):,} weights and {defence.classes} "
         f"classes; {_accuracy(classifier, held_out)}"

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from carso.purifier import Purifier
 from carso.types import INPUT
 
 if TYPE_CHECKING:
-    from carso.defence import CARSO
+    from carso.correction import CorrectivePurifier
+from carso.defence import CARSO
 
 STYLE = """
   .ink { fill: #15171c; } .soft { fill: #545b67; } .net { fill: #e8ebfc; stroke: #3145c4; } .frozen { fill: #f5f6f8; stroke: #4d5360; }
@@ -75,10 +77,10 @@ def dimensions_of(defence: CARSO) -> Dimensions:
         classifier=(math.prod(purifier.shape), *taps),
         classes=defence.classes,
         image_encoder=_layers(purifier.image_encoder),
-        representation_encoder=_after(purifier.neurons, _layers(purifier.representation_encoder)),
+        representation_encoder=_after(purifier.neurons, _layers(purifier.representation_encoder) or (purifier.code,)),
         encoder=_layers(purifier.encoder),
         latent=purifier.latent,
-        decoder=_layers(purifier.decoder),
+        decoder=_decoder(purifier),
         samples=defence.samples,
         parameters=(_parameters(defence.classifier), _parameters(purifier)),
     )
@@ -207,9 +209,15 @@ def _text(x: int, y: int, text: str, kind: str, start: bool = False, end: bool =
     return f'<text class="{kind}" x="{x}" y="{y}"{anchor}>{escape(text)}</text>'
 
 
+def _decoder(purifier: Purifier) -> tuple[int, ...]:
+    if isinstance(purifier, CorrectivePurifier):
+        return (purifier.latent + purifier.code, math.prod(purifier.shape))
+    return _layers(purifier.decoder)
+
+
 def _layers(network: nn.Module) -> tuple[int, ...]:
     linears = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-    return (linears[0].in_features, *(layer.out_features for layer in linears))
+    return (*(layer.in_features for layer in linears[:1]), *(layer.out_features for layer in linears))
 
 
 def _after(neurons: int, layers: tuple[int, ...]) -> tuple[int, ...]:

@@ -181,6 +181,17 @@ class ConvolutionsOptions(Schema):
     maps: Annotated[tuple[Size, ...], Field(max_length=16)] = ()
 
 
+class CorrectionOptions(Schema):
+    """The arguments of `carso.correction.CorrectivePurifier` beside shape and latent."""
+
+    shapes: Annotated[tuple[SomeSizes, ...], Field(min_length=1, max_length=4096)]
+    width: Size
+    channels: Size
+    blocks: Size
+    shift: Annotated[int, Field(ge=0, le=MOST)]
+    flip: bool
+
+
 class CalibrationOptions(Schema):
     """The fields of `carso.detection.Calibration`."""
 
@@ -197,7 +208,8 @@ class CalibrationOptions(Schema):
 class PurifierHeader(Header):
     """Of a purifier: its sizes, how its defence votes, and the digest of the classifier that it belongs to.
 
-    A dense one has `widths`, and `maps` if it begins with convolutions; a convolutional one has `convolutions`.
+    A dense one has `widths`, and `maps` if it begins with convolutions; a convolutional one has `convolutions`, a
+    corrective one `correction`.
     """
 
     shape: Shape
@@ -206,6 +218,7 @@ class PurifierHeader(Header):
     widths: WidthsOptions | None = None
     maps: MapsOptions | None = None
     convolutions: ConvolutionsOptions | None = None
+    correction: CorrectionOptions | None = None
     layers: Annotated[tuple[Name, ...], Field(min_length=1, max_length=4096)]
     samples: Annotated[int, Field(ge=1, le=MOST)]
     aggregation: Annotated[
@@ -219,6 +232,6 @@ class PurifierHeader(Header):
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> PurifierHeader:
-        if (self.widths is None) == (self.convolutions is None):
-            raise ValueError("a purifier has either widths or convolutions")
+        if sum(kind is not None for kind in (self.widths, self.convolutions, self.correction)) != 1:
+            raise ValueError("a purifier has either widths or convolutions or a correction")
         return self

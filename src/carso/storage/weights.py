@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from carso.correction import CorrectivePurifier
 from carso.defence import CARSO
 from carso.detection import Calibration
 from carso.errors import ModelError, WeightsError
@@ -191,6 +192,8 @@ def architecture_of(classifier: nn.Module) -> str | None:
 
 
 def _described(purifier: Purifier) -> dict[str, Any]:
+    if isinstance(purifier, CorrectivePurifier):
+        return {"correction": purifier.options}
     if isinstance(purifier, ConvolutionalPurifier):
         return {"convolutions": purifier.options}
     maps = purifier.maps
@@ -303,6 +306,8 @@ def _foreign(path: Path, header: Header) -> WeightsError:
 def _purifier(header: PurifierHeader) -> Purifier:
     if header.convolutions is not None:
         return ConvolutionalPurifier(header.shape, latent=header.latent, **header.convolutions.model_dump())
+    if header.correction is not None:
+        return CorrectivePurifier(header.shape, latent=header.latent, **header.correction.model_dump())
     assert header.widths is not None
     maps = None if header.maps is None else Maps(header.maps.shapes, header.maps.channels)
     return Purifier(header.shape, header.neurons, header.latent, header.widths.widths, maps=maps)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from carso.correction import CorrectivePurifier
 from carso.data import Dataset
 from carso.defence import CARSO
 from carso.errors import DataError, ModelError, RecipeError
@@ -23,6 +24,7 @@ from carso.progress import note
 from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.representation import Representation, check_classifier
 from carso.training.recipe import ClassifierSpec, PurifierSpec, Recipe
+from carso.types import INPUT
 
 GREY_SIDE = 32
 """Pixels a side up to which grey images get a dense purifier."""
@@ -37,7 +39,7 @@ LOOKED_AT = 500
 def is_convolutional(spec: PurifierSpec, shape: Sequence[int]) -> bool:
     """Whether a purifier of images (C, H, W) is the convolutional one: by its recipe, or by their colours and size."""
     channels, *sides = shape
-    return spec.kind == "convolutional" if spec.kind else channels > 1 or max(sides) > GREY_SIDE
+    return spec.kind != "dense" if spec.kind else channels > 1 or max(sides) > GREY_SIDE
 
 
 def samples_of(spec: PurifierSpec, shape: Sequence[int], samples: int | None) -> int:
@@ -73,7 +75,7 @@ def representation_of(spec: PurifierSpec, classifier: nn.Module, train: Dataset)
         kind = ConvolutionalPurifier if is_convolutional(spec, train.shape) else Purifier
         proposal = propose(classifier, train[:1].images, kind.bound(train.shape))
         note(str(proposal))
-        layers = proposal.layers
+        layers = (INPUT, *proposal.layers) if spec.kind == "corrective" else proposal.layers
     return Representation(classifier, layers)
 
 
@@ -84,6 +86,8 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
         RecipeError: if convolutions are to begin R and no layer has maps for them.
     """
     shapes = [shape for layer in representation.shapes(train[:1].images).values() for shape in layer]
+    if spec.kind == "corrective":
+        return _corrective(spec, shapes, train)
     if is_convolutional(spec, train.shape):
         if spec.maps and train.shape not in shapes:
             raise RecipeError("purifier.maps reads the image, which purifier.layers leaves out: name input among them")
@@ -95,6 +99,13 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
             + ", ".join(representation.layers)
         )
     return Purifier(train.shape, neurons, spec.latent or 36, spec.widths, spec.representation, maps)
+
+
+def _corrective(spec: PurifierSpec, shapes: Sequence[Sequence[int]], train: Dataset) -> CorrectivePurifier:
+    if train.shape not in map(tuple, shapes):
+        raise RecipeError("kind: corrective keeps the image, which purifier.layers leaves out: name input among them")
+    sizes = {name: getattr(spec, name) for name in ("width", "channels", "blocks", "shift", "flip")}
+    return CorrectivePurifier(train.shape, shapes, spec.latent or 32, **sizes)
 
 
 def assembled(recipe: Recipe, representation: Representation, purifier: Purifier) -> CARSO:

@@ -213,10 +213,10 @@ class ClassifierTraining(Augmented):
 class PurifierSpec(Section):
     """The conditional VAE's architecture, and what it reads of N. R runs once per image, so that it may be large."""
 
-    kind: Literal["dense", "convolutional"] | None = None
-    """By default dense for grey images of at most 32 pixels a side."""
+    kind: Literal["dense", "convolutional", "corrective"] | None = None
+    """By default dense for grey images of at most 32 pixels a side, else convolutional; corrective: keeps the image."""
     latent: Annotated[Positive | None, Unit("dimensions")] = None
-    """Of z; by default 36 if dense, 128 if convolutional."""
+    """Of z; by default 36 if dense, 128 if convolutional, 32 if corrective."""
     code: Annotated[Positive, Unit("dimensions")] = 512
     """Of c, if convolutional."""
     compression: Literal["published", "bounded"] = "bounded"
@@ -227,6 +227,16 @@ class PurifierSpec(Section):
     """The layers of R, the code's last, in place of the rule's; if dense."""
     maps: Annotated[tuple[Positive, ...], Unit("channels")] = ()
     """Convolutions with which R begins, if dense; else residual groups that read the image, for the layer `input`."""
+    width: Annotated[Positive, Unit("channels")] = 48
+    """Of R's grid, if corrective."""
+    blocks: Annotated[Positive, Unit("residual blocks")] = 2
+    """On each of R's grids, if corrective."""
+    channels: Annotated[Positive, Unit("channels")] = 16
+    """That R adds to the image, if corrective."""
+    shift: Annotated[int, Field(ge=0), Unit("pixels")] = 0
+    """Up or down and left or right, from where a candidate is seen, if corrective."""
+    flip: bool = False
+    """Whether a candidate may be seen in a mirror, if corrective."""
     layers: tuple[str, ...] | None = None
     """Whose outputs R reads: names of N's modules, `input`, `output`; by default those that are proposed and said."""
 

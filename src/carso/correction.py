@@ -1,0 +1,93 @@
+"""The purifier that corrects: a conditional VAE whose code keeps the image, and whose candidates have viewpoints.
+
+    c = [x, m],   x_hat = D(z, c) = sigmoid(logit(x) + E(m + W_z z)),   candidate = V_z x_hat
+
+q, the ELBO and its training are those of `carso.purifier`; reconstructions are seen straight on, candidates from the
+viewpoint of their latent. It is meant for classifiers of photographs, which need more of an image than a narrow code
+holds. That x is part of c lets through what an attacker added, unless E takes it away: what protects is learned.
+
+Source: ours; of the networks, `carso.nn.correction`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from carso.errors import ModelError
+from carso.nn import convolutional
+from carso.nn.correction import AXES, Corrector, Reader, viewed
+from carso.processes.dealing import drawn
+from carso.purifier import ConvolutionalPurifier, Moments, Purifier
+from carso.types import Codes, Images
+
+
+class CorrectivePurifier(ConvolutionalPurifier):
+    """The conditional VAE of photographs.
+
+    Args:
+        shape: (C, H, W) of the images.
+        shapes: of the layers that make the representation, without the batch, in order; the image must be one.
+        latent: dimension of z, at least 3.
+        width: channels of R's grid.
+        channels: of m, what R adds to the image.
+        blocks: residual blocks on each grid of R.
+        shift: pixels of a viewpoint, up or down and left or right; 0 for none.
+        flip: whether a viewpoint may exchange left and right.
+
+    Raises:
+        ModelError: if no layer is the image, or z is too small for a viewpoint.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        shapes: Sequence[Sequence[int]],
+        latent: int = 32,
+        width: int = 48,
+        channels: int = 16,
+        blocks: int = 2,
+        shift: int = 0,
+        flip: bool = False,
+    ) -> None:
+        nn.Module.__init__(self)
+        count, rows, columns = shape
+        self.shape = (count, rows, columns)
+        if self.shape not in [tuple(each) for each in shapes]:
+            raise ModelError("a purifier that corrects needs the image: name input among the layers")
+        if latent < AXES:
+            raise ModelError(f"a viewpoint takes {AXES} latents, and z has {latent}")
+        self.neurons, self.latent = sum(map(math.prod, shapes)), latent
+        self.options = {"shapes": [list(s) for s in shapes], "width": width, "channels": channels, "blocks": blocks}
+        self.options |= {"shift": shift, "flip": flip}
+        reader = Reader(shapes, self.shape, width, channels, blocks)
+        self.maps, self.features = reader, reader.features
+        self.representation_encoder = nn.Sequential()
+        self.image_encoder = convolutional.image_compressor(shape)
+        self.encoder = convolutional.linear_block(self._image_features() + self.features, latent)
+        self.mean, self.log_variance = nn.Linear(latent, latent), nn.Linear(latent, latent)
+        self.decoder = nn.Sequential(Corrector(latent, self.shape, channels, width), nn.Sigmoid())
+
+    @property
+    def code(self) -> int:
+        """Dimension of c."""
+        return self.features
+
+    def decode(self, latents: Moments, codes: Codes) -> Images:
+        """V_z D(z, c): one latent (B, latent) per code (B, code) to images (B, C, H, W) in (0, 1)."""
+        straight = super().decode(latents, codes)
+        return viewed(straight, latents, self.options["shift"], self.options["flip"])
+
+    def reconstruct(
+        self, images: Images, codes: Codes, generator: torch.Generator | None = None
+    ) -> tuple[Images, Moments, Moments]:
+        """As `Purifier.reconstruct`, seen straight on."""
+        mean, log_variance = self.encode(images, codes)
+        like: Any = {"generator": generator, "device": mean.device, "dtype": mean.dtype}
+        noise = drawn(lambda rows: torch.randn(rows, self.latent, **like), len(mean))
+        straight = Purifier.decode(self, mean + noise * (log_variance / 2).exp(), codes)
+        return straight, mean, log_variance
