@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check bench least clean
+.PHONY: run test check docs bench least clean
 
 run: .venv/core ## the thesis's table on the MNIST test set, from the shipped weights
 	$(BIN)/carso reproduce thesis --pretrained --out out/thesis
@@ -15,6 +15,9 @@ check: .venv/dev ## lint, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv/docs ## the documentation as a site, in out/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
@@ -26,6 +29,10 @@ check: .venv/dev ## lint, formatting and types
 	$(PIP) -e .[dev]
 	$(PIP) --no-deps torchattacks==3.5.1
 	$(PIP) --no-deps timm==1.0.31
+	touch $@
+
+.venv/docs: .venv/dev
+	$(PIP) -e .[docs]
 	touch $@
 
 bench: .venv/bench ## races against the peers, on quiet cores; figures into benchmarks/results/bench/bench.json

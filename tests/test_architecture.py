@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": LIBRARY,
     "audit": LIBRARY | {"evaluation"},
     "report": BASE | {"progress", "storage", "evaluation", "audit"},
+    "hub": LIBRARY | {"evaluation", "audit", "report"},
     "web": BASE | {"data"},
     "demo": LIBRARY | {"web"},
     "serve": LIBRARY | {"evaluation", "web"},

@@ -52,7 +52,7 @@ def test_imports_are_seen_however_they_are_written() -> None:
 
 
 def test_every_import_of_the_package_is_a_requirement() -> None:
-    assert imported("src") <= names("", "audit", "demo", "export", "serve")
+    assert imported("src") <= names("", "audit", "demo", "export", "hub", "serve", "watch")
 
 
 def test_every_import_of_the_tests_and_benchmarks_is_a_requirement() -> None:
@@ -67,13 +67,14 @@ def test_every_requirement_of_the_core_is_imported() -> None:
 
 def test_every_requirement_has_a_lower_bound() -> None:
     named = [requirement for wanted in requirements().values() for requirement in wanted]
-    assert [each for each in named if not re.search(r"[>=]=[\d.]+$", each)] == ["carso[demo,export,serve,sweep]"]
+    ours = ["carso[demo,export,hub,serve,sweep,watch]"]
+    assert [each for each in named if not re.search(r"[>=]=[\d.]+$", each)] == ours
 
 
 def test_every_extra_that_a_message_or_the_readme_names_is_one() -> None:
     told = [ROOT / "README.md", *(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
     named = {extra for path in told for extra in re.findall(r"carso\[(\w+)\]", path.read_text())}
-    assert {"audit", "demo", "export", "serve"} <= named <= set(requirements())
+    assert {"audit", "demo", "export", "hub", "serve", "watch"} <= named <= set(requirements())
 
 
 def test_least_versions_are_the_lower_bounds() -> None:
@@ -97,6 +98,6 @@ for module in pkgutil.walk_packages(carso.__path__, "carso."):
 
 
 def test_without_the_extras_everything_but_what_speaks_http_is_there() -> None:
-    missing = sorted(names("audit", "demo", "export", "serve") - {"torch"})
+    missing = sorted(names("audit", "demo", "export", "hub", "serve", "watch") - {"torch"})
     answer = subprocess.run([sys.executable, "-c", WITHOUT, *missing], capture_output=True, text=True, check=True)
     assert {name.rpartition(".")[0] for name in answer.stdout.split()} == {"carso.demo", "carso.serve", "carso.web"}

@@ -1,8 +1,11 @@
+from typing import Protocol, runtime_checkable
+
 import pytest
 import torch
+from torch import nn
 
 from carso.errors import DataError
-from carso.types import check_images, radius, sides
+from carso.types import ByAttributes, check_images, radius, sides
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,27 @@ def test_sizes_are_read_as_people_write_them(written: str) -> None:
 def test_what_is_no_size_is_named(written: str) -> None:
     with pytest.raises(ValueError, match="height x width in pixels, such as 224x224, not"):
         sides(written)
+
+
+@runtime_checkable
+class Judged(Protocol, metaclass=ByAttributes):
+    judge: nn.Module
+
+    def verdict(self) -> int: ...
+
+
+class Court(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.judge = nn.Identity()
+
+    def verdict(self) -> int:
+        return 1
+
+
+def test_a_module_is_known_by_its_submodules_on_every_python() -> None:
+    court = Court()
+    assert isinstance(court, Judged)
+    del court.judge
+    assert not isinstance(court, Judged)
+    assert not isinstance(Court.verdict, Judged)

@@ -10,9 +10,11 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 TIMES = ("p50", "p95", "max")
 RESULTS = ROOT / "benchmarks" / "results" / "reliability"
+VERSIONS = ROOT / "benchmarks" / "results" / "versions.json"
 HEAD = """# Reliability
 
-Written by `python benchmarks/docs/reliability.py` from `benchmarks/results/reliability`; no figure is typed in.
+Written by `python benchmarks/docs/reliability.py` from `benchmarks/results/reliability`
+and `benchmarks/results/versions.json`; no figure is typed in.
 """
 
 
@@ -77,11 +79,29 @@ at the end {memory["end"]:.0f}.
 {table(("interaction", "done", "failed", "refused", *(f"{at} (s)" for at in TIMES)), rows)}"""
 
 
+def tried(found: dict[str, Any]) -> str:
+    rows: list[tuple[object, ...]] = []
+    for version, each in found["versions"].items():
+        rows.append(
+            (each["python"], each["packages"]["torch"], *each["tried"].values()) if each else (version, "not tried")
+        )
+    head = ("Python", "torch", *next(each["tried"] for each in found["versions"].values() if each))
+    return f"""
+## Versions of Python
+
+`python benchmarks/runs/versions.py` builds the wheel, installs it into an empty environment of every Python that
+`pyproject.toml` names, and uses it there, outside of the checkout. Seconds, on a machine that was busy with other work.
+
+{table(head, rows)}"""
+
+
 def main() -> None:
     parts = [HEAD]
     for name, told in (("fuzz", damaged), ("kills", killed), ("demo", loaded)):
         if (path := RESULTS / f"{name}.json").exists():
             parts.append(told(json.loads(path.read_text(encoding="utf-8"))))
+    if VERSIONS.exists():
+        parts.append(tried(json.loads(VERSIONS.read_text(encoding="utf-8"))))
     (ROOT / "docs" / "reliability.md").write_text("".join(parts), encoding="utf-8")
 
 

@@ -20,6 +20,7 @@ from carso import vote
 from carso.detection import WITNESSES, Calibration, Detection, agreement, threshold_of
 from carso.errors import ModelError
 from carso.nn.modes import evaluating
+from carso.nn.pretrained import Pretrained
 from carso.nn.querying import query
 from carso.purifier import Purifier
 from carso.recall import at_a_time, classify, draw, poll, recall
@@ -31,7 +32,7 @@ from carso.vote import Aggregation, Stop, Tally
 IMAGES_AT_A_TIME = 1024
 
 
-class CARSO(nn.Module):
+class CARSO(Pretrained, nn.Module):
     """A classifier behind its purifier.
 
     Both run in eval mode and are left in the mode they are in. Images and latents, candidates and logits are float32,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -34,6 +34,19 @@ INPUT, OUTPUT = "input", "output"
 """The two ends of a classifier, named among its layers: the image itself, and what the classifier returns."""
 
 Norm: TypeAlias = Literal["Linf", "L2"]
+
+
+class ByAttributes(type(Protocol)):  # type: ignore[misc]
+    """Of protocols that modules are to honour, too: `isinstance` asks an object for every attribute.
+
+    Since Python 3.12 it looks for them in the object's own dictionary instead, where a module's submodules are not.
+    """
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        since_3_12: set[str] | None = getattr(cls, "__protocol_attrs__", None)
+        if since_3_12 is None:
+            return bool(super().__instancecheck__(instance))
+        return all(hasattr(instance, name) for name in since_3_12)
 
 
 @dataclass(frozen=True)

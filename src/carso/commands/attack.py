@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from carso.commands import completion
 from carso.commands.options import (
     MOST,
     Channels,
@@ -35,7 +36,12 @@ if TYPE_CHECKING:
 
 def attack(
     defence: Defence = "mnist",
-    method: Annotated[str, typer.Option("--attack", help="fgsm, pgd, deepfool, ...")] = "pgd",
+    method: Annotated[
+        str,
+        typer.Option(
+            "--attack", help="fgsm, pgd, deepfool, ...", autocompletion=completion.of(lambda: completion.ATTACKS)
+        ),
+    ] = "pgd",
     eps: Annotated[
         float | None,
         typer.Option(

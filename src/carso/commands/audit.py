@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from carso.commands.options import (
+    DEFENCES,
     MOST,
     Channels,
     Chunk,
@@ -27,7 +28,10 @@ from carso.commands.shared import calibrated, claimed, classifier_of, images_of,
 
 
 def audit(
-    target: Annotated[str, typer.Argument(help="A defence, a folder of weights, or package.module:factory.")] = "mnist",
+    target: Annotated[
+        str,
+        typer.Argument(help="A defence, a folder of weights, or package.module:factory.", autocompletion=DEFENCES),
+    ] = "mnist",
     effort: Annotated[Literal["quick", "standard", "full"], typer.Option(help="How hard to try.")] = "standard",
     eps: Radii = None,
     norm: OfBalls = None,

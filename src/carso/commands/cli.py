@@ -36,7 +36,6 @@ app = typer.Typer(
     name="carso",
     help="Harden an image classifier by recall, and measure honestly how well that worked.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

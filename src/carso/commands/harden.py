@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from carso.commands.options import MOST, Device, radius
+from carso.commands.options import MOST, Device, Watch, radius
 from carso.commands.shared import claimed, say
 
 
@@ -23,17 +23,19 @@ def harden(
     out: Annotated[Path | None, typer.Option(help="Folder for everything. [default: out/harden]")] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Root of all randomness.")] = 0,
     device: Device = "auto",
+    watch: Watch = None,
 ) -> None:
     """Harden a classifier: propose a recipe, train a purifier, evaluate, audit, export; exit status 3 on a doubt."""
     from carso.hardening import Hardening, Request, conclusion
     from carso.report.page import write_report
     from carso.report.publish import publish
     from carso.training.device import choose_device
+    from carso.training.watching import watcher_of
 
     folder = out or Path("out") / "harden"
     with claimed(folder):
         request = Request.of(classifier, data, eps, norm, minutes, seed)
-        hardening = Hardening(request, folder, choose_device(device))
+        hardening = Hardening(request, folder, choose_device(device), watcher_of(watch))
         plan = hardening.plan()
         typer.echo("\n".join(plan.lines))
         found = hardening.carry_out(plan)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from carso.commands import completion
 from carso.errors import CarsoError
 
 MOST = 2**63 - 1
@@ -34,16 +35,35 @@ def radius(written: str | float) -> float:
         raise CarsoError(f"--eps: {error}") from error
 
 
-Recipe = Annotated[str, typer.Argument(help="A shipped recipe (quick, thesis, ...) or a YAML file.")]
-Defence = Annotated[str, typer.Argument(help="A shipped defence (mnist, mnist-thesis, ...) or a folder of weights.")]
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        help="A shipped recipe (quick, thesis, ...) or a YAML file.", autocompletion=completion.of(completion.recipes)
+    ),
+]
+DEFENCES = completion.of(completion.defences)
+Defence = Annotated[
+    str,
+    typer.Argument(
+        help="A shipped defence (mnist, mnist-thesis, ...) or a folder of weights.", autocompletion=DEFENCES
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Folder for everything that the run makes. [default: out/NAME]")]
 Seed = Annotated[int | None, typer.Option(min=0, max=MOST, help="Root of all randomness. [default: the recipe's]")]
+Watch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WATCHER",
+        help="Show losses and recalled images: a folder for TensorBoard, or package.module:function of a tracker.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Data = Annotated[
     str | None,
     typer.Option(
         help="mnist, fashion-mnist, cifar10, cifar100, or a folder of IDX files, CIFAR batches or pictures. "
-        "[default: what the defence was trained on]"
+        "[default: what the defence was trained on]",
+        autocompletion=completion.of(lambda: completion.DATA),
     ),
 ]
 Size = Annotated[

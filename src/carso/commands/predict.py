@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carso.commands.options import MOST, Factory, RejectAt, Samples, Stop
+from carso.commands.options import DEFENCES, MOST, Factory, RejectAt, Samples, Stop
 from carso.commands.shared import defence_of
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Pictures (PNG, JPEG) of any size.")],
-    defence: Annotated[str, typer.Option(help="A shipped defence or a folder of weights.")] = "mnist",
+    defence: Annotated[
+        str, typer.Option(help="A shipped defence or a folder of weights.", autocompletion=DEFENCES)
+    ] = "mnist",
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the latents.")] = 0,
     samples: Samples = None,
     stop: Stop = "confident",

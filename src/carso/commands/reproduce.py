@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carso.commands.options import Device, Out, Recipe, Samples, Seed, Stop
+from carso.commands.options import Device, Out, Recipe, Samples, Seed, Stop, Watch
 from carso.commands.shared import claimed, command_line, experiment_of, prepare, say
 from carso.processes.group import by_first
 
@@ -26,9 +26,10 @@ def reproduce(
     samples: Samples = None,
     stop: Stop = "confident",
     device: Device = "auto",
+    watch: Watch = None,
 ) -> None:
     """Train a recipe from nothing (or take its shipped weights), evaluate it and write the report."""
-    experiment = experiment_of(recipe, out, seed, device, samples)
+    experiment = experiment_of(recipe, out, seed, device, samples, watch)
     with claimed(experiment.out):
         if pretrained:
             experiment.carry_out(shipped_of(experiment.recipe.data, experiment.recipe.name))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carso.commands.options import MNIST, Factory, Samples
+from carso.commands.options import DEFENCES, MNIST, Factory, Samples
 from carso.commands.shared import check_web, defence_of, lets_others_in, listen, say
 from carso.errors import CarsoError
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def serve(
     defence: Annotated[
-        str | None, typer.Argument(help="A shipped defence or a folder of weights. [default: mnist]")
+        str | None,
+        typer.Argument(help="A shipped defence or a folder of weights. [default: mnist]", autocompletion=DEFENCES),
     ] = None,
     onnx: Annotated[Path | None, typer.Option(help="Instead, an ONNX file that `carso export` wrote.")] = None,
     factory: Factory = None,

@@ -30,19 +30,21 @@ if TYPE_CHECKING:
 
 
 def experiment_of(
-    recipe: str, out: Path | None, seed: int | None, device: str, samples: int | None = None
+    recipe: str, out: Path | None, seed: int | None, device: str, samples: int | None = None, watch: str | None = None
 ) -> Experiment:
     """The experiment of a recipe, by name or file, in its folder; says so where a recipe names code to be run."""
     from carso.training.device import choose_device
     from carso.training.experiment import Experiment
     from carso.training.reading import read_recipe
+    from carso.training.watching import watcher_of
 
     chosen = read_recipe(recipe)
     if (source := chosen.classifier.factory) is not None:
         say(f"{recipe} has the function {source!r} run (classifier.factory), looked for in {Path.cwd()} first")
     told = {name: value for name, value in {"seed": seed, "samples": samples}.items() if value is not None}
     chosen = chosen.model_copy(update=told)
-    return Experiment(chosen, out or Path("out") / chosen.name, choose_device(device))
+    folder, watcher = out or Path("out") / chosen.name, watcher_of(watch)
+    return Experiment(chosen, folder, choose_device(device), watcher=watcher)
 
 
 def prepare(experiment: Experiment, stages: Sequence[str] | None = None) -> None:

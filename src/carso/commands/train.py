@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from carso.commands.options import Device, Out, Recipe, Samples, Seed
+from carso.commands.options import Device, Out, Recipe, Samples, Seed, Watch
 from carso.commands.shared import claimed, experiment_of, prepare, say
 
 train = typer.Typer(help="Train one stage of a recipe.", no_args_is_help=True)
@@ -12,10 +12,15 @@ train = typer.Typer(help="Train one stage of a recipe.", no_args_is_help=True)
 
 @train.command()
 def classifier(
-    recipe: Recipe, out: Out = None, seed: Seed = None, samples: Samples = None, device: Device = "auto"
+    recipe: Recipe,
+    out: Out = None,
+    seed: Seed = None,
+    samples: Samples = None,
+    device: Device = "auto",
+    watch: Watch = None,
 ) -> None:
     """Stage 1: the undefended and the adversarially trained classifier of a recipe."""
-    experiment = experiment_of(recipe, out, seed, device, samples)
+    experiment = experiment_of(recipe, out, seed, device, samples, watch)
     with claimed(experiment.out):
         prepare(experiment, ("undefended", "adversarial training"))
         experiment.train_undefended()
@@ -25,10 +30,15 @@ def classifier(
 
 @train.command()
 def purifier(
-    recipe: Recipe, out: Out = None, seed: Seed = None, samples: Samples = None, device: Device = "auto"
+    recipe: Recipe,
+    out: Out = None,
+    seed: Seed = None,
+    samples: Samples = None,
+    device: Device = "auto",
+    watch: Watch = None,
 ) -> None:
     """Stage 2: the purifier of the folder's classifier, trained first if it is not there."""
-    experiment = experiment_of(recipe, out, seed, device, samples)
+    experiment = experiment_of(recipe, out, seed, device, samples, watch)
     with claimed(experiment.out):
         experiment.check()
         prepare(experiment, ("adversarial training", "purifier", "hardening"))

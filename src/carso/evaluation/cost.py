@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from carso.progress import duration, note
-from carso.types import Images
+from carso.types import ByAttributes, Images
 from carso.vote import Stop, Tally
 
 TRIAL = 0.2
@@ -25,7 +25,7 @@ LONG = 30.0
 
 
 @runtime_checkable
-class Voter(Protocol):
+class Voter(Protocol, metaclass=ByAttributes):
     """A defence; `carso.CARSO` is one."""
 
     samples: int

@@ -22,12 +22,12 @@ from carso.evaluation.queries import checked_query, name_of, scores_of
 from carso.evaluation.results import Target
 from carso.nn.modes import evaluating
 from carso.storage.weights import digest
-from carso.types import Classifier, Logits
+from carso.types import ByAttributes, Classifier, Logits
 from carso.vote import Stop, Tally
 
 
 @runtime_checkable
-class Defence(Protocol):
+class Defence(Protocol, metaclass=ByAttributes):
     """A classifier behind a purifier that votes; `carso.CARSO` is one."""
 
     classifier: nn.Module

@@ -6,9 +6,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
+from carso.types import ByAttributes
+
 
 @runtime_checkable
-class Purifier(Protocol):
+class Purifier(Protocol, metaclass=ByAttributes):
     """A conditional VAE whose code comes of `representation_encoder` after `maps`, and whose D is `decoder`."""
 
     @property
@@ -38,7 +40,7 @@ class Purifier(Protocol):
 
 
 @runtime_checkable
-class Defence(Protocol):
+class Defence(Protocol, metaclass=ByAttributes):
     """A classifier before its purifier, trained or in training."""
 
     @property

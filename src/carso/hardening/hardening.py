@@ -44,6 +44,7 @@ from carso.training.experiment import RECIPE, Experiment
 from carso.training.plan import cost_of
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import Recipe
+from carso.training.watching import Watcher
 
 ONNX, CLASSIFIER = "defence.onnx", "classifier"
 
@@ -76,11 +77,13 @@ class Hardening:
         request: what was asked for.
         out: the folder; made if missing.
         device: where to train and attack.
+        watcher: who is told how the training goes, if anybody.
     """
 
     request: Request
     out: Path
     device: torch.device
+    watcher: Watcher | None = None
 
     def plan(self) -> Plan:
         """The plan that the folder holds, or a new one, which is then kept there.
@@ -100,7 +103,7 @@ class Hardening:
 
     def carry_out(self, plan: Plan) -> Found:
         """Every step of the plan; finished ones are kept."""
-        experiment = Experiment(plan.recipe, self.out, self.device)
+        experiment = Experiment(plan.recipe, self.out, self.device, watcher=self.watcher)
         experiment.carry_out()
         defence = experiment.defence().to(self.device)
         test = labelled(self.test, defence.classifier)

@@ -35,6 +35,7 @@ from carso.training.loop import Stage, fit, seeded
 from carso.training.plan import Pending
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
+from carso.training.watching import Watcher, tell
 
 RECIPE = "recipe.yaml"
 RESULTS = (
@@ -57,6 +58,7 @@ class Experiment:
         device: where to train.
         classifier: a trained classifier of the user's own, instead of stage 1.
         sets: the images that fit and the held-out ones, instead of the recipe's `data`, which then is but a name.
+        watcher: who is told how the trainings go, if anybody.
     """
 
     recipe: Recipe
@@ -64,6 +66,7 @@ class Experiment:
     device: torch.device
     classifier: nn.Module | None = None
     sets: tuple[Dataset, Dataset] | None = None
+    watcher: Watcher | None = None
 
     def check(self) -> None:
         """Refuse a recipe that has no purifier to train, or one that cannot be made, before anything is trained.
@@ -261,7 +264,8 @@ class Experiment:
 
     def _fit(self, stage: Stage) -> None:
         read_history(self.out)
-        epochs = fit(stage, self.recipe.seed, self.recipe.fingerprint, self._checkpoint(stage.name))
+        told = None if self.watcher is None else partial(tell, self.watcher)
+        epochs = fit(stage, self.recipe.seed, self.recipe.fingerprint, self._checkpoint(stage.name), told)
         by_first(partial(add_history, self.out, stage.name, epochs))
 
     def _checkpoint(self, name: str) -> Path:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -80,6 +80,9 @@ class Stage(Protocol):
         """Figures on held-out images."""
 
 
+Told = Callable[[Stage, dict[str, float]], object]
+
+
 def seed_of(seed: int, *names: object) -> int:
     """A 63-bit seed that depends on all its arguments."""
     digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
@@ -111,7 +114,9 @@ def batches_of(size: int, schedule: Schedule) -> int:
     return min(max(1, size // schedule.batch), schedule.batches or size)
 
 
-def fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None = None) -> list[dict[str, float]]:
+def fit(
+    stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None = None, told: Told | None = None
+) -> list[dict[str, float]]:
     """Train `stage.module` in place and return one entry of history per epoch.
 
     Args:
@@ -119,6 +124,7 @@ def fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None = Non
         seed: root of all randomness.
         fingerprint: of the recipe; a checkpoint of another one is refused.
         checkpoint: where to leave checkpoints and to go on from, if anywhere.
+        told: called after every epoch with the stage and the epoch's figures, as `carso.training.watching` does.
 
     Raises:
         DivergenceError: after the first epoch whose loss or weights are not finite; an earlier checkpoint stays.
@@ -129,10 +135,12 @@ def fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None = Non
     if (size := min(stage.schedule.batch, stage.size)) < count():
         raise RecipeError(f"{stage.name}: {count()} processes share a batch of {size} images; start at most {size}")
     with limited(stage.schedule.threads):
-        return _fit(stage, seed, fingerprint, checkpoint)
+        return _fit(stage, seed, fingerprint, checkpoint, told)
 
 
-def _fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None) -> list[dict[str, float]]:
+def _fit(
+    stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None, told: Told | None
+) -> list[dict[str, float]]:
     schedule = stage.schedule
     batches = batches_of(stage.size, schedule)
     optimisation = Optimisation(stage.module, schedule, batches * stage.passes)
@@ -152,6 +160,8 @@ def _fit(stage: Stage, seed: int, fingerprint: str, checkpoint: Path | None) -> 
         optimisation.plateau.observe(entry["loss"])
         with seeded(seed, stage.name, epoch, "validation"):
             history.append(entry | stage.validate())
+        if told is not None:
+            by_first(partial(told, stage, history[-1]))
         if checkpoint is not None:
             due = by_first(partial(_keep, due, checkpoint, stage.module, optimisation, mark, history))
     optimisation.finish()

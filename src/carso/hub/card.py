@@ -1,0 +1,91 @@
+"""The model card of a shared defence: what was attacked, by whom it was judged, and what is not known.
+
+    ---                      YAML, for the hub's search
+    library_name, pipeline_tag, tags, datasets
+    ---
+    # NAME                   how to use it; the audit; the evaluation; what nobody measured
+
+Source: M. Mitchell et al., Model cards for model reporting, FAT* 2019; the front matter is Hugging Face's.
+"""
+
+from __future__ import annotations
+
+import yaml
+
+from carso.audit import Audit
+from carso.evaluation.results import Rate, Results
+from carso.report.table import markdown
+
+TEXT = """---
+{front}---
+
+# {name}
+
+An image classifier behind CARSO (Counter-Adversarial Recall of Synthetic Observations): an adversarially trained
+classifier's own activations condition a variational autoencoder that recalls purified versions of what it sees, and the
+same classifier votes over them. The weights are safetensors; their checksums are in `SHA256SUMS`; no code is here.
+
+```python
+import carso
+
+defence = carso.CARSO.from_pretrained("{name}")
+```
+
+## Attacked as a whole
+
+{audited}
+## Evaluated
+
+{evaluated}"""
+
+NOT_AUDITED = """**Not audited.** No attack on the whole of this defence is recorded here: whether it is robust is not
+known. `carso audit` finds out.
+"""
+NOT_EVALUATED = "No evaluation came with these weights.\n"
+
+
+def card(name: str, data: str | None, audit: Audit | None, results: Results | None) -> str:
+    """The text of README.md.
+
+    Args:
+        name: of the defence, as `from_pretrained` takes it.
+        data: the data set that it was trained on, if it is one by name.
+        audit: of these very weights, if there is one.
+        results: of an evaluation of them, likewise.
+    """
+    front = {
+        "library_name": "carso",
+        "pipeline_tag": "image-classification",
+        "tags": ["adversarial-robustness", "adversarial-purification"],
+    }
+    told = yaml.safe_dump(front | ({"datasets": [data]} if data else {}), sort_keys=False)
+    audited = NOT_AUDITED if audit is None else _audited(audit)
+    evaluated = NOT_EVALUATED if results is None else markdown(results)
+    return TEXT.format(front=told, name=name, audited=audited, evaluated=evaluated)
+
+
+def _audited(audit: Audit) -> str:
+    rows = [f"| {budget.title} | {_rate(budget.clean)} | {_rate(budget.worst_case)} |" for budget in audit.budgets]
+    raised = [f"- `{check.name}`: {check.meaning}" for check in audit.raised]
+    doubts = (
+        ["Checks raised, by which the figures may be too high:", "", *raised] if raised else ["No check was raised."]
+    )
+    return "\n".join(
+        [
+            f"The whole defence was attacked by `carso audit --effort {audit.effort}` on n = {audit.n:,} images of "
+            f"{audit.dataset}, seed {audit.seed}. Accuracy (%) with its 95 % interval; the worst case is over every "
+            "attack, and an upper bound.",
+            "",
+            "| budget | clean | worst case |",
+            "| --- | ---: | ---: |",
+            *rows,
+            "",
+            *doubts,
+            "",
+        ]
+    )
+
+
+def _rate(rate: Rate) -> str:
+    low, high = rate.ci95
+    return f"{rate.accuracy:.1f} [{low:.1f}, {high:.1f}]"

@@ -1,0 +1,197 @@
+"""Storing a defence for others, restoring one of somebody else's, and the way to the hub and back.
+
+    classifier.safetensors, purifier.safetensors, ...   as `carso.storage.weights` has them
+    audit.json, results.json                            what was measured on them, where it was
+    README.md                                           the model card
+    SHA256SUMS                                          of all of these but the card, as `sha256sum --check` reads it
+
+Whatever is read is safetensors or JSON, and is what the checksums say; nothing that could run code is touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from carso import data
+from carso.audit import read_audit
+from carso.defence import CARSO
+from carso.errors import CarsoError, ModelError, RunError, WeightsError
+from carso.evaluation.results import FILE as RESULTS
+from carso.evaluation.results import read_results
+from carso.hub.card import card
+from carso.storage import weights
+from carso.storage.files import copy, read_text, write_text
+
+SUMS, CARD = "SHA256SUMS", "README.md"
+WEIGHTS = (weights.CLASSIFIER, weights.PURIFIER, weights.UNDEFENDED)
+STORED = (*WEIGHTS, weights.AUDIT, RESULTS)
+DOWNLOAD = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+
+
+def store(defence: CARSO, folder: str | Path, run: str | Path | None = None, name: str | None = None) -> Path:
+    """Write weights, card and checksums into a folder.
+
+    Args:
+        defence: to be stored.
+        folder: made if missing.
+        run: a folder, or the name of a shipped defence, of these very weights: its recipe, its undefended classifier
+            and its `audit.json` and `results.json` are taken along, and the card tells them.
+        name: on the card; by default the folder's.
+
+    Raises:
+        RunError: if what the run measured are other weights, or something cannot be read or written.
+        WeightsError: if the weights hold NaN or infinity.
+    """
+    folder = Path(folder)
+    source = None if run is None else weights.find(run)
+    if source is not None:
+        _check_same(defence, source)
+    origin = None if source is None else weights.about(source / weights.PURIFIER, "purifier")
+    weights.save(defence, folder, _told(origin))
+    for file in (weights.UNDEFENDED, weights.AUDIT, RESULTS):
+        if source is not None and (source / file).exists():
+            copy(source / file, folder / file)
+        else:
+            (folder / file).unlink(missing_ok=True)
+    write_text(folder / CARD, _card(folder, name or folder.name))
+    write_text(folder / SUMS, "".join(f"{_sum(folder / file)}  {file}\n" for file in _held(folder)))
+    return folder
+
+
+def restore(source: str | Path, classifier: nn.Module | None = None, **options: Any) -> CARSO:
+    """A defence that `store` wrote, from a folder or a repository of the hub.
+
+    Args:
+        source: the folder, or the repository, as "user/name".
+        classifier: N, where the defence is one of a classifier of the user's own.
+        options: of the hub, such as `revision`, `token`, `cache_dir` and `local_files_only`.
+
+    Raises:
+        ModelError: if huggingface_hub is needed and missing.
+        WeightsError: if a file is none of ours, a pickle, or not what its checksum says.
+        RunError: if the hub cannot be reached, or has no such repository.
+    """
+    if Path(source).is_dir():
+        return _restored(Path(source), classifier)
+    shared = _mixin()
+    with _reaching(f"{source}: neither a folder nor to be had from the hub"):
+        found: CARSO = shared.from_pretrained(str(source), classifier=classifier, **options).defence
+        return found
+
+
+def push(defence: CARSO, repository: str, run: str | Path | None = None, **options: Any) -> str:
+    """Store a defence and upload it to the hub.
+
+    Args:
+        defence: to be shared.
+        repository: "user/name"; made if missing.
+        run: as for `store`.
+        options: of the hub, such as `private`, `token`, `branch` and `commit_message`.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        ModelError: if huggingface_hub is missing.
+        RunError: if the hub cannot be reached or refuses it.
+    """
+    shared = _mixin()(defence, partial(store, defence, run=run, name=repository))
+    with _reaching(f"{repository} cannot be pushed"):
+        return str(shared.push_to_hub(repository, **options))
+
+
+@contextmanager
+def _reaching(what: str) -> Iterator[None]:
+    """Make one line of whatever the hub's client and its transport raise."""
+    try:
+        yield
+    except CarsoError:
+        raise
+    except Exception as error:
+        why = str(error).strip().split("\n")[0] or type(error).__name__
+        raise RunError(f"{what}: {why}") from error
+
+
+def _mixin() -> Any:
+    """A defence as huggingface_hub handles it; made when it is needed, for the core does without that package."""
+    if find_spec("huggingface_hub") is None:
+        raise ModelError("the hub needs huggingface_hub: pip install 'carso[hub]'")
+    from huggingface_hub import ModelHubMixin, snapshot_download
+
+    class Shared(ModelHubMixin):
+        def __init__(self, defence: CARSO, write: Callable[[Path], object] | None) -> None:
+            self.defence, self.write = defence, write
+
+        def _save_pretrained(self, save_directory: Path) -> None:
+            assert self.write is not None
+            self.write(save_directory)
+
+        @classmethod
+        def _from_pretrained(cls, *, model_id: str, classifier: nn.Module | None = None, **options: Any) -> Shared:
+            kept = {name: options[name] for name in DOWNLOAD if name in options}
+            return cls(_restored(Path(snapshot_download(model_id, **kept)), classifier), None)
+
+    return Shared
+
+
+def _restored(folder: Path, classifier: nn.Module | None) -> CARSO:
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        raise WeightsError(f"{folder} holds {pickles[0]}, a pickle, which may run code; weights must be safetensors")
+    _check_sums(folder)
+    return weights.load(folder, classifier)
+
+
+def _check_sums(folder: Path) -> None:
+    """Hold every file of ours in the folder to the checksums there."""
+    if not (folder / SUMS).is_file():
+        raise WeightsError(f"{folder} has no {SUMS}, as save_pretrained writes it; carso.load reads a folder of a run")
+    try:
+        sums = {file: told for told, file in re.findall(r"^([0-9a-f]{64})  (.+)$", read_text(folder / SUMS), re.M)}
+    except RunError as error:
+        raise WeightsError(str(error)) from error
+    for file in {*_held(folder), *sums}:
+        if file not in STORED:
+            raise WeightsError(f"{folder / SUMS} names {file!r}, which is no file of a defence")
+        if not (folder / file).is_file() or _sum(folder / file) != sums.get(file):
+            raise WeightsError(f"{folder / file} is not the file that {SUMS} tells of; fetch both anew")
+
+
+def _held(folder: Path) -> list[str]:
+    return [file for file in STORED if (folder / file).exists()]
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_same(defence: CARSO, source: Path) -> None:
+    """Hold a run's figures to the weights that they are told of."""
+    own = weights.about(source / weights.PURIFIER, "purifier")["classifier"]
+    measured = [read_audit(source).weights] if (source / weights.AUDIT).exists() else []
+    measured += [read_results(source).weights.get("carso")] if (source / RESULTS).exists() else []
+    others = {told for told in measured if told is not None} - {weights.digest(defence)}
+    if others or own != weights.digest(defence.classifier):
+        raise RunError(f"{source} tells of other weights than these: name the run that the defence was loaded from")
+
+
+def _card(folder: Path, name: str) -> str:
+    audit = read_audit(folder) if (folder / weights.AUDIT).exists() else None
+    results = read_results(folder) if (folder / RESULTS).exists() else None
+    known = weights.origin(folder).data
+    return card(name, known if known and data.is_name(known) else None, audit, results)
+
+
+def _told(origin: dict[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (origin or {}).items() if key in ("recipe", "seed", "stage")}

@@ -1,0 +1,134 @@
+"""A defence comes back from a folder and from the hub as it went, and nothing else is read."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from importlib import util
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from carso import weights
+from carso.defence import CARSO
+from carso.errors import CarsoError, ModelError, RunError, WeightsError
+from carso.hub import sharing
+from carso.representation import Representation
+
+IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def votes(defence: CARSO) -> list[list[int]]:
+    found: list[list[int]] = defence.votes(IMAGES, torch.Generator().manual_seed(2)).tolist()
+    return found
+
+
+def front(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
+    return found
+
+
+def test_a_folder_gives_back_the_same_answers(defence: CARSO, tmp_path: Path) -> None:
+    folder = defence.save_pretrained(tmp_path / "mine")
+    assert votes(CARSO.from_pretrained(folder)) == votes(defence)
+    told = dict(line.split("  ")[::-1] for line in (folder / "SHA256SUMS").read_text().splitlines())
+    assert told.keys() == {"classifier.safetensors", "purifier.safetensors"}
+    for file, sha in told.items():
+        assert hashlib.sha256((folder / file).read_bytes()).hexdigest() == sha
+    if shutil.which("sha256sum"):
+        subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+
+
+def test_the_card_of_a_defence_that_nobody_attacked_says_so(defence: CARSO, tmp_path: Path) -> None:
+    folder = defence.save_pretrained(tmp_path / "mine")
+    assert "**Not audited.**" in (folder / "README.md").read_text()
+    assert front(folder)["library_name"] == "carso"
+    assert "datasets" not in front(folder)
+
+
+def test_the_card_of_a_shipped_defence_tells_its_audit(tmp_path: Path) -> None:
+    folder = weights.load("mnist").save_pretrained(tmp_path / "strong", run="mnist")
+    text = (folder / "README.md").read_text()
+    assert "n = 2,000 images of mnist, seed 0" in text
+    assert "| Linf 0.3 | 98.0 [97.3, 98.6] | 71.5 [69.5, 73.5] |" in text
+    assert "No check was raised." in text
+    assert front(folder)["datasets"] == ["mnist"]
+    assert weights.origin(folder).data == "mnist"
+    assert (folder / "undefended.safetensors").exists()
+    sharing.restore(folder)
+
+
+def test_it_goes_to_the_hub_and_comes_back(defence: CARSO, hub: Path) -> None:
+    assert defence.push_to_hub("somebody/mine") == "hub/somebody/mine"
+    held = hub / "somebody" / "mine"
+    assert {path.name for path in held.iterdir()} == {
+        "README.md",
+        "SHA256SUMS",
+        "classifier.safetensors",
+        "purifier.safetensors",
+    }
+    assert 'from_pretrained("somebody/mine")' in (held / "README.md").read_text()
+    assert votes(CARSO.from_pretrained("somebody/mine", revision="main")) == votes(defence)
+
+
+def test_a_repository_that_is_not_there_is_one_line(hub: Path) -> None:
+    with pytest.raises(RunError, match=r"^somebody/else: neither a folder nor to be had from the hub: no repository"):
+        CARSO.from_pretrained("somebody/else")
+
+
+def test_without_the_extra_only_the_hub_is_missed(
+    defence: CARSO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = util.find_spec
+    monkeypatch.setattr(sharing, "find_spec", lambda name: None if name == "huggingface_hub" else there(name))
+    assert votes(CARSO.from_pretrained(defence.save_pretrained(tmp_path / "mine"))) == votes(defence)
+    for ask in (lambda: defence.push_to_hub("a/b"), lambda: CARSO.from_pretrained("a/b")):
+        with pytest.raises(ModelError, match=r"pip install 'carso\[hub\]'$"):
+            ask()
+
+
+def test_a_pickle_is_refused(defence: CARSO, tmp_path: Path) -> None:
+    folder = defence.save_pretrained(tmp_path / "mine")
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    with pytest.raises(WeightsError, match=r"pytorch_model\.bin, a pickle, which may run code"):
+        CARSO.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("file", ["classifier.safetensors", "purifier.safetensors"])
+def test_a_file_that_is_not_the_one_told_is_refused(file: str, defence: CARSO, tmp_path: Path) -> None:
+    folder = defence.save_pretrained(tmp_path / "mine")
+    changed = bytearray((folder / file).read_bytes())
+    changed[-1] ^= 1
+    (folder / file).write_bytes(changed)
+    with pytest.raises(WeightsError, match=f"{file} is not the file that SHA256SUMS tells of"):
+        CARSO.from_pretrained(folder)
+
+
+def test_sums_that_are_missing_or_lead_out_are_refused(defence: CARSO, tmp_path: Path) -> None:
+    folder = defence.save_pretrained(tmp_path / "mine")
+    sums = folder / "SHA256SUMS"
+    sums.write_text(sums.read_text() + f"{'0' * 64}  ../other\n")
+    with pytest.raises(WeightsError, match=r"names '\.\./other', which is no file of a defence"):
+        CARSO.from_pretrained(folder)
+    sums.unlink()
+    with pytest.raises(WeightsError, match="has no SHA256SUMS"):
+        CARSO.from_pretrained(folder)
+
+
+def test_figures_of_other_weights_are_not_taken_along(defence: CARSO, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="tells of other weights"):
+        defence.save_pretrained(tmp_path / "mine", run="mnist")
+
+
+def test_a_classifier_of_ones_own_is_handed_over_again(defence: CARSO, tmp_path: Path) -> None:
+    own = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 5)).eval()
+    neurons = sum(Representation(own).sizes(IMAGES[:1]).values())
+    made = CARSO(own, type(defence.purifier)((1, 8, 8), neurons, latent=4), samples=20)
+    folder = made.save_pretrained(tmp_path / "own")
+    assert votes(CARSO.from_pretrained(folder, classifier=own)) == votes(made)
+    with pytest.raises(CarsoError, match="pass it as `classifier`"):
+        CARSO.from_pretrained(folder)
