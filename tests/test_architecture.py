@@ -12,15 +12,16 @@ import carso
 ROOT = Path(carso.__file__).parent
 BASE = {"types", "errors"}
 LOWER = BASE | {"nn", "fast"}
-LIBRARY = LOWER | {"progress", "attacks", "method", "storage", "data"}
+LIBRARY = LOWER | {"progress", "processes", "attacks", "method", "storage", "data"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
     "progress": set(),
+    "processes": {"errors"},
     "nn": BASE,
     "fast": BASE | {"nn"},
     "attacks": LOWER,
-    "method": LOWER | {"progress"},
+    "method": LOWER | {"progress", "processes"},
     "storage": LOWER | {"method"},
     "data": BASE | {"storage", "progress"},
     "training": LIBRARY,

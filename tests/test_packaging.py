@@ -12,8 +12,8 @@ from benchmarks.runs.least_versions import least
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "art": "adversarial-robustness-toolbox"}
 """Where a distribution has another name than its module."""
-OWN = {"carso", "benchmarks", "tests", "stranger", "demo_load"}
-"""The last two are scripts beside those that import them."""
+OWN = {"carso", "benchmarks", "tests", "stranger", "demo_load", "kills"}
+"""The last three are scripts beside those that import them."""
 
 
 def requirements() -> dict[str, list[str]]:
@@ -67,7 +67,8 @@ def test_every_requirement_of_the_core_is_imported() -> None:
 
 def test_every_requirement_has_a_lower_bound() -> None:
     named = [requirement for wanted in requirements().values() for requirement in wanted]
-    assert [each for each in named if not re.search(r"[>=]=[\d.]+$", each)] == ["carso[demo,export,hub,serve,watch]"]
+    ours = ["carso[demo,export,hub,serve,sweep,watch]"]
+    assert [each for each in named if not re.search(r"[>=]=[\d.]+$", each)] == ours
 
 
 def test_every_extra_that_a_message_or_the_readme_names_is_one() -> None:

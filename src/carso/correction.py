@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from torch import nn
 from carso.errors import ModelError
 from carso.nn import convolutional
 from carso.nn.correction import AXES, Corrector, Reader, viewed
+from carso.processes.dealing import drawn
 from carso.purifier import ConvolutionalPurifier, Moments, Purifier
 from carso.types import Codes, Images
 
@@ -85,6 +87,7 @@ class CorrectivePurifier(ConvolutionalPurifier):
     ) -> tuple[Images, Moments, Moments]:
         """As `Purifier.reconstruct`, seen straight on."""
         mean, log_variance = self.encode(images, codes)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        like: Any = {"generator": generator, "device": mean.device, "dtype": mean.dtype}
+        noise = drawn(lambda rows: torch.randn(rows, self.latent, **like), len(mean))
         straight = Purifier.decode(self, mean + noise * (log_variance / 2).exp(), codes)
         return straight, mean, log_variance

@@ -27,6 +27,14 @@ class CarsoError(Exception):
     def __str__(self) -> str:
         return shortened(super().__str__())
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """As another process gets it: said as it was, whatever it was made of."""
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[CarsoError], said: tuple[object, ...]) -> CarsoError:
+    return kind.__new__(kind, *said)
+
 
 class DataError(CarsoError):
     """A dataset, image or file of images cannot be used."""

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from carso.nn import convolutional
 from carso.nn.maps import Maps
 from carso.nn.perceptron import perceptron
+from carso.processes.dealing import drawn
 from carso.types import Codes, Images, Representations
 
 Moments = Float[Tensor, "batch latent"]
@@ -175,7 +176,8 @@ class Purifier(nn.Module):
     ) -> tuple[Images, Moments, Moments]:
         """Reconstructions (B, C, H, W) from one latent of q each, with its mean and log-variance (B, latent)."""
         mean, log_variance = self.encode(images, codes)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        like: Any = {"generator": generator, "device": mean.device, "dtype": mean.dtype}
+        noise = drawn(lambda rows: torch.randn(rows, self.latent, **like), len(mean))
         return self.decode(mean + noise * (log_variance / 2).exp(), codes), mean, log_variance
 
 

@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from carso.errors import CarsoError, NothingRightError
 from carso.evaluation.environment import environment
 from carso.evaluation.seeding import seeded
 from carso.nn import evaluating
+from carso.processes.group import by_first
 from carso.storage.files import check_writable
 from carso.storage.weights import AUDIT
 from carso.types import Budget, Classifier, Images, Labels, Norm
@@ -102,13 +104,13 @@ def audit(
         given, dataset = dataset, matched(dataset, target.classes, target.names)
         images, labels = first(dataset, n, sizes.n)
         judge, transfer = Judge(target, votes), transfers(target, given, dataset, transfer or {})
-        clean = _clean(judge, images, labels, seed, chunk)
+        clean = by_first(lambda: _clean(judge, images, labels, seed, chunk))
         among = dataset[:: spacing(len(dataset), math.prod(dataset.shape))]
         neighbours = Neighbours(among.images, among.required_labels)
         identity = _identity(target, images, labels, sizes, votes, eot, seed, transfer, neighbours, chunk)
         found: list[BudgetResult] = []
         for budget in budgets:
-            state = _state(judge, budget, clean, images, out, identity)
+            state = by_first(partial(_state, judge, budget, clean, images, out, identity))
             books = (out, identity) if out else None
             ensemble = Ensemble(
                 judge,
@@ -125,7 +127,8 @@ def audit(
             )
             result = ensemble.run()
             if reject_at is not None:
-                result.turned_away = turned(target, images, state.worst, labels, reject_at, seed)
+                asked = target, images, state.worst, labels, reject_at, seed
+                result.turned_away = by_first(partial(turned, *asked))
             found.append(result)
     return _conclude(target, found, dataset.name, effort, seed, judge, eot, len(images), out)
 
@@ -165,7 +168,7 @@ def _conclude(
         weights=target.weights,
     )
     if out is not None:
-        result.write(out)
+        by_first(partial(result.write, out))
     return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from carso.audit.results import AttackResult, BudgetResult
 from carso.audit.state import AttackState, State
 from carso.audit.verdict import Judge, rate
 from carso.evaluation.seeding import seeded
+from carso.processes.group import by_first, shared
 from carso.progress import progress
 from carso.types import Classifier, Images, Labels
 
@@ -29,6 +30,17 @@ CHUNK = 500
 
 SETTLED = 0.5
 """Points: an attack that may end early does so once the later half of its rounds gained less."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Of one chunk: the attacked images, right votes on them, and the rest as in `AttackState`."""
+
+    images: Images
+    right: Tensor
+    non_finite: int
+    claimed: Tensor | None
+    known: Tensor | None
 
 
 class Ensemble:
@@ -83,7 +95,8 @@ class Ensemble:
                     bar.advance()
                 bar.advance(len(attempt.rounds) - entry.rounds)
         if self.state.final is None:
-            self._settle()
+            self.state.final = by_first(self._final)
+            self._save()
         return self.found()
 
     def found(self) -> BudgetResult:
@@ -136,7 +149,8 @@ class Ensemble:
         rows = self.state.right_when_clean.nonzero().squeeze(1)[: self.sizes.tuning]
         run = DiagnosticRun(self.judge, *self._move(rows), self.state.budget)
         with seeded(self.device, self.seed, self.state.budget, "probe") as generator:
-            self.state.diagnostics, self.state.tuning = run.measure(self.sizes, self.eot, generator)
+            measured = by_first(lambda: run.measure(self.sizes, self.eot, generator))
+        self.state.diagnostics, self.state.tuning = measured
         self._save()
 
     def _settled(self, attempt: Attempt, entry: AttackState) -> bool:
@@ -146,19 +160,28 @@ class Ensemble:
     def _round(self, attempt: Attempt, index: int) -> None:
         began, entry = time.perf_counter(), self.state.entry(attempt)
         rows, before, non_finite = self._rows(attempt, entry), self.state.broken(entry.right).sum(), 0
-        for start in range(0, len(rows), self.chunk):
-            some = rows[start : start + self.chunk]
-            with seeded(self.device, self.seed, self.state.budget, attempt.name, index, start) as generator:
-                images, labels = self._move(some)
-                found, more = crafted(partial(attempt.rounds[index], images, labels, generator))
-                right = self.judge.screened(found.detach(), self.labels[some])
-                self._aside(attempt, entry, some, found.detach(), images, labels)
-            self.state.note(attempt, some, found.detach().cpu(), right)
-            non_finite += more
+        chunks = [(start, rows[start : start + self.chunk]) for start in range(0, len(rows), self.chunk)]
+        for (_, some), found in zip(chunks, shared(chunks, partial(self._attack, attempt, index)), strict=True):
+            self.state.note(attempt, some, found.images, found.right)
+            self._aside(entry, some, found)
+            non_finite += found.non_finite
         entry.gains.append(int(self.state.broken(entry.right).sum() - before))
         entry.non_finite = max(entry.non_finite, non_finite)
         entry.seconds += time.perf_counter() - began
         self._save()
+
+    def _attack(self, attempt: Attempt, index: int, chunk: tuple[int, Tensor]) -> _Found:
+        """What a round does to one chunk, told from the others by where it starts."""
+        start, some = chunk
+        with seeded(self.device, self.seed, self.state.budget, attempt.name, index, start) as generator:
+            images, labels = self._move(some)
+            found, non_finite = crafted(partial(attempt.rounds[index], images, labels, generator))
+            found = found.detach()
+            right = self.judge.screened(found, self.labels[some])
+            claimed = (found != images).flatten(1).any(1).cpu() if attempt.claims else None
+            with torch.no_grad():
+                known = None if attempt.known is None else (attempt.known(found).argmax(1) == labels).cpu()
+        return _Found(found.cpu(), right, non_finite, claimed, known)
 
     def _rows(self, attempt: Attempt, entry: AttackState) -> Tensor:
         """The images that a round is for."""
@@ -168,33 +191,29 @@ class Ensemble:
             left = left & entry.attacked
         return left.nonzero().squeeze(1)[: attempt.most]
 
-    def _aside(
-        self, attempt: Attempt, entry: AttackState, rows: Tensor, found: Images, images: Images, labels: Labels
-    ) -> None:
+    def _aside(self, entry: AttackState, rows: Tensor, found: _Found) -> None:
         """What an attack claims, and what it achieves against the latents that it knows."""
-        if attempt.claims:
+        if found.claimed is not None:
             entry.claimed = torch.zeros_like(entry.attacked) if entry.claimed is None else entry.claimed
-            entry.claimed[rows] |= (found != images).flatten(1).any(1).cpu()
-        if attempt.known is not None:
+            entry.claimed[rows] |= found.claimed
+        if found.known is not None:
             entry.known = self.state.right_when_clean.clone() if entry.known is None else entry.known
-            with torch.no_grad():
-                entry.known[rows] &= (attempt.known(found).argmax(1) == labels).cpu()
+            entry.known[rows] &= found.known
 
-    def _settle(self) -> None:
+    def _final(self) -> Tensor:
         """The final verdict, on the worst image of each row that is right when clean."""
         final, rows = torch.zeros_like(self.state.clean), self.state.right_when_clean.nonzero().squeeze(1)
         with seeded(self.device, self.seed, self.state.budget, "final"):
             for some in rows.split(self.chunk):
                 final[some] = self.judge.right(self.state.worst[some], self.labels[some])
-        self.state.final = final
-        self._save()
+        return final
 
     def _move(self, rows: Tensor) -> tuple[Images, Labels]:
         return self.images[rows].to(self.device), self.labels[rows].to(self.device)
 
     def _save(self) -> None:
         if self.out is not None:
-            keeping.write(self.state, *self.out)
+            by_first(partial(keeping.write, self.state, *self.out))
 
 
 def _strongest(left: Mapping[str, int], clean: int) -> str | None:

@@ -12,6 +12,7 @@ from carso.commands.options import (
     DEFENCES,
     MOST,
     Channels,
+    Chunk,
     Data,
     Factory,
     OfBalls,
@@ -46,6 +47,7 @@ def audit(
     channels: Channels = None,
     skip_bad: SkipBad = False,
     reject_at: RejectAt = None,
+    chunk: Chunk = None,
 ) -> None:
     """Attack a whole defence as hard as we can; exit status 3 if a check doubts the figures."""
     from carso import data as datasets
@@ -76,6 +78,7 @@ def audit(
             eot=eot,
             transfer=others,
             name=target,
+            chunk=chunk,
             out=folder,
             reject_at=reject_at,
         )

@@ -27,6 +27,10 @@ from carso.commands.serve import serve
 from carso.commands.shared import memory_ran_out, say
 from carso.commands.train import train
 from carso.errors import CarsoError, shortened
+from carso.processes.group import joined, started
+
+SHARED = ("train", "reproduce", "evaluate", "audit")
+"""The verbs that several processes carry out together."""
 
 app = typer.Typer(
     name="carso",
@@ -46,7 +50,9 @@ def main() -> None:
     debug = "--debug" in sys.argv
     sys.argv = spread([argument for argument in sys.argv if argument != "--debug"])
     try:
-        app()
+        _check_sharing(sys.argv[1:2])
+        with joined():
+            app()
     except CarsoError as error:
         if debug:
             raise
@@ -64,3 +70,8 @@ def main() -> None:
         found = shortened(f"{type(error).__name__}: {error}")
         say(f"carso: unforeseen {found}\nAdd --debug to see where; please report it.")
         sys.exit(1)
+
+
+def _check_sharing(verb: list[str]) -> None:
+    if started() > 1 and verb and verb[0] not in SHARED:
+        raise CarsoError(f"{verb[0]} is the work of one process; start it without torchrun")

@@ -13,6 +13,7 @@ import typer
 from carso.commands.options import (
     MOST,
     Channels,
+    Chunk,
     Data,
     Defence,
     Factory,
@@ -27,6 +28,7 @@ from carso.commands.options import (
     fitting,
 )
 from carso.commands.shared import calibrated, claimed, classifier_of, command_line, images_of, say
+from carso.processes.group import by_first
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,14 +58,14 @@ def evaluate(
     channels: Channels = None,
     skip_bad: SkipBad = False,
     reject_at: RejectAt = None,
+    chunk: Chunk = None,
 ) -> None:
     """The table of a saved defence, at the radii it was trained for: results.json, records and report."""
     from carso.evaluation import Settings
 
-    settings, folder = (
-        Settings(n=images, seed=seed, samples=samples, stop=stop, reject_at=reject_at),
-        out or Path("out") / f"evaluate-{Path(defence).name}",
-    )
+    given = {"chunk": chunk} if chunk else {}
+    settings = Settings(n=images, seed=seed, samples=samples, stop=stop, reject_at=reject_at, **given)
+    folder = out or Path("out") / f"evaluate-{Path(defence).name}"
     with claimed(folder):
         page = run(
             defence,
@@ -120,4 +122,4 @@ def run(
     records = evaluate(
         models, dataset, settings=settings, recipe=name, command=command, directory=out, **vars(protocol)
     )
-    return publish(records, out)
+    return by_first(partial(publish, records, out))

@@ -96,6 +96,14 @@ RejectAt = Annotated[
     float | None,
     typer.Option(help="Turn away what N and the recalled images disagree on, at this rate of false alarms, as 0.01."),
 ]
+Chunk = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Images attacked at a time, which bounds the memory and is what processes share; another is another draw "
+        "of all chance. [default: 1000 of an evaluation, 500 of an audit]",
+    ),
+]
 Stop = Annotated[
     Literal["never", "exact", "confident"], typer.Option(help="When the vote may stop before all samples.")
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from carso.commands.options import Device, Out, Recipe, Samples, Seed, Stop, Watch
 from carso.commands.shared import claimed, command_line, experiment_of, prepare, say
+from carso.processes.group import by_first
 
 if TYPE_CHECKING:
     from carso import vote
@@ -63,4 +65,4 @@ def table(experiment: Experiment, test_images: int, stop: vote.Stop, command: st
     records = evaluate(
         models, test, settings=settings, recipe=recipe.name, command=command, directory=out, **vars(protocol)
     )
-    return publish(records, out)
+    return by_first(partial(publish, records, out))

@@ -7,7 +7,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,6 +17,7 @@ import typer
 
 from carso.commands.options import MNIST
 from carso.errors import CarsoError, DataError, ModelError
+from carso.processes.group import by_first
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +52,7 @@ def prepare(experiment: Experiment, stages: Sequence[str] | None = None) -> None
     from carso.training.plan import announce
 
     experiment.open()
-    announce([stage for stage in experiment.pending() if stages is None or stage.name in stages])
+    by_first(lambda: announce([stage for stage in experiment.pending() if stages is None or stage.name in stages]))
 
 
 def defence_of(source: str, factory: str | None = None, samples: int | None = None) -> CARSO:
@@ -116,7 +117,7 @@ def classifier_of(factory: str | None) -> nn.Module | None:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run for this process alone; Ctrl-C becomes a word on how to go on, and exit status 130.
+    """Hold the folder of a run for these processes alone; Ctrl-C becomes a word on how to go on, and exit status 130.
 
     Raises:
         RunError: if another process holds it, or it cannot be written.
@@ -124,8 +125,10 @@ def claimed(folder: Path) -> Iterator[None]:
     from carso.storage.claim import claim
 
     try:
-        with claim(folder):
+        with ExitStack() as held:
+            by_first(lambda: held.enter_context(claim(folder)))
             yield
+            by_first(held.close)
     except KeyboardInterrupt:
         say(f"\nstopped; what was done is kept in {folder}. To go on, run the same command again:")
         say(f"    {command_line()}")

@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ from carso.evaluation.records import FILE, Gallery, Records, RowRecord, Sweep, r
 from carso.evaluation.results import write_results
 from carso.evaluation.seeding import generator_of, seeded
 from carso.evaluation.suiting import suited
-from carso.progress import track
+from carso.processes.group import by_first, shared
+from carso.progress import progress, track
 from carso.vote import Stop
 
 
@@ -128,7 +130,7 @@ def evaluate(
     run.records.recipe, run.records.command = recipe, command
     curve_rows = curve() if curve_rows is None else curve_rows
     of_curve, of_defence = (min(most, len(run.images)) for most in (settings.curve_images, settings.defence_images))
-    run.say_cost(rows, curve_rows, of_defence, of_curve)
+    by_first(partial(run.say_cost, rows, curve_rows, of_defence, of_curve))
     for aim, n in (("classifier", len(run.images)), ("defence", of_defence)):
         run.attack([row for row in rows if row.directed_at == aim], "rows", n)
     run.attack(curve_rows, "curve", of_curve)
@@ -136,6 +138,15 @@ def evaluate(
     run.records.rows = _ordered(run.records.rows, rows)
     run.save()
     return run.records
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One row on one chunk: the outcomes by column, the seconds they took, and the images that one of them saw."""
+
+    outcomes: dict[str, Outcome]
+    seconds: float
+    shown: Tensor | None
 
 
 class _Run:
@@ -174,10 +185,17 @@ class _Run:
         """Fill the part "rows" or "curve" of the records, from the first n images."""
         found: dict[str, RowRecord] = getattr(self.records, part)
         todo = [row for row in rows if row.key not in found] if n else []
-        plan = [(row, span) for row in todo for span in self._spans(n)]
-        for row, steps in groupby(track(plan, f"{part}: attack and answer"), key=lambda step: step[0]):
-            found[row.key] = self._row(row, (span for _, span in steps), with_gallery=part == "rows")
-            self.save()
+        spans = self._spans(n)
+        plan = [(row, span) for row in todo for span in spans]
+        with progress(f"{part}: attack and answer", len(plan)) as bar:
+            steps = shared(plan, partial(self._step, pictured=part == "rows"))
+            for row in todo:
+                done: list[_Step] = []
+                for step in islice(steps, len(spans)):
+                    done.append(step)
+                    bar.advance()
+                found[row.key] = self._row(row, done)
+                self.save()
 
     def sweep(self, rows: Sequence[Row], n: int) -> None:
         """Fill the sweeps of the gallery's column, from the first n images."""
@@ -186,42 +204,42 @@ class _Run:
         if not isinstance(defence, Defence) or n == 0:
             return
         todo = [row for row in rows if row.key not in self.records.sweeps]
-        for row in track(todo, "accuracy against the number of votes"):
-            self.records.sweeps[row.key] = self._sweep(row, name, defence, n)
+        found = shared(todo, lambda row: self._sweep(row, name, defence, n))
+        for row, swept in zip(todo, track(found, "accuracy against the number of votes", len(todo)), strict=True):
+            self.records.sweeps[row.key] = swept
             self.save()
 
     def save(self) -> None:
         """Write what is known so far, if there is a place for it."""
         if self.directory is not None:
-            self.records.write(self.directory)
-            if self.records.rows:
-                write_results(self.records.results(), self.directory)
+            by_first(partial(self._write, self.directory))
 
-    def _row(self, row: Row, spans: Iterator[slice], with_gallery: bool) -> RowRecord:
-        parts: dict[str, list[Outcome]] = {name: [] for name in self.columns}
-        shown: list[Tensor] = []
-        seconds = 0.0
-        for span in spans:
-            began = time.perf_counter()
-            shown.append(self._step(row, span, parts))
-            seconds += time.perf_counter() - began
-        outcomes = {name: Outcome.join(outcome) for name, outcome in parts.items()}
-        record = RowRecord(row=row, outcomes=outcomes, seconds=seconds)
-        if not with_gallery:
+    def _write(self, directory: Path) -> None:
+        self.records.write(directory)
+        if self.records.rows:
+            write_results(self.records.results(), directory)
+
+    def _row(self, row: Row, steps: list[_Step]) -> RowRecord:
+        outcomes = {name: Outcome.join([step.outcomes[name] for step in steps]) for name in self.columns}
+        record = RowRecord(row=row, outcomes=outcomes, seconds=sum(step.seconds for step in steps))
+        shown = [step.shown for step in steps if step.shown is not None]
+        if not shown:
             return record
-        return record.model_copy(update={"gallery": self._gallery(record, torch.cat(shown))})
+        return record.model_copy(update={"gallery": by_first(partial(self._gallery, record, torch.cat(shown)))})
 
-    def _step(self, row: Row, span: slice, parts: dict[str, list[Outcome]]) -> Tensor:
-        """Add every column's answers to one chunk; return the images that the gallery's column saw."""
-        attacked = {}
+    def _step(self, unit: tuple[Row, slice], pictured: bool) -> _Step:
+        """Every column's answers to one chunk, and the images that the gallery's column saw if they are `pictured`."""
+        (row, span), began = unit, time.perf_counter()
+        outcomes, attacked = {}, {}
         for name, column in self.columns.items():
             aim = exposed(column, row.directed_at)
             if aim not in attacked:
                 attacked[aim] = self._attacked(row, column, span)
             votes = generator_of(self.settings.seed, row.key, "vote", span.start)
             with seeded(device_of(column), self.settings.seed, row.key, "answer", span.start):
-                parts[name].append(self._answer(column, attacked[aim], votes))
-        return attacked[exposed(self.columns[gallery.subject(self.columns)], row.directed_at)].cpu()
+                outcomes[name] = self._answer(column, attacked[aim], votes)
+        shown = attacked[exposed(self.columns[gallery.subject(self.columns)], row.directed_at)] if pictured else None
+        return _Step(outcomes, time.perf_counter() - began, None if shown is None else shown.cpu().clone())
 
     def _answer(self, column: Model, images: Tensor, votes: torch.Generator) -> Outcome:
         given = self.settings
@@ -271,16 +289,20 @@ class _Run:
 
     def _go_on(self) -> None:
         """Take over the records of an earlier run of the same fingerprint."""
+        if earlier := by_first(self._earlier):
+            for part in ("rows", "curve", "sweeps"):
+                setattr(self.records, part, getattr(earlier, part))
+
+    def _earlier(self) -> Records | None:
         if self.directory is None or not (self.directory / FILE).exists():
-            return
+            return None
         earlier = read_records(self.directory)
         if earlier.fingerprint != self.records.fingerprint:
             raise RunError(
                 f"{self.directory}: holds the evaluation of another run (other models, data, seed or settings); "
                 f"choose another folder, or delete {FILE} in it"
             )
-        for part in ("rows", "curve", "sweeps"):
-            setattr(self.records, part, getattr(earlier, part))
+        return earlier
 
 
 def _ordered(found: dict[str, RowRecord], rows: Sequence[Row]) -> dict[str, RowRecord]:

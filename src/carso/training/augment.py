@@ -8,11 +8,14 @@ supervised nets", AISTATS 2015.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
+from carso.processes.dealing import drawn
 from carso.types import Images
 
 
@@ -25,10 +28,12 @@ def moved(images: Images, shift: int = 0, flip: bool = False) -> Images:
         flip: whether half of them are mirrored left to right.
     """
     if flip:
-        mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+        mirrored = drawn(lambda rows: torch.rand(rows, 1, 1, 1, device=images.device), len(images)) < 0.5
         images = torch.where(mirrored, images.flip(3), images)
     if shift:
-        images = shifted(images, torch.randint(-shift, shift + 1, (2, len(images)), device=images.device), shift)
+        at = partial(torch.randint, -shift, shift + 1, device=images.device)
+        offsets = drawn(lambda rows: at((2, rows)), len(images), axis=1)
+        images = shifted(images, offsets, shift)
     return images
 
 

@@ -26,6 +26,7 @@ from carso.training.device import placed
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import ClassifierTraining
+from carso.training.together import as_whole
 from carso.types import Classifier, Images, Labels, Logits
 
 
@@ -104,7 +105,7 @@ class ClassifierStage:
         return F.cross_entropy(clean, labels) + self.schedule.trades * drawn
 
     def _logits(self, images: Images) -> Logits:
-        with self._precision():
+        with self._precision(), as_whole():
             logits: Tensor = self.module(images)
         return logits.float()
 

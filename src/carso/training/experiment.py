@@ -22,6 +22,7 @@ from carso.data import Dataset
 from carso.defence import CARSO
 from carso.detection import HELD_OUT, LEAST
 from carso.errors import ModelError, RecipeError, RunError
+from carso.processes.group import by_first
 from carso.purifier import Purifier
 from carso.representation import Representation
 from carso.storage import factory, weights
@@ -86,6 +87,9 @@ class Experiment:
         Raises:
             RunError: if it holds the run of another recipe or seed, or a damaged history.
         """
+        by_first(self._open)
+
+    def _open(self) -> None:
         path = self.out / RECIPE
         read_history(self.out)
         if path.exists() and not _says(path, self.recipe.to_yaml()):
@@ -111,7 +115,9 @@ class Experiment:
         Raises:
             RunError: if the folder already holds other weights.
         """
-        source = weights.find(name)
+        by_first(partial(self._adopt, weights.find(name)))
+
+    def _adopt(self, source: Path) -> None:
         files = (weights.CLASSIFIER, weights.PURIFIER, weights.UNDEFENDED)
         for file in (file for file in files if (source / file).exists()):
             target = self.out / file
@@ -223,6 +229,9 @@ class Experiment:
         representation.classifier.cpu()
         defence = assembled(self.recipe, representation, purifier.cpu())
         defence.class_names = _names(train, defence.classes)
+        by_first(partial(self._save_purifier, name, defence, file))
+
+    def _save_purifier(self, name: str, defence: CARSO, file: str) -> None:
         if file == weights.PURIFIER:
             self._calibrate(defence)
         weights.save_purifier(defence, self.out / file, self._origin("purifier"))
@@ -245,7 +254,7 @@ class Experiment:
             classifier = self._untrained()
         self._fit(ClassifierStage(name, classifier, schedule, self.train, self.validation, self.device))
         self._save_classifier(classifier.cpu(), file, trained=True)
-        self._forget(name)
+        by_first(partial(self._forget, name))
 
     def _untrained(self) -> nn.Module:
         spec, train = self.recipe.classifier, self.train
@@ -257,7 +266,7 @@ class Experiment:
         read_history(self.out)
         told = None if self.watcher is None else partial(tell, self.watcher)
         epochs = fit(stage, self.recipe.seed, self.recipe.fingerprint, self._checkpoint(stage.name), told)
-        add_history(self.out, stage.name, epochs)
+        by_first(partial(add_history, self.out, stage.name, epochs))
 
     def _checkpoint(self, name: str) -> Path:
         return self.out / "checkpoints" / f"{name.replace(' ', '-')}.safetensors"
@@ -267,7 +276,7 @@ class Experiment:
 
     def _save_classifier(self, classifier: nn.Module, file: str, trained: bool = False) -> None:
         origin = self._origin(Path(file).stem) | {"trained": trained}
-        weights.save_classifier(classifier, self.out / file, origin)
+        by_first(lambda: weights.save_classifier(classifier, self.out / file, origin))
 
     def _origin(self, stage: str) -> dict[str, Any]:
         return {"stage": stage, "recipe": self.recipe.model_dump(mode="json"), "seed": self.recipe.seed}

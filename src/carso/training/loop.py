@@ -2,6 +2,9 @@
 
 Epoch e of a stage starts from a seed of its own, a hash of (seed, stage, e). Order, dropout, random starts and
 latents all follow from it, so a run that stopped after any epoch goes on to the very weights of an unbroken run.
+
+Of several processes each learns from its rows of every batch (`carso.training.together`), and all come to the same
+weights, those of one process up to rounding.
 """
 
 from __future__ import annotations
@@ -11,19 +14,23 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from carso.data import Dataset
-from carso.errors import DivergenceError
+from carso.errors import DivergenceError, RecipeError
+from carso.processes.dealing import among_all, dealing
+from carso.processes.group import as_first, by_first, count, sum_over
 from carso.progress import track
 from carso.training.checkpoint import load_checkpoint, save_checkpoint
 from carso.training.optimise import Optimisation
 from carso.training.recipe import Schedule
 from carso.training.replay import Replay, Step
+from carso.training.together import weighed
 from carso.types import Images
 
 SHARE_OF_TIME_FOR_CHECKPOINTS = 0.05
@@ -121,9 +128,12 @@ def fit(
 
     Raises:
         DivergenceError: after the first epoch whose loss or weights are not finite; an earlier checkpoint stays.
+        RecipeError: if a batch has fewer images than there are processes.
         RunError: if the checkpoint belongs to another recipe or seed.
         WeightsError: if the checkpoint is damaged.
     """
+    if (size := min(stage.schedule.batch, stage.size)) < count():
+        raise RecipeError(f"{stage.name}: {count()} processes share a batch of {size} images; start at most {size}")
     with limited(stage.schedule.threads):
         return _fit(stage, seed, fingerprint, checkpoint, told)
 
@@ -138,6 +148,7 @@ def _fit(
     mark = f"{fingerprint}/{seed}/{stage.name}"
     if checkpoint is not None and checkpoint.exists():
         history = load_checkpoint(checkpoint, stage.module, optimisation, mark)
+    as_first(stage.module.state_dict().values())
     steps = [Replay(step_of(stage, optimisation, part)) for part in range(stage.passes)]
     due = 0.0
     for epoch in track(range(len(history), schedule.epochs), f"{stage.name}, {schedule.epochs} epochs"):
@@ -150,13 +161,20 @@ def _fit(
         with seeded(seed, stage.name, epoch, "validation"):
             history.append(entry | stage.validate())
         if told is not None:
-            told(stage, history[-1])
-        if checkpoint is not None and (started := time.monotonic()) >= due:
-            save_checkpoint(checkpoint, stage.module, optimisation, mark, history)
-            due = time.monotonic() + (time.monotonic() - started) / SHARE_OF_TIME_FOR_CHECKPOINTS
+            by_first(partial(told, stage, history[-1]))
+        if checkpoint is not None:
+            due = by_first(partial(_keep, due, checkpoint, stage.module, optimisation, mark, history))
     optimisation.finish()
     stage.module.eval()
     return history
+
+
+def _keep(due: float, checkpoint: Path, *state: Any) -> float:
+    """Write a checkpoint if one is due, and say when the next one is."""
+    if (started := time.monotonic()) < due:
+        return due
+    save_checkpoint(checkpoint, *state)
+    return time.monotonic() + (time.monotonic() - started) / SHARE_OF_TIME_FOR_CHECKPOINTS
 
 
 def _check_converging(stage: Stage, epoch: int, loss: float) -> None:
@@ -176,7 +194,7 @@ def step_of(stage: Stage, optimisation: Optimisation, part: int) -> Step:
     """One step of descent on some images and their indices, in one of the stage's passes; returns the loss."""
 
     def step(images: Images, indices: Tensor) -> Tensor:
-        loss = stage.loss(images, indices, part)
+        loss = weighed(stage.loss(images, indices, part), len(images))
         optimisation.step(loss)
         return loss.detach()
 
@@ -186,11 +204,14 @@ def step_of(stage: Stage, optimisation: Optimisation, part: int) -> Step:
 def _epoch(stage: Stage, epoch: int, optimisation: Optimisation, steps: list[Replay], batches: int) -> float:
     stage.module.train()
     size = min(stage.schedule.batch, stage.size)
-    order = torch.randperm(stage.size, device=stage.device)[: batches * size].split(size)
+    whole = torch.randperm(stage.size, device=stage.device)[: batches * size].split(size)
     total = torch.zeros((), device=stage.device)
-    batched = zip(order, stage.train.batches(order), strict=True)
-    for indices, images in track(batched, f"epoch {epoch + 1}", len(order)):
-        for step in steps:
-            optimisation.prepare()
-            total += step(images, indices)
+    with dealing(among_all(size)) as deal:
+        order = [deal.rows(indices) for indices in whole]
+        batched = zip(order, stage.train.batches(order), strict=True)
+        for indices, images in track(batched, f"epoch {epoch + 1}", len(order)):
+            for step in steps:
+                optimisation.prepare()
+                total += step(images, indices)
+    sum_over([total])
     return total.item() / (batches * len(steps))

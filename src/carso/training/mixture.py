@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from carso.attacks.ball import Pace, annealing, steady
 from carso.attacks.gradient import ascend
 from carso.attacks.losses import Loss, loss_of
+from carso.processes.dealing import deal_of, dealing, drawn
 from carso.training.recipe import AttackSpec
 from carso.types import Classifier, Images, Labels, Norm
 
@@ -62,7 +64,9 @@ class Mixture:
             scale: what every radius is multiplied by.
             loss: what every attack climbs in place of its own.
         """
-        cuts = [round(i * len(images) / self.parts) for i in range(self.parts + 1)]
+        deal = deal_of(len(images))
+        whole = [round(i * deal.size / self.parts) for i in range(self.parts + 1)]
+        cuts = [deal.before(row) for row in whole]
         mixed, end = [images[: cuts[self.clean]]], self.clean
         for _, group in groupby(self.attacks, key=_kind):
             kin = list(group)
@@ -70,7 +74,8 @@ class Mixture:
             sizes = [cuts[i + 1] - cuts[i] for i in range(start, end)]
             rows = slice(cuts[start], cuts[end])
             target = _target(kin[0], classifier, defence)
-            mixed.append(perturb(target, images[rows], labels[rows], kin, sizes, scale, loss))
+            with dealing(deal.part(whole[start], whole[end])):
+                mixed.append(perturb(target, images[rows], labels[rows], kin, sizes, scale, loss))
         return torch.cat(mixed)
 
     def part(
@@ -151,9 +156,10 @@ def per_image(values: Sequence[float], sizes: Sequence[int], images: Images) -> 
 
 def within_ball(images: Images, norm: Norm) -> Tensor:
     """Offsets drawn from the unit ball, shaped like the images: uniformly in Linf; in L2 with a uniform radius."""
+    like: Any = {"device": images.device, "dtype": images.dtype}
     if norm == "Linf":
-        return 2 * torch.rand_like(images) - 1
-    direction = torch.randn_like(images)
-    radius = torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype)
+        return 2 * drawn(lambda rows: torch.rand(rows, *images.shape[1:], **like), len(images)) - 1
+    direction = drawn(lambda rows: torch.randn(rows, *images.shape[1:], **like), len(images))
+    radius = drawn(lambda rows: torch.rand(rows, 1, 1, 1, **like), len(images))
     offsets: Tensor = direction / direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1) * radius
     return offsets

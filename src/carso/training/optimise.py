@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from carso.training.recipe import Schedule
+from carso.training.together import add_up
 
 MOMENTUM = 0.9
 SLOW = 0.8
@@ -129,6 +130,7 @@ class Optimisation:
         """Descend one loss, look ahead and update the average; no wait for the device."""
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        add_up(self.module.parameters())
         self.optimiser.step()
         self._look_ahead()
         if self.schedule.average:

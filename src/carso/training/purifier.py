@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,8 @@ from carso.fast import convolves, faster, low_precision
 from carso.nn import evaluating, query
 from carso.nn.modes import frozen
 from carso.nn.querying import answers
+from carso.processes.dealing import among_all, deal_of, dealing, drawn
+from carso.processes.group import sum_over
 from carso.progress import progress
 from carso.purifier import Purifier, kl_divergence, reconstruction_loss
 from carso.representation import Representation
@@ -34,6 +37,7 @@ from carso.training.loop import seeded
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import PurifierTraining
+from carso.training.together import as_whole
 from carso.types import CandidateLogits, Classifier, Codes, Images, Labels, Latents, Logits, Representations
 
 NEURONS = 2**24
@@ -121,13 +125,13 @@ class PurifierStage:
         """Negative ELBO of the batch, clean and attacked, with the consistency term if the recipe has one."""
         clean, labels = moved(clean, self.schedule.crop, self.schedule.flip), self.labels[indices]
         seen, representations = self._seen(indices, clean, labels, part)
-        with low_precision(self.device):
+        with low_precision(self.device), as_whole():
             codes = self.module.compress(representations)
             reconstructions, mean, log_variance = self.module.reconstruct(seen, codes)
         elbo = reconstruction_loss(reconstructions, clean) + self.beta * kl_divergence(mean, log_variance)
         if not self.schedule.consistency:
             return elbo.mean()
-        with low_precision(self.device):
+        with low_precision(self.device), as_whole():
             logits = self._recalled(codes)
         return elbo.mean() + self.schedule.consistency * F.cross_entropy(logits.float(), labels)
 
@@ -176,7 +180,8 @@ class PurifierStage:
         return torch.randn(shape, generator=generator, device=self.device, dtype=torch.float32)
 
     def _latents(self, n: int) -> Latents:
-        return torch.randn(n, self.module.latent, device=self.device, dtype=torch.float32)
+        like: Any = {"device": self.device, "dtype": torch.float32}
+        return drawn(lambda rows: torch.randn(rows, self.module.latent, **like), n)
 
     def _recalled(self, codes: Codes) -> Logits:
         """N's logits on one candidate of each code, of a fresh latent."""
@@ -187,7 +192,8 @@ class PurifierStage:
         """The batch's versions of its images, and what N makes of them."""
         if self.kept is None:
             return self._with_representations(self._attacked(clean, labels, part))
-        which = torch.arange(len(indices), device=self.device) * self.parts // len(indices)
+        deal = deal_of(len(indices))
+        which = deal.rows(torch.arange(deal.size, device=self.device) * self.parts // deal.size)
         which = torch.full_like(which, part) if self.schedule.mixing == "steps" else which
         which = (which - self.schedule.clean + 1).clamp(min=0)
         seen = self._version(which, indices, clean)
@@ -218,12 +224,14 @@ class PurifierStage:
         if not versions or 4 * versions * self.size * self.module.neurons > REPRESENTATIONS_KEPT:
             return None
         shape = (versions, self.size, self.module.neurons)
-        represented = torch.empty(shape, device=self.device, dtype=torch.float32)
+        represented = torch.zeros(shape, device=self.device, dtype=torch.float32)
         everything = torch.arange(self.size, device=self.device)
         for part, span, clean in self._parts(versions, "representations of the training images"):
-            rows = everything[span]
-            seen = self._version(torch.full_like(rows, part), rows, clean)
-            represented[part, rows] = self._with_representations(seen)[1]
+            with dealing(among_all(len(clean))) as deal:
+                rows = deal.rows(everything[span])
+                seen = self._version(torch.full_like(rows, part), rows, deal.rows(clean))
+                represented[part, rows] = self._with_representations(seen)[1]
+            sum_over([represented[part, span]])
         return represented
 
     def _labels(self, train: Dataset) -> Labels:
@@ -238,10 +246,15 @@ class PurifierStage:
             return None
         shape = (len(self.mixture.attacks), self.size, *self.train.shape)
         _check_keeping(2 * math.prod(shape), self.name)
-        kept = torch.empty(shape, dtype=torch.float16, device=self.device)
+        kept = torch.zeros(shape, dtype=torch.float16, device=self.device)
+        everything = torch.arange(self.size, device=self.device)
         with seeded(seed, self.name, "attacks"), evaluating(self.classifier):
-            for i, rows, clean in self._parts(len(kept), "attacks on the training images"):
-                kept[i, rows] = self.mixture.part(self.schedule.clean + i, self.classifier, clean, self.labels[rows])
+            for i, span, clean in self._parts(len(kept), "attacks on the training images"):
+                with dealing(among_all(len(clean))) as deal:
+                    rows, which = deal.rows(everything[span]), self.schedule.clean + i
+                    attacked = self.mixture.part(which, self.classifier, deal.rows(clean), self.labels[rows])
+                    kept[i, rows] = attacked.to(kept.dtype)
+                sum_over([kept[i, span]])
         return kept
 
     def _parts(self, count: int, what: str) -> Iterator[tuple[int, slice, Images]]:

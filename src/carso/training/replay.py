@@ -1,7 +1,8 @@
 """Recording a training step as a CUDA graph.
 
 Small networks leave a GPU waiting for Python: a PGD-40 step is a thousand kernels of a few microseconds. Recorded
-once and replayed, it costs what the kernels cost. Elsewhere the step simply runs.
+once and replayed, it costs what the kernels cost. Elsewhere, and where several processes share it, the step
+simply runs.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from carso.processes import group
 
 Step = Callable[..., Tensor]
 
@@ -32,7 +35,7 @@ class Replay:
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The step's output; on CUDA it is overwritten by the next call."""
         self.calls += 1
-        if not inputs[0].is_cuda:
+        if not inputs[0].is_cuda or group.count() > 1:
             return self.step(*inputs)
         if self.calls <= self.WARMUP:
             return self._aside(*inputs)

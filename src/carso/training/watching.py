@@ -9,9 +9,10 @@ Built in is TensorBoard (extra `watch`). A watcher sees what was computed and ch
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -48,9 +49,14 @@ class TensorBoard:
     def __init__(self, folder: str | Path) -> None:
         if find_spec("tensorboard") is None:
             raise ModelError("--watch DIR needs tensorboard: pip install 'carso[watch]'")
+        self.folder = folder
+
+    @cached_property
+    def writer(self) -> Any:
+        """Made when there is something to write, by the process that is told."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder))
+        return SummaryWriter(str(self.folder))
 
     def log(self, step: int, losses: Mapping[str, float]) -> None:
         """Scalars, one per name."""

@@ -1,0 +1,111 @@
+"""Two processes of one thread each against one, for training, evaluation and audit, in turns.
+
+    python benchmarks/runs/processes.py [--repeats 3] [--images 2000] [--batches 40] [--verbs train evaluate audit]
+
+Each verb runs as a user starts it, by one process and by `torchrun --nproc-per-node 2`, and is timed from when it has
+claimed its folder to when it gives it up: imports and the start of the processes are not counted. `ratio` is the time
+of one process by that of two, of the medians; `equal` whether the figures of evaluation and audit are the same, and
+`apart` by how much the weights of a training differ at most, relative to the largest of their tensor. Writes
+benchmarks/results/processes.json.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from kills import end_of
+from safetensors.torch import load_file
+
+from carso.evaluation.environment import environment
+from carso.storage.claim import NAME as CLAIM
+from carso.storage.files import write_text
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "processes.json"
+ONE = [sys.executable, "-m", "carso"]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "carso"]
+RECIPE = """name: timed
+data: mnist
+adversarial:
+  epochs: 2
+  batch: 512
+  batches: {batches}
+  rate: 0.01
+  threads: 1
+  attacks: [{{attack: pgd, eps: 0.3, steps: 40, alpha: 0.01}}]
+"""
+
+
+def commands(given: argparse.Namespace, recipe: Path) -> dict[str, list[str]]:
+    """The verbs, each as what is typed; every chunk of images is an eighth of them."""
+    some = ["--images", str(given.images), "--chunk", str(max(1, given.images // 8))]
+    verbs = {
+        "train": ["train", "classifier", str(recipe)],
+        "evaluate": ["evaluate", "mnist", *some],
+        "audit": ["audit", "mnist", "--effort", "quick", "--eps", "0.15", *some],
+    }
+    return {verb: verbs[verb] for verb in given.verbs}
+
+
+def timed(command: list[str], out: Path) -> float:
+    """Seconds for which a command holds its folder."""
+    shutil.rmtree(out, ignore_errors=True)
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*command, "--out", str(out)], env=alone, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not (out / CLAIM).exists():
+        time.sleep(0.002)
+    began = time.perf_counter()
+    while process.poll() is None and (out / CLAIM).exists():
+        time.sleep(0.002)
+    seconds = time.perf_counter() - began
+    process.wait()
+    if not (out / "audit.json").exists() and process.returncode:
+        raise SystemExit(f"it failed: {' '.join(command)}")
+    return seconds
+
+
+def apart(one: Path, two: Path) -> float:
+    """The largest difference of two classifiers' weights, relative to the largest of their tensor."""
+    ours, theirs = (load_file(out / "classifier.safetensors") for out in (one, two))
+    return max(float((w - theirs[name]).abs().max() / w.abs().max().clamp(min=1e-9)) for name, w in ours.items())
+
+
+def measured(verb: str, arguments: list[str], place: Path, repeats: int) -> dict[str, Any]:
+    one, two = place / "one", place / "two"
+    taken: dict[str, list[float]] = {"one": [], "two": []}
+    for _ in range(repeats):
+        taken["one"].append(timed([*ONE, *arguments], one))
+        taken["two"].append(timed([*TWO, *arguments], two))
+        print(verb, {name: [round(seconds, 1) for seconds in some] for name, some in taken.items()}, flush=True)
+    row: dict[str, Any] = {"verb": verb, "command": " ".join(arguments), **taken}
+    row["ratio"] = median(taken["one"]) / median(taken["two"])
+    return row | ({"apart": apart(one, two)} if verb == "train" else {"equal": end_of(one) == end_of(two)})
+
+
+def main(given: argparse.Namespace) -> None:
+    place: Path = given.out.resolve()
+    place.mkdir(parents=True, exist_ok=True)
+    recipe = place / "timed.yaml"
+    recipe.write_text(RECIPE.format(batches=given.batches), encoding="utf-8")
+    rows = [measured(verb, arguments, place, given.repeats) for verb, arguments in commands(given, recipe).items()]
+    table = {"environment": environment().model_dump(), "cores": os.cpu_count(), "verbs": rows}
+    write_text(given.results, json.dumps(table, indent=1) + "\n")
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--batches", type=int, default=40, help="of each of the two epochs of the training")
+    parser.add_argument("--verbs", nargs="+", default=["train", "evaluate", "audit"])
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "processes")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    main(parser.parse_args())
