@@ -50,8 +50,8 @@ class TestModels:
         assert list_models("mnist", "L2") == []
         assert set(list_models()) > set(expected)
 
-    def test_a_classifier_that_ships_alone_is_listed_alone(self) -> None:
-        assert list_models("cifar10") == ["cifar10/classifier"]
+    def test_photographs_have_a_defence_and_its_classifier(self) -> None:
+        assert list_models("cifar10") == ["cifar10", "cifar10/classifier"]
         assert carso.load_model("cifar10/classifier", "cifar10")(torch.rand(2, 3, 32, 32)).shape == (2, 10)
 
     @pytest.mark.parametrize("name", ["mnist-thesis", "mnist-thesis/classifier"])

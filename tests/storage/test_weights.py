@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -376,8 +377,12 @@ def test_what_float16_cannot_hold_stays_as_it_is(defence: carso.CARSO, tmp_path:
     assert torch.equal(again.running_var, norm.running_var)
 
 
-def test_a_classifier_that_is_alone_is_found_as_one(tmp_path: Path) -> None:
-    assert set(weights.shipped()) < set(weights.shipped(weights.CLASSIFIER))
+def test_a_classifier_that_is_alone_is_found_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert weights.shipped() == weights.shipped(weights.CLASSIFIER)
+    shutil.copytree(weights.SHIPPED / "cifar10", tmp_path / "shipped" / "cifar10")
+    (tmp_path / "shipped" / "cifar10" / weights.PURIFIER).unlink()
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path / "shipped")
+    assert (weights.shipped(), weights.shipped(weights.CLASSIFIER)) == ([], ["cifar10"])
     assert weights.find("cifar10", weights.CLASSIFIER).name == "cifar10"
     assert weights.origin("cifar10").data == "cifar10"
     weights.save_classifier(MLP((1, 8, 8)), tmp_path / weights.CLASSIFIER, {"recipe": {"data": "others"}})

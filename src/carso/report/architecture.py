@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from carso.purifier import Purifier
 from carso.types import INPUT
 
 if TYPE_CHECKING:
-    from carso.correction import CorrectivePurifier
-from carso.defence import CARSO
+    from carso.defence import CARSO
 
 STYLE = """
   .ink { fill: #15171c; } .soft { fill: #545b67; } .net { fill: #e8ebfc; stroke: #3145c4; } .frozen { fill: #f5f6f8; stroke: #4d5360; }
@@ -80,7 +78,7 @@ def dimensions_of(defence: CARSO) -> Dimensions:
         representation_encoder=_after(purifier.neurons, _layers(purifier.representation_encoder) or (purifier.code,)),
         encoder=_layers(purifier.encoder),
         latent=purifier.latent,
-        decoder=_decoder(purifier),
+        decoder=_from(purifier.latent + purifier.code, _layers(purifier.decoder), math.prod(purifier.shape)),
         samples=defence.samples,
         parameters=(_parameters(defence.classifier), _parameters(purifier)),
     )
@@ -209,10 +207,9 @@ def _text(x: int, y: int, text: str, kind: str, start: bool = False, end: bool =
     return f'<text class="{kind}" x="{x}" y="{y}"{anchor}>{escape(text)}</text>'
 
 
-def _decoder(purifier: Purifier) -> tuple[int, ...]:
-    if isinstance(purifier, CorrectivePurifier):
-        return (purifier.latent + purifier.code, math.prod(purifier.shape))
-    return _layers(purifier.decoder)
+def _from(entering: int, layers: tuple[int, ...], leaving: int) -> tuple[int, ...]:
+    """The layers' sizes if they are a chain from what enters, else what enters and what leaves."""
+    return layers if layers[:1] == (entering,) else (entering, leaving)
 
 
 def _layers(network: nn.Module) -> tuple[int, ...]:
