@@ -26,6 +26,7 @@ ELSEWHERE = {
     "audit.md": "audit/test_documented.py",
     "rivals.md": "rivals/test_page.py",
     "serving.md": "serve/test_page.py",
+    "several-machines.md": "processes/test_page.py",
     "your-own-classifier.md": "commands/test_page.py",
 }
 """The tests of pages whose code needs more than to be run."""
