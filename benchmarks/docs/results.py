@@ -30,6 +30,7 @@ and `strong-again` is recipe `strong` there, seed 0, on that N.
 
 
 TARGETS = {
+    "cifar10": "the defence around it",
     "cifar10/classifier": "the ResNet of recipe `cifar10` alone",
     "fashion": "the hardened defence for Fashion-MNIST",
     "fashion/classifier": "its adversarially trained classifier alone",
@@ -49,7 +50,7 @@ def audited(folder: Path) -> str:
         f"## {folder.name}",
         "",
         f"The worst case per image over every attack of `carso audit --effort {found[0].effort}`, each directed at the "
-        f"whole of its target and judged again with fresh latents; n = {found[0].n}, seed {found[0].seed}.",
+        f"whole of its target and judged again with fresh latents; {images_of(found)}, seed {found[0].seed}.",
         "",
         "| target | budget | clean | worst case | strongest single attack | checks raised |",
         "| --- | --- | ---: | ---: | --- | --- |",
@@ -63,6 +64,13 @@ def audited(folder: Path) -> str:
     early = ", ".join(f"`{audit.target}`" for audit in found if is_early(audit))
     note = f" Before `pgd-annealed-neighbours` was one of the attacks: {early}." if early else ""
     return "\n".join([*lines, "", f"{legend}.{note}", ""])
+
+
+def images_of(found: list[Audit]) -> str:
+    """How many images the audits are of, each for itself where they differ."""
+    if len({audit.n for audit in found}) == 1:
+        return f"n = {found[0].n}"
+    return "n = " + ", ".join(f"{audit.n} of `{audit.target}`" for audit in found)
 
 
 def is_early(audit: Audit) -> bool:
@@ -141,6 +149,28 @@ def witnesses(path: Path) -> str:
     return "\n".join([*lines, ""])
 
 
+def viewpoints(path: Path) -> str:
+    """What viewpoints bring, and what training brings beside them."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    lines = [
+        "## Viewpoints",
+        "",
+        "The purifier of `cifar10` before and after it was trained, with its viewpoints and without, each attacked as",
+        f"a whole by {found['steps']} annealed steps on the margin, of {found['samples']} candidates each, within Linf 8/255;",
+        f"n = {found['n']} images held out of training, seed {found['seed']}: `python benchmarks/runs/viewpoints.py`.",
+        "",
+        "| subject | trained | viewpoints | clean | attacked |",
+        "| --- | --- | --- | ---: | ---: |",
+    ]
+    for row in found["rows"]:
+        has = [
+            ("yes" if row[name] else "no") if row["subject"] == "CARSO" else "" for name in ("trained", "viewpoints")
+        ]
+        rates = [rate(Rate.model_validate(row[name])) for name in ("clean", "attacked")]
+        lines.append(f"| {' | '.join([row['subject'], *has, *rates])} |")
+    return "\n".join([*lines, ""])
+
+
 def timed(folder: Path) -> str:
     """What a purifier cost, where the run says so."""
     path = folder / "time.json"
@@ -172,7 +202,10 @@ README = {
             "Fashion-MNIST: `fashion/classifier`": "fashion-audit/adversarially_trained",
             "Fashion-MNIST: `fashion`, hardened as `mnist-strong` at a third of the radii": "fashion-audit/carso",
         },
-        {"CIFAR-10: `cifar10/classifier`, a ResNet": "cifar10-audit/adversarially_trained"},
+        {
+            "CIFAR-10: `cifar10/classifier`, a ResNet": "cifar10-audit/adversarially_trained",
+            "CIFAR-10: `cifar10`, the defence around it": "cifar10-audit/carso",
+        },
     ),
 }
 """Marks of the README, and the tables between them: what a row is of, and where its audit lies."""
@@ -229,6 +262,8 @@ def main() -> None:
     parts += [witnesses(path) for path in sorted((ROOT / "benchmarks" / "results" / "disagreement").glob("*.json"))]
     if (contests := ROOT / "benchmarks" / "results" / "paired").exists():
         parts.append(paired(contests))
+    if (looks := ROOT / "benchmarks" / "results" / "viewpoints.json").exists():
+        parts.append(viewpoints(looks))
     readme(ROOT / "benchmarks" / "results")
     ship(ROOT / "benchmarks" / "results")
     (ROOT / "docs" / "results.md").write_text(HEAD + "\n".join(parts), encoding="utf-8")
