@@ -156,7 +156,7 @@ def viewpoints(path: Path) -> str:
         "## Viewpoints",
         "",
         "The purifier of `cifar10` before and after it was trained, with its viewpoints and without, each attacked as",
-        f"a whole by {found['steps']} annealed steps on the margin, of {found['samples']} candidates each, within Linf 8/255;",
+        f"a whole by {found['steps']} annealed steps on the margin, {found['samples']} candidates each, at Linf 8/255;",
         f"n = {found['n']} images held out of training, seed {found['seed']}: `python benchmarks/runs/viewpoints.py`.",
         "",
         "| subject | trained | viewpoints | clean | attacked |",
