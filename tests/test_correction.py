@@ -74,3 +74,11 @@ def test_the_image_must_be_among_the_layers() -> None:
 def test_viewpoints_take_three_latents() -> None:
     with pytest.raises(ModelError, match="3 latents, and z has 2"):
         CorrectivePurifier(SHAPE, [SHAPE], latent=2)
+
+
+def test_the_variance_of_q_stays_finite_whatever_is_thrown_at_it() -> None:
+    some = defence()
+    torch.nn.init.constant_(some.purifier.log_variance.bias, 1e6)
+    with torch.no_grad():
+        _, log_variance = some.purifier.encode(IMAGES, some.codes(IMAGES))
+    torch.testing.assert_close(log_variance, torch.full_like(log_variance, 6.0))

@@ -25,6 +25,9 @@ from carso.processes.dealing import drawn
 from carso.purifier import ConvolutionalPurifier, Moments, Purifier
 from carso.types import Codes, Images
 
+WIDEST = 6.0
+"""Bound of q's log-variance either way, in nats; e to the power of much more overflows."""
+
 
 class CorrectivePurifier(ConvolutionalPurifier):
     """The conditional VAE of photographs.
@@ -76,6 +79,11 @@ class CorrectivePurifier(ConvolutionalPurifier):
     def code(self) -> int:
         """Dimension of c."""
         return self.features
+
+    def encode(self, images: Images, codes: Codes) -> tuple[Moments, Moments]:
+        """As `Purifier.encode`, the log-variance within `WIDEST` of 0: a wide code can throw it far out in a step."""
+        mean, log_variance = super().encode(images, codes)
+        return mean, WIDEST * torch.tanh(log_variance / WIDEST)
 
     def decode(self, latents: Moments, codes: Codes) -> Images:
         """V_z D(z, c): one latent (B, latent) per code (B, code) to images (B, C, H, W) in (0, 1)."""

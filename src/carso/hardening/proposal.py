@@ -108,15 +108,17 @@ def proposed(
     first = [AttackSpec(attack="fgsm", eps=radius, norm=norm) for radius in eps]
     second = [spec for radius in eps for spec in _attacks(radius, norm)]
     common: dict[str, Any] = {"epochs": 1, "batch": BATCH, "average": 0.995, "feed": "fresh", "mixing": "parts"}
-    common |= {"labels": "predicted", "consistency": CORRECTIVE if purifier.kind == "corrective" else CONSISTENCY}
+    corrects = purifier.kind == "corrective"
+    common |= {"labels": "predicted", "consistency": CORRECTIVE if corrects else CONSISTENCY}
+    rates = (0.001, 0.001) if corrects else (0.004, 0.002)
     return Recipe(
         name=name,
         data=data,
         seed=seed,
         classifier=ClassifierSpec(factory=factory),
         purifier=purifier,
-        purification=PurifierTraining(**common, rate=0.004, attacks=tuple(first)),
-        hardening=PurifierTraining(**common, rate=0.002, attacks=tuple(second)),
+        purification=PurifierTraining(**common, rate=rates[0], attacks=tuple(first)),
+        hardening=PurifierTraining(**common, rate=rates[1], attacks=tuple(second)),
     )
 
 
