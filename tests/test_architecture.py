@@ -33,8 +33,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "web": BASE | {"data"},
     "demo": LIBRARY | {"web"},
     "serve": LIBRARY | {"evaluation", "web"},
+    "ablations": LIBRARY | {"training", "evaluation", "report"},
     "hardening": LIBRARY | {"training", "evaluation", "audit", "report"},
-    "commands": LIBRARY | {"training", "evaluation", "audit", "report", "demo", "hardening", "serve", "web"},
+    "commands": LIBRARY
+    | {"training", "evaluation", "audit", "report", "demo", "hardening", "ablations", "serve", "web"},
 }
 
 

@@ -8,7 +8,14 @@ from torch.distributions import kl_divergence as oracle
 
 from carso.nn.maps import Maps
 from carso.nn.resnet import Block
-from carso.purifier import ConvolutionalPurifier, Purifier, Widths, kl_divergence, reconstruction_loss
+from carso.purifier import (
+    ConvolutionalPurifier,
+    Purifier,
+    Widths,
+    kl_divergence,
+    reconstruction_loss,
+    squared_error,
+)
 from carso.recall import recall
 
 
@@ -30,6 +37,27 @@ def test_interpolated_sizes_are_evenly_spaced() -> None:
     widths = Widths.interpolated(784, 290, 36)
     assert widths.image == (588, 392, 196)
     assert widths.decoder == (324, 554)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "decoder"), [(1, (439,)), (2, (324, 554)), (3, (266, 439, 612))], ids=("one", "two", "three")
+)
+def test_there_may_be_more_hidden_layers_or_fewer(hidden: int, decoder: tuple[int, ...]) -> None:
+    widths = Widths.interpolated(784, 290, 36, hidden=hidden)
+    assert widths.decoder == decoder
+    assert len(widths.image) == len(widths.representation) == hidden + 1
+    assert (widths.image[-1], widths.representation[-1]) == (196, 58)
+
+
+def test_without_pre_encoders_the_code_is_the_representation() -> None:
+    purifier = Purifier((1, 28, 28), 290, widths="uncompressed").eval()
+    r = torch.rand(4, 290)
+    assert torch.equal(purifier.compress(r), r)
+    assert purifier.code == 290
+    assert sizes(purifier.encoder)[0] == 784 + 290
+    assert sizes(purifier.decoder) == [36 + 290, 1244, 1014, 784]
+    with pytest.raises(ValueError, match="no layers to give sizes for"):
+        Widths.uncompressed(784, 290, 36, (9, 5))
 
 
 @pytest.mark.parametrize("rule", ["published", "interpolated"])
@@ -125,3 +153,9 @@ def test_a_reconstruction_that_is_no_number_has_no_loss() -> None:
     found = reconstruction_loss(guess, clean)
     assert found[0] == expected[0]
     assert found[1].isnan()
+
+
+def test_the_squared_error_is_that_of_each_image() -> None:
+    images = torch.rand(3, 2, 4, 4)
+    moved = images + torch.tensor([0.0, 0.1, 1.0]).view(3, 1, 1, 1)
+    torch.testing.assert_close(squared_error(moved, images), torch.tensor([0.0, 0.32, 32.0]))

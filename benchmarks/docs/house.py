@@ -18,7 +18,7 @@ SOURCE = ROOT / "src" / "carso"
 METHOD = ("layers", "representation", "purifier", "correction", "recall", "vote", "detection", "surrogate", "defence")
 DOORS = {"__init__", "__main__"}
 WIDTH, HEIGHT, ACROSS, DOWN, MARGIN = 240, 62, 40, 46, 30
-SIDE = {"hub": 1, "training": 1, "processes": 1, "progress": 1, "rivals": 2}
+SIDE = {"hub": 1, "ablations": 2, "training": 1, "processes": 1, "progress": 1, "rivals": 2}
 COLUMNS = {"serve": -2, "web": -2, "demo": -1, "attacks": -1, **SIDE}
 """Rooms that stand beside the middle column, so that long arrows have a way down."""
 MIDDLE = MARGIN - min(COLUMNS.values()) * (WIDTH + ACROSS) + WIDTH / 2

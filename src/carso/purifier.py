@@ -5,7 +5,8 @@
     x_hat = D(z, c)               decoder: [z, c] -> a clean image
     ELBO = -BCE(x_hat, x_clean) - KL(q(z | x, c) || N(0, I))
 
-x is clean or attacked, x_clean always clean, BCE summed over pixels. At inference I and q are dropped and z ~ N(0, I).
+x is clean or attacked, x_clean always clean, BCE summed over pixels, in whose place may stand |x_hat - x_clean|^2. At
+inference I and q are dropped and z ~ N(0, I).
 
 Sources: thesis, sections 3.2.3 and 3.3; Kingma and Welling, Auto-encoding variational Bayes, 2014; Sohn, Lee and Yan,
 Learning structured output representation using deep conditional generative models, 2015.
@@ -30,7 +31,7 @@ from carso.processes.dealing import drawn
 from carso.types import Codes, Images, Representations
 
 Moments = Float[Tensor, "batch latent"]
-Sizing = Literal["published", "interpolated"]
+Sizing = Literal["published", "interpolated", "uncompressed"]
 
 READ, MAPPED = 2**14, 2**17
 """Numbers per image of a proposed representation, at most: that of a dense purifier, whose first weights are a multiple
@@ -39,7 +40,10 @@ of them, and that of a convolutional one, which compresses maps by convolutions.
 
 @dataclass(frozen=True)
 class Widths:
-    """Neurons of every layer of the purifier after its input; the last of the first two are the compressed sizes."""
+    """Neurons of every layer of the purifier after its input; the last of the first two are the compressed sizes.
+
+    No layers for the image, or for the representation, hand it on as it is.
+    """
 
     image: tuple[int, ...]
     representation: tuple[int, ...]
@@ -66,8 +70,10 @@ class Widths:
         )
 
     @classmethod
-    def interpolated(cls, pixels: int, neurons: int, latent: int, representation: Sequence[int] = ()) -> Widths:
-        """The sizes of the thesis's text: two hidden layers each, spaced evenly between input and output.
+    def interpolated(
+        cls, pixels: int, neurons: int, latent: int, representation: Sequence[int] = (), hidden: int = 2
+    ) -> Widths:
+        """The sizes of the thesis's text: hidden layers spaced evenly between input and output, two in each network.
 
         Sizes given for the representation take the place of its own.
         """
@@ -75,15 +81,29 @@ class Widths:
         joint = image + code
         heads = (joint + latent) // 2
         return cls(
-            image=(*_between(pixels, image), image),
-            representation=tuple(representation) or (*_between(neurons, code), code),
+            image=(*_between(pixels, image, hidden), image),
+            representation=tuple(representation) or (*_between(neurons, code, hidden), code),
             encoder=((joint + heads) // 2, heads),
-            decoder=_between(latent + code, pixels),
+            decoder=_between(latent + code, pixels, hidden),
         )
 
+    @classmethod
+    def uncompressed(cls, pixels: int, neurons: int, latent: int, representation: Sequence[int] = ()) -> Widths:
+        """Those of the published code without its pre-encoders: the image is read as it is, and c is r(x) itself.
 
-def _between(start: int, end: int) -> tuple[int, int]:
-    return round(start + (end - start) / 3), round(start + 2 * (end - start) / 3)
+        Raises:
+            ValueError: if sizes are given for the representation, which has no layers.
+        """
+        if representation:
+            raise ValueError("an uncompressed representation has no layers to give sizes for")
+        joint = pixels + neurons
+        heads = (joint + latent) // 2
+        decoder = cls.published(pixels, neurons, latent).decoder
+        return cls(image=(), representation=(), encoder=((joint + heads) // 2, heads), decoder=decoder)
+
+
+def _between(start: int, end: int, count: int) -> tuple[int, ...]:
+    return tuple(round(start + i * (end - start) / (count + 1)) for i in range(1, count + 1))
 
 
 class Purifier(nn.Module):
@@ -121,10 +141,11 @@ class Purifier(nn.Module):
         features = neurons if maps is None else maps.features
         sizes = (pixels, features, latent, representation)
         self.widths: Widths = getattr(Widths, widths)(*sizes) if isinstance(widths, str) else widths
-        image, code = self.widths.image[-1], self.widths.representation[-1]
-        self.image_encoder = perceptron((pixels, *self.widths.image), nn.Sigmoid())
+        self.features = features
+        image, code = (pixels, *self.widths.image)[-1], self.code
+        self.image_encoder = _pre_encoder(pixels, self.widths.image)
         self.maps: nn.Module = maps or nn.Identity()
-        self.representation_encoder = perceptron((features, *self.widths.representation), nn.Sigmoid())
+        self.representation_encoder = _pre_encoder(features, self.widths.representation)
         self.encoder = perceptron((image + code, *self.widths.encoder), nn.Tanh())
         self.mean = nn.Linear(self.widths.encoder[-1], latent)
         self.log_variance = nn.Linear(self.widths.encoder[-1], latent)
@@ -138,7 +159,7 @@ class Purifier(nn.Module):
     @property
     def code(self) -> int:
         """Dimension of c."""
-        return self.widths.representation[-1]
+        return (self.features, *self.widths.representation)[-1]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -146,7 +167,7 @@ class Purifier(nn.Module):
         return self.mean.weight.dtype
 
     def compress(self, representations: Representations) -> Codes:
-        """R: representations (B, neurons) to codes (B, code) in (0, 1)."""
+        """R: representations (B, neurons) to codes (B, code), in (0, 1) where they are compressed."""
         codes: Tensor = self.representation_encoder(self.maps(representations.to(self.dtype)))
         return codes.to(representations.dtype)
 
@@ -179,6 +200,10 @@ class Purifier(nn.Module):
         like: Any = {"generator": generator, "device": mean.device, "dtype": mean.dtype}
         noise = drawn(lambda rows: torch.randn(rows, self.latent, **like), len(mean))
         return self.decode(mean + noise * (log_variance / 2).exp(), codes), mean, log_variance
+
+
+def _pre_encoder(inputs: int, sizes: Sequence[int]) -> nn.Sequential:
+    return perceptron((inputs, *sizes), nn.Sigmoid()) if sizes else nn.Sequential()
 
 
 class ConvolutionalPurifier(Purifier):
@@ -237,6 +262,15 @@ def reconstruction_loss(reconstructions: Images, clean: Images) -> Float[Tensor,
     lost = reconstructions.isnan()
     losses = F.binary_cross_entropy(reconstructions.masked_fill(lost, 0.5), clean, reduction="none")
     return losses.masked_fill(lost, torch.nan).flatten(1).sum(1)
+
+
+def squared_error(reconstructions: Images, clean: Images) -> Float[Tensor, " batch"]:
+    """Squared error of each image, summed over its pixels."""
+    return (reconstructions - clean).square().flatten(1).sum(1)
+
+
+RECONSTRUCTION = {"bce": reconstruction_loss, "l2": squared_error}
+"""What a purifier may be trained to lower, by the names of recipes."""
 
 
 def kl_divergence(mean: Moments, log_variance: Moments) -> Float[Tensor, " batch"]:

@@ -9,7 +9,7 @@ from carso import attacks
 from carso.attacks.deepfool import minimal_perturbation
 from carso.data.dataset import Dataset
 from carso.errors import DataError, RunError
-from carso.evaluation import Row, Settings, evaluate, examples, read_records, read_results
+from carso.evaluation import Row, Settings, evaluate, examples, models, read_records, read_results
 from carso.evaluation.records import FILE
 from carso.evaluation.seeding import generator_of
 from carso.types import Budget
@@ -217,3 +217,31 @@ def test_a_calibrated_defence_turns_images_away_if_it_is_asked_to(columns, datas
     assert record.outcomes["adversarially_trained"].accepted is None
     again = read_records(tmp_path).rows[FGSM.key].outcomes["carso"]
     assert torch.equal(again.accepted, records.rows[FGSM.key].outcomes["carso"].accepted)
+
+
+def test_shared_examples_are_those_of_each_evaluation_made_once(records, columns, dataset, monkeypatch):
+    shared, made = examples.SharedExamples(0), []
+    craft = examples.AdversarialExamples.__call__
+
+    def counted(self, row, model, images, labels, start):
+        made.append(row.key)
+        return craft(self, row, model, images, labels, start)
+
+    monkeypatch.setattr(examples.AdversarialExamples, "__call__", counted)
+    first, again = (evaluate(columns, dataset, ROWS, SETTINGS, examples=shared, **PARTS) for _ in range(2))
+    assert all(same(first.rows[row.key], records.rows[row.key]) for row in ROWS)
+    assert all(same(again.rows[row.key], records.rows[row.key]) for row in ROWS)
+    chunks = 3
+    assert made.count(END_TO_END.key) == 3 * chunks
+    assert made.count(FGSM.key) == 2 * chunks
+
+
+def test_whoever_votes_otherwise_is_attacked_alike_but_other_weights_are_not(columns):
+    defence = columns["carso"]
+    before = models.exposure(defence), models.fingerprint(defence)
+    defence.samples, defence.aggregation = 7, "mean-logit"
+    assert models.exposure(defence) == before[0]
+    assert models.fingerprint(defence) != before[1]
+    with torch.no_grad():
+        next(defence.purifier.parameters()).add_(1)
+    assert models.exposure(defence) != before[0]

@@ -48,3 +48,10 @@ def test_a_layer_of_that_name_is_a_layer() -> None:
     named_so = CARSO(classifier, Purifier((1, 5, 5), 10), ("input", "output"))
     assert dimensions_of(named_so).classifier == (25, 6, 4)
     assert "x included" not in draw(dimensions_of(named_so))
+
+
+def test_what_has_no_pre_encoders_is_drawn_without_them() -> None:
+    bare = Purifier((1, 5, 5), 25, latent=3, widths="uncompressed")
+    found = dimensions_of(CARSO(MLP((1, 5, 5), (13, 8), 4), bare))
+    assert (found.image_encoder, found.representation_encoder) == ((25,), (25,))
+    assert "code, 25" in draw(found)

@@ -66,3 +66,12 @@ def test_maps_read_the_image_of_a_convolutional_purifier() -> None:
     blind = PurifierSpec(layers=("output",), maps=(4, 6))
     with pytest.raises(RecipeError, match=r"purifier\.maps reads the image, which purifier.layers leaves out"):
         purifier_of(blind, representation_of(blind, model, images(COLOUR)), images(COLOUR))
+
+
+@pytest.mark.parametrize(("hidden", "layers"), [(1, 2), (3, 4)])
+def test_a_recipe_says_how_many_hidden_layers(hidden: int, layers: int) -> None:
+    spec = PurifierSpec(layers=("input", "output"), maps=(2,), widths="interpolated", hidden=hidden)
+    purifier = purifier_of(spec, representation_of(spec, MLP().eval(), images(GREY)), images(GREY))
+    for network in (purifier.image_encoder, purifier.representation_encoder, purifier.decoder):
+        assert sum(isinstance(layer, torch.nn.Linear) for layer in network) == layers
+    assert purifier.compress(torch.rand(2, purifier.neurons)).shape == (2, purifier.code)

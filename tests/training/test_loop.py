@@ -400,3 +400,33 @@ def test_a_purifier_learns_from_moved_images(monkeypatch: pytest.MonkeyPatch) ->
     straight, mirrored = ((shown == as_seen).flatten(1).all(1) for as_seen in (images, images.flip(3)))
     assert (straight | mirrored).all()
     assert 20 < mirrored.sum() < 76
+
+
+def test_attacked_images_are_made_once_for_stages_with_the_same_classifier() -> None:
+    first = purifier_stage(feed="cached")
+    shared: dict[str, torch.Tensor] = {}
+
+    def another(**options: object) -> PurifierStage:
+        schedule = PurifierTraining(**{**dict(first.schedule), "epochs": 9, **options})
+        purifier = Purifier((1, 4, 4), 11, latent=3)
+        return PurifierStage("p", first.representation, purifier, schedule, digits(), digits(), 1, CPU, shared=shared)
+
+    second, third = another(), another()
+    assert torch.equal(second.kept, first.kept)
+    assert third.kept is second.kept
+    fewer = another(attacks=ATTACKS[:1])
+    assert len(fewer.kept) == 1
+    assert list(shared.values()) == [fewer.kept]
+
+
+def test_the_reconstruction_may_be_held_to_squares() -> None:
+    stage, indices = purifier_stage(reconstruction="l2", kl_weight=0.0), torch.arange(4)
+    clean = stage.train.images[:4]
+    stage.begin(0)
+    stage.module.eval()
+    with seeded(0, "once"):
+        loss = stage.loss(clean, indices, 0)
+    with seeded(0, "once"):
+        seen, representations = stage._seen(indices, clean, stage.labels[:4], 0)
+        reconstructions, *_ = stage.module(seen, representations)
+    torch.testing.assert_close(loss, (reconstructions - clean).square().sum() / 4, rtol=1e-3, atol=0)

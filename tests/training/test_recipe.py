@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from carso.errors import RecipeError
-from carso.training.reading import parse_recipe, read_recipe, shipped
+from carso.training.reading import derived, parse_recipe, read_recipe, shipped
 
 LEAST = "name: x\npurification: {epochs: 1, rate: 0.1}\n"
 
@@ -199,3 +199,28 @@ def test_radii_may_be_fractions() -> None:
 def test_trades_has_attacks_of_its_own_kind(fields: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse_recipe(f"name: a\nadversarial: {{epochs: 1, rate: 0.1, {fields}}}", "r")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("hidden: 3", "hidden is of widths: interpolated"),
+        ("widths: uncompressed, representation: [9]", "uncompressed has no R"),
+        ("widths: uncompressed, maps: [9]", "uncompressed has no R"),
+    ],
+)
+def test_a_purifier_has_its_sizes_from_one_place(fields: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe(f"name: x\npurifier: {{{fields}}}", "r")
+
+
+def test_a_derived_recipe_says_only_what_its_base_does_not() -> None:
+    base = read_recipe("thesis")
+    recipe = derived(base, {"name": "x", "purifier": {"latent": 3}, "undefended": None}, "x")
+    assert recipe == base.model_copy(
+        update={"name": "x", "purifier": base.purifier.model_copy(update={"latent": 3}), "undefended": None}
+    )
+    assert recipe.first_stage == base.first_stage
+    assert derived(base, {"adversarial": {"attacks": []}}, "x").first_stage != base.first_stage
+    with pytest.raises(RecipeError, match=r"unknown field 'purifier\.latents'"):
+        derived(base, {"purifier": {"latents": 3}}, "x")

@@ -1,4 +1,4 @@
-"""`carso reproduce`: from a recipe to the thesis's table: train or adopt, evaluate, print, report."""
+"""`carso reproduce`: from a recipe to the thesis's table, or the ablations': train or adopt, evaluate, report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carso.commands.options import Device, Out, Recipe, Samples, Seed, Stop, Watch
+from carso.commands.options import Device, Out, Samples, Seed, Stop, Watch
 from carso.commands.shared import claimed, command_line, experiment_of, prepare, say
 from carso.processes.group import by_first
 
@@ -16,12 +16,21 @@ if TYPE_CHECKING:
     from carso import vote
     from carso.training.experiment import Experiment
 
+ABLATIONS = "ablations"
+USUAL = 10_000
+"""Test images of a recipe where nobody says how many."""
+
 
 def reproduce(
-    recipe: Recipe,
+    recipe: Annotated[
+        str, typer.Argument(help="A shipped recipe (quick, thesis, ...), a YAML file, ablations or ablations/NAME.")
+    ],
     out: Out = None,
     seed: Seed = None,
-    test_images: Annotated[int, typer.Option(min=1, help="How many test images, from the first.")] = 10_000,
+    test_images: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many test images, from the first. [default: 10000; of ablations 1000]"),
+    ] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Use the shipped weights; train nothing.")] = False,
     samples: Samples = None,
     stop: Stop = "confident",
@@ -29,6 +38,10 @@ def reproduce(
     watch: Watch = None,
 ) -> None:
     """Train a recipe from nothing (or take its shipped weights), evaluate it and write the report."""
+    study, _, variant = recipe.partition("/")
+    if study == ABLATIONS and not Path(recipe).is_file():
+        ablations(variant, out, seed, test_images, pretrained, samples, stop, device, watch)
+        return
     experiment = experiment_of(recipe, out, seed, device, samples, watch)
     with claimed(experiment.out):
         if pretrained:
@@ -37,8 +50,36 @@ def reproduce(
             experiment.check()
             prepare(experiment)
             experiment.complete()
-        page = table(experiment, test_images, stop, command_line())
+        page = table(experiment, test_images or USUAL, stop, command_line())
     say(f"report: {page}")
+
+
+def ablations(
+    variant: str,
+    out: Path | None,
+    seed: int | None,
+    test_images: int | None,
+    pretrained: bool,
+    samples: int | None,
+    stop: vote.Stop,
+    device: str,
+    watch: str | None,
+) -> None:
+    """The ablation of that name, or all where it is empty, beside their base; says where images are fewer."""
+    from carso.ablations import AblationStudy, read_study
+    from carso.report.page import PAGE
+
+    study = read_study()
+    study.chosen(names := [variant] if variant else [])
+    base = experiment_of(study.base, out or Path("out") / ABLATIONS, seed, device, samples, watch)
+    shipped = shipped_of(base.recipe.data, base.recipe.name) if pretrained else None
+    if test_images is None:
+        say(f"ablations are evaluated on the first {study.images:,} test images; --test-images {USUAL} takes all")
+    with claimed(base.out):
+        settings = base.device, test_images or study.images, stop, command_line(), base.watcher
+        run = AblationStudy(study, base.recipe, base.out, *settings)
+        run.carry_out(names, shipped)
+    say(f"report: {base.out / PAGE}")
 
 
 def shipped_of(data: str, recipe: str) -> str:

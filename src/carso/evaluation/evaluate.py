@@ -103,6 +103,7 @@ def evaluate(
     directory: Path | None = None,
     curve_rows: Sequence[Row] | None = None,
     sweep_rows: Sequence[Row] = SWEEP,
+    examples: AdversarialExamples | None = None,
 ) -> Records:
     """Evaluate columns under attack.
 
@@ -116,6 +117,7 @@ def evaluate(
         directory: where `records.safetensors` and `results.json` are kept after each row; None to keep nothing.
         curve_rows: the points of the accuracy-against-eps curves; None for `protocol.curve()`.
         sweep_rows: the rows whose accuracy is followed over the number of votes.
+        examples: what crafts attacked images, of the same seed; None for its own, which no other evaluation shares.
 
     Returns:
         The records, whose `results()` are the figures.
@@ -126,7 +128,7 @@ def evaluate(
         RunError: if `directory` holds another run.
     """
     settings = settings or Settings()
-    run = _Run(columns, dataset, settings, directory)
+    run = _Run(columns, dataset, settings, directory, examples or AdversarialExamples(settings.seed))
     run.records.recipe, run.records.command = recipe, command
     curve_rows = curve() if curve_rows is None else curve_rows
     of_curve, of_defence = (min(most, len(run.images)) for most in (settings.curve_images, settings.defence_images))
@@ -152,13 +154,20 @@ class _Step:
 class _Run:
     """One evaluation under way: the data, and the records so far."""
 
-    def __init__(self, columns: Models, dataset: Dataset, settings: Settings, directory: Path | None) -> None:
+    def __init__(
+        self,
+        columns: Models,
+        dataset: Dataset,
+        settings: Settings,
+        directory: Path | None,
+        crafting: AdversarialExamples,
+    ) -> None:
         self.columns = columns
         self.settings = settings
         self.directory = directory
         dataset = suited(columns, dataset, settings.seed)
         self.images, self.labels = first(dataset, settings.n)
-        self.crafting = AdversarialExamples(settings.seed)
+        self.crafting = crafting
         self.records = Records(
             recipe="",
             seed=settings.seed,

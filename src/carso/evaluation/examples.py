@@ -6,6 +6,7 @@ search per model and chunk.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable
 from functools import partial
 
@@ -13,12 +14,15 @@ from torch import Tensor
 
 from carso.attacks import ATTACKS
 from carso.attacks.deepfool import minimal_perturbation, perturb
-from carso.evaluation.models import Defence, Model
+from carso.evaluation.models import Defence, Model, exposure
 from carso.evaluation.protocol import Row
 from carso.evaluation.queries import attackable, checked_query
 from carso.evaluation.seeding import generator_of
 from carso.fast import faster
 from carso.types import Budget, Classifier, Images, Labels
+
+KEPT = 2**30
+"""Bytes of images that are kept for further evaluations, at most."""
 
 
 class AdversarialExamples:
@@ -62,3 +66,28 @@ class AdversarialExamples:
             surface = self._surface(row, model, images, start)
             self._searched[key] = minimal_perturbation(surface, images, labels, budget.norm, **row.options)
         return self._searched[key]
+
+
+class SharedExamples(AdversarialExamples):
+    """Those of several evaluations: what was crafted on a model is handed out again for its equal, however it votes.
+
+    Images that random streams of another seed, row or place would have made are never taken for them.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._crafted: dict[Hashable, Images] = {}
+
+    def __call__(self, row: Row, model: Model, images: Images, labels: Labels, start: int) -> Images:
+        """As `AdversarialExamples`."""
+        seen = hashlib.sha256(images.cpu().numpy().tobytes() + labels.cpu().numpy().tobytes()).digest()
+        key = (row.key, exposure(model), start, seen)
+        if key not in self._crafted:
+            crafted = super().__call__(row, model, images, labels, start)
+            if not self._fits(crafted):
+                return crafted
+            self._crafted[key] = crafted
+        return self._crafted[key]
+
+    def _fits(self, images: Images) -> bool:
+        return sum(kept.nbytes for kept in (*self._crafted.values(), images)) <= KEPT

@@ -179,10 +179,19 @@ def weights_of(column: Model) -> str | None:
 
 def fingerprint(column: Model) -> str:
     """A hash of architecture and weights; never twice the same for a plain function, which cannot be looked into."""
+    return _hashed(column, voting(column))
+
+
+def exposure(column: Model) -> str:
+    """A hash of what an attack on it meets: as `fingerprint`, but however it votes."""
+    return _hashed(column)
+
+
+def _hashed(column: Model, *settings: object) -> str:
     if not isinstance(column, nn.Module):
         return uuid.uuid4().hex
     layers = getattr(getattr(column, "representation", None), "layers", None)
-    digest = hashlib.sha256(repr((column, layers, voting(column))).encode())
+    digest = hashlib.sha256(repr((column, layers, *settings)).encode())
     for name, tensor in sorted(column.state_dict().items()):
         bytes_ = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
         digest.update(name.encode() + bytes_.numpy().tobytes())

@@ -74,7 +74,7 @@ def dimensions_of(defence: CARSO) -> Dimensions:
         image=purifier.shape,
         classifier=(math.prod(purifier.shape), *taps),
         classes=defence.classes,
-        image_encoder=_layers(purifier.image_encoder),
+        image_encoder=_layers(purifier.image_encoder) or (math.prod(purifier.shape),),
         representation_encoder=_after(purifier.neurons, _layers(purifier.representation_encoder) or (purifier.code,)),
         encoder=_layers(purifier.encoder),
         latent=purifier.latent,

@@ -154,8 +154,8 @@ class ClassifierHeader(Header):
 class WidthsOptions(Schema):
     """The fields of `carso.purifier.Widths`."""
 
-    image: SomeSizes
-    representation: SomeSizes
+    image: Sizes
+    representation: Sizes
     encoder: SomeSizes
     decoder: SomeSizes
 

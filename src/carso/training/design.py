@@ -21,7 +21,7 @@ from carso.nn.adapted import doubt_of_input
 from carso.nn.maps import Maps
 from carso.nn.querying import answers
 from carso.progress import note
-from carso.purifier import ConvolutionalPurifier, Purifier
+from carso.purifier import ConvolutionalPurifier, Purifier, Widths
 from carso.representation import Representation, check_classifier
 from carso.training.recipe import ClassifierSpec, PurifierSpec, Recipe
 from carso.types import INPUT
@@ -98,7 +98,11 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
             "purifier.maps needs a layer of 2 x 2 pixels or more, such as input; purifier.layers gives none: "
             + ", ".join(representation.layers)
         )
-    return Purifier(train.shape, neurons, spec.latent or 36, spec.widths, spec.representation, maps)
+    latent, features = spec.latent or 36, neurons if maps is None else maps.features
+    if spec.widths != "interpolated":
+        return Purifier(train.shape, neurons, latent, spec.widths, spec.representation, maps)
+    sizes = Widths.interpolated(math.prod(train.shape), features, latent, spec.representation, spec.hidden)
+    return Purifier(train.shape, neurons, latent, sizes, maps=maps)
 
 
 def _corrective(spec: PurifierSpec, shapes: Sequence[Sequence[int]], train: Dataset) -> CorrectivePurifier:

@@ -33,7 +33,7 @@ from carso.training.design import assembled, check_classes, classifier_of, look_
 from carso.training.history import add_history, read_history
 from carso.training.loop import Stage, fit, seeded
 from carso.training.plan import Pending
-from carso.training.purifier import PurifierStage
+from carso.training.purifier import PurifierStage, Shared
 from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
 from carso.training.watching import Watcher, tell
 
@@ -58,6 +58,7 @@ class Experiment:
         device: where to train.
         classifier: a trained classifier of the user's own, instead of stage 1.
         sets: the images that fit and the held-out ones, instead of the recipe's `data`, which then is but a name.
+        shared: attacked training images, for experiments that have the same N.
         watcher: who is told how the trainings go, if anybody.
     """
 
@@ -66,6 +67,7 @@ class Experiment:
     device: torch.device
     classifier: nn.Module | None = None
     sets: tuple[Dataset, Dataset] | None = None
+    shared: Shared | None = None
     watcher: Watcher | None = None
 
     def check(self) -> None:
@@ -126,6 +128,12 @@ class Experiment:
             copy(source / file, target)
         if (source / weights.AUDIT).exists() and not (self.out / weights.AUDIT).exists():
             copy(source / weights.AUDIT, self.out / weights.AUDIT)
+
+    def take_classifier(self, other: Experiment) -> None:
+        """Copy the N of an experiment that would train the same one, if it is there and none is here."""
+        source, target = (each.out / weights.CLASSIFIER for each in (other, self))
+        if self.recipe.first_stage == other.recipe.first_stage and source.exists() and not target.exists():
+            copy(source, target)
 
     def pending(self) -> list[Pending]:
         """The stages that are still to be carried out, in order."""
@@ -224,7 +232,7 @@ class Experiment:
             weights.restore_purifier(purifier, self.out / file)
             return
         (train, pairs), seed = self._pairs(schedule), self.recipe.seed
-        data = train, self.validation, seed, self.device, pairs
+        data = train, self.validation, seed, self.device, pairs, self.shared
         self._fit(PurifierStage(name, representation, purifier, schedule, *data))
         representation.classifier.cpu()
         defence = assembled(self.recipe, representation, purifier.cpu())

@@ -166,9 +166,14 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
     return result, time.perf_counter() - began
 
 
+def costs_of(pending: Sequence[Pending]) -> list[Cost]:
+    """What each stage will take; what has hardly any steps is not tried, and left out."""
+    return [cost_of(stage) for stage in pending if _is_long(stage)]
+
+
 def announce(pending: Sequence[Pending]) -> None:
-    """Say what the stages will take, if that is more than a few seconds; what has hardly any steps is not tried."""
-    costs = [cost_of(stage) for stage in pending if _is_long(stage)]
+    """Say what the stages will take, if that is more than a few seconds."""
+    costs = costs_of(pending)
     total = sum(cost.seconds for cost in costs)
     if total >= SHORT:
         for cost in costs:

@@ -4,7 +4,7 @@
 
 with x' clean or attacked, c = R(r(x')), z ~ q, z' ~ N(0, I), beta 1 (or warmed up) and w 0 in the thesis. No class
 label is needed: by default the attacks move away from N's own prediction on the clean image, and y is that
-prediction.
+prediction. A recipe may put the squared error in the place of BCE.
 
 Source: thesis, section 3.2.3; w and attacks directed at the whole defence are ours.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +29,9 @@ from carso.nn.querying import answers
 from carso.processes.dealing import among_all, deal_of, dealing, drawn
 from carso.processes.group import sum_over
 from carso.progress import progress
-from carso.purifier import Purifier, kl_divergence, reconstruction_loss
+from carso.purifier import RECONSTRUCTION, Purifier, kl_divergence
 from carso.representation import Representation
+from carso.storage.weights import digest
 from carso.training.augment import moved
 from carso.training.device import placed
 from carso.training.loop import seeded
@@ -45,6 +46,8 @@ NEURONS = 2**24
 
 REPRESENTATIONS_KEPT = 2**30
 """Bytes of representations kept rather than computed anew in every epoch, at most."""
+
+Shared: TypeAlias = dict[str, Tensor]
 
 ATTACKED_KEPT = 2**32
 """Bytes of attacked images that are kept, at most."""
@@ -73,6 +76,7 @@ class PurifierStage:
         seed: of the attacks that are made once and kept.
         device: where to train.
         pairs: attacked versions of the training images, for `feed: pairs`.
+        shared: where attacked images are looked for before they are made, and left for another stage with the same N.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class PurifierStage:
         seed: int,
         device: torch.device,
         pairs: Images | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.name = name
         self.module = purifier
@@ -95,13 +100,14 @@ class PurifierStage:
             placed(network, device)
         self.convolves = convolves(self.classifier)
         self.schedule = schedule
+        self.reconstruction_loss = RECONSTRUCTION[schedule.reconstruction]
         self.device = device
         self.chunk = max(1, min(CHUNK, NEURONS // purifier.neurons))
         self.mixture = Mixture(schedule.attacks, schedule.clean)
         self.train = train.to(device)
         self.labels = self._labels(train)
         self.held_out = validation.to(device)
-        self.kept = self._kept(seed, pairs)
+        self.kept = self._kept(seed, pairs, {} if shared is None else shared)
         self.represented = self._represented()
         self.beta = torch.ones((), device=device, dtype=torch.float32)
         self.scale = torch.ones((), device=device, dtype=torch.float32)
@@ -128,7 +134,7 @@ class PurifierStage:
         with low_precision(self.device), as_whole():
             codes = self.module.compress(representations)
             reconstructions, mean, log_variance = self.module.reconstruct(seen, codes)
-        elbo = reconstruction_loss(reconstructions, clean) + self.beta * kl_divergence(mean, log_variance)
+        elbo = self.reconstruction_loss(reconstructions, clean) + self.beta * kl_divergence(mean, log_variance)
         if not self.schedule.consistency:
             return elbo.mean()
         with low_precision(self.device), as_whole():
@@ -148,7 +154,8 @@ class PurifierStage:
             losses = []
             for _, clean in self.held_out.chunks(self.chunk):
                 reconstructions, mean, log_variance = self.module(clean, self.representation(clean)[1])
-                losses.append(reconstruction_loss(reconstructions, clean) + kl_divergence(mean, log_variance))
+                lost = self.reconstruction_loss(reconstructions, clean)
+                losses.append(lost + kl_divergence(mean, log_variance))
         return {"validation_loss": torch.cat(losses).mean().item()}
 
     def attackable(self) -> Classifier:
@@ -239,11 +246,20 @@ class PurifierStage:
             return train.required_labels.to(self.device)
         return answers(self.classifier, (some for _, some in self.train.chunks(self.chunk)))
 
-    def _kept(self, seed: int, pairs: Images | None) -> Tensor | None:
+    def _kept(self, seed: int, pairs: Images | None, shared: Shared) -> Tensor | None:
         if self.schedule.feed == "pairs" and pairs is not None:
             return pairs.to(self.device).unsqueeze(0)
         if self.schedule.feed != "cached" or not self.mixture.attacks:
             return None
+        made_of = (self.name, self.schedule.attacks, self.schedule.clean, self.train.name, self.size, seed)
+        key = repr((made_of, digest(self.classifier), self.schedule.labels))
+        if key not in shared:
+            shared.clear()
+            shared[key] = self._made(seed)
+        return shared[key]
+
+    def _made(self, seed: int) -> Tensor:
+        """All training images under each attack (attacks, images, C, H, W) in float16."""
         shape = (len(self.mixture.attacks), self.size, *self.train.shape)
         _check_keeping(2 * math.prod(shape), self.name)
         kept = torch.zeros(shape, dtype=torch.float16, device=self.device)

@@ -88,6 +88,19 @@ def parse_recipe(text: str, source: str) -> Recipe:
         raise RecipeError("\n".join(mistakes)) from error
 
 
+def derived(base: Recipe, changes: dict[str, Any], source: str) -> Recipe:
+    """A recipe over another, field by field as `base: NAME` takes them.
+
+    Raises:
+        RecipeError: naming the field, and what is wrong with it.
+    """
+    whole = _merged(base.model_dump(mode="json"), changes)
+    try:
+        return Recipe.model_validate_json(json.dumps(whole, default=repr))
+    except ValidationError as error:
+        raise RecipeError(_explain(source, None, error.errors()[0])) from error
+
+
 def _parsed(text: str, source: str) -> tuple[yaml.Node | None, Any]:
     """The nodes of YAML text, which know their lines, and its values."""
     try:

@@ -221,8 +221,10 @@ class PurifierSpec(Section):
     """Of c, if convolutional."""
     compression: Literal["published", "bounded"] = "bounded"
     """How layers are compressed, if convolutional: as published, or to a bounded size."""
-    widths: Literal["published", "interpolated"] = "published"
-    """The rule for the sizes of the layers, if dense."""
+    widths: Literal["published", "interpolated", "uncompressed"] = "published"
+    """The rule for the sizes of the layers, if dense; uncompressed: as published, but R and I hand on what they get."""
+    hidden: Annotated[int, Field(gt=0, le=16), Unit("layers")] = 2
+    """Hidden ones of I, R and D, if dense and `interpolated`."""
     representation: Annotated[tuple[Positive, ...], Unit("neurons")] = ()
     """The layers of R, the code's last, in place of the rule's; if dense."""
     maps: Annotated[tuple[Positive, ...], Unit("channels")] = ()
@@ -240,6 +242,14 @@ class PurifierSpec(Section):
     layers: tuple[str, ...] | None = None
     """Whose outputs R reads: names of N's modules, `input`, `output`; by default those that are proposed and said."""
 
+    @model_validator(mode="after")
+    def _sized_once(self) -> PurifierSpec:
+        if self.hidden != 2 and self.widths != "interpolated":
+            raise ValueError("hidden is of widths: interpolated; the other rules have sizes for two")
+        if self.widths == "uncompressed" and (self.representation or self.maps):
+            raise ValueError("widths: uncompressed has no R; leave out representation and maps")
+        return self
+
 
 class PurifierTraining(Augmented):
     """Stage 2: the purifier."""
@@ -256,6 +266,8 @@ class PurifierTraining(Augmented):
     """The file of the pairs."""
     labels: Annotated[Literal["predicted", "true"], BeforeValidator(_yaml_true)] = "predicted"
     """What attacks move away from: N's own answer to the clean image, or the true label."""
+    reconstruction: Literal["bce", "l2"] = "bce"
+    """The loss that recalled images are held to: binary cross-entropy, or squared error, summed over the pixels."""
     kl_weight: Annotated[float, Field(ge=0)] = 1.0
     """Of the KL term of the loss."""
     kl_lag: Annotated[Fraction, SHARE_OF_EPOCHS] = 0.0
@@ -320,6 +332,11 @@ class Recipe(Section):
     def fitting(self) -> dict[str, Any]:
         """How `carso.data.load` is to make the pictures of a folder alike: the fields that say so, if any."""
         return {name: value for name in ("size", "channels", "skip_bad") if (value := getattr(self, name))}
+
+    @property
+    def first_stage(self) -> dict[str, Any]:
+        """The fields that decide N: two recipes train the same one if these are the same."""
+        return self.model_dump(include={"data", "size", "channels", "skip_bad", "seed", "classifier", "adversarial"})
 
     @property
     def fingerprint(self) -> str:

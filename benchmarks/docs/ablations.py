@@ -1,0 +1,108 @@
+"""Write docs/ablations.md from benchmarks/results/ablations/ablations.json, which `carso reproduce ablations` leaves.
+
+python benchmarks/docs/ablations.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from carso.ablations import Ablations, read_ablations
+from carso.ablations.page import apart, cells, heading, headline
+from carso.ablations.results import Figure, Row
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "ablations"
+PAGE = ROOT / "docs" / "ablations.md"
+
+HEAD = """# Ablations
+
+Written by `python benchmarks/docs/ablations.py` from `benchmarks/results/ablations`; no figure and no verdict is typed
+in. What each variant changes, and what the thesis says of it, is data: `src/carso/recipes/studies/ablations.yaml`.
+
+{headline}. {dataset}, the first n = {n:,} test images, seed {seed}; {cpu}, torch {torch}, carso {carso}.
+
+    {command}
+
+makes all of it again, and `carso reproduce ablations/NAME` one variant beside its base.
+"""
+TABLE = """
+## {title}
+
+Right answers of the defence (%), with 95 % Wilson intervals; + or - where the interval lies above or below the base's.
+{note}
+"""
+NOTES = {
+    "classifier": "Attacks are crafted on N alone and handed on: a transfer threat model, the thesis's.",
+    "defence": "Attacks on each whole defence, gradients through the purifier; not comparable with the table above.",
+}
+RULE = """
+## What the thesis says of its ablations
+
+A comparison of two accuracies holds, or fails, where their 95 % intervals lie apart as the statement says, or the other
+way; else it is open. A statement is refuted if a comparison fails, confirmed if none fails and at least half hold, and
+not testable otherwise.
+
+| statement | place | verdict | hold | fail | open |
+| --- | --- | --- | ---: | ---: | ---: |
+"""
+MARKS = {"above": " +", "below": " -", "": ""}
+
+
+def cell(row: Row | None) -> str:
+    """An accuracy with its interval, and whether it lies apart from the base's."""
+    return "" if row is None else figure(row) + MARKS[apart(row)]
+
+
+def figure(found: Figure) -> str:
+    """An accuracy with its interval."""
+    return f"{found.accuracy:.1f} [{found.ci95[0]:.1f}, {found.ci95[1]:.1f}]"
+
+
+def line(cells: Sequence[str]) -> str:
+    """Of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def table(found: Ablations, aim: str, title: str) -> str:
+    """Variants down, the attacks with one aim across."""
+    heads = [heading(row) for row in found.base if row.directed_at == aim]
+    lines = [line(["variant", *heads]), line(["---", *["---:"] * len(heads)])]
+    for name, rows in (("base", found.base), *((variant.name, variant.rows) for variant in found.variants)):
+        shown = zip(found.base, cells(rows, found), strict=True)
+        lines.append(line([f"`{name}`", *(cell(own) for base, own in shown if base.directed_at == aim)]))
+    counts = sorted({row.n for row in found.base if row.directed_at == aim})
+    note = f"{NOTES[aim]} n = {', '.join(f'{n:,}' for n in counts)}."
+    return TABLE.format(title=title, note=note) + "\n" + "\n".join(lines) + "\n"
+
+
+def statements(found: Ablations) -> str:
+    """Each with its verdict."""
+    lines = []
+    for each in found.statements:
+        says = each.says + (f" ({each.reason})" if each.reason else "")
+        lines.append(line([says, each.place, f"**{each.verdict}**", str(each.holds), str(each.fails), str(each.open)]))
+    return RULE + "\n".join(lines) + "\n"
+
+
+def variants(found: Ablations) -> str:
+    """What each changes."""
+    return "\n## The variants\n\n" + "\n".join(f"- `{each.name}`: {each.about}" for each in found.variants) + "\n"
+
+
+def page(found: Ablations) -> str:
+    """The whole page."""
+    where = found.environment
+    about = {"headline": headline(found), "cpu": where.cpu, "torch": where.torch, "carso": where.carso}
+    head = HEAD.format(**about, **found.model_dump(include={"dataset", "n", "seed", "command"}))
+    tables = [table(found, "classifier", "Attacks on the classifier"), table(found, "defence", "Attacks end to end")]
+    return "".join([head, *tables, statements(found), variants(found)])
+
+
+def main() -> None:
+    PAGE.write_text(page(read_ablations(RESULTS)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

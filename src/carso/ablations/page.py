@@ -1,0 +1,53 @@
+"""The page of a study: one table of all variants, and the verdicts on the statements."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from carso.ablations.results import Ablations, Row
+from carso.report.page import PAGE, render
+from carso.report.wording import ATTACKS, budget
+from carso.storage.files import write_text
+
+
+def write_page(found: Ablations, folder: Path) -> Path:
+    """Write `report.html` into the study's folder, and return its path."""
+    path = folder / PAGE
+    lines = [("base", "The defence itself.", found.base), *((v.name, v.about, v.rows) for v in found.variants)]
+    context = {
+        "found": found,
+        "heads": [heading(row) for row in found.base],
+        "lines": lines,
+        "cells": cells,
+        "apart": apart,
+    }
+    write_text(path, render("ablations.html", context | {"headline": headline(found)}))
+    return path
+
+
+def headline(found: Ablations) -> str:
+    """How many statements are confirmed, refuted and not testable."""
+    verdicts = [statement.verdict for statement in found.statements]
+    counted = ", ".join(f"{verdicts.count(each)} {each}" for each in ("confirmed", "refuted", "not testable"))
+    return f"{len(found.variants)} ablations; of {len(verdicts)} statements about them, {counted}"
+
+
+def heading(row: Row) -> str:
+    """The attack of a row, with its budget and whom it is aimed at."""
+    name = ATTACKS.get(row.attack, row.attack)
+    if row.norm is None:
+        return name
+    return f"{name} {budget(row.norm, row.eps)}{', end to end' if row.directed_at == 'defence' else ''}"
+
+
+def cells(rows: list[Row], found: Ablations) -> list[Row | None]:
+    """A variant's rows in the order of the base's, None for those that it lacks."""
+    own = {row.key: row for row in rows}
+    return [own.get(row.key) for row in found.base]
+
+
+def apart(row: Row) -> str:
+    """Whether its interval lies above or below the base's: "above", "below", or nothing."""
+    if row.base is None:
+        return ""
+    return "above" if row.ci95[0] > row.base.ci95[1] else "below" if row.ci95[1] < row.base.ci95[0] else ""

@@ -1,0 +1,188 @@
+"""`ablations.json`: every variant's figures beside the base's, and the verdicts on the statements.
+
+    {"study", "seed", "n", "dataset", "command", "environment", "base": [R], "statements": [S],
+     "variants": [{"name", "about", "change", "rows": [R + {"base": F}]}]}
+    R = {"attack", "norm", "eps", "foreseen", "directed_at", "seed", "accuracy", "n", "ci95", "classifier": F}
+    F = {"accuracy", "n", "ci95"}, in percent
+    S = {"says", "place", "verdict", "holds", "fails", "open", "reason"}
+
+`classifier` is N alone under the same images. All of it is computed from the `results.json` of base and variants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from carso.ablations.study import BASE, NAME, Study
+from carso.ablations.verdict import Figures, Verdict, verdict
+from carso.errors import RunError
+from carso.evaluation.environment import Environment
+from carso.evaluation.reading import read_json
+from carso.evaluation.results import FILE as RESULTS
+from carso.evaluation.results import Count, Percent, Rate, ResultRow, Results, Target, read_results
+from carso.storage.files import write_text
+from carso.types import Norm
+
+FILE = "ablations.json"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(allow_inf_nan=False, extra="forbid")
+
+
+class Figure(_Model):
+    """An accuracy (%) of n images, with its 95 % Wilson interval."""
+
+    accuracy: Percent
+    n: Annotated[int, Field(ge=1)]
+    ci95: tuple[Percent, Percent]
+
+    @classmethod
+    def of(cls, rate: Rate | None) -> Figure | None:
+        """That of a rate, if there is one."""
+        return None if rate is None else cls(accuracy=rate.accuracy, n=rate.total, ci95=rate.ci95)
+
+
+class Row(Figure):
+    """The defence under one attack, N alone under the same images, and the base's defence under its own."""
+
+    attack: str
+    norm: Norm | None
+    eps: Annotated[float, Field(ge=0)]
+    foreseen: bool
+    directed_at: Target
+    seed: int
+    classifier: Figure | None = None
+    base: Figure | None = None
+
+    @property
+    def key(self) -> tuple[str, str | None, float, str]:
+        """What tells it from the other rows."""
+        return self.attack, self.norm, self.eps, self.directed_at
+
+
+class VariantFigures(_Model):
+    """What a variant changes, and its rows."""
+
+    name: str
+    about: str
+    change: dict[str, Any]
+    rows: list[Row]
+
+
+class StatementFound(_Model):
+    """A statement, the verdict on it, and how many comparisons hold, fail and are open."""
+
+    says: str
+    place: str
+    verdict: Verdict
+    holds: Count
+    fails: Count
+    open: Count
+    reason: str = ""
+
+
+class Ablations(_Model):
+    """The whole of `ablations.json`."""
+
+    study: str
+    seed: int
+    n: Annotated[int, Field(ge=1)]
+    dataset: str
+    command: str
+    environment: Environment
+    base: list[Row]
+    variants: list[VariantFigures]
+    statements: list[StatementFound]
+
+
+def tabulated(study: Study, folder: Path, command: str = "") -> Ablations:
+    """All that is known so far of a study, from the results in its folder and in those of its variants.
+
+    Raises:
+        RunError: if the base's results are missing, or some are damaged, or of another seed, data set or n.
+    """
+    base = read_results(folder)
+    found = {name: folder / name for name in study.variants if (folder / name / RESULTS).exists()}
+    results = {name: _alike(read_results(path), base, path) for name, path in found.items()}
+    figures = {BASE: base.rows} | {name: each.rows for name, each in results.items()}
+    own = {row.key: row for row in _rows(base)}
+    return Ablations(
+        study=NAME,
+        seed=base.seed,
+        n=base.n,
+        dataset=base.dataset,
+        command=command,
+        environment=base.environment,
+        base=list(own.values()),
+        variants=[
+            VariantFigures(
+                name=name,
+                about=study.variants[name].about,
+                change=study.variants[name].model_dump(include={"recipe", "intervention"}, exclude_none=True),
+                rows=_rows(each, own),
+            )
+            for name, each in results.items()
+        ],
+        statements=_judged(study, figures),
+    )
+
+
+def _alike(results: Results, base: Results, path: Path) -> Results:
+    if (results.seed, results.n, results.dataset) != (base.seed, base.n, base.dataset):
+        raise RunError(f"{path} was evaluated on other images or with another seed than the base; choose another --out")
+    return results
+
+
+def _judged(study: Study, figures: Figures) -> list[StatementFound]:
+    found = []
+    for statement in study.statements:
+        judged, counted = verdict(statement, figures)
+        about = statement.model_dump(include={"says", "place", "reason"})
+        counts = {each: counted[each] for each in ("holds", "fails", "open")}
+        found.append(StatementFound.model_validate({"verdict": judged, **about, **counts}))
+    return found
+
+
+def _rows(results: Results, base: Mapping[Any, Row] | None = None) -> list[Row]:
+    rows = [_row(row, row.carso, results.seed) for row in results.rows if row.carso is not None]
+    if base is None:
+        return rows
+    beside = {key: Figure(accuracy=row.accuracy, n=row.n, ci95=row.ci95) for key, row in base.items()}
+    return [row.model_copy(update={"base": beside.get(row.key)}) for row in rows]
+
+
+def _row(row: ResultRow, rate: Rate, seed: int) -> Row:
+    return Row(
+        accuracy=rate.accuracy,
+        n=rate.total,
+        ci95=rate.ci95,
+        attack=row.attack,
+        norm=row.norm,
+        eps=row.eps,
+        foreseen=row.foreseen,
+        directed_at=row.directed_at,
+        seed=seed,
+        classifier=Figure.of(row.adversarially_trained),
+    )
+
+
+def write_ablations(found: Ablations, folder: Path) -> Path:
+    """Write `ablations.json` in one step."""
+    path = folder / FILE
+    write_text(path, found.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def read_ablations(path: Path) -> Ablations:
+    """Read `ablations.json`, given itself or its folder.
+
+    Raises:
+        RunError: if it is missing, no JSON, or a field is missing or wrong.
+    """
+    path = path / FILE if path.is_dir() else path
+    return read_json(path, Ablations, "`carso reproduce ablations` writes it anew")

@@ -1,0 +1,90 @@
+"""The verdict on a statement, from intervals alone.
+
+A claim compares two accuracies on each of its rows, by their 95 % intervals [l, h] and [l', h'], or one with a range:
+
+    above       holds if l > h', fails if h < l'       below is the same with the sides exchanged
+    not-above   fails if l > h', else holds            not-below likewise
+    within      holds if [l, h] meets the range, else fails
+
+Where neither is so, the comparison is open; of a claim about some rows, one that holds is enough, and it fails only if
+all do. A statement is
+
+    refuted        if a comparison fails
+    confirmed      if none fails and at least half of them hold
+    not testable   otherwise, or where figures are missing, or where it implies no comparison
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+from carso.ablations.study import Claim, Reference, Rows, Statement
+from carso.evaluation.results import Rate, ResultRow
+
+Standing: TypeAlias = Literal["holds", "fails", "open"]
+Verdict: TypeAlias = Literal["confirmed", "refuted", "not testable"]
+Interval: TypeAlias = tuple[float, float]
+Figures: TypeAlias = Mapping[str, Sequence[ResultRow]]
+"""The rows of every variant, by its name."""
+
+
+def standing(relation: str, own: Interval, other: Interval) -> Standing:
+    """Whether an accuracy with interval `own` is related to one with interval `other`, or to that range."""
+    higher, lower = own[0] > other[1], own[1] < other[0]
+    if relation == "within":
+        return "fails" if higher or lower else "holds"
+    if relation in ("not-above", "not-below"):
+        return "fails" if (higher if relation == "not-above" else lower) else "holds"
+    as_said, reverse = (higher, lower) if relation == "above" else (lower, higher)
+    return "holds" if as_said else "fails" if reverse else "open"
+
+
+def standings(claim: Claim, figures: Figures) -> list[Standing]:
+    """How the comparisons of a claim stand; none of those whose figures are missing."""
+    found = [_of_variant(claim, name, figures) for name in claim.of]
+    if not claim.some:
+        return [each for of_rows in found for each in of_rows]
+    return [_any(of_rows) for of_rows in found if of_rows]
+
+
+def verdict(statement: Statement, figures: Figures) -> tuple[Verdict, Counter[Standing]]:
+    """The verdict on a statement, and how many comparisons hold, fail and are open."""
+    counted = Counter(each for claim in statement.claims for each in standings(claim, figures))
+    if not _complete(statement, figures):
+        return "not testable", counted
+    if counted["fails"]:
+        return "refuted", counted
+    return ("confirmed" if 2 * counted["holds"] >= counted.total() > 0 else "not testable"), counted
+
+
+def _complete(statement: Statement, figures: Figures) -> bool:
+    return all(name in figures for claim in statement.claims for name in (*claim.of, claim.than.variant))
+
+
+def _of_variant(claim: Claim, name: str, figures: Figures) -> list[Standing]:
+    """Row by row."""
+    own = _rates(figures, Reference(variant=name, column=claim.column), claim.rows)
+    if claim.range is not None:
+        return [standing(claim.relation, rate.ci95, claim.range) for rate in own.values()]
+    other = _rates(figures, claim.than, claim.rows)
+    return [standing(claim.relation, rate.ci95, other[key].ci95) for key, rate in own.items() if key in other]
+
+
+def _any(of_rows: Sequence[Standing]) -> Standing:
+    if "holds" in of_rows:
+        return "holds"
+    return "open" if "open" in of_rows else "fails"
+
+
+def _rates(figures: Figures, who: Reference, rows: Rows) -> dict[tuple[str, str | None, float], Rate]:
+    found = {(row.attack, row.norm, row.eps): row for row in figures.get(who.variant, ()) if _is_of(row, rows)}
+    rates = {key: getattr(row, who.column) for key, row in found.items()}
+    return {key: rate for key, rate in rates.items() if rate is not None}
+
+
+def _is_of(row: ResultRow, rows: Rows) -> bool:
+    if row.directed_at != "classifier" or (row.attack == "none") != (rows == "clean"):
+        return False
+    return rows in ("clean", "attacked") or row.foreseen == (rows == "foreseen")

@@ -1,0 +1,76 @@
+from collections import Counter
+
+import pytest
+
+from carso.ablations.study import Claim, Reference, Relation, Statement
+from carso.ablations.verdict import Interval, Standing, standing, verdict
+from carso.evaluation.results import Rate, ResultRow, Target
+
+
+@pytest.mark.parametrize(
+    ("relation", "own", "other", "expected"),
+    [
+        ("above", (60.0, 70.0), (40.0, 50.0), "holds"),
+        ("above", (45.0, 70.0), (40.0, 50.0), "open"),
+        ("above", (30.0, 35.0), (40.0, 50.0), "fails"),
+        ("below", (30.0, 35.0), (40.0, 50.0), "holds"),
+        ("below", (60.0, 70.0), (40.0, 50.0), "fails"),
+        ("not-above", (45.0, 70.0), (40.0, 50.0), "holds"),
+        ("not-above", (60.0, 70.0), (40.0, 50.0), "fails"),
+        ("not-below", (30.0, 35.0), (40.0, 50.0), "fails"),
+        ("not-below", (60.0, 70.0), (40.0, 50.0), "holds"),
+        ("within", (24.0, 30.0), (15.0, 25.0), "holds"),
+        ("within", (26.0, 30.0), (15.0, 25.0), "fails"),
+        ("within", (5.0, 14.0), (15.0, 25.0), "fails"),
+    ],
+)
+def test_intervals_decide(relation: Relation, own: Interval, other: Interval, expected: Standing) -> None:
+    assert standing(relation, own, other) == expected
+
+
+def row(correct: int, eps: float = 0.1, aim: Target = "classifier", alone: int = 50) -> ResultRow:
+    about = {"attack": "fgsm", "norm": "Linf", "eps": eps, "foreseen": eps < 0.3, "directed_at": aim}
+    return ResultRow.model_validate(
+        about | {"carso": Rate.of(correct, 100), "adversarially_trained": Rate.of(alone, 100)}
+    )
+
+
+def said(*, of: tuple[str, ...] = ("a",), relation: Relation = "above", **options: object) -> Statement:
+    return Statement(says="x", place="y", claims=(Claim(of=of, relation=relation, **options),))
+
+
+def test_one_comparison_the_other_way_refutes() -> None:
+    figures = {"base": [row(50), row(50, 0.2)], "a": [row(90), row(5, 0.2)]}
+    assert verdict(said(), figures) == ("refuted", Counter(holds=1, fails=1))
+
+
+def test_half_of_the_comparisons_must_hold() -> None:
+    figures = {"base": [row(50), row(50, 0.2), row(50, 0.4)], "a": [row(90), row(90, 0.2), row(52, 0.4)]}
+    assert verdict(said(), figures) == ("confirmed", Counter(holds=2, open=1))
+    figures["a"][1] = row(51, 0.2)
+    assert verdict(said(), figures) == ("not testable", Counter(holds=1, open=2))
+
+
+def test_one_row_may_be_enough() -> None:
+    figures = {"base": [row(50), row(50, 0.2)], "a": [row(52), row(5, 0.2)]}
+    assert verdict(said(relation="not-below"), figures)[0] == "refuted"
+    assert verdict(said(relation="not-below", some=True), figures) == ("confirmed", Counter(holds=1))
+    figures["a"][0] = row(5)
+    assert verdict(said(relation="not-below", some=True), figures) == ("refuted", Counter(fails=1))
+
+
+def test_the_other_side_may_be_a_classifier_alone() -> None:
+    figures = {"base": [row(50)], "a": [row(90, alone=10)]}
+    assert verdict(said(than=Reference(variant="a", column="adversarially_trained")), figures)[0] == "confirmed"
+    assert verdict(said(column="adversarially_trained"), figures)[0] == "refuted"
+
+
+def test_rows_are_those_that_the_claim_is_about() -> None:
+    figures = {"base": [row(50), row(50, 0.4)], "a": [row(90), row(5, 0.4), row(5, 0.1, "defence")]}
+    assert verdict(said(rows="foreseen"), figures) == ("confirmed", Counter(holds=1))
+    assert verdict(said(rows="unforeseen"), figures) == ("refuted", Counter(fails=1))
+
+
+def test_missing_figures_and_no_claims_are_not_testable() -> None:
+    assert verdict(said(of=("a", "b")), {"base": [row(50)], "a": [row(90)]})[0] == "not testable"
+    assert verdict(Statement(says="x", place="y", reason="z"), {})[0] == "not testable"
