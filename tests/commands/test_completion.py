@@ -35,6 +35,7 @@ def test_the_names_are_those_of_the_library() -> None:
         ("carso rep", ["reproduce", "report"]),
         ("carso train ", ["classifier", "purifier"]),
         ("carso reproduce the", ["thesis"]),
+        ("carso reproduce abl", ["ablations"]),
         ("carso recipe show quick-", ["quick-mish"]),
         ("carso attack mnist-t", ["mnist-thesis"]),
         ("carso audit mnist-s", ["mnist-strong"]),

@@ -53,7 +53,9 @@ def carried_out(out: Path, watcher: Watcher | None) -> Experiment:
         Dataset("noise", torch.rand(n, 1, 12, 12, generator=generator), torch.arange(n) % 3, ("a", "b", "c"))
         for n in (48, 12)
     )
-    experiment = Experiment(parse_recipe(TEXT, "test"), out, torch.device("cpu"), None, (train, held_out), watcher)
+    experiment = Experiment(
+        parse_recipe(TEXT, "test"), out, torch.device("cpu"), sets=(train, held_out), watcher=watcher
+    )
     experiment.complete()
     return experiment
 

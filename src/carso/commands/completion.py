@@ -22,6 +22,11 @@ def recipes() -> list[str]:
     return sorted(path.stem for path in (PACKAGE / "recipes").glob("*.yaml"))
 
 
+def reproducible() -> list[str]:
+    """The shipped recipes and studies."""
+    return sorted([*recipes(), *(path.stem for path in (PACKAGE / "recipes" / "studies").glob("*.yaml"))])
+
+
 def defences() -> list[str]:
     """The shipped defences, and the name that stands for one of them."""
     weights = PACKAGE / "assets" / "weights"

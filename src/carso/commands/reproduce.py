@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carso.commands import completion
 from carso.commands.options import Device, Out, Samples, Seed, Stop, Watch
 from carso.commands.shared import claimed, command_line, experiment_of, prepare, say
 from carso.processes.group import by_first
@@ -23,7 +24,11 @@ USUAL = 10_000
 
 def reproduce(
     recipe: Annotated[
-        str, typer.Argument(help="A shipped recipe (quick, thesis, ...), a YAML file, ablations or ablations/NAME.")
+        str,
+        typer.Argument(
+            help="A shipped recipe (quick, thesis, ...), a YAML file, ablations or ablations/NAME.",
+            autocompletion=completion.of(completion.reproducible),
+        ),
     ],
     out: Out = None,
     seed: Seed = None,
