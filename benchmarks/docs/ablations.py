@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from carso.ablations import Ablations, read_ablations
-from carso.ablations.page import apart, cells, heading, headline
+from carso.ablations.page import beside, cells, heading, headline
 from carso.ablations.results import Figure, Row
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ MARKS = {"above": " +", "below": " -", "": ""}
 
 def cell(row: Row | None) -> str:
     """An accuracy with its interval, and whether it lies apart from the base's."""
-    return "" if row is None else figure(row) + MARKS[apart(row)]
+    return "" if row is None else figure(row) + MARKS[beside(row)]
 
 
 def figure(found: Figure) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,8 +20,7 @@ from torch import nn
 from carso.errors import ModelError
 from carso.nn import convolutional
 from carso.nn.correction import AXES, Corrector, Reader, viewed
-from carso.processes.dealing import drawn
-from carso.purifier import ConvolutionalPurifier, Moments, Purifier
+from carso.purifier import ConvolutionalPurifier, Moments
 from carso.types import Codes, Images
 
 WIDEST = 6.0
@@ -87,15 +85,8 @@ class CorrectivePurifier(ConvolutionalPurifier):
 
     def decode(self, latents: Moments, codes: Codes) -> Images:
         """V_z D(z, c): one latent (B, latent) per code (B, code) to images (B, C, H, W) in (0, 1)."""
-        straight = super().decode(latents, codes)
-        return viewed(straight, latents, self.options["shift"], self.options["flip"])
+        return viewed(self.reconstructed(latents, codes), latents, self.options["shift"], self.options["flip"])
 
-    def reconstruct(
-        self, images: Images, codes: Codes, generator: torch.Generator | None = None
-    ) -> tuple[Images, Moments, Moments]:
-        """As `Purifier.reconstruct`, seen straight on."""
-        mean, log_variance = self.encode(images, codes)
-        like: Any = {"generator": generator, "device": mean.device, "dtype": mean.dtype}
-        noise = drawn(lambda rows: torch.randn(rows, self.latent, **like), len(mean))
-        straight = Purifier.decode(self, mean + noise * (log_variance / 2).exp(), codes)
-        return straight, mean, log_variance
+    def reconstructed(self, latents: Moments, codes: Codes) -> Images:
+        """D(z, c), seen straight on, of latents (B, latent) and codes (B, code): images (B, C, H, W) in (0, 1)."""
+        return super().decode(latents, codes)

@@ -186,6 +186,10 @@ class Purifier(nn.Module):
         images: Tensor = sigmoid(pixels.to(latents.dtype))
         return images.reshape(-1, *self.shape)
 
+    def reconstructed(self, latents: Moments, codes: Codes) -> Images:
+        """What D makes in training of latents of q, one (B, latent) per code (B, code): as `decode`."""
+        return self.decode(latents, codes)
+
     def forward(
         self, images: Images, representations: Representations, generator: torch.Generator | None = None
     ) -> tuple[Images, Moments, Moments]:
@@ -199,7 +203,7 @@ class Purifier(nn.Module):
         mean, log_variance = self.encode(images, codes)
         like: Any = {"generator": generator, "device": mean.device, "dtype": mean.dtype}
         noise = drawn(lambda rows: torch.randn(rows, self.latent, **like), len(mean))
-        return self.decode(mean + noise * (log_variance / 2).exp(), codes), mean, log_variance
+        return self.reconstructed(mean + noise * (log_variance / 2).exp(), codes), mean, log_variance
 
 
 def _pre_encoder(inputs: int, sizes: Sequence[int]) -> nn.Sequential:

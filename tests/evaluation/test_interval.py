@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from carso.evaluation.interval import wilson
+from carso.evaluation.interval import apart, wilson
 
 counts = st.integers(1, 20_000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
 
@@ -45,3 +45,10 @@ def test_four_times_the_images_halve_the_interval():
 def test_refuses_impossible_counts(arguments):
     with pytest.raises(ValueError, match=r"correct|confidence"):
         wilson(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "side"), [((3.0, 4.0), (1.0, 2.0), 1), ((1.0, 2.0), (3.0, 4.0), -1), ((1.0, 3.0), (3.0, 4.0), 0)]
+)
+def test_intervals_that_touch_are_not_apart(own, other, side):
+    assert apart(own, other) == side

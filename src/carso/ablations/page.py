@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from carso.ablations.results import Ablations, Row
+from carso.evaluation.interval import apart
 from carso.report.page import PAGE, render
 from carso.report.wording import ATTACKS, budget
 from carso.storage.files import write_text
@@ -19,7 +20,7 @@ def write_page(found: Ablations, folder: Path) -> Path:
         "heads": [heading(row) for row in found.base],
         "lines": lines,
         "cells": cells,
-        "apart": apart,
+        "beside": beside,
     }
     write_text(path, render("ablations.html", context | {"headline": headline(found)}))
     return path
@@ -46,8 +47,6 @@ def cells(rows: list[Row], found: Ablations) -> list[Row | None]:
     return [own.get(row.key) for row in found.base]
 
 
-def apart(row: Row) -> str:
+def beside(row: Row) -> str:
     """Whether its interval lies above or below the base's: "above", "below", or nothing."""
-    if row.base is None:
-        return ""
-    return "above" if row.ci95[0] > row.base.ci95[1] else "below" if row.ci95[1] < row.base.ci95[0] else ""
+    return "" if row.base is None else {1: "above", -1: "below", 0: ""}[apart(row.ci95, row.base.ci95)]

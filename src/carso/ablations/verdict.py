@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from carso.ablations.study import Claim, Reference, Rows, Statement
+from carso.evaluation.interval import apart
 from carso.evaluation.results import Rate, ResultRow
 
 Standing: TypeAlias = Literal["holds", "fails", "open"]
@@ -32,7 +33,8 @@ Figures: TypeAlias = Mapping[str, Sequence[ResultRow]]
 
 def standing(relation: str, own: Interval, other: Interval) -> Standing:
     """Whether an accuracy with interval `own` is related to one with interval `other`, or to that range."""
-    higher, lower = own[0] > other[1], own[1] < other[0]
+    side = apart(own, other)
+    higher, lower = side > 0, side < 0
     if relation == "within":
         return "fails" if higher or lower else "holds"
     if relation in ("not-above", "not-below"):

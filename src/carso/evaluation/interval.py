@@ -41,3 +41,8 @@ def wilson(correct: int, total: int, confidence: float = 0.95) -> tuple[float, f
     low = 0.0 if correct == 0 else centre - half
     high = 1.0 if correct == total else centre + half
     return 100 * low, 100 * high
+
+
+def apart(own: tuple[float, float], other: tuple[float, float]) -> int:
+    """1 if an interval lies above another, -1 if it lies below, 0 where they meet."""
+    return int(own[0] > other[1]) - int(own[1] < other[0])

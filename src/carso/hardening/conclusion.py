@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from carso.audit.results import Audit
+from carso.evaluation.interval import apart
 from carso.evaluation.results import Rate, ResultRow, Results
 from carso.report import wording
 
@@ -63,11 +64,7 @@ def _rate(rate: Rate) -> str:
 
 
 def _compared(theirs: Rate, ours: Rate) -> str:
-    if ours.ci95[0] > theirs.ci95[1]:
-        return "better"
-    if ours.ci95[1] < theirs.ci95[0]:
-        return "WORSE"
-    return "too close to tell"
+    return {1: "better", -1: "WORSE", 0: "too close to tell"}[apart(ours.ci95, theirs.ci95)]
 
 
 def _helped(pairs: list[Pair]) -> Iterator[str]:

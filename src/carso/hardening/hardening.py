@@ -55,7 +55,7 @@ class Found:
 
     Attributes:
         records: of the evaluation.
-        audits: of "classifier" and "defence"; of neither where it has no clean image right.
+        audits: of "classifier" and "defence", without those that have no clean image right.
         onnx: the exported file, or why there is none.
     """
 
@@ -122,12 +122,12 @@ class Hardening:
 
     def _planned(self, began: float) -> Plan:
         asked = self.request
-        classifier, held_out = module(asked.factory), data.load(asked.data, "validation")
-        check_classes(classifier, held_out)
+        train, held_out = data.load(asked.data, "train"), data.load(asked.data, "validation")
+        check_classes(classifier := module(asked.factory), train)
         purifier = purifier_for(classifier.eval().to(self.device), held_out)
         recipe = proposed("hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed, purifier)
-        experiment = Experiment(recipe, self.out, self.device)
-        check_shape(self.test, experiment.train.shape)
+        experiment = Experiment(recipe, self.out, self.device, sets=(train, held_out))
+        check_shape(self.test, train.shape)
         pending = experiment.pending()
         costs = [cost_of(stage) for stage in pending]
         stage = pending[0].build(2, 1)

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from carso.data import Dataset
+from carso.evaluation.models import device_of
 from carso.nn.correction import viewed
 from carso.nn.querying import answers
 from carso.training.design import LOOKED_AT, is_convolutional
@@ -74,7 +75,7 @@ def purifier_for(classifier: nn.Module, images: Dataset) -> PurifierSpec:
 
 def _agrees(classifier: nn.Module, images: Dataset, signs: Sequence[Sequence[int]], shift: int) -> bool:
     """Whether N's answers stay what they are, on average over viewpoints of these signs."""
-    device = next((p.device for p in classifier.parameters()), torch.device("cpu"))
+    device = device_of(classifier)
     parts = [part.to(device) for _, part in images.chunks()]
     own = answers(classifier, parts)
 

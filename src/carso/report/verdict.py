@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from carso.evaluation.interval import apart
 from carso.evaluation.results import Rate, ResultRow, Results
 from carso.report import wording
 from carso.report.artifacts import Audit
@@ -82,8 +83,8 @@ def _tally(rows: list[ResultRow], ours: str, theirs: str) -> str | None:
     pairs = [(rates[ours], rates[theirs]) for rates in attacks if {ours, theirs} <= set(rates)]
     if not pairs:
         return None
-    ahead = sum(a.ci95[0] > b.ci95[1] for a, b in pairs)
-    behind = sum(a.ci95[1] < b.ci95[0] for a, b in pairs)
+    sides = [apart(a.ci95, b.ci95) for a, b in pairs]
+    ahead, behind = sides.count(1), sides.count(-1)
     return (
         f"Of {len(pairs)} attacks on the classifier, {wording.heading(ours)} is ahead of adversarial training in "
         f"{ahead} and behind in {behind}; in {len(pairs) - ahead - behind} the 95 % intervals overlap."
