@@ -29,7 +29,7 @@ from carso.nn import ResNet
 from carso.purifier import ConvolutionalPurifier
 from carso.representation import Representation
 from carso.training.classifier import ClassifierStage
-from carso.training.loop import Stage, step_of
+from carso.training.loop import Stage, steps_of
 from carso.training.optimise import Optimisation
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import AttackSpec, ClassifierTraining, PurifierTraining, Schedule
@@ -162,7 +162,7 @@ class Bench:
         stage.module.train()
         images = stage.train.images
         indices = torch.arange(stage.size, device=self.device)
-        replay = Replay(step_of(stage, optimisation, 0))
+        replay = steps_of(stage, optimisation)[0]
 
         def once() -> object:
             optimisation.prepare()

@@ -14,7 +14,7 @@ import carso
 from carso.audit import read_audit
 from carso.defence import CARSO
 from carso.errors import ModelError, RunError, WeightsError
-from carso.nn import MLP, ResNet
+from carso.nn import CNN, MLP, Contrast, ResNet
 from carso.nn.maps import Maps
 from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.representation import Representation
@@ -346,6 +346,16 @@ def test_loading_draws_no_random_numbers() -> None:
     torch.manual_seed(0)
     carso.load("mnist")
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_cnn_comes_back_as_it_was(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    classifier, images = CNN((1, 12, 16), (2,), (5,), 3, contrast=0.3).eval(), torch.rand(2, 1, 12, 16)
+    weights.save_classifier(classifier, tmp_path / "classifier.safetensors")
+    again = weights.load_classifier(tmp_path / "classifier.safetensors")
+    assert isinstance(again, CNN)
+    assert [layer.eps for layer in again.modules() if isinstance(layer, Contrast)] == [0.3]
+    assert torch.equal(again(images), classifier(images))
 
 
 @pytest.mark.parametrize("maps", [(), (4, 6)])

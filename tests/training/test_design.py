@@ -7,8 +7,8 @@ from carso.data import Dataset
 from carso.errors import RecipeError
 from carso.nn import MLP, ResNet
 from carso.purifier import ConvolutionalPurifier
-from carso.training.design import is_convolutional, purifier_of, representation_of, samples_of
-from carso.training.recipe import PurifierSpec
+from carso.training.design import classifier_of, is_convolutional, purifier_of, representation_of, samples_of
+from carso.training.recipe import ClassifierSpec, PurifierSpec
 
 GREY, COLOUR, LARGE = (1, 28, 28), (3, 16, 16), (1, 48, 64)
 
@@ -75,3 +75,10 @@ def test_a_recipe_says_how_many_hidden_layers(hidden: int, layers: int) -> None:
     for network in (purifier.image_encoder, purifier.representation_encoder, purifier.decoder):
         assert sum(isinstance(layer, torch.nn.Linear) for layer in network) == layers
     assert purifier.compress(torch.rand(2, purifier.neurons)).shape == (2, purifier.code)
+
+
+def test_images_too_small_for_a_cnn_are_refused() -> None:
+    labelled = Dataset("dots", torch.rand(2, 1, 9, 9), torch.tensor([0, 1]), ("a", "b"))
+    with pytest.raises(RecipeError, match="classifier: images of 9 x 9 are too small for 2 groups"):
+        classifier_of(ClassifierSpec(architecture="cnn"), labelled)
+    assert classifier_of(ClassifierSpec(architecture="cnn", groups=(2,)), labelled)(labelled.images).shape == (2, 2)

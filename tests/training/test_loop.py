@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 from carso import progress
 from carso.data import Dataset, from_torch
 from carso.errors import DivergenceError, RecipeError, RunError, WeightsError
+from carso.fast import products
 from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.representation import Representation
@@ -35,7 +36,8 @@ def classifier_stage(epochs: int = 6, shape: str = "cosine", rate: float = 0.05,
     with seeded(1, "start"):
         model = MLP((1, 4, 4), (8,), 3)
     schedule = ClassifierTraining(
-        epochs=epochs, batch=16, rate=rate, average=0.9, attacks=ATTACKS, shape=shape, patience=1, **options
+        **{"epochs": epochs, "batch": 16, "rate": rate, "average": 0.9, "attacks": ATTACKS}
+        | {"shape": shape, "patience": 1, **options}
     )
     return ClassifierStage("n", model, schedule, digits(), digits(), CPU)
 
@@ -106,6 +108,57 @@ def test_a_resumed_run_equals_an_unbroken_one(make, tmp_path: Path) -> None:
     assert fit(second, 3, "f", tmp_path / "c") == history
     for name, value in unbroken.module.state_dict().items():
         assert torch.equal(value, second.module.state_dict()[name]), name
+
+
+SGD = {"optimiser": "sgd", "average": 0.0}
+"""RAdam makes steps of full length of gradients that are zero but for rounding."""
+
+
+def without_batch_norm(stage: Stage) -> Stage:
+    """The stage, in whose network no image knows of another."""
+    for module in list(stage.module.modules()):
+        for name, layer in module.named_children():
+            if isinstance(layer, nn.BatchNorm1d):
+                setattr(module, name, nn.Identity())
+    return stage
+
+
+@pytest.mark.parametrize("accumulate", [2, 5])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **options: classifier_stage(epochs=2, **options),
+        lambda **options: classifier_stage(epochs=2, trades=6.0, attacks=ATTACKS[1:], **options),
+        lambda **options: classifier_stage(epochs=2, mixing="steps", flip=True, crop=1, **options),
+        lambda **options: purifier_stage(epochs=2, feed="fresh", consistency=1.0, **options),
+        lambda **options: purifier_stage(epochs=2, feed="cached", mixing="parts", **options),
+    ],
+    ids=["classifier", "trades", "steps", "fresh", "cached"],
+)
+def test_a_batch_in_portions_teaches_what_it_teaches_at_once(
+    make, accumulate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "product_dtype", lambda device: torch.float32)
+    at_once, in_portions = (without_batch_norm(make(**SGD, accumulate=portions)) for portions in (1, accumulate))
+    expected, found = fit(at_once, 3, "f"), fit(in_portions, 3, "f")
+    for whole, parts in zip(expected, found, strict=True):
+        assert parts == pytest.approx(whole, rel=1e-4)
+    weights = in_portions.module.state_dict()
+    for name, value in at_once.module.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_portion_is_all_that_is_worked_on_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, seen = classifier_stage(epochs=1, accumulate=3), []
+    loss = stage.loss
+    monkeypatch.setattr(stage, "loss", lambda images, *rest: seen.append(len(images)) or loss(images, *rest))
+    fit(stage, 3, "f")
+    assert seen == [6, 5, 5] * 6
+
+
+def test_a_batch_has_at_least_an_image_for_each_portion() -> None:
+    with pytest.raises(RecipeError, match="accumulate: a batch of 16 images has no 17 portions; at most 16"):
+        fit(classifier_stage(accumulate=17), 3, "f")
 
 
 class Counting:

@@ -56,7 +56,7 @@ def test_a_step_is_that_of_radam_and_the_average_follows() -> None:
     inputs = torch.randn(16, 3)
     for step in range(8):
         optimisation.prepare()
-        optimisation.step(module(inputs).square().mean())
+        optimisation.step([module(inputs).square().mean()])
         oracle.zero_grad()
         twin(inputs).square().mean().backward()
         oracle.step()
@@ -79,7 +79,7 @@ def test_lookahead_pulls_the_fast_weights_to_the_slow_ones(average: float) -> No
     phi = oracle.weight.detach().clone()
     for step in range(8):
         optimisation.prepare()
-        optimisation.step((slope * module.weight).sum())
+        optimisation.step([(slope * module.weight).sum()])
         fast.zero_grad()
         (slope * oracle.weight).sum().backward()
         fast.step()

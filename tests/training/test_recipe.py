@@ -169,6 +169,10 @@ def test_a_file_that_is_no_recipe_is_named(content: bytes, tmp_path: Path) -> No
 def test_fields_of_another_architecture_are_refused() -> None:
     with pytest.raises(RecipeError, match="width is of architecture: resnet, and this is mlp"):
         parse_recipe("name: a\nclassifier: {width: 16}", "r")
+    with pytest.raises(RecipeError, match="groups is of architecture: cnn, and this is mlp"):
+        parse_recipe("name: a\nclassifier: {groups: [8]}", "r")
+    own = parse_recipe("name: a\nclassifier: {architecture: cnn, hidden: [9], contrast: 0.25}", "r").classifier
+    assert own.options == {"groups": (32, 64), "hidden": (9,), "contrast": 0.25}
     recipe = parse_recipe("name: a\nclassifier: {architecture: resnet, width: 16, blocks: [1]}", "r")
     assert recipe.classifier.options == {"width": 16, "blocks": (1,), "stem": None, "activation": "relu"}
     assert parse_recipe(recipe.to_yaml(), "r") == recipe

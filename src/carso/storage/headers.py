@@ -53,6 +53,18 @@ class MLPOptions(Schema):
         return self
 
 
+class CNNOptions(Schema):
+    """The arguments of `carso.nn.CNN`."""
+
+    shape: Shape
+    groups: SomeSizes
+    hidden: Sizes
+    classes: Annotated[int, Field(ge=2, le=2**24)]
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+    contrast: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+
+
 class ResNetOptions(Schema):
     """The arguments of `carso.nn.ResNet`."""
 
@@ -66,7 +78,7 @@ class ResNetOptions(Schema):
     std: tuple[Positive, ...]
 
 
-OPTIONS: dict[str, type[Schema]] = {"mlp": MLPOptions, "resnet": ResNetOptions}
+OPTIONS: dict[str, type[Schema]] = {"mlp": MLPOptions, "cnn": CNNOptions, "resnet": ResNetOptions}
 """The schema of a classifier's options, by its architecture."""
 
 
@@ -140,7 +152,7 @@ class ClassifierHeader(Header):
     `trained`: whether its weights come of the folder's own stage 1, and not with the module.
     """
 
-    architecture: Literal["mlp", "resnet", "foreign"]
+    architecture: Literal["mlp", "cnn", "resnet", "foreign"]
     trained: bool = False
     options: dict[str, Any] | None = None
 

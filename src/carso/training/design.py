@@ -124,10 +124,14 @@ def classifier_of(spec: ClassifierSpec, train: Dataset) -> nn.Module:
 
     Raises:
         DataError: if they have no labels.
+        RecipeError: if they are too small for its layers.
     """
     classes = len(train.classes)
     if not classes:
         raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
     mean, std = train.moments if train.name != "mnist" else ((0.1307,), (0.3081,))
     build: Callable[..., nn.Module] = ARCHITECTURES[spec.architecture]
-    return build(shape=train.shape, classes=classes, mean=mean, std=std, **spec.options)
+    try:
+        return build(shape=train.shape, classes=classes, mean=mean, std=std, **spec.options)
+    except ValueError as error:
+        raise RecipeError(f"classifier: {error}") from error

@@ -30,7 +30,7 @@ from carso.training.checkpoint import load_checkpoint, save_checkpoint
 from carso.training.optimise import Optimisation
 from carso.training.recipe import Schedule
 from carso.training.replay import Replay, Step
-from carso.training.together import weighed
+from carso.training.together import in_portions, weighed
 from carso.types import Images
 
 SHARE_OF_TIME_FOR_CHECKPOINTS = 0.05
@@ -132,10 +132,20 @@ def fit(
         RunError: if the checkpoint belongs to another recipe or seed.
         WeightsError: if the checkpoint is damaged.
     """
-    if (size := min(stage.schedule.batch, stage.size)) < count():
-        raise RecipeError(f"{stage.name}: {count()} processes share a batch of {size} images; start at most {size}")
+    _check_sharing(stage)
     with limited(stage.schedule.threads):
         return _fit(stage, seed, fingerprint, checkpoint, told)
+
+
+def _check_sharing(stage: Stage) -> None:
+    size, portions = min(stage.schedule.batch, stage.size), stage.schedule.accumulate
+    if size < count():
+        raise RecipeError(f"{stage.name}: {count()} processes share a batch of {size} images; start at most {size}")
+    if size < count() * portions:
+        what = f"{count()} processes in {portions} portions each" if count() > 1 else f"{portions} portions"
+        raise RecipeError(
+            f"{stage.name}: accumulate: a batch of {size} images has no {what}; at most {size // count()}"
+        )
 
 
 def _fit(
@@ -149,7 +159,7 @@ def _fit(
     if checkpoint is not None and checkpoint.exists():
         history = load_checkpoint(checkpoint, stage.module, optimisation, mark)
     as_first(stage.module.state_dict().values())
-    steps = [Replay(step_of(stage, optimisation, part)) for part in range(stage.passes)]
+    steps = steps_of(stage, optimisation)
     due = 0.0
     for epoch in track(range(len(history), schedule.epochs), f"{stage.name}, {schedule.epochs} epochs"):
         stage.begin(epoch)
@@ -190,13 +200,22 @@ def _check_converging(stage: Stage, epoch: int, loss: float) -> None:
     )
 
 
-def step_of(stage: Stage, optimisation: Optimisation, part: int) -> Step:
-    """One step of descent on some images and their indices, in one of the stage's passes; returns the loss."""
+def steps_of(stage: Stage, optimisation: Optimisation) -> list[Replay]:
+    """The steps of descent on a batch, one for each of the stage's passes."""
+    records = stage.schedule.accumulate == 1
+    return [Replay(_step(stage, optimisation, part), records) for part in range(stage.passes)]
+
+
+def _step(stage: Stage, optimisation: Optimisation, part: int) -> Step:
+    """One step on some images and their indices; returns the loss."""
+
+    def losses(images: Images, indices: Tensor) -> Iterator[Tensor]:
+        for rows in in_portions(len(images), stage.schedule.accumulate):
+            mine = images[rows]
+            yield weighed(stage.loss(mine, indices[rows], part), len(mine))
 
     def step(images: Images, indices: Tensor) -> Tensor:
-        loss = weighed(stage.loss(images, indices, part), len(images))
-        optimisation.step(loss)
-        return loss.detach()
+        return optimisation.step(losses(images, indices))
 
     return step
 

@@ -15,6 +15,7 @@ averaging, 1992.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -126,16 +127,23 @@ class Optimisation:
         self.steps += 1
         self._due.fill_(bool(self.slow) and self.steps % self.schedule.lookahead == 0)
 
-    def step(self, loss: Tensor) -> None:
-        """Descend one loss, look ahead and update the average; no wait for the device."""
+    def step(self, losses: Iterable[Tensor]) -> Tensor:
+        """Descend the sum of some losses, look ahead and update the average; returns the sum, no wait for the device.
+
+        Of each loss only its gradient is left before the next one is asked for.
+        """
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        total = torch.zeros_like(self._keep)
+        for loss in losses:
+            loss.backward()
+            total = total + loss.detach()
         add_up(self.module.parameters())
         self.optimiser.step()
         self._look_ahead()
         if self.schedule.average:
             for name, value in self._tracked.items():
                 self.average[name].lerp_(value, 1 - self._keep)
+        return total
 
     @torch.no_grad()
     def _look_ahead(self) -> None:

@@ -22,7 +22,7 @@ import torch
 
 from carso.data import Dataset
 from carso.progress import duration, note
-from carso.training.loop import Stage, batches_of, limited, seeded, step_of
+from carso.training.loop import Stage, batches_of, limited, seeded, steps_of
 from carso.training.optimise import Optimisation
 from carso.training.purifier import PurifierStage, kept_bytes
 from carso.training.recipe import Schedule
@@ -140,7 +140,7 @@ def _size(count: int) -> str:
 def _batch(stage: Stage) -> float:
     """Seconds of one batch: the median of some, after those that warm up."""
     optimisation = Optimisation(stage.module, stage.schedule, stage.passes)
-    steps = [Replay(step_of(stage, optimisation, part)) for part in range(stage.passes)]
+    steps = steps_of(stage, optimisation)
     indices = torch.arange(stage.size, device=stage.device)
     (images,) = stage.train.batches([indices])
 

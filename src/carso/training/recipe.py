@@ -97,6 +97,8 @@ class Schedule(Section):
     """How often it goes through the images."""
     batch: Annotated[int, Field(ge=2), Unit("images")] = 256
     """Of one step; fewer where there are not as many."""
+    accumulate: Annotated[Positive, Unit("portions")] = 1
+    """Of a batch, one after the other, that take less memory; their gradients are added up."""
     batches: Annotated[Positive | None, Unit("batches")] = None
     """Of an epoch, at most, drawn anew for each; by default all images."""
     rate: Annotated[float, Field(gt=0)]
@@ -129,19 +131,27 @@ class Schedule(Section):
         return self
 
 
-OPTIONS = {"mlp": ("maps", "hidden", "dropout", "output"), "resnet": ("width", "blocks", "stem", "activation")}
+OPTIONS = {
+    "mlp": ("maps", "hidden", "dropout", "output"),
+    "cnn": ("groups", "hidden", "contrast"),
+    "resnet": ("width", "blocks", "stem", "activation"),
+}
 """The fields of each architecture of the library."""
 
 
 class ClassifierSpec(Section):
-    """N's architecture: a `carso.nn.MLP`, a `carso.nn.ResNet`, or what a function of the user's returns."""
+    """N's architecture: a `carso.nn.MLP`, `CNN` or `ResNet`, or what a function of the user's returns."""
 
-    architecture: Literal["mlp", "resnet"] = "mlp"
+    architecture: Literal["mlp", "cnn", "resnet"] = "mlp"
     """Which of the library's own."""
     maps: Annotated[tuple[Positive, ...], Unit("channels")] = ()
     """Of an mlp: its convolutions, before the hidden layers."""
+    groups: Annotated[tuple[Positive, ...], Unit("channels")] = (32, 64)
+    """Of a cnn: two convolutions each, before the hidden layers."""
     hidden: Annotated[tuple[Positive, ...], Unit("neurons")] = (200, 80)
-    """Of an mlp: its hidden layers."""
+    """Of an mlp or cnn: its hidden layers."""
+    contrast: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Of a cnn: the change of a pixel that black and white withstand, by `carso.nn.Contrast`; 0 for none."""
     dropout: Annotated[Fraction, Unit("share of the neurons")] = 0.15
     """Of an mlp: what is left out in training."""
     output: Literal["logits", "mish-log-softmax"] = "logits"
@@ -161,8 +171,9 @@ class ClassifierSpec(Section):
     def _of_one_architecture(self) -> ClassifierSpec:
         fields = type(self).model_fields
         for architecture, own in OPTIONS.items():
-            idle = [name for name in own if getattr(self, name) != fields[name].default]
-            if architecture != self.architecture and idle:
+            foreign = [name for name in own if name not in OPTIONS[self.architecture]]
+            idle = [name for name in foreign if getattr(self, name) != fields[name].default]
+            if idle:
                 raise ValueError(f"{idle[0]} is of architecture: {architecture}, and this is {self.architecture}")
         return self
 

@@ -1,8 +1,8 @@
 """Recording a training step as a CUDA graph.
 
 Small networks leave a GPU waiting for Python: a PGD-40 step is a thousand kernels of a few microseconds. Recorded
-once and replayed, it costs what the kernels cost. Elsewhere, and where several processes share it, the step
-simply runs.
+once and replayed, it costs what the kernels cost. Elsewhere, and where several processes share it or it comes in
+portions, the step simply runs.
 """
 
 from __future__ import annotations
@@ -21,12 +21,17 @@ class Replay:
     """Calls `step`, whose tensor arguments keep their shapes and which never waits for the device.
 
     On CUDA the first calls run as they are, the next one records, and all later ones replay.
+
+    Args:
+        step: what is called.
+        records: whether it may be recorded.
     """
 
     WARMUP = 3
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Step, records: bool = True) -> None:
         self.step = step
+        self.records = records and group.count() == 1
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: tuple[Tensor, ...] = ()
@@ -35,7 +40,7 @@ class Replay:
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The step's output; on CUDA it is overwritten by the next call."""
         self.calls += 1
-        if not inputs[0].is_cuda or group.count() > 1:
+        if not inputs[0].is_cuda or not self.records:
             return self.step(*inputs)
         if self.calls <= self.WARMUP:
             return self._aside(*inputs)

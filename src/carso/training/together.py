@@ -1,4 +1,4 @@
-"""One step of several processes, each with its rows of the batch: what must be summed over all of them.
+"""One step in shares, of several processes or one after the other, each some rows of the batch: what they sum.
 
     L = sum_r b_r / B L_r,    grad L = sum_r grad(b_r / B L_r)      b_r of the B rows, L_r their mean loss
     batch norm: m = sum_r sum_i x_i / n,   v = sum_r sum_i (x_i - m)^2 / n,   y = (x - m) / sqrt(v + eps) w + b
@@ -9,8 +9,8 @@ Source: S. Ioffe and C. Szegedy, Batch normalization, ICML 2015; the sums over p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from carso.processes.dealing import deal_of, dealt
+from carso.processes.dealing import Deal, deal_of, dealing, dealt
 from carso.processes.group import count, sum_over
 
 Function: TypeAlias = Callable[..., Any]
@@ -28,6 +28,28 @@ def weighed(loss: Tensor, rows: int) -> Tensor:
     """The mean loss of the rows at hand, by their share of the whole batch."""
     size = deal_of(rows).size
     return loss if size == rows else loss * (rows / size)
+
+
+def in_portions(rows: int, portions: int) -> Iterator[slice]:
+    """Every `portions`-th of the rows at hand, from the first, the second, ..., each dealt while it is worked on.
+
+    Chance is drawn alike for each, for the whole batch: together they are what the batch would be at once.
+    """
+    deal = deal_of(rows)
+    if portions == 1:
+        yield slice(None)
+        return
+    for portion in range(portions):
+        first, step = deal.first + portion * deal.step, deal.step * portions
+        with dealing(Deal(deal.size, first, step)), _drawn_again(portion + 1 < portions):
+            yield slice(portion, None, portions)
+
+
+@contextmanager
+def _drawn_again(again: bool) -> Iterator[None]:
+    """Whether what is drawn meanwhile is drawn once more afterwards."""
+    with torch.random.fork_rng(list(range(torch.cuda.device_count())), enabled=again):
+        yield
 
 
 def add_up(parameters: Iterable[nn.Parameter]) -> None:
@@ -43,7 +65,7 @@ def add_up(parameters: Iterable[nn.Parameter]) -> None:
 
 def as_whole() -> AbstractContextManager[object]:
     """Layers that look at a whole batch, batch norm and dropout, do so whoever has its rows; nothing changes alone."""
-    return _Whole() if count() > 1 else nullcontext()
+    return _Whole() if dealt().step > 1 else nullcontext()
 
 
 class _Whole(TorchFunctionMode):
