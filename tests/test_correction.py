@@ -7,7 +7,7 @@ import carso
 from carso import CARSO
 from carso.correction import CorrectivePurifier
 from carso.errors import ModelError
-from carso.nn import ResNet
+from carso.nn import Contrast, ResNet
 from carso.nn.correction import WITHIN, viewed
 from carso.purifier import kl_divergence, reconstruction_loss
 from carso.representation import Representation
@@ -17,11 +17,12 @@ SHAPE, LAYERS = (3, 16, 16), ("input", "groups.0", "groups.1", "output")
 IMAGES = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(0))
 
 
-def defence(shift: int = 1, flip: bool = True) -> CARSO:
+def defence(shift: int = 1, flip: bool = True, contrast: float = 0.0) -> CARSO:
     torch.manual_seed(0)
     classifier = ResNet(SHAPE, width=8, blocks=(1, 1)).eval()
     shapes = [s for found in Representation(classifier, LAYERS).shapes(IMAGES[:1]).values() for s in found]
-    purifier = CorrectivePurifier(SHAPE, shapes, latent=4, width=8, channels=4, blocks=1, shift=shift, flip=flip)
+    sizes = {"latent": 4, "width": 8, "channels": 4, "blocks": 1}
+    purifier = CorrectivePurifier(SHAPE, shapes, **sizes, shift=shift, flip=flip, contrast=contrast)
     return CARSO(classifier, purifier.eval(), LAYERS, samples=8, aggregation="mean-probability")
 
 
@@ -31,6 +32,14 @@ def test_an_untrained_defence_answers_as_its_classifier_does() -> None:
     torch.testing.assert_close(candidates, (WITHIN + (1 - 2 * WITHIN) * IMAGES).unsqueeze(1).expand(-1, 3, -1, -1, -1))
     with torch.no_grad():
         assert torch.equal(plain.predict(IMAGES), plain.classifier(candidates[:, 0]).argmax(1))
+
+
+def test_an_untrained_defence_of_contrast_recalls_the_image_of_more_contrast(tmp_path: Path) -> None:
+    some = defence(0, False, 0.3)
+    candidates = some.recall(IMAGES, samples=1)[:, 0]
+    torch.testing.assert_close(candidates, WITHIN + (1 - 2 * WITHIN) * Contrast(0.3)(IMAGES))
+    weights.save(some, tmp_path)
+    torch.testing.assert_close(carso.load(str(tmp_path)).recall(IMAGES, samples=1)[:, 0], candidates)
 
 
 def test_candidates_are_seen_from_the_viewpoints_of_their_latents() -> None:
@@ -53,6 +62,11 @@ def test_reconstructions_are_seen_straight_on_and_can_be_learned() -> None:
     last = some.purifier.decoder[0].last
     assert last.weight.grad is not None
     assert last.weight.grad.abs().sum() > 0
+
+
+def test_with_contrast_a_reconstruction_is_held_to_the_image_of_more_contrast() -> None:
+    assert torch.equal(defence().purifier.target(IMAGES), IMAGES)
+    assert torch.equal(defence(contrast=0.3).purifier.target(IMAGES), Contrast(0.3)(IMAGES))
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

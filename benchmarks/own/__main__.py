@@ -127,7 +127,7 @@ def main() -> None:
     given = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in track(given.only, "kinds of classifier"):
-        commands = measured(CASES[name], given.out / name)
+        commands = measured(CASES[name], given.out.resolve() / name)
         found = {"what": CASES[name].what, "beside": given.beside, "commands": commands}
         found["environment"] = environment().model_dump()
         (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -80,6 +80,11 @@ def stranger(path: Path) -> nn.Module:
     return model.eval()
 
 
+def public() -> nn.Module:
+    """The classifier, for commands: `carso harden benchmarks.runs.stranger:public --data mnist --eps 0.3`."""
+    return stranger(WEIGHTS)
+
+
 def make_pairs(model: nn.Module, path: Path) -> None:
     """The first training images, clean and under an attack on the model's own answers."""
     clean = data.load("mnist", "train").images[:ATTACKED]

@@ -1,10 +1,11 @@
 """The purifier that corrects: a conditional VAE whose code keeps the image, and whose candidates have viewpoints.
 
-    c = [x, m],   x_hat = D(z, c) = sigmoid(logit(x) + E(m + W_z z)),   candidate = V_z x_hat
+    c = [y, m],   x_hat = D(z, c) = sigmoid(logit(y) + E(m + W_z z)),   candidate = V_z x_hat
 
+y is x, or x of more contrast, in which black and white have withstood what an attacker added (`carso.nn.contrast`).
 q, the ELBO and its training are those of `carso.purifier`; reconstructions are seen straight on, candidates from the
 viewpoint of their latent. It is meant for classifiers of photographs, which need more of an image than a narrow code
-holds. That x is part of c lets through what an attacker added, unless E takes it away: what protects is learned.
+holds, and, with contrast, of ink on paper. What an attacker added beyond that is let through unless E takes it away.
 
 Source: ours; of the networks, `carso.nn.correction`.
 """
@@ -39,6 +40,7 @@ class CorrectivePurifier(ConvolutionalPurifier):
         blocks: residual blocks on each grid of R.
         shift: pixels of a viewpoint, up or down and left or right; 0 for none.
         flip: whether a viewpoint may exchange left and right.
+        contrast: the change of a pixel that black and white withstand; 0 for none.
 
     Raises:
         ModelError: if no layer is the image, or z is too small for a viewpoint.
@@ -54,6 +56,7 @@ class CorrectivePurifier(ConvolutionalPurifier):
         blocks: int = 2,
         shift: int = 0,
         flip: bool = False,
+        contrast: float = 0.0,
     ) -> None:
         nn.Module.__init__(self)
         count, rows, columns = shape
@@ -64,8 +67,8 @@ class CorrectivePurifier(ConvolutionalPurifier):
             raise ModelError(f"a viewpoint takes {AXES} latents, and z has {latent}")
         self.neurons, self.latent = sum(map(math.prod, shapes)), latent
         self.options = {"shapes": [list(s) for s in shapes], "width": width, "channels": channels, "blocks": blocks}
-        self.options |= {"shift": shift, "flip": flip}
-        reader = Reader(shapes, self.shape, width, channels, blocks)
+        self.options |= {"shift": shift, "flip": flip, "contrast": contrast}
+        reader = Reader(shapes, self.shape, width, channels, blocks, contrast)
         self.maps, self.features = reader, reader.features
         self.representation_encoder = nn.Sequential()
         self.image_encoder = convolutional.image_compressor(shape)
@@ -90,3 +93,9 @@ class CorrectivePurifier(ConvolutionalPurifier):
     def reconstructed(self, latents: Moments, codes: Codes) -> Images:
         """D(z, c), seen straight on, of latents (B, latent) and codes (B, code): images (B, C, H, W) in (0, 1)."""
         return super().decode(latents, codes)
+
+    def target(self, clean: Images) -> Images:
+        """y of clean images: what has been taken away by contrast is not to be learned again."""
+        assert isinstance(self.maps, Reader)
+        contrasted: Images = self.maps.contrast(clean)
+        return contrasted

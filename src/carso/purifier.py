@@ -190,6 +190,10 @@ class Purifier(nn.Module):
         """What D makes in training of latents of q, one (B, latent) per code (B, code): as `decode`."""
         return self.decode(latents, codes)
 
+    def target(self, clean: Images) -> Images:
+        """What a reconstruction is held to, of clean images (B, C, H, W): the images."""
+        return clean
+
     def forward(
         self, images: Images, representations: Representations, generator: torch.Generator | None = None
     ) -> tuple[Images, Moments, Moments]:

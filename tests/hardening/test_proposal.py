@@ -7,6 +7,9 @@ from torch import Tensor, nn
 from carso.data import Dataset
 from carso.hardening.proposal import purifier_for
 from carso.training.recipe import PurifierSpec
+from carso.types import Budget
+
+BUDGET = Budget("Linf", 0.1)
 
 
 def photographs(*shape: int) -> Dataset:
@@ -26,7 +29,7 @@ class Sided(nn.Module):
 
 @pytest.mark.parametrize(("axis", "flip"), [(2, True), (3, False)])
 def test_candidates_are_mirrored_where_the_classifier_does_not_mind(axis: int, flip: bool) -> None:
-    found = purifier_for(Sided(axis), photographs(3, 32, 48))
+    found = purifier_for(Sided(axis), photographs(3, 32, 48), [BUDGET])
     assert (found.kind, found.flip) == ("corrective", flip)
 
 
@@ -35,7 +38,7 @@ def test_candidates_are_shifted_by_a_sixteenth_where_the_classifier_does_not_min
         def forward(self, images: Tensor) -> Tensor:
             return images.new_tensor([1.0, 0.0]).expand(len(images), -1)
 
-    assert purifier_for(Constant(), photographs(3, 64, 48)).shift == 3
+    assert purifier_for(Constant(), photographs(3, 64, 48), [BUDGET]).shift == 3
 
 
 def test_candidates_are_not_shifted_where_the_answer_hangs_on_a_pixel() -> None:
@@ -43,14 +46,51 @@ def test_candidates_are_not_shifted_where_the_answer_hangs_on_a_pixel() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return torch.stack([images[:, 0, 8, 8], 1 - images[:, 0, 8, 8]], 1)
 
-    assert purifier_for(Pixel(), photographs(3, 32, 32)).shift == 0
+    assert purifier_for(Pixel(), photographs(3, 32, 32), [BUDGET]).shift == 0
 
 
 def test_small_grey_images_keep_their_dense_purifier() -> None:
-    assert purifier_for(Sided(2), photographs(1, 28, 28)) == PurifierSpec()
+    assert purifier_for(Sided(2), photographs(1, 28, 28), [BUDGET]) == PurifierSpec()
 
 
 def test_a_module_of_the_name_hides_the_image() -> None:
     named = nn.Sequential()
     named.add_module("input", Sided(2))
-    assert purifier_for(named, photographs(3, 32, 32)) == PurifierSpec()
+    assert purifier_for(named, photographs(3, 32, 32), [BUDGET]) == PurifierSpec()
+
+
+class Bright(nn.Module):
+    """Whether an image is more white than black."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        light = images.mean((1, 2, 3))
+        return torch.stack([light, 1 - light], 1)
+
+
+def drawings(*shape: int) -> Dataset:
+    """Ink on paper, with a grey pixel in nine."""
+    drawn = photographs(*shape).images
+    return Dataset("drawings", torch.where(drawn < 1 / 9, 0.5, (drawn > 0.6).float()), None)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (1, 48, 64)])
+def test_ink_on_paper_gets_the_contrast_that_the_largest_radius_asks_for(shape: tuple[int, int, int]) -> None:
+    found = purifier_for(Bright(), drawings(*shape), [Budget("Linf", 0.1), Budget("Linf", 0.2)])
+    assert (found.kind, found.contrast) == ("corrective", 0.2)
+    assert found.shift == (shape[1] // 16 if shape[1] > 32 else 0)
+
+
+@pytest.mark.parametrize("budget", [Budget("L2", 0.3), Budget("Linf", 0.5)])
+def test_contrast_is_for_radii_in_linf_that_leave_something(budget: Budget) -> None:
+    assert purifier_for(Bright(), drawings(1, 28, 28), [budget]) == PurifierSpec()
+
+
+def test_a_classifier_that_contrast_disturbs_gets_none() -> None:
+    class Greys(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            grey = ((images > 0) & (images < 1)).float().mean((1, 2, 3))
+            return torch.stack([grey, 0.05 + 0 * grey], 1)
+
+    some = drawings(1, 28, 28)
+    greyed = Dataset("greyed", torch.where(some.images == 0.5, 0.05, some.images), None)
+    assert purifier_for(Greys(), greyed, [BUDGET]) == PurifierSpec()

@@ -16,6 +16,12 @@ def test_black_and_white_withstand_a_change_and_greys_are_spread(eps: float, sha
     torch.testing.assert_close(spread - 0.5, (grey - 0.5) / (1 - 2 * eps), atol=1e-4, rtol=1e-4)
 
 
+def test_the_gradient_passes_the_clamp_by() -> None:
+    images = torch.tensor([[[[0.0, 0.1, 0.5, 0.9, 1.0]]]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(Contrast(0.3)(images).sum(), images)
+    torch.testing.assert_close(gradient, torch.full_like(images, 2.5))
+
+
 @pytest.mark.parametrize("eps", [-0.1, 0.5])
 def test_an_eps_that_leaves_nothing_is_refused(eps: float) -> None:
     with pytest.raises(ValueError, match=r"contrast must be in \[0, 0\.5\), not"):

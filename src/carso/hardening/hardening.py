@@ -45,6 +45,7 @@ from carso.training.plan import cost_of
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import Recipe
 from carso.training.watching import Watcher
+from carso.types import Budget
 
 ONNX, CLASSIFIER = "defence.onnx", "classifier"
 
@@ -124,7 +125,8 @@ class Hardening:
         asked = self.request
         train, held_out = data.load(asked.data, "train"), data.load(asked.data, "validation")
         check_classes(classifier := module(asked.factory), train)
-        purifier = purifier_for(classifier.eval().to(self.device), held_out)
+        budgets = [Budget(asked.norm, eps) for eps in asked.eps]
+        purifier = purifier_for(classifier.eval().to(self.device), held_out, budgets)
         recipe = proposed("hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed, purifier)
         experiment = Experiment(recipe, self.out, self.device, sets=(train, held_out))
         check_shape(self.test, train.shape)

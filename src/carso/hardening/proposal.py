@@ -2,7 +2,8 @@
 
     purification    clean images and FGSM on N: the purifier learns to recall what N saw
     hardening       clean images, PGD on N, and annealed PGD on the whole defence with two losses
-    purifier        of colour and of large images the corrective one, since narrow codes blur what N needs to see
+    purifier        of colour and of large images the corrective one, since narrow codes blur what N needs to see;
+                    of ink on paper the same with contrast, if N answers images of more contrast as before
 
 Both are without labels: attacks move away from N's own answers, and N is to give the same answers to what is recalled.
 A stage that has t seconds, t_0 of them before its first batch, takes E epochs of b of its B batches:
@@ -12,20 +13,23 @@ A stage that has t seconds, t_0 of them before its first batch, takes E epochs o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
 from carso.data import Dataset
 from carso.evaluation.models import device_of
+from carso.nn.contrast import Contrast
 from carso.nn.correction import viewed
 from carso.nn.querying import answers
 from carso.training.design import LOOKED_AT, is_convolutional
 from carso.training.plan import Cost
 from carso.training.recipe import AttackSpec, ClassifierSpec, PurifierSpec, PurifierTraining, Recipe
-from carso.types import INPUT, Images, Norm
+from carso.types import INPUT, Budget, Images, Norm
+
+Changed: TypeAlias = Callable[[Images], Images]
 
 BATCH = 128
 """Images of a batch."""
@@ -42,11 +46,20 @@ CORRECTIVE = 10_000.0
 SHIFTED = 16
 """A viewpoint's shift is the smaller side of the images divided by this, as classifiers are trained with crops."""
 
+MIRROR = (1, 1, 1)
+"""Signs of latents, by which an image is mirrored."""
+
 CORNERS = [(-1, fall, turn) for fall in (1, -1) for turn in (1, -1)]
 """Signs of latents, by which an image is shifted every way and not mirrored."""
 
 AGREED = 0.8
 """Share of held-out images that N must answer as before from a viewpoint, for candidates to be seen from there."""
+
+UNDISTURBED = 0.98
+"""Share of held-out images that N must answer as before with contrast, which all candidates then have."""
+
+INK = 0.8
+"""Share of the pixels that are black or white once there is contrast, for images to be ink on paper."""
 
 EPOCHS = (10, 40)
 """How many a stage has, at least and at most."""
@@ -58,32 +71,50 @@ SHARES = {"purifier": 0.35, "hardening": 0.65}
 """Of the time for training."""
 
 
-def purifier_for(classifier: nn.Module, images: Dataset) -> PurifierSpec:
-    """The purifier: of photographs one that keeps the image, seen from where N answers them mostly as before.
+def purifier_for(classifier: nn.Module, images: Dataset, budgets: Sequence[Budget]) -> PurifierSpec:
+    """The purifier: of photographs and of ink on paper one that keeps the image.
+
+    Photographs are seen from where N answers them mostly as before; ink gets more contrast, if N does so there.
 
     Args:
         classifier: N.
         images: held out; their labels are not used.
+        budgets: of the attacks.
     """
-    if not is_convolutional(PurifierSpec(), images.shape) or INPUT in dict(classifier.named_modules()):
+    if INPUT in dict(classifier.named_modules()):
         return PurifierSpec()
     some, shift = images[:LOOKED_AT], min(images.shape[1:]) // SHIFTED
-    mirrored = _agrees(classifier, some, [(1, 1, 1)], 0)
-    moved = _agrees(classifier, some, CORNERS, shift)
-    return PurifierSpec(kind="corrective", flip=mirrored, shift=shift if moved else 0)
+    contrast = _contrast(classifier, some, budgets)
+    if not is_convolutional(PurifierSpec(), images.shape):
+        return PurifierSpec(kind="corrective", contrast=contrast) if contrast else PurifierSpec()
+    mirrored = _agreement(classifier, some, [_from(MIRROR, 0)]) >= AGREED
+    moved = _agreement(classifier, some, [_from(corner, shift) for corner in CORNERS]) >= AGREED
+    return PurifierSpec(kind="corrective", flip=mirrored, shift=shift if moved else 0, contrast=contrast)
 
 
-def _agrees(classifier: nn.Module, images: Dataset, signs: Sequence[Sequence[int]], shift: int) -> bool:
-    """Whether N's answers stay what they are, on average over viewpoints of these signs."""
+def _contrast(classifier: nn.Module, images: Dataset, budgets: Sequence[Budget]) -> float:
+    """The largest radius in Linf, if black and white are most of the images and N answers as before beyond; else 0."""
+    radii = [budget.eps for budget in budgets if budget.norm == "Linf" and budget.eps < 0.5]
+    if not radii:
+        return 0.0
+    contrast = Contrast(max(radii))
+    greys = torch.cat([contrast(part).flatten() for _, part in images.chunks()])
+    inked = ((greys == 0) | (greys == 1)).float().mean().item() >= INK
+    return contrast.eps if inked and _agreement(classifier, images, [contrast]) >= UNDISTURBED else 0.0
+
+
+def _from(signs: Sequence[int], shift: int) -> Changed:
+    """Images from the viewpoint of latents of these signs."""
+    return lambda part: viewed(part, part.new_tensor(signs).expand(len(part), -1), shift, not shift)
+
+
+def _agreement(classifier: nn.Module, images: Dataset, changes: Sequence[Changed]) -> float:
+    """The share of N's answers that stay what they are, on average over what is done to the images."""
     device = device_of(classifier)
     parts = [part.to(device) for _, part in images.chunks()]
     own = answers(classifier, parts)
-
-    def moved(sign: Sequence[int], part: Images) -> Images:
-        return viewed(part, part.new_tensor(sign).expand(len(part), -1), shift, not shift)
-
-    seen = (answers(classifier, [moved(sign, part) for part in parts]) for sign in signs)
-    return torch.stack([each == own for each in seen]).float().mean().item() >= AGREED
+    seen = (answers(classifier, [change(part) for part in parts]) for change in changes)
+    return torch.stack([each == own for each in seen]).float().mean().item()
 
 
 def proposed(

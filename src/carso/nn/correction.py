@@ -1,11 +1,12 @@
 """The networks of a purifier that corrects the image it is given, rather than drawing it anew.
 
     h = sum over i of W_i BN(a_i)                 every layer, on one grid of half the image's height and width
-    m = M(h),   c = [x, m]                        M: residual blocks on the grid and on a coarser one, then few channels
-    D(z, c) = sigmoid(logit(x) + E(m + W_z z))    E: a residual block and a convolution, zero before training
+    m = M(h),   c = [y, m]                        M: residual blocks on the grid and on a coarser one, then few channels
+    y = x, or x of more contrast                  `carso.nn.contrast`
+    D(z, c) = sigmoid(logit(y) + E(m + W_z z))    E: a residual block and a convolution, zero before training
     V_z: flips left and right, and shifts         by the signs of z_1, z_2 and z_3, each with probability 1/2
 
-Before it is trained D gives back the image, so that a defence begins where its classifier stands. Where convolutions
+Before it is trained D gives back y, so that a defence begins where its classifier stands. Where convolutions
 squeeze an image of CIFAR-10 through 512 numbers, what comes back is too blurred for the classifier. A candidate is seen
 from a viewpoint of its own, V_z D(z, c), for which a classifier that was trained on flipped and cropped images has
 another answer; the vote over viewpoints is right more often than any of them.
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from carso.nn.contrast import Contrast
 from carso.nn.resnet import Block
 from carso.types import Images, Representations
 
@@ -49,13 +51,22 @@ class Reader(nn.Module):
         width: channels of the grid.
         channels: of m.
         blocks: residual blocks of the grid before and after the coarser one, which has as many.
+        contrast: the change of a pixel that black and white withstand in y; 0 for none.
     """
 
-    def __init__(self, shapes: Sequence[Shape], shape: Shape, width: int, channels: int, blocks: int) -> None:
+    def __init__(
+        self,
+        shapes: Sequence[Shape],
+        shape: Shape,
+        width: int,
+        channels: int,
+        blocks: int,
+        contrast: float = 0.0,
+    ) -> None:
         super().__init__()
         self.shapes, self.shape = tuple(tuple(each) for each in shapes), tuple(shape)
         self.grid = _grid(shape)
-        self.channels = channels
+        self.channels, self.contrast = channels, Contrast(contrast) if contrast else nn.Identity()
         self.layers = nn.ModuleList(_read(each, width) for each in self.shapes)
         self.before, self.after = (nn.Sequential(*_blocks(width, blocks)) for _ in range(2))
         self.down = Block(width, 2 * width, 2, nn.ReLU)
@@ -69,18 +80,18 @@ class Reader(nn.Module):
         return math.prod(self.shape) + self.channels * math.prod(self.grid)
 
     def forward(self, representations: Representations) -> Float[Tensor, "batch features"]:
-        """(B, neurons) to [x, m] (B, features)."""
+        """(B, neurons) to [y, m] (B, features)."""
         parts = representations.split([math.prod(shape) for shape in self.shapes], dim=1)
         return self.read([part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)])
 
     def read(self, outputs: Sequence[Tensor]) -> Float[Tensor, "batch features"]:
-        """The layers' outputs, each (B, *shape), to [x, m] (B, features)."""
+        """The layers' outputs, each (B, *shape), to [y, m] (B, features)."""
         image = outputs[self.shapes.index(self.shape)]
         h = self.before(sum(self._placed(layer, a) for layer, a in zip(self.layers, outputs, strict=True)))
         coarse: Tensor = self.up(F.relu(self.coarse(self.down(h))))
         h = self.after(h + F.interpolate(coarse, size=self.grid))
         m: Tensor = self.mapped(F.relu(self.norm(h)))
-        return torch.cat([image.flatten(1), m.flatten(1).to(image.dtype)], dim=1)
+        return torch.cat([self.contrast(image).flatten(1), m.flatten(1).to(image.dtype)], dim=1)
 
     def _placed(self, layer: nn.Module, a: Tensor) -> Tensor:
         """A layer's part of h: averaged or repeated until it is on the grid."""
@@ -130,13 +141,13 @@ class Corrector(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, joint: Float[Tensor, "batch joint"]) -> Float[Tensor, "batch channels height width"]:
-        """[z, x, m] (B, latent + features) to the logits of pixels (B, C, H, W)."""
+        """[z, y, m] (B, latent + features) to the logits of pixels (B, C, H, W)."""
         latent, pixels = self.latents.in_features, math.prod(self.shape)
-        z, x, m = joint.split([latent, pixels, joint.shape[1] - latent - pixels], dim=1)
+        z, y, m = joint.split([latent, pixels, joint.shape[1] - latent - pixels], dim=1)
         h = m.unflatten(1, (-1, *self.grid)) + self.latents(z)[:, :, None, None]
         moved: Tensor = F.pixel_shuffle(self.last(F.relu(self.norm(self.block(h)))), HALVED)
         _, height, width = self.shape
-        image = x.unflatten(1, self.shape)
+        image = y.unflatten(1, self.shape)
         return torch.logit(WITHIN + (1 - 2 * WITHIN) * image) + moved[:, :, :height, :width].to(image.dtype)
 
 

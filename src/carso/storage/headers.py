@@ -202,6 +202,7 @@ class CorrectionOptions(Schema):
     blocks: Size
     shift: Annotated[int, Field(ge=0, le=MOST)]
     flip: bool
+    contrast: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
 
 
 class CalibrationOptions(Schema):

@@ -108,7 +108,7 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
 def _corrective(spec: PurifierSpec, shapes: Sequence[Sequence[int]], train: Dataset) -> CorrectivePurifier:
     if train.shape not in map(tuple, shapes):
         raise RecipeError("kind: corrective keeps the image, which purifier.layers leaves out: name input among them")
-    sizes = {name: getattr(spec, name) for name in ("width", "channels", "blocks", "shift", "flip")}
+    sizes = {name: getattr(spec, name) for name in ("width", "channels", "blocks", "shift", "flip", "contrast")}
     return CorrectivePurifier(train.shape, shapes, spec.latent or 32, **sizes)
 
 

@@ -134,7 +134,9 @@ class PurifierStage:
         with low_precision(self.device), as_whole():
             codes = self.module.compress(representations)
             reconstructions, mean, log_variance = self.module.reconstruct(seen, codes)
-        elbo = self.reconstruction_loss(reconstructions, clean) + self.beta * kl_divergence(mean, log_variance)
+        elbo = self.reconstruction_loss(reconstructions, self.module.target(clean)) + self.beta * kl_divergence(
+            mean, log_variance
+        )
         if not self.schedule.consistency:
             return elbo.mean()
         with low_precision(self.device), as_whole():
@@ -154,7 +156,7 @@ class PurifierStage:
             losses = []
             for _, clean in self.held_out.chunks(self.chunk):
                 reconstructions, mean, log_variance = self.module(clean, self.representation(clean)[1])
-                lost = self.reconstruction_loss(reconstructions, clean)
+                lost = self.reconstruction_loss(reconstructions, self.module.target(clean))
                 losses.append(lost + kl_divergence(mean, log_variance))
         return {"validation_loss": torch.cat(losses).mean().item()}
 

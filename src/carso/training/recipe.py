@@ -250,6 +250,8 @@ class PurifierSpec(Section):
     """Up or down and left or right, from where a candidate is seen, if corrective."""
     flip: bool = False
     """Whether a candidate may be seen in a mirror, if corrective."""
+    contrast: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """The change of a pixel that black and white withstand, if corrective; 0 for none."""
     layers: tuple[str, ...] | None = None
     """Whose outputs R reads: names of N's modules, `input`, `output`; by default those that are proposed and said."""
 
