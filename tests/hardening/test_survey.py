@@ -4,9 +4,10 @@ import torch
 from carso import CARSO
 from carso.data import Dataset
 from carso.hardening.plan import Rates
-from carso.hardening.survey import peak_memory, rates_of
+from carso.hardening.survey import peak_memory, rates_of, recalling
 from carso.nn import MLP
 from carso.purifier import Purifier
+from carso.training.recipe import PurifierSpec
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
@@ -21,3 +22,10 @@ def test_everything_that_is_planned_with_takes_time(norm: str) -> None:
 def test_the_memory_that_was_held_is_some() -> None:
     peak = peak_memory()
     assert peak is None or 2**24 < peak < 2**42
+
+
+def test_how_candidates_differ_by_design_is_said() -> None:
+    assert recalling(PurifierSpec()) == ""
+    ink = PurifierSpec(kind="corrective", contrast=0.3, shift=3)
+    assert recalling(ink) == ", with contrast against changes of up to 0.3, seen from 3 pixels away"
+    assert recalling(PurifierSpec(kind="corrective", flip=True)) == ", seen in a mirror"

@@ -20,6 +20,7 @@ from carso.hardening.plan import Rates
 from carso.purifier import ConvolutionalPurifier
 from carso.training.experiment import Experiment
 from carso.training.plan import timed
+from carso.training.recipe import PurifierSpec
 from carso.types import Budget, Norm
 
 TRIED = 16
@@ -66,7 +67,7 @@ def described(defence: CARSO, experiment: Experiment, test: Dataset, name: str) 
     """What classifier, images and purifier are, a line each."""
     classifier, purifier, train = defence.classifier, defence.purifier, experiment.train
     held_out = experiment.validation[:HELD_OUT]
-    kind = KINDS.get(type(purifier), "dense")
+    kind = KINDS.get(type(purifier), "dense") + recalling(experiment.recipe.purifier)
     yield (
         f"classifier  {name}, a {type(classifier).__name__} of {_weights(classifier):,} weights and {defence.classes} "
         f"classes; {_accuracy(classifier, held_out)}"
@@ -81,6 +82,16 @@ def described(defence: CARSO, experiment: Experiment, test: Dataset, name: str) 
     )
     if (peak := peak_memory()) is not None:
         yield f"memory      {peak / 2**30:.1f} GiB at its highest in the trial of a batch"
+
+
+def recalling(spec: PurifierSpec) -> str:
+    """How candidates differ from the image by design."""
+    parts = [
+        f"with contrast against changes of up to {spec.contrast:.3g}" if spec.contrast else "",
+        f"seen from {spec.shift} pixels away" if spec.shift else "",
+        "seen in a mirror" if spec.flip else "",
+    ]
+    return "".join(f", {part}" for part in parts if part)
 
 
 def _accuracy(classifier: nn.Module, held_out: Dataset) -> str:
