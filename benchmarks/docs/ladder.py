@@ -1,4 +1,4 @@
-"""Write docs/does-it-help.md and its figure from the audits in benchmarks/results: classifiers alone, and CARSO on them.
+"""Write docs/does-it-help.md and its figure from audits of classifiers alone, and of purifiers before them.
 
 python benchmarks/docs/ladder.py
 """
@@ -18,20 +18,22 @@ WIDTH, ROW, LEFT, TOP = 760, 46, 250, 34
 
 @dataclass(frozen=True)
 class Rung:
-    """A classifier, and the audits of it alone and of CARSO on it.
+    """A classifier, and the audits of it alone and behind a purifier.
 
     Args:
         name: in words.
-        made: the commands.
+        made: by which command.
         alone: folder of its audit.
-        carso: folder of the audit of CARSO on it, if there is one.
-        how: what that CARSO is.
+        behind: folder of the audit of the whole, if there is one.
+        what: that whole, in words.
+        how: it was made.
     """
 
     name: str
     made: str
     alone: str
-    carso: str | None = None
+    behind: str | None = None
+    what: str = "CARSO"
     how: str = ""
 
 
@@ -41,7 +43,8 @@ RUNGS = (
         "`carso train classifier thesis`",
         "strong-audit/adversarially_trained",
         "strong-audit/carso",
-        "recipe `strong`: a dense purifier with convolutions, hardened with true labels",
+        "CARSO",
+        "`carso reproduce strong`: a dense purifier with convolutions, hardened with true labels",
     ),
     Rung(
         "convolutions of 4.4 million weights",
@@ -52,8 +55,9 @@ RUNGS = (
         "CNN of 312 thousand weights, TRADES, by others",
         "`benchmarks.runs.stranger:public`",
         "ladder/public-cnn",
-        "ladder/public-cnn-carso",
-        "`carso harden` for 20 minutes, N frozen, no labels: the corrective purifier, with contrast",
+        "ladder/public-cnn-contrast",
+        "N behind contrast",
+        "`benchmarks.runs.stranger:behind_contrast`; N frozen, nothing trained, no labels",
     ),
     Rung(
         "the same CNN behind contrast",
@@ -81,35 +85,36 @@ def cell(rate: Rate) -> str:
     return f"{rate.accuracy:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def told(alone: Audit, carso: Audit | None) -> str:
+def told(alone: Audit, behind: Audit | None, what: str) -> str:
     """Which of two stands higher at the radius, if their intervals lie apart."""
-    if carso is None:
+    if behind is None:
         return ""
-    if not apart(worst(alone).ci95, worst(carso).ci95):
+    if not apart(worst(alone).ci95, worst(behind).ci95):
         return "not told apart"
-    return "CARSO" if worst(carso).accuracy > worst(alone).accuracy else "N alone"
+    return what if worst(behind).accuracy > worst(alone).accuracy else "N alone"
 
 
-def raised(audit: Audit) -> str:
-    return ", ".join(check.name for check in audit.raised) or "none"
+def figures(audit: Audit) -> str:
+    raised = ", ".join(check.name for check in audit.raised) or "none"
+    return f"{audit.n:,} | {cell(clean(audit))} | {cell(worst(audit))} | {raised}"
 
 
 def table(rungs: list[tuple[Rung, Audit, Audit | None]]) -> str:
     lines = [
-        f"| classifier N | made by | what was attacked | n | clean | worst case at {EPS:.2f} | checks raised | higher |",
+        f"| classifier N | made by | attacked as a whole | n | clean | worst case at {EPS:.2f} | checks raised "
+        "| higher |",
         "|---|---|---|---:|---:|---:|---|---|",
     ]
-    for rung, alone, carso in rungs:
-        figures = (alone.n, cell(clean(alone)), cell(worst(alone)), raised(alone))
-        lines.append(f"| {rung.name} | {rung.made} | N alone | {' | '.join(map(str, figures))} | |")
-        if carso is not None:
-            figures = (carso.n, cell(clean(carso)), cell(worst(carso)), raised(carso))
-            lines.append(f"| | {rung.how} | CARSO | {' | '.join(map(str, figures))} | {told(alone, carso)} |")
+    for rung, alone, behind in rungs:
+        lines.append(f"| {rung.name} | {rung.made} | N alone | {figures(alone)} | |")
+        if behind is not None:
+            higher = told(alone, behind, rung.what)
+            lines.append(f"| | {rung.how} | {rung.what} | {figures(behind)} | {higher} |")
     return "\n".join(lines)
 
 
 def figure(rungs: list[tuple[Rung, Audit, Audit | None]]) -> str:
-    """Worst cases with their intervals, rung by rung; a point for N alone, a ring for CARSO."""
+    """Worst cases with their intervals, rung by rung; a point for N alone, a ring for the whole behind a purifier."""
     height, across = TOP + ROW * len(rungs) + 40, WIDTH - LEFT - 30
 
     def at(percent: float) -> float:
@@ -123,11 +128,12 @@ def figure(rungs: list[tuple[Rung, Audit, Audit | None]]) -> str:
         x = at(percent)
         parts.append(f'<line x1="{x}" y1="{TOP - 8}" x2="{x}" y2="{height - 34}" stroke="#ddd"/>')
         parts.append(f'<text x="{x}" y="{height - 16}" text-anchor="middle" fill="#555">{percent} %</text>')
-    parts.append(f'<text x="{LEFT}" y="18" fill="#555">worst case at {EPS:.2f}: &#9679; N alone, &#9675; CARSO</text>')
-    for i, (rung, alone, carso) in enumerate(rungs):
+    key = f"worst case at {EPS:.2f}: &#9679; N alone, &#9675; behind a purifier"
+    parts.append(f'<text x="{LEFT}" y="18" fill="#555">{key}</text>')
+    for i, (rung, alone, behind) in enumerate(rungs):
         y = TOP + ROW * i + ROW / 2
         parts.append(f'<text x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{wrapped(rung.name, y)}</text>')
-        for audit, offset, fill in ((alone, -6, "#333"), (carso, 6, "#fff")):
+        for audit, offset, fill in ((alone, -6, "#333"), (behind, 6, "#fff")):
             if audit is not None:
                 low, high = worst(audit).ci95
                 colour = "#333" if audit is alone else "#c2410c"
@@ -148,22 +154,11 @@ def wrapped(name: str, y: float) -> str:
     return f'<tspan x="{x}" y="{y - 3}">{first},</tspan><tspan x="{x}" y="{y + 13}">{rest}</tspan>'
 
 
-HEAD = """# Does it help?
-
-Does a purifier add anything to a classifier that is already strong? Every row is an audit (`carso audit --effort standard`),
-MNIST's first n test images, seed 0, worst case over every attack on the whole of what is named, each verdict on fresh latents.
-The page is written by `python benchmarks/docs/ladder.py` from the audits in `benchmarks/results`.
-
-![Worst cases of classifiers alone and of CARSO on them](ladder.svg)
-
-"""
-
-
 def main() -> None:
-    rungs = [(rung, alone, found(rung.carso)) for rung in RUNGS if (alone := found(rung.alone)) is not None]
+    rungs = [(rung, alone, found(rung.behind)) for rung in RUNGS if (alone := found(rung.alone)) is not None]
     text = (ROOT / "benchmarks" / "docs" / "ladder.md").read_text(encoding="utf-8")
     (DOCS / "ladder.svg").write_text(figure(rungs), encoding="utf-8")
-    (DOCS / "does-it-help.md").write_text(f"{HEAD}{table(rungs)}\n\n{text}", encoding="utf-8")
+    (DOCS / "does-it-help.md").write_text(text.replace("<!-- table -->", table(rungs)), encoding="utf-8")
 
 
 if __name__ == "__main__":

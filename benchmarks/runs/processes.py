@@ -1,12 +1,13 @@
 """Two processes of one thread each against one, for training, evaluation and audit, in turns.
 
-    python benchmarks/runs/processes.py [--repeats 3] [--images 2000] [--batches 40] [--verbs train evaluate audit]
+    python benchmarks/runs/processes.py [--repeats 3] [--images 2000] [--verbs train train-cnn evaluate audit]
 
 Each verb runs as a user starts it, by one process and by `torchrun --nproc-per-node 2`, and is timed from when it has
-claimed its folder to when it gives it up: imports and the start of the processes are not counted. `ratio` is the time
-of one process by that of two, of the medians; `equal` whether the figures of evaluation and audit are the same, and
-`apart` by how much the weights of a training differ at most, relative to the largest of their tensor. Writes
-benchmarks/results/processes.json.
+claimed its folder to when it gives it up: most imports and the start of the processes are not counted. `train` is of
+the thesis's network, whose batch takes a tenth of a second, `train-cnn` of the small CNN, whose batch takes a second.
+`ratio` is the time of one process by that of two, of the medians; `equal` whether the figures of evaluation and audit
+are the same, and `apart` by how much the weights of a training differ at most, relative to the largest of their tensor.
+Writes benchmarks/results/processes.json.
 """
 
 import argparse
@@ -33,21 +34,27 @@ ONE = [sys.executable, "-m", "carso"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "carso"]
 RECIPE = """name: timed
 data: mnist
+classifier: {classifier}
 adversarial:
   epochs: 2
   batch: 512
   batches: {batches}
-  rate: 0.01
+  rate: 0.005
   threads: 1
-  attacks: [{{attack: pgd, eps: 0.3, steps: 40, alpha: 0.01}}]
+  attacks: [{{attack: pgd, eps: 0.3, steps: {steps}, alpha: 0.01}}]
 """
+TRAININGS = {
+    "train": RECIPE.format(classifier="{hidden: [200, 80]}", batches=107, steps=40),
+    "train-cnn": RECIPE.format(classifier="{architecture: cnn, hidden: [200, 200]}", batches=60, steps=10),
+}
+"""Their recipes."""
 
 
-def commands(given: argparse.Namespace, recipe: Path) -> dict[str, list[str]]:
+def commands(given: argparse.Namespace, place: Path) -> dict[str, list[str]]:
     """The verbs, each as what is typed; every chunk of images is an eighth of them."""
     some = ["--images", str(given.images), "--chunk", str(max(1, given.images // 8))]
     verbs = {
-        "train": ["train", "classifier", str(recipe)],
+        **{verb: ["train", "classifier", str(place / f"{verb}.yaml")] for verb in TRAININGS},
         "evaluate": ["evaluate", "mnist", *some],
         "audit": ["audit", "mnist", "--effort", "quick", "--eps", "0.15", *some],
     }
@@ -86,15 +93,15 @@ def measured(verb: str, arguments: list[str], place: Path, repeats: int) -> dict
         print(verb, {name: [round(seconds, 1) for seconds in some] for name, some in taken.items()}, flush=True)
     row: dict[str, Any] = {"verb": verb, "command": " ".join(arguments), **taken}
     row["ratio"] = median(taken["one"]) / median(taken["two"])
-    return row | ({"apart": apart(one, two)} if verb == "train" else {"equal": end_of(one) == end_of(two)})
+    return row | ({"apart": apart(one, two)} if verb in TRAININGS else {"equal": end_of(one) == end_of(two)})
 
 
 def main(given: argparse.Namespace) -> None:
     place: Path = given.out.resolve()
     place.mkdir(parents=True, exist_ok=True)
-    recipe = place / "timed.yaml"
-    recipe.write_text(RECIPE.format(batches=given.batches), encoding="utf-8")
-    rows = [measured(verb, arguments, place, given.repeats) for verb, arguments in commands(given, recipe).items()]
+    for verb, recipe in TRAININGS.items():
+        (place / f"{verb}.yaml").write_text(recipe, encoding="utf-8")
+    rows = [measured(verb, arguments, place, given.repeats) for verb, arguments in commands(given, place).items()]
     table = {"environment": environment().model_dump(), "cores": os.cpu_count(), "verbs": rows}
     write_text(given.results, json.dumps(table, indent=1) + "\n")
     print(json.dumps(rows, indent=1))
@@ -104,8 +111,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--batches", type=int, default=40, help="of each of the two epochs of the training")
-    parser.add_argument("--verbs", nargs="+", default=["train", "evaluate", "audit"])
+    parser.add_argument("--verbs", nargs="+", default=[*TRAININGS, "evaluate", "audit"])
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "processes")
     parser.add_argument("--results", type=Path, default=RESULTS)
     main(parser.parse_args())
