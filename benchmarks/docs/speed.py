@@ -9,6 +9,7 @@ python benchmarks/docs/speed.py
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from carso.training.reading import read_recipe
@@ -33,6 +34,19 @@ OWN = (
     "Seconds by the clock and the largest memory of each command of [your-own-classifier.md](your-own-classifier.md),",
     "in a process of its own, on 60 photographs of CIFAR-10 of which 10 are tested on. `harden` is given thrice the",
     "least minutes it asks for; `audit` is a quick one. Written by `python -m benchmarks.own`.",
+    "",
+)
+
+
+PROCESSES = (
+    "Commands as a user starts them, by one process and by `torchrun --nproc-per-node 2`, a thread each, from when the",
+    "folder is claimed to when it is given up: the median of the turns. Two processes need about five seconds more to",
+    "begin. Written by `python benchmarks/runs/processes.py`.",
+    "",
+)
+SERVICE = (
+    "`carso serve mnist` on loopback, clients beside it on the same processor, each asking again as soon as it is",
+    "answered, for a minute. Written by `python benchmarks/runs/serve_load.py`.",
     "",
 )
 
@@ -223,6 +237,37 @@ def own(cases: list[dict[str, Any]]) -> list[str]:
     return [*lines, "", *(f"Beside them: {what}." for what in sorted(beside)), ""]
 
 
+def processes(found: dict[str, Any]) -> list[str]:
+    """One process and two, a thread each."""
+    lines = ["## Two processes", "", *PROCESSES, "| verb | one process | two | ratio | the same |"]
+    lines += ["| --- | ---: | ---: | ---: | --- |"]
+    for row in found["verbs"]:
+        one, two = (f"{median(row[name]):.0f} s" for name in ("one", "two"))
+        same = (
+            f"weights to {row['apart']:.1g} of the largest" if "apart" in row else "yes" if row["equal"] else "**no**"
+        )
+        lines.append(f"| `{row['command']}` | {one} | {two} | {row['ratio']:.2f}x | {same} |")
+    return [*lines, ""]
+
+
+def service(found: dict[str, Any]) -> list[str]:
+    """What clients of `carso serve` live through."""
+    lines = [
+        "## The service",
+        "",
+        *SERVICE,
+        "| clients | answers a second | median | p99 | sent away | errors | memory |",
+    ]
+    lines += ["| ---: | ---: | ---: | ---: | ---: | ---: | --- |"]
+    for run in found["runs"]:
+        middle, p99 = (f"{1000 * run['latency'][name]:.0f} ms" for name in ("p50", "p99"))
+        memory = f"{run['MiB']['start']:.0f}, then {run['MiB']['end']:.0f} MiB"
+        errors = sum(run["errors"].values())
+        cells = (run["clients"], f"{run['per_second']:.1f}", middle, p99, run["refused"], errors, memory)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return [*lines, ""]
+
+
 def main() -> None:
     results = ROOT / "benchmarks" / "results"
     found = json.loads((results / "bench" / "bench.json").read_text(encoding="utf-8"))
@@ -234,6 +279,8 @@ def main() -> None:
     lines += missed(found)
     cases = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((results / "own").glob("*.json"))]
     lines += own(cases) if cases else []
+    for path, section in ((results / "processes.json", processes), (results / "serve" / "torch.json", service)):
+        lines += section(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
     for key, part in (("agreement", agreement), ("profiles", profiles), ("scaling", scaling)):
         lines += part(found[key]) if key in found else []
     (ROOT / "docs" / "speed.md").write_text("\n".join(lines), encoding="utf-8")

@@ -91,7 +91,8 @@ def measured(verb: str, arguments: list[str], place: Path, repeats: int) -> dict
         taken["one"].append(timed([*ONE, *arguments], one))
         taken["two"].append(timed([*TWO, *arguments], two))
         print(verb, {name: [round(seconds, 1) for seconds in some] for name, some in taken.items()}, flush=True)
-    row: dict[str, Any] = {"verb": verb, "command": " ".join(arguments), **taken}
+    typed = " ".join(arguments).replace(f"{place}/", "")
+    row: dict[str, Any] = {"verb": verb, "command": typed, **taken}
     row["ratio"] = median(taken["one"]) / median(taken["two"])
     return row | ({"apart": apart(one, two)} if verb in TRAININGS else {"equal": end_of(one) == end_of(two)})
 
