@@ -52,7 +52,7 @@ RUNGS = (
         "strong-audit/control",
     ),
     Rung(
-        "CNN of 312 thousand weights, TRADES, by others",
+        "CNN of 312 thousand weights, trained by others, TRADES",
         "`benchmarks.runs.stranger:public`",
         "ladder/public-cnn",
         "ladder/public-cnn-contrast",
@@ -60,7 +60,7 @@ RUNGS = (
         "`benchmarks.runs.stranger:behind_contrast`; N frozen, nothing trained, no labels",
     ),
     Rung(
-        "the same CNN behind contrast",
+        "the same CNN behind contrast, trained here",
         "`carso train classifier robust-cnn`",
         "ladder/robust-cnn",
     ),
