@@ -1,17 +1,20 @@
 """Write docs/does-it-help.md and its figure from audits of classifiers alone, and of purifiers before them.
 
-python benchmarks/docs/ladder.py
+python -m benchmarks.docs.ladder
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.docs.results import rate
 
 from carso.audit import Audit, read_audit
 from carso.evaluation.interval import apart
 from carso.evaluation.results import Rate
 
 ROOT = Path(__file__).parents[2]
-RESULTS, DOCS = ROOT / "benchmarks" / "results", ROOT / "docs"
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE, FIGURE = ROOT / "docs" / "does-it-help.md", ROOT / "docs" / "ladder.svg"
 EPS = 0.3
 WIDTH, ROW, LEFT, TOP = 760, 46, 250, 34
 
@@ -67,10 +70,6 @@ RUNGS = (
 )
 
 
-def found(folder: str | None) -> Audit | None:
-    return None if folder is None else read_audit(RESULTS / folder)
-
-
 def worst(audit: Audit) -> Rate:
     (budget,) = (budget for budget in audit.budgets if abs(budget.eps - EPS) < 1e-9)
     return budget.worst_case
@@ -80,42 +79,32 @@ def clean(audit: Audit) -> Rate:
     return audit.budgets[0].clean
 
 
-def cell(rate: Rate) -> str:
-    low, high = rate.ci95
-    return f"{rate.accuracy:.1f} [{low:.1f}, {high:.1f}]"
-
-
-def told(alone: Audit, behind: Audit | None, what: str) -> str:
+def told(alone: Audit, behind: Audit, what: str) -> str:
     """Which of two stands higher at the radius, if their intervals lie apart."""
-    if behind is None:
-        return ""
-    if not apart(worst(alone).ci95, worst(behind).ci95):
-        return "not told apart"
-    return what if worst(behind).accuracy > worst(alone).accuracy else "N alone"
+    return {1: what, -1: "N alone", 0: "not told apart"}[apart(worst(behind).ci95, worst(alone).ci95)]
 
 
 def figures(audit: Audit) -> str:
     raised = ", ".join(check.name for check in audit.raised) or "none"
-    return f"{audit.n:,} | {cell(clean(audit))} | {cell(worst(audit))} | {raised}"
+    return f"{audit.n:,} | {rate(clean(audit))} | {rate(worst(audit))} | {raised}"
 
 
-def table(rungs: list[tuple[Rung, Audit, Audit | None]]) -> str:
+def table(found: list[tuple[Rung, Audit, Audit | None]]) -> str:
     lines = [
         f"| classifier N | made by | attacked as a whole | n | clean | worst case at {EPS:.2f} | checks raised "
         "| higher |",
         "|---|---|---|---:|---:|---:|---|---|",
     ]
-    for rung, alone, behind in rungs:
+    for rung, alone, behind in found:
         lines.append(f"| {rung.name} | {rung.made} | N alone | {figures(alone)} | |")
         if behind is not None:
-            higher = told(alone, behind, rung.what)
-            lines.append(f"| | {rung.how} | {rung.what} | {figures(behind)} | {higher} |")
+            lines.append(f"| | {rung.how} | {rung.what} | {figures(behind)} | {told(alone, behind, rung.what)} |")
     return "\n".join(lines)
 
 
-def figure(rungs: list[tuple[Rung, Audit, Audit | None]]) -> str:
+def figure(found: list[tuple[Rung, Audit, Audit | None]]) -> str:
     """Worst cases with their intervals, rung by rung; a point for N alone, a ring for the whole behind a purifier."""
-    height, across = TOP + ROW * len(rungs) + 40, WIDTH - LEFT - 30
+    height, across = TOP + ROW * len(found) + 40, WIDTH - LEFT - 30
 
     def at(percent: float) -> float:
         return LEFT + across * percent / 100
@@ -130,7 +119,7 @@ def figure(rungs: list[tuple[Rung, Audit, Audit | None]]) -> str:
         parts.append(f'<text x="{x}" y="{height - 16}" text-anchor="middle" fill="#555">{percent} %</text>')
     key = f"worst case at {EPS:.2f}: &#9679; N alone, &#9675; behind a purifier"
     parts.append(f'<text x="{LEFT}" y="18" fill="#555">{key}</text>')
-    for i, (rung, alone, behind) in enumerate(rungs):
+    for i, (rung, alone, behind) in enumerate(found):
         y = TOP + ROW * i + ROW / 2
         parts.append(f'<text x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{wrapped(rung.name, y)}</text>')
         for audit, offset, fill in ((alone, -6, "#333"), (behind, 6, "#fff")):
@@ -154,12 +143,20 @@ def wrapped(name: str, y: float) -> str:
     return f'<tspan x="{x}" y="{y - 3}">{first},</tspan><tspan x="{x}" y="{y + 13}">{rest}</tspan>'
 
 
-def main() -> None:
-    rungs = [(rung, alone, found(rung.behind)) for rung in RUNGS if (alone := found(rung.alone)) is not None]
+def rungs() -> list[tuple[Rung, Audit, Audit | None]]:
+    """Every rung with its audits."""
+    return [
+        (rung, read_audit(RESULTS / rung.alone), read_audit(RESULTS / rung.behind) if rung.behind else None)
+        for rung in RUNGS
+    ]
+
+
+def page() -> str:
+    """The page, with its table."""
     text = (ROOT / "benchmarks" / "docs" / "ladder.md").read_text(encoding="utf-8")
-    (DOCS / "ladder.svg").write_text(figure(rungs), encoding="utf-8")
-    (DOCS / "does-it-help.md").write_text(text.replace("<!-- table -->", table(rungs)), encoding="utf-8")
+    return text.replace("<!-- table -->", table(rungs()))
 
 
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(page(), encoding="utf-8")
+    FIGURE.write_text(figure(rungs()), encoding="utf-8")

@@ -1,6 +1,6 @@
 """Write docs/published-design.md from benchmarks/results/published.
 
-python benchmarks/docs/published.py
+python -m benchmarks.docs.published
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "published"
 
 HEAD = """# The published CARSO, audited
 
-Written by `python benchmarks/docs/published.py` from `benchmarks/results/published`; no measured figure is typed in.
+Written by `python -m benchmarks.docs.published` from `benchmarks/results/published`; no measured figure is typed in.
 
 The later CARSO paper (E. Ballarin, A. Ansuini and L. Bortolussi, 2023) evaluates its defence end to end: AutoAttack's
 `rand` follows the gradient through purifier, classifier and the *aggregation* of the candidates' answers, and one fresh

@@ -45,7 +45,7 @@ TARGETS = {
 
 def audited(folder: Path) -> str:
     """The worst cases that an audit found for each subject of a folder, budget by budget."""
-    found = [audit for place in sorted(folder.iterdir()) if (audit := read_audit(place)) is not None]
+    found = [read_audit(place) for place in sorted(folder.iterdir())]
     lines = [
         f"## {folder.name}",
         "",

@@ -134,9 +134,8 @@ class PurifierStage:
         with low_precision(self.device), as_whole():
             codes = self.module.compress(representations)
             reconstructions, mean, log_variance = self.module.reconstruct(seen, codes)
-        elbo = self.reconstruction_loss(reconstructions, self.module.target(clean)) + self.beta * kl_divergence(
-            mean, log_variance
-        )
+        lost = self.reconstruction_loss(reconstructions, self.module.target(clean))
+        elbo = lost + self.beta * kl_divergence(mean, log_variance)
         if not self.schedule.consistency:
             return elbo.mean()
         with low_precision(self.device), as_whole():

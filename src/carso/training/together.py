@@ -10,7 +10,7 @@ Source: S. Ioffe and C. Szegedy, Batch normalization, ICML 2015; the sums over p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -35,21 +35,11 @@ def in_portions(rows: int, portions: int) -> Iterator[slice]:
 
     Chance is drawn alike for each, for the whole batch: together they are what the batch would be at once.
     """
-    deal = deal_of(rows)
-    if portions == 1:
-        yield slice(None)
-        return
+    deal, devices = deal_of(rows), list(range(torch.cuda.device_count()))
     for portion in range(portions):
-        first, step = deal.first + portion * deal.step, deal.step * portions
-        with dealing(Deal(deal.size, first, step)), _drawn_again(portion + 1 < portions):
+        mine = Deal(deal.size, deal.first + portion * deal.step, deal.step * portions)
+        with dealing(mine), torch.random.fork_rng(devices, enabled=portion + 1 < portions):
             yield slice(portion, None, portions)
-
-
-@contextmanager
-def _drawn_again(again: bool) -> Iterator[None]:
-    """Whether what is drawn meanwhile is drawn once more afterwards."""
-    with torch.random.fork_rng(list(range(torch.cuda.device_count())), enabled=again):
-        yield
 
 
 def add_up(parameters: Iterable[nn.Parameter]) -> None:
