@@ -88,6 +88,7 @@ def test_everything_is_there_at_the_end(done: Result) -> None:
         "recipe.yaml",
         "plan.json",
         "purifier.safetensors",
+        "choice.json",
         "results.json",
         "report.html",
         "audit.json",
@@ -108,9 +109,11 @@ def test_the_plan_comes_first_and_the_conclusion_last(done: Result) -> None:
     out = done.stdout
     said = ["classifier  ", "images      ", "purifier    dense", "training    purifier", "training    hardening"]
     said += [
+        "choice      ",
         "evaluation  ",
         "audit       quick",
         "in all      about",
+        "The purifier is kept after its ",
         "Thesis's protocol",
         "Attacks on the whole of each",
     ]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from carso.fast.backpropagation import Backpropagation, _activate
 from carso.fast.folding import ELEMENTWISE, fold
-from carso.nn import MLP
+from carso.nn import MLP, Contrast
 
 
 def thesis_like(activation: type[nn.Module] = nn.Mish) -> nn.Sequential:
@@ -54,6 +54,17 @@ def test_a_linear_model_has_no_hidden_layer() -> None:
     ours = Backpropagation(fold(model), images)
     assert torch.allclose(ours.logits(delta), logits, atol=1e-5)
     assert torch.allclose(ours.gradient(slope).flatten(1), gradient, atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-4), (torch.bfloat16, 0.02)])
+def test_a_chain_behind_contrast_passes_its_gradient_by(dtype: torch.dtype, close: float) -> None:
+    model, (images, delta, slope) = nn.Sequential(Contrast(0.3), thesis_like()), probe()
+    logits, gradient = reference(model.eval(), images, delta, slope)
+    ours = Backpropagation(fold(model), images, dtype)
+    for _ in range(2):
+        assert (ours.logits(delta.view_as(images)) - logits).abs().max() < close * logits.abs().max()
+        found = ours.gradient(slope).float().flatten(1)
+        assert (found - gradient).abs().max() < 2 * close * gradient.abs().max()
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-4])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from carso.fast.folding import ELEMENTWISE, fold
-from carso.nn import MLP, Standardise
+from carso.nn import MLP, Contrast, Standardise
 
 IMAGES = torch.rand(16, 2, 3, 4, generator=torch.Generator().manual_seed(0))
 
@@ -40,6 +40,7 @@ FOLDABLE = {
     "two linear layers": chain(nn.Linear(24, 7), nn.Linear(7, 5)),
     "non-linear logits": chain(nn.Linear(24, 5), nn.Mish(), nn.LogSoftmax(dim=1)),
     "nested": chain(nn.Sequential(nn.Linear(24, 7), nn.Sequential(nn.Identity(), nn.SiLU())), nn.Linear(7, 5)),
+    "behind contrast": nn.Sequential(Contrast(0.3), chain(nn.Linear(24, 7), nn.ReLU(), nn.Linear(7, 5))).eval(),
     "in place": chain(nn.Linear(24, 7), nn.ReLU(inplace=True), nn.Linear(7, 5)),
 }
 

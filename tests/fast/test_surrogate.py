@@ -111,6 +111,9 @@ def test_other_classifiers_and_folded_layers_have_none() -> None:
     assert fold_defence(convolution, Purifier((1, 12, 12), 210), ("1", "3")) is None
     classifier = MLP((1, 12, 12), (40, 30))
     assert fold_defence(classifier, Purifier((1, 12, 12), 40), ("norm1",)) is None
+    assert fold_defence(classifier, Purifier((1, 12, 12), 40), ("mish1",)) is not None
+    contrasted = MLP((1, 12, 12), (40, 30), contrast=0.3)
+    assert fold_defence(contrasted, Purifier((1, 12, 12), 40), ("mish1",)) is None
 
 
 @pytest.mark.parametrize("make", [defence, lambda: convolving()])

@@ -8,7 +8,7 @@ from carso.attacks import pgd
 from carso.errors import ModelError
 from carso.fast import votes as module
 from carso.fast.votes import FoldedVote, fold_vote
-from carso.nn import MLP
+from carso.nn import MLP, Contrast
 from carso.purifier import Purifier
 from carso.recall import classify, recall
 from carso.types import Budget, Codes, Counts, Latents
@@ -74,6 +74,7 @@ def test_a_vote_too_small_to_repay_it_is_float32(vote: Vote) -> None:
 
 def test_no_ballot_for_what_does_not_fold(vote: Vote) -> None:
     assert fold_vote(lambda x: x, vote[1]) is None
+    assert fold_vote(nn.Sequential(Contrast(0.3), vote[0]).eval(), vote[1]) is None
     assert fold_vote(nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(100, 3)).eval(), vote[1]) is None
 
 

@@ -22,19 +22,23 @@ def costs(batch: float = 0.5, batches: int = 300) -> list[Cost]:
 
 def plan(minutes: float = 30.0, images: int = 10_000, rates: Rates = RATES, stages: list[Cost] | None = None) -> Plan:
     stages = stages or costs()
-    return planned(REQUEST, RECIPE, stages, rates, ROWS, images, 60 * minutes, ["look"])
+    stock = dict.fromkeys(LEAST, images)
+    return planned(REQUEST, RECIPE, stages, rates, ROWS, stock, 60 * minutes, ["look"])
 
 
 def seconds(found: Plan, stages: list[Cost], rates: Rates = RATES) -> float:
     schedules = (found.recipe.purification, found.recipe.hardening)
     training = sum(cost.of(schedule).seconds for cost, schedule in zip(stages, schedules, strict=True) if schedule)
-    return training + EXPORTED + found.evaluated * rates.evaluation(ROWS) + found.audited * rates.audit(1)
+    choice = found.chosen_on * rates.choice(found.recipe.purifier, 1)
+    return training + choice + EXPORTED + found.evaluated * rates.evaluation(ROWS) + found.audited * rates.audit(1)
 
 
 def test_an_images_seconds_are_the_gradients_of_its_rows() -> None:
     one_step, pgd, whole = 1, 40, 100
     expected = (one_step + pgd) * 0.001 + 0.1 + whole * (0.001 + 0.003) + len(ROWS) * 0.01
     assert RATES.evaluation(ROWS) == pytest.approx(expected)
+    assert RATES.choice(PurifierSpec(), 1) == pytest.approx(2 * 2 * 40 * 0.003)
+    assert RATES.choice(PurifierSpec(kind="corrective"), 2) == pytest.approx(3 * 2 * 2 * 40 * 0.003)
     assert RATES.audit(2) == pytest.approx(2 * RATES.audit(1))
 
 
@@ -50,29 +54,41 @@ def test_a_plan_fits_the_time_and_uses_it(minutes: float, batch: float) -> None:
     )
     assert most or taken > 0.8 * time
     assert LEAST["audit"] <= found.audited <= MOST["audit"]
+    assert LEAST["choice"] <= found.chosen_on <= MOST["choice"]
     assert LEAST["evaluation"] <= found.evaluated <= MOST["evaluation"]
 
 
 def test_more_time_is_never_less_of_anything() -> None:
     found = [plan(minutes) for minutes in (8.0, 12.0, 30.0, 120.0)]
-    for counts in ([p.evaluated for p in found], [p.audited for p in found]):
+    for part in ("chosen_on", "evaluated", "audited"):
+        counts = [getattr(each, part) for each in found]
         assert counts == sorted(counts)
 
 
 def test_no_more_images_are_planned_than_there_are() -> None:
     found = plan(images=7)
-    assert (found.evaluated, found.audited) == (7, 7)
+    assert (found.chosen_on, found.evaluated, found.audited) == (7, 7, 7)
 
 
 def test_evaluation_and_audit_keep_to_their_shares() -> None:
     found = plan(60.0)
     assert found.evaluated * RATES.evaluation(ROWS) <= SHARES["evaluation"] * 3600
     assert found.audited * RATES.audit(1) <= SHARES["audit"] * 3600
+    assert found.chosen_on * RATES.choice(found.recipe.purifier, 1) <= SHARES["choice"] * 3600
 
 
 def test_what_is_too_short_says_the_least_which_then_does() -> None:
     with pytest.raises(CarsoError, match=r"--minutes 1 is too short .* \(training 54 s, export 30 s, ") as error:
-        planned(REQUEST.model_copy(update={"minutes": 1.0}), RECIPE, costs(), RATES, ROWS, 1000, 60.0, [])
+        planned(
+            REQUEST.model_copy(update={"minutes": 1.0}),
+            RECIPE,
+            costs(),
+            RATES,
+            ROWS,
+            dict.fromkeys(LEAST, 1000),
+            60.0,
+            [],
+        )
     words = str(error.value).split()
     plan(float(words[words.index("do") + 3]))
 

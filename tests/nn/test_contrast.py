@@ -1,10 +1,13 @@
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
-from carso.nn import CNN, Contrast
+from carso.nn import CNN, MLP, Contrast
 
 
 @given(st.floats(0.01, 0.49), st.floats(-1, 1))
@@ -28,10 +31,11 @@ def test_an_eps_that_leaves_nothing_is_refused(eps: float) -> None:
         Contrast(eps)
 
 
-def test_a_network_with_contrast_begins_with_it() -> None:
+@pytest.mark.parametrize("build", [partial(CNN, groups=(2,)), MLP])
+def test_a_network_with_contrast_begins_with_it(build: Callable[..., nn.Module]) -> None:
     torch.manual_seed(0)
-    model = CNN((1, 10, 10), (2,), (5,), 3, contrast=0.2).eval()
-    plain = CNN((1, 10, 10), (2,), (5,), 3).eval()
+    model = build(shape=(1, 10, 10), hidden=(5,), classes=3, contrast=0.2).eval()
+    plain = build(shape=(1, 10, 10), hidden=(5,), classes=3).eval()
     plain.load_state_dict(model.state_dict())
     images: Tensor = torch.rand(2, 1, 10, 10)
     assert torch.equal(model(images), plain(Contrast(0.2)(images)))

@@ -171,6 +171,8 @@ def test_fields_of_another_architecture_are_refused() -> None:
         parse_recipe("name: a\nclassifier: {width: 16}", "r")
     with pytest.raises(RecipeError, match="groups is of architecture: cnn, and this is mlp"):
         parse_recipe("name: a\nclassifier: {groups: [8]}", "r")
+    with pytest.raises(RecipeError, match="contrast is of architecture: mlp, and this is resnet"):
+        parse_recipe("name: a\nclassifier: {architecture: resnet, contrast: 0.1}", "r")
     own = parse_recipe("name: a\nclassifier: {architecture: cnn, hidden: [9], contrast: 0.25}", "r").classifier
     assert own.options == {"groups": (32, 64), "hidden": (9,), "contrast": 0.25}
     recipe = parse_recipe("name: a\nclassifier: {architecture: resnet, width: 16, blocks: [1]}", "r")

@@ -40,7 +40,7 @@ def harden(
         typer.echo("\n".join(plan.lines))
         found = hardening.carry_out(plan)
         publish(found.records, folder)
-        typer.echo("\n".join(("", *conclusion(found.records.results(), found.audits))))
+        typer.echo("\n".join(("", str(found.choice), *conclusion(found.records.results(), found.audits))))
         say(f"report: {write_report(folder)}")
         say(f"ONNX: {found.onnx}")
     raise typer.Exit(found.exit_code)

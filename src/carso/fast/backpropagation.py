@@ -8,6 +8,8 @@
     phi_i         element-wise non-linearity
     d_i           dL/dh_i
 
+Of a chain behind contrast x_0 is y(x_0), delta is y(x_0 + delta) - y(x_0), and the gradient is times the slope of y.
+
 An attack asks for many gradients around the same images, so W_1 x_0 + b_1 is computed once, in float32. Products in
 bfloat16 then round the perturbation to 8 bits, not the image: a small budget is not lost in the rounding.
 
@@ -45,7 +47,9 @@ class Backpropagation:
     def __init__(self, folded: Folded, images: Tensor, dtype: torch.dtype = torch.float32) -> None:
         *hidden, last = folded.stages
         self.tail, self.shape = folded.tail, images.shape
-        pixels = images.flatten(1)
+        self.contrast, self.images = folded.contrast, images
+        self.seen = images if self.contrast is None else self.contrast(images)
+        pixels = self.seen.flatten(1)
         clean = F.linear(pixels, folded.stages[0].weight, folded.stages[0].bias)
         *offsets, self.offset = clean, *(stage.bias for stage in folded.stages[1:])
         self.weight = last.weight
@@ -57,7 +61,7 @@ class Backpropagation:
 
     def logits(self, delta: Tensor) -> Tensor:
         """Logits (B, classes) at x_0 + delta (B, C, H, W), column by column in memory."""
-        a = delta.flatten(1)
+        a = self._moved(delta).flatten(1)
         for stage in self.hidden:
             a = stage.forward(a)
         last = torch.mm(self.weight, a.T).T + self.offset
@@ -76,7 +80,11 @@ class Backpropagation:
         d = torch.mm(slope, self.weight)
         for stage in reversed(self.hidden):
             d = stage.backward(d)
-        return d.view(self.shape)
+        return d.view(self.shape) if self.contrast is None else d.view(self.shape) * self.contrast.slope
+
+    def _moved(self, delta: Tensor) -> Tensor:
+        """By how much what the chain sees is moved."""
+        return delta if self.contrast is None else self.contrast(self.images + delta) - self.seen
 
     @torch.enable_grad()
     def _after(self, last: Tensor) -> Tensor:

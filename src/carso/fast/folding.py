@@ -1,8 +1,9 @@
 """A chain of layers in eval mode, folded into affine maps and non-linearities.
 
-    h_1 = W_1 x + b_1,    h_{i+1} = W_{i+1} phi_i(h_i) + b_{i+1},    z = h_n
+    h_1 = W_1 y(x) + b_1,    h_{i+1} = W_{i+1} phi_i(h_i) + b_{i+1},    z = h_n
 
     x       image, flattened
+    y       contrast (`carso.nn.contrast`), if the chain begins with it, or x itself
     h_i     pre-activations
     phi_i   element-wise non-linearity
     z       logits
@@ -20,10 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from carso.nn.contrast import Contrast
 from carso.nn.standardise import Standardise
 
 ELEMENTWISE = (nn.ELU, nn.GELU, nn.LeakyReLU, nn.Mish, nn.ReLU, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.Tanh)
 PREFIXES = ([nn.Flatten], [Standardise, nn.Flatten])
+"""What may come before the chain, contrast aside, which may come before everything."""
 CHAIN = {nn.Linear, nn.BatchNorm1d, *ELEMENTWISE}
 TAIL = {nn.LogSoftmax, nn.BatchNorm1d, *ELEMENTWISE}
 
@@ -39,14 +42,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Folded:
-    """The folded chain, and what the model applies to its last affine map (often nothing)."""
+    """The folded chain, what the model applies to its last affine map (often nothing), and to images before it."""
 
     stages: tuple[Stage, ...]
     tail: nn.Sequential
+    contrast: Contrast | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, C, H, W) in [0, 1]."""
-        h = images.flatten(1)
+        h = (images if self.contrast is None else self.contrast(images)).flatten(1)
         for stage in self.stages:
             h = F.linear(h, stage.weight, stage.bias)
             h = h if stage.activation is None else stage.activation(h)
@@ -57,11 +61,14 @@ class Folded:
 def fold(model: object) -> Folded | None:
     """Fold a model, or return None where that cannot be done.
 
-    A model folds if it is a chain, nested in nn.Sequential or not, of an optional Standardise, Flatten, Linear layers
-    with BatchNorm1d, Dropout and element-wise non-linearities between them, and at the end whatever of these acts on
-    the logits, or LogSoftmax; all of it float32, in eval mode and without hooks. The weights are those of this moment.
+    A model folds if it is a chain, nested in nn.Sequential or not, of Contrast and Standardise if it has them, Flatten,
+    Linear layers with BatchNorm1d, Dropout and element-wise non-linearities between them, and at the end whatever of
+    these acts on the logits, or LogSoftmax; all of it float32, in eval mode and without hooks. The weights are those of
+    this moment.
     """
     layers = [layer for layer in _layers(model) if not _identity(layer)]
+    contrast = _contrast(layers)
+    layers = layers if contrast is None else layers[1:]
     kinds = [type(layer) for layer in layers]
     if nn.Flatten not in kinds or nn.Linear not in kinds or not all(_plain(layer) for layer in layers):
         return None
@@ -69,7 +76,13 @@ def fold(model: object) -> Folded | None:
     if kinds[:start] not in PREFIXES or not set(kinds[start:end]) <= CHAIN or not set(kinds[end:]) <= TAIL:
         return None
     stages = _stages([*layers[: start - 1], *layers[start:end]])
-    return None if stages is None else Folded(tuple(stages), nn.Sequential(*layers[end:]))
+    return None if stages is None else Folded(tuple(stages), nn.Sequential(*layers[end:]), contrast)
+
+
+def _contrast(layers: list[nn.Module]) -> Contrast | None:
+    """The contrast that the layers begin with, if they do."""
+    first = layers[0] if layers else None
+    return first if isinstance(first, Contrast) and type(first) is Contrast and _plain(first) else None
 
 
 def chain(module: nn.Sequential) -> list[Stage] | None:

@@ -137,7 +137,8 @@ def _is_float32(defence: Defence) -> bool:
 def fold_defence(
     classifier: nn.Module, purifier: Purifier, layers: Sequence[str], dtype: torch.dtype | None = None
 ) -> FoldedDefence | None:
-    """The folded defence; None where its classifier is no chain of known layers, a layer is folded away or has hooks.
+    """The folded defence; None where its classifier is no chain of known layers or has contrast, or a layer is folded
+    away or has hooks.
 
     Args:
         classifier: N; taken in eval mode.
@@ -148,7 +149,7 @@ def fold_defence(
     with torch.no_grad(), evaluating(classifier), evaluating(purifier):
         folded = fold(classifier)
         encoder, decoder = chain(purifier.representation_encoder), chain(purifier.decoder)
-        if folded is None or encoder is None or decoder is None or hooked_among(purifier.modules()):
+        if folded is None or folded.contrast or encoder is None or decoder is None or hooked_among(purifier.modules()):
             return None
         taps = _taps(classifier, folded.stages, folded.tail, layers)
         if taps is None:

@@ -171,7 +171,7 @@ class Chain:
 
 
 def fold_vote(classifier: Classifier, purifier: Purifier, dtype: torch.dtype | None = None) -> FoldedVote | None:
-    """The folded vote of a defence on the CPU, or None where its classifier is no chain of known layers.
+    """The folded vote on the CPU, or None where its classifier is no chain of known layers, or has contrast.
 
     Args:
         classifier: N, in eval mode.
@@ -179,7 +179,7 @@ def fold_vote(classifier: Classifier, purifier: Purifier, dtype: torch.dtype | N
         dtype: of the products; by default bfloat16 where the processor has units for it.
     """
     folded, decoder = fold(classifier), chain(purifier.decoder)
-    if folded is None or decoder is None or decoder[0].weight.is_cuda:
+    if folded is None or folded.contrast or decoder is None or decoder[0].weight.is_cuda:
         return None
     first, *rest = decoder
     dtype = product_dtype(first.weight.device) if dtype is None else dtype

@@ -2,6 +2,7 @@
 
     recipe.yaml, plan.json     what is done
     purifier.safetensors       the purifier; with N it is the defence
+    choice.json                which purifier of the training it is, by held-out images under attack
     results.json, report.html  the thesis's protocol for N and the defence, and attacks on the whole
     audit.json                 the quick audit of the whole defence; classifier/audit.json that of N
     defence.onnx               the defence for serving
@@ -32,6 +33,7 @@ from carso.evaluation import Records, Row, Settings, evaluate
 from carso.evaluation.labelling import labelled
 from carso.evaluation.models import models_of
 from carso.evaluation.radii import protocol_of
+from carso.hardening.choice import Choice, chosen
 from carso.hardening.conclusion import SUBJECTS
 from carso.hardening.plan import Plan, Request, keep, planned, read_plan
 from carso.hardening.proposal import proposed, purifier_for
@@ -45,7 +47,6 @@ from carso.training.plan import cost_of
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import Recipe
 from carso.training.watching import Watcher
-from carso.types import Budget
 
 ONNX, CLASSIFIER = "defence.onnx", "classifier"
 
@@ -57,11 +58,13 @@ class Found:
     Attributes:
         records: of the evaluation.
         audits: of "classifier" and "defence", without those that have no clean image right.
+        choice: of the purifier.
         onnx: the exported file, or why there is none.
     """
 
     records: Records
     audits: dict[str, Audit]
+    choice: Choice
     onnx: Path | str
 
     @property
@@ -106,13 +109,14 @@ class Hardening:
         """Every step of the plan; finished ones are kept."""
         experiment = Experiment(plan.recipe, self.out, self.device, watcher=self.watcher)
         experiment.carry_out()
+        choice = chosen(experiment, self.request.budgets, plan.chosen_on)
         defence = experiment.defence().to(self.device)
         test = labelled(self.test, defence.classifier)
         records = self._evaluated(defence, test, plan)
         subjects = {"classifier": (defence.classifier, self.out / CLASSIFIER), "defence": (defence, self.out)}
         tried = {name: self._audited(subject, test, plan, out) for name, (subject, out) in subjects.items()}
         audits = {name: found for name, found in tried.items() if found is not None}
-        return Found(records, audits, self._exported(experiment.defence(), test))
+        return Found(records, audits, choice, self._exported(experiment.defence(), test))
 
     @cached_property
     def test(self) -> Dataset:
@@ -125,8 +129,7 @@ class Hardening:
         asked = self.request
         train, held_out = data.load(asked.data, "train"), data.load(asked.data, "validation")
         check_classes(classifier := module(asked.factory), train)
-        budgets = [Budget(asked.norm, eps) for eps in asked.eps]
-        purifier = purifier_for(classifier.eval().to(self.device), held_out, budgets)
+        purifier = purifier_for(classifier.eval().to(self.device), held_out, asked.budgets)
         recipe = proposed("hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed, purifier)
         experiment = Experiment(recipe, self.out, self.device, sets=(train, held_out))
         check_shape(self.test, train.shape)
@@ -137,8 +140,9 @@ class Hardening:
         defence = assembled(recipe, stage.representation, stage.purifier.eval()).to(self.device)
         rates = rates_of(defence, labelled(self.test, defence.classifier), asked.eps[-1], asked.norm)
         look = described(defence, experiment, self.test, asked.factory)
+        stock = {"choice": len(held_out), "evaluation": len(self.test), "audit": len(self.test)}
         left = 60 * asked.minutes - (time.monotonic() - began)
-        return planned(asked, recipe, costs, rates, rows_of(recipe, asked), len(self.test), left, look)
+        return planned(asked, recipe, costs, rates, rows_of(recipe, asked), stock, left, look)
 
     def _evaluated(self, defence: CARSO, test: Dataset, plan: Plan) -> Records:
         n = plan.evaluated

@@ -1,6 +1,7 @@
 """The plan: how much of everything fits into the time given, and `plan.json`, by which a run goes on as it began.
 
-    training      what evaluation and audit leave, from a trial of a batch of each stage (`carso.training.plan`)
+    training      what the others leave, from a trial of a batch of each stage (`carso.training.plan`)
+    choice        n held-out images x gradients through the whole of every purifier that is to choose from
     evaluation    n images x seconds of one under every row, within a share of the time
     audit         n images x gradients of a quick audit x seconds of one gradient, of N and of the whole defence
 
@@ -18,20 +19,22 @@ from pydantic import Field, ValidationError
 
 from carso.errors import CarsoError, RunError
 from carso.evaluation.protocol import Row
+from carso.hardening.choice import gradients_of
 from carso.hardening.proposal import fitted, least
 from carso.progress import duration
 from carso.storage.files import read_text, write_text
 from carso.storage.schema import Schema, explained
 from carso.training.plan import Cost
-from carso.training.recipe import Recipe
-from carso.types import Norm
+from carso.training.recipe import PurifierSpec, Recipe
+from carso.types import Budget, Norm
 
 FILE = "plan.json"
 
-SHARES = {"evaluation": 0.15, "audit": 0.35}
+SHARES = {"choice": 0.1, "evaluation": 0.15, "audit": 0.35}
 """Of the time, at most, where the data would have images for more."""
 
-LEAST, MOST = {"evaluation": 20, "audit": 10}, {"evaluation": 1000, "audit": 500}
+LEAST = {"choice": 20, "evaluation": 20, "audit": 10}
+MOST = {"choice": 500, "evaluation": 1000, "audit": 500}
 """Images of each."""
 
 GRADIENTS = {"classifier": 1750, "defence": 3500}
@@ -70,6 +73,11 @@ class Request(Schema):
         radii = tuple(sorted(set(eps)))
         return cls(factory=factory, data=data, eps=radii, norm=norm, minutes=minutes, seed=seed)
 
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The balls."""
+        return tuple(Budget(self.norm, radius) for radius in self.eps)
+
 
 class Plan(Schema):
     """What is to be done.
@@ -77,6 +85,7 @@ class Plan(Schema):
     Attributes:
         request: what was asked for.
         recipe: how the purifier is trained.
+        chosen_on: held-out images by which one of its purifiers is chosen.
         evaluated: test images of the evaluation.
         audited: test images of the audits.
         lines: the plan in words.
@@ -84,6 +93,7 @@ class Plan(Schema):
 
     request: Request
     recipe: Recipe
+    chosen_on: Count
     evaluated: Count
     audited: Count
     lines: tuple[str, ...]
@@ -114,6 +124,10 @@ class Rates(Schema):
         both = row.directed_at == "defence"
         return steps * (self.classifier + (self.defence if both else 0.0))
 
+    def choice(self, spec: PurifierSpec, radii: int) -> float:
+        """Of attacks on every purifier that is to choose from."""
+        return gradients_of(spec, radii) * self.defence
+
     def audit(self, radii: int) -> float:
         """Of quick audits of N and of the defence."""
         return radii * (GRADIENTS["classifier"] * self.classifier + GRADIENTS["defence"] * self.defence)
@@ -125,7 +139,7 @@ def planned(
     costs: Sequence[Cost],
     rates: Rates,
     rows: Sequence[Row],
-    images: int,
+    stock: Mapping[str, int],
     seconds: float,
     look: Iterable[str],
 ) -> Plan:
@@ -137,35 +151,38 @@ def planned(
         costs: of the stages of training.
         rates: seconds per image.
         rows: of the evaluation.
-        images: how many there are to test on.
+        stock: how many images there are for each part.
         seconds: that are left.
         look: what was found out about classifier and images, in lines.
 
     Raises:
         CarsoError: if the time is too short for anything; says the least that would do.
     """
-    each = {"evaluation": rates.evaluation(rows), "audit": rates.audit(len(request.eps))}
-    few = {part: min(LEAST[part], images) for part in each}
+    radii = len(request.eps)
+    each = {"choice": rates.choice(recipe.purifier, radii), "evaluation": rates.evaluation(rows)}
+    each["audit"] = rates.audit(radii)
+    few = {part: min(LEAST[part], stock[part]) for part in each}
     parts = {"training": least(costs), "export": EXPORTED} | {part: few[part] * each[part] for part in each}
     needed, time = sum(parts.values()), SAFETY * seconds
     if needed > time:
         raise CarsoError(_too_short(request.minutes, needed / SAFETY + 60 * request.minutes - seconds, parts, few))
-    counts = _counts(each, few, images, time, time - needed)
+    counts = _counts(each, few, stock, time, time - needed)
     measured = {part: counts[part] * each[part] for part in each}
     training = time - EXPORTED - sum(measured.values())
     final = fitted(recipe, costs, training)
     lines = (*look, *_lines(costs, final, measured, counts, len(rows), request.minutes))
-    return Plan(request=request, recipe=final, evaluated=counts["evaluation"], audited=counts["audit"], lines=lines)
+    chosen_on, evaluated, audited = (counts[part] for part in ("choice", "evaluation", "audit"))
+    return Plan(request=request, recipe=final, chosen_on=chosen_on, evaluated=evaluated, audited=audited, lines=lines)
 
 
 def _counts(
-    each: Mapping[str, float], few: Mapping[str, int], images: int, time: float, spare: float
+    each: Mapping[str, float], few: Mapping[str, int], stock: Mapping[str, int], time: float, spare: float
 ) -> dict[str, int]:
     """Images of each part: as many as its share of the time allows, and the least in any case."""
     counts = {}
     for part, seconds in each.items():
         allowed = min(SHARES[part] * time, few[part] * seconds + SHARES[part] * spare)
-        counts[part] = max(few[part], min(MOST[part], images, int(allowed / seconds)))
+        counts[part] = max(few[part], min(MOST[part], stock[part], int(allowed / seconds)))
     return counts
 
 
@@ -194,6 +211,8 @@ def _lines(
     total = sum(cost.seconds for cost in stages) + sum(measured.values()) + EXPORTED
     return [
         *(f"training    {cost}" for cost in stages),
+        f"choice      of the purifier before and after training, {counts['choice']} held-out images: "
+        f"{duration(measured['choice'])}",
         f"evaluation  {counts['evaluation']} images under {rows} attacks: {duration(measured['evaluation'])}",
         f"audit       quick, {counts['audit']} images, of the classifier and of the whole defence: "
         f"{duration(measured['audit'])}",

@@ -37,9 +37,14 @@ class Contrast(nn.Module):
             raise ValueError(f"contrast must be in [0, 0.5), not {eps}")
         self.eps = eps
 
+    @property
+    def slope(self) -> float:
+        """What the gradient is taken for, 1 / (1 - 2 eps)."""
+        return 1 / (1 - 2 * self.eps)
+
     def forward(self, images: Images) -> Images:
         """Images (B, C, H, W) in [0, 1], of any contrast, to the same of more."""
-        spread = (images - self.eps) / (1 - 2 * self.eps)
+        spread = (images - self.eps) * self.slope
         return spread + (spread.clamp(0, 1) - spread).detach()
 
     def extra_repr(self) -> str:

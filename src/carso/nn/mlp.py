@@ -1,6 +1,6 @@
 """The thesis's fully connected classifier N.
 
-    x -> standardise -> flatten -> [Linear -> Mish -> BatchNorm -> Dropout] x 2 -> Linear -> logits
+    x -> [contrast ->] standardise -> flatten -> [Linear -> Mish -> BatchNorm -> Dropout] x 2 -> Linear -> logits
 
 with 784-200-80-10 neurons. The representation r(x) of the thesis is the 200 + 80 activations after Mish and the
 10 outputs.
@@ -9,7 +9,8 @@ with 784-200-80-10 neurons. The representation r(x) of the thesis is the 200 + 8
 keeps every logit above -0.31, so the softmax of a confident answer saturates and the loss gradient fades: robustness to
 gradient attacks then looks better than it is (masked gradients).
 
-`maps` puts convolutions before the flattening, for classifiers that the thesis does not have.
+`maps` puts convolutions before the flattening, and `contrast` a `carso.nn.contrast` before everything, for classifiers
+that the thesis does not have.
 
 Source: E. Ballarin, MSc thesis, University of Trieste, 2022, section 3.3, and its published experiment code.
 """
@@ -22,6 +23,7 @@ from typing import Literal
 
 from torch import nn
 
+from carso.nn.contrast import Contrast
 from carso.nn.maps import convolutions, features_of
 from carso.nn.standardise import Standardise
 
@@ -40,6 +42,10 @@ class MLP(nn.Sequential):
         std: of the training images, per channel.
         output: plain logits, or the published code's Mish and LogSoftmax on top of them.
         maps: channels of convolutions before the hidden layers, as in `carso.nn.maps`.
+        contrast: the change of a pixel that black and white withstand; 0 for none.
+
+    Raises:
+        ValueError: if the contrast is not in [0, 0.5).
     """
 
     def __init__(
@@ -52,8 +58,12 @@ class MLP(nn.Sequential):
         std: Sequence[float] = (0.3081,),
         output: Output = "logits",
         maps: Sequence[int] = (),
+        contrast: float = 0.0,
     ) -> None:
-        layers: OrderedDict[str, nn.Module] = OrderedDict(standardise=Standardise(mean, std))
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        if contrast:
+            layers["contrast"] = Contrast(contrast)
+        layers["standardise"] = Standardise(mean, std)
         if maps:
             layers["maps"] = convolutions(shape, maps)
         layers["flatten"] = nn.Flatten()
@@ -78,4 +88,5 @@ class MLP(nn.Sequential):
             "std": list(std),
             "output": output,
             "maps": list(maps),
+            "contrast": contrast,
         }

@@ -24,6 +24,7 @@ SomeSizes = Annotated[tuple[Size, ...], Field(min_length=1, max_length=256)]
 Shape = tuple[Size, Size, Size]
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Contrast = Annotated[float, Field(ge=0, lt=0.5)]
 Positive = Annotated[float, Field(gt=0)]
 
 OF_OLD = {"mean": "mean-probability"}
@@ -45,6 +46,7 @@ class MLPOptions(Schema):
     std: tuple[Positive, ...]
     output: Output = "logits"
     maps: Sizes = ()
+    contrast: Contrast = 0.0
 
     @model_validator(mode="after")
     def _of_the_channels(self) -> MLPOptions:
@@ -62,7 +64,7 @@ class CNNOptions(Schema):
     classes: Annotated[int, Field(ge=2, le=2**24)]
     mean: tuple[float, ...]
     std: tuple[Positive, ...]
-    contrast: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    contrast: Contrast = 0.0
 
 
 class ResNetOptions(Schema):
@@ -202,7 +204,7 @@ class CorrectionOptions(Schema):
     blocks: Size
     shift: Annotated[int, Field(ge=0, le=MOST)]
     flip: bool
-    contrast: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    contrast: Contrast = 0.0
 
 
 class CalibrationOptions(Schema):

@@ -251,6 +251,11 @@ class Experiment:
         if len(held_out) >= LEAST:
             defence.calibrate(held_out.images, torch.Generator().manual_seed(self.recipe.seed))
 
+    def keep(self, defence: CARSO) -> None:
+        """Save another purifier as that of the run, with thresholds of its own, in place of the trained one."""
+        self._calibrate(defence)
+        weights.save_purifier(defence, self.out / weights.PURIFIER, self._origin("purifier"))
+
     def defence(self) -> CARSO:
         """The trained defence."""
         return weights.load(self.out, self._foreign())

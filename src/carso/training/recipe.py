@@ -132,7 +132,7 @@ class Schedule(Section):
 
 
 OPTIONS = {
-    "mlp": ("maps", "hidden", "dropout", "output"),
+    "mlp": ("maps", "hidden", "dropout", "output", "contrast"),
     "cnn": ("groups", "hidden", "contrast"),
     "resnet": ("width", "blocks", "stem", "activation"),
 }
@@ -151,7 +151,7 @@ class ClassifierSpec(Section):
     hidden: Annotated[tuple[Positive, ...], Unit("neurons")] = (200, 80)
     """Of an mlp or cnn: its hidden layers."""
     contrast: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """Of a cnn: the change of a pixel that black and white withstand, by `carso.nn.Contrast`; 0 for none."""
+    """Of an mlp or cnn: the change of a pixel that black and white withstand, by `carso.nn.Contrast`; 0 for none."""
     dropout: Annotated[Fraction, Unit("share of the neurons")] = 0.15
     """Of an mlp: what is left out in training."""
     output: Literal["logits", "mish-log-softmax"] = "logits"
