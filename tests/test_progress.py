@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from carso import progress as module
-from carso.progress import duration, note, progress, track
+from carso.progress import duration, note, progress, track, weighed
 
 
 class Clock:
@@ -71,6 +71,15 @@ def test_a_bar_within_another_is_part_of_its_step(clock: Clock, capsys: pytest.C
         "epochs: 42%, 23 s left; batches: 70%, 3 s left",
         "epochs: 80%, 8 s left; batches: 20%, 8 s left",
     ]
+
+
+def test_what_takes_longer_counts_for_more(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in weighed({"long": 90.0, "short": 10.0}, "both"):
+        for _ in spend(clock, 15, 3, "within"):
+            pass
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "both: 30%, 35 s left; within: 33%, 30 s left"
+    assert lines[3].startswith("both: 93%, ")
 
 
 def test_a_line_leaves_out_what_has_hardly_begun(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ RUNGS = (
         "ladder/public-cnn",
         "ladder/public-cnn-contrast",
         "N behind contrast",
-        "`benchmarks.runs.stranger:behind_contrast`; N frozen, nothing trained, no labels",
+        "`benchmarks.runs.contrast:public`; N frozen, nothing trained, no labels",
     ),
     Rung(
         "the same CNN behind contrast, trained here",

@@ -22,7 +22,6 @@ from carso.data.pairs import save_pairs
 from carso.evaluation.evaluate import Settings, evaluate
 from carso.evaluation.models import models_of
 from carso.evaluation.protocol import PGD, Row
-from carso.nn import Contrast
 from carso.progress import track
 from carso.report.table import print_table
 from carso.storage.files import write_text
@@ -84,11 +83,6 @@ def stranger(path: Path) -> nn.Module:
 def public() -> nn.Module:
     """The classifier, for commands: `carso harden benchmarks.runs.stranger:public --data mnist --eps 0.3`."""
     return stranger(WEIGHTS)
-
-
-def behind_contrast() -> nn.Module:
-    """The same behind contrast: what a defence by `carso.correction` is before its purifier is trained."""
-    return nn.Sequential(Contrast(0.3), public())
 
 
 def make_pairs(model: nn.Module, path: Path) -> None:

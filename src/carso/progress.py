@@ -1,7 +1,8 @@
 """Progress and time left, on standard error, of whatever takes more than two seconds, and notes on what was done.
 
 On a terminal these are bars; elsewhere, so that logs stay readable, a plain line at most every 15 seconds. A bar opened
-within another counts as one step of it. With a done of total steps, a0 of them before this run, after a time t
+within another counts as the step of it that is under way. With a done of total steps, a0 of them before this run, after
+a time t
 
     time left = t (total - a) / (a - a0).
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import operator
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
 from typing import TypeVar
@@ -40,12 +41,13 @@ class Bar:
         completed: the steps done so far.
     """
 
-    def __init__(self, description: str, total: int | None, completed: int) -> None:
+    def __init__(self, description: str, total: int | float | None, completed: int | float) -> None:
         self.description, self.total, self.completed = description, total, completed
         self.inner: Bar | None = None
+        self.step: int | float = 1
         self._before, self._start = completed, monotonic()
 
-    def advance(self, steps: int = 1) -> None:
+    def advance(self, steps: int | float = 1) -> None:
         """Say that `steps` more steps are done."""
         self.completed += steps
         _display.report()
@@ -59,7 +61,7 @@ class Bar:
     def done(self) -> float:
         """The steps done so far, with the part of a step that a bar within this one has done."""
         inner = self.inner
-        done = self.completed + ((inner.fraction or 0.0) if inner else 0.0)
+        done = self.completed + self.step * ((inner.fraction or 0.0) if inner else 0.0)
         return done if self.total is None else min(done, float(self.total))
 
     @property
@@ -87,7 +89,7 @@ class Bar:
 
 
 @contextmanager
-def progress(description: str, total: int | None = None, completed: int = 0) -> Iterator[Bar]:
+def progress(description: str, total: int | float | None = None, completed: int | float = 0) -> Iterator[Bar]:
     """Show the progress of the work in a `with` block, which calls `advance` on the bar that it gets.
 
     Args:
@@ -109,6 +111,15 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
         for item in iterable:
             yield item
             bar.advance()
+
+
+def weighed(items: Mapping[T, int | float], description: str) -> Iterator[T]:
+    """Iterate over what takes some steps each, such as seconds, and show the progress."""
+    with progress(description, sum(items.values()) or None) as bar:
+        for item, steps in items.items():
+            bar.step = steps
+            yield item
+            bar.advance(steps)
 
 
 def note(text: str) -> None:

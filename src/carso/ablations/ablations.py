@@ -33,7 +33,7 @@ from carso.evaluation.models import models_of
 from carso.evaluation.protocol import FGSM_L2, Row
 from carso.evaluation.radii import protocol_of
 from carso.processes.group import by_first
-from carso.progress import track
+from carso.progress import weighed
 from carso.storage import weights
 from carso.storage.headers import Origin
 from carso.training.design import assembled
@@ -87,10 +87,10 @@ class AblationStudy:
         self.base.open()
         if shipped is not None:
             self.base.adopt(shipped)
-        by_first(partial(self._say_cost, chosen))
+        seconds = by_first(partial(self._say_cost, chosen))
         self.base.complete()
         self._evaluate(self.base.defence(), self.out, self.recipe.name, weights.load_undefended(self.out))
-        for name in track(list(chosen), NAME):
+        for name in weighed(seconds, NAME):
             self._variant(name, chosen[name])
         return by_first(self._publish)
 
@@ -157,8 +157,8 @@ class AblationStudy:
         write_page(found, self.out)
         return found
 
-    def _say_cost(self, chosen: Mapping[str, Variant]) -> None:
-        """What is still to be trained, each different N once, and the evaluations."""
+    def _say_cost(self, chosen: Mapping[str, Variant]) -> dict[str, float]:
+        """What is still to be trained, each different N once, and evaluated; returns the seconds of each variant."""
         costs, known = named(BASE, costs_of(self.base.pending())), [self.recipe.first_stage]
         for name, experiment in ((name, self.trained[name]) for name in chosen if name in self.trained):
             new = experiment.recipe.first_stage not in known
@@ -167,7 +167,9 @@ class AblationStudy:
             known += [experiment.recipe.first_stage] * new
         like_base = sum(variant.attacked_as_base for variant in chosen.values())
         work = cost.Work(len(known), 1 + len(chosen) - like_base, 1 + len(chosen), self.images)
-        cost.announce(costs, cost.seconds_of(work, self._trial_defence, self._test, self.rows, self.stop))
+        evaluation = cost.seconds_of(work, self._trial_defence, self._test, self.rows, self.stop)
+        cost.announce(costs, evaluation)
+        return {name: evaluation / work.runs + _trained_in(costs, name) for name in chosen}
 
     def _trial_defence(self) -> CARSO:
         """The base, or before its training one with the same networks."""
@@ -178,6 +180,10 @@ class AblationStudy:
         assert isinstance(built, PurifierStage)
         built.classifier.cpu()
         return assembled(self.recipe, built.representation, built.module.cpu())
+
+
+def _trained_in(costs: Sequence[Cost], variant: str) -> float:
+    return sum((each.seconds for each in costs if each.name.startswith(f"{variant}, ")), 0.0)
 
 
 def named(variant: str, costs: Sequence[Cost]) -> list[Cost]:
