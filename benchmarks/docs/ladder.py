@@ -3,6 +3,7 @@
 python -m benchmarks.docs.ladder
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,96 +16,136 @@ from carso.evaluation.results import Rate
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE, FIGURE = ROOT / "docs" / "does-it-help.md", ROOT / "docs" / "ladder.svg"
-EPS = 0.3
-WIDTH, ROW, LEFT, TOP = 760, 46, 250, 34
+EPS, SMALL = 0.3, 0.15
+WIDTH, ROW, LEFT, TOP, APART = 760, 46, 270, 34, 12
+PLAIN, CARSO, CONTRAST = "#333", "#c2410c", "#0f766e"
+COLOURS = {"CARSO": CARSO, "N behind contrast": CONTRAST}
 
 
 @dataclass(frozen=True)
-class Rung:
-    """A classifier, and the audits of it alone and behind a purifier.
+class Subject:
+    """What is attacked as a whole.
 
     Args:
         name: in words.
-        made: by which command.
-        alone: folder of its audit.
-        behind: folder of the audit of the whole, if there is one.
-        what: that whole, in words.
-        how: it was made.
+        made: how, or by which command.
+        folder: of its audit.
     """
 
     name: str
     made: str
-    alone: str
-    behind: str | None = None
-    what: str = "CARSO"
-    how: str = ""
+    folder: str
+
+    @property
+    def audit(self) -> Audit:
+        return read_audit(RESULTS / self.folder)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A classifier alone, and what was put before it.
+
+    Args:
+        name: of the classifier, in words.
+        alone: the classifier.
+        behind: defences of it.
+    """
+
+    name: str
+    alone: Subject
+    behind: tuple[Subject, ...] = ()
+
+
+def alone(made: str, folder: str) -> Subject:
+    return Subject("N alone", made, folder)
+
+
+def contrast(made: str, folder: str) -> Subject:
+    return Subject(
+        "N behind contrast", f"`benchmarks.runs.contrast:{made}`; N frozen, nothing trained, no labels", folder
+    )
 
 
 RUNGS = (
     Rung(
         "784-200-80-10, the thesis's training",
-        "`carso train classifier thesis`",
-        "strong-audit/adversarially_trained",
-        "strong-audit/carso",
-        "CARSO",
-        "`carso reproduce strong`: a dense purifier with convolutions, hardened with true labels",
+        alone("`carso train classifier thesis`", "strong-audit/adversarially_trained"),
+        (
+            Subject(
+                "CARSO",
+                "`carso reproduce strong`: a dense purifier with convolutions, hardened with true labels",
+                "strong-audit/carso",
+            ),
+            contrast("thesis", "ladder/thesis-contrast"),
+        ),
+    ),
+    Rung(
+        "784-200-80-10, trained as well as it can be",
+        alone("`carso train classifier robust-mlp`", "ladder/robust-mlp"),
     ),
     Rung(
         "convolutions of 4.4 million weights",
-        "`carso train classifier control`",
-        "strong-audit/control",
+        alone("`carso train classifier control`", "strong-audit/control"),
+    ),
+    Rung(
+        "784-200-80-10 behind contrast, trained there",
+        alone("`carso train classifier robust-mlp-contrast`", "ladder/robust-mlp-contrast"),
     ),
     Rung(
         "CNN of 312 thousand weights, trained by others, TRADES",
-        "`benchmarks.runs.stranger:public`",
-        "ladder/public-cnn",
-        "ladder/public-cnn-contrast",
-        "N behind contrast",
-        "`benchmarks.runs.contrast:public`; N frozen, nothing trained, no labels",
+        alone("`benchmarks.runs.stranger:public`", "ladder/public-cnn"),
+        (contrast("public", "ladder/public-cnn-contrast"),),
     ),
     Rung(
-        "the same CNN behind contrast, trained here",
-        "`carso train classifier robust-cnn`",
-        "ladder/robust-cnn",
+        "the same CNN behind contrast, trained there",
+        alone("`carso train classifier robust-cnn`", "ladder/robust-cnn"),
     ),
 )
 
 
-def worst(audit: Audit) -> Rate:
-    (budget,) = (budget for budget in audit.budgets if abs(budget.eps - EPS) < 1e-9)
-    return budget.worst_case
+def worst(audit: Audit, eps: float = EPS) -> Rate | None:
+    """The rate at a radius; None if the audit is of others."""
+    found = [budget.worst_case for budget in audit.budgets if abs(budget.eps - eps) < 1e-9]
+    return found[0] if found else None
 
 
-def clean(audit: Audit) -> Rate:
-    return audit.budgets[0].clean
+def highest(audit: Audit) -> Rate:
+    """The rate at the radius of the figure, which every audit has."""
+    found = worst(audit)
+    assert found is not None
+    return found
 
 
-def told(alone: Audit, behind: Audit, what: str) -> str:
-    """Which of two stands higher at the radius, if their intervals lie apart."""
-    return {1: what, -1: "N alone", 0: "not told apart"}[apart(worst(behind).ci95, worst(alone).ci95)]
+def told(first: Audit, second: Audit, name: str) -> str:
+    """Which of two stands higher at the radius of the figure, if their intervals lie apart."""
+    return {1: name, -1: "N alone", 0: "not told apart"}[apart(highest(second).ci95, highest(first).ci95)]
 
 
 def figures(audit: Audit) -> str:
     raised = ", ".join(check.name for check in audit.raised) or "none"
-    return f"{audit.n:,} | {rate(clean(audit))} | {rate(worst(audit))} | {raised}"
+    rates = (audit.budgets[0].clean, worst(audit, SMALL), worst(audit))
+    cells = (f"{audit.n:,}", *("" if each is None else rate(each) for each in rates), raised)
+    return " | ".join(cells)
 
 
-def table(found: list[tuple[Rung, Audit, Audit | None]]) -> str:
+def table() -> str:
     lines = [
-        f"| classifier N | made by | attacked as a whole | n | clean | worst case at {EPS:.2f} | checks raised "
-        "| higher |",
-        "|---|---|---|---:|---:|---:|---|---|",
+        f"| classifier N | made by | attacked as a whole | n | clean | worst case at {SMALL:.2f} | at {EPS:.2f} "
+        "| checks raised | higher |",
+        "|---|---|---|---:|---:|---:|---:|---|---|",
     ]
-    for rung, alone, behind in found:
-        lines.append(f"| {rung.name} | {rung.made} | N alone | {figures(alone)} | |")
-        if behind is not None:
-            lines.append(f"| | {rung.how} | {rung.what} | {figures(behind)} | {told(alone, behind, rung.what)} |")
+    for rung in RUNGS:
+        first = rung.alone
+        lines.append(f"| {rung.name} | {first.made} | {first.name} | {figures(first.audit)} | |")
+        for whole in rung.behind:
+            verdict = told(first.audit, whole.audit, whole.name)
+            lines.append(f"| | {whole.made} | {whole.name} | {figures(whole.audit)} | {verdict} |")
     return "\n".join(lines)
 
 
-def figure(found: list[tuple[Rung, Audit, Audit | None]]) -> str:
-    """Worst cases with their intervals, rung by rung; a point for N alone, a ring for the whole behind a purifier."""
-    height, across = TOP + ROW * len(found) + 40, WIDTH - LEFT - 30
+def figure() -> str:
+    """Worst cases with their intervals, rung by rung: a point for N alone, rings for what was put before it."""
+    height, across = TOP + ROW * len(RUNGS) + 40, WIDTH - LEFT - 30
 
     def at(percent: float) -> float:
         return LEFT + across * percent / 100
@@ -117,20 +158,24 @@ def figure(found: list[tuple[Rung, Audit, Audit | None]]) -> str:
         x = at(percent)
         parts.append(f'<line x1="{x}" y1="{TOP - 8}" x2="{x}" y2="{height - 34}" stroke="#ddd"/>')
         parts.append(f'<text x="{x}" y="{height - 16}" text-anchor="middle" fill="#555">{percent} %</text>')
-    key = f"worst case at {EPS:.2f}: &#9679; N alone, &#9675; behind a purifier"
-    parts.append(f'<text x="{LEFT}" y="18" fill="#555">{key}</text>')
-    for i, (rung, alone, behind) in enumerate(found):
+    key = (
+        f"worst case at {EPS:.2f}: &#9679; N alone, "
+        f'<tspan fill="{CARSO}">&#9675; behind a trained purifier</tspan>, '
+        f'<tspan fill="{CONTRAST}">&#9675; behind contrast alone</tspan>'
+    )
+    parts.append(f'<text x="20" y="18" fill="#555">{key}</text>')
+    for i, rung in enumerate(RUNGS):
         y = TOP + ROW * i + ROW / 2
         parts.append(f'<text x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{wrapped(rung.name, y)}</text>')
-        for audit, offset, fill in ((alone, -6, "#333"), (behind, 6, "#fff")):
-            if audit is not None:
-                low, high = worst(audit).ci95
-                colour = "#333" if audit is alone else "#c2410c"
-                parts.append(
-                    f'<line x1="{at(low)}" y1="{y + offset}" x2="{at(high)}" y2="{y + offset}" stroke="{colour}" '
-                    f'stroke-width="2"/><circle cx="{at(worst(audit).accuracy)}" cy="{y + offset}" r="4.5" '
-                    f'fill="{fill}" stroke="{colour}" stroke-width="2"/>'
-                )
+        for place, subject in enumerate((rung.alone, *rung.behind)):
+            height_of, found = y + APART * (place - len(rung.behind) / 2), highest(subject.audit)
+            colour = COLOURS.get(subject.name, PLAIN)
+            low, high = found.ci95
+            parts.append(
+                f'<line x1="{at(low)}" y1="{height_of}" x2="{at(high)}" y2="{height_of}" stroke="{colour}" '
+                f'stroke-width="2"/><circle cx="{at(found.accuracy)}" cy="{height_of}" r="4.5" '
+                f'fill="{colour if subject is rung.alone else "#fff"}" stroke="{colour}" stroke-width="2"/>'
+            )
     return "".join([*parts, "</svg>\n"])
 
 
@@ -143,20 +188,26 @@ def wrapped(name: str, y: float) -> str:
     return f'<tspan x="{x}" y="{y - 3}">{first},</tspan><tspan x="{x}" y="{y + 13}">{rest}</tspan>'
 
 
-def rungs() -> list[tuple[Rung, Audit, Audit | None]]:
-    """Every rung with its audits."""
-    return [
-        (rung, read_audit(RESULTS / rung.alone), read_audit(RESULTS / rung.behind) if rung.behind else None)
-        for rung in RUNGS
+def exact() -> str:
+    """What an attack leaves whose gradient is passed by contrast, and the same one behind it, where it is exact."""
+    found = json.loads((RESULTS / "ladder" / "exact.json").read_text(encoding="utf-8"))
+    lines = [
+        "| subject | gradient passed by | exact | only the first finds | only the second |",
+        "|---|---:|---:|---:|---:|",
     ]
+    for row in found["rows"]:
+        rates = " | ".join(rate(Rate.model_validate(row[name])) for name in ("passed", "exact"))
+        lines.append(f"| {row['subject']} | {rates} | {row['only_passed']} | {row['only_exact']} |")
+    effort = f"{found['steps']} steps, {found['restarts']} restarts, seeds from 0"
+    return "\n".join([*lines, "", f"n = {found['n']:,}, Linf {found['eps']:.2f}, {effort}."])
 
 
 def page() -> str:
-    """The page, with its table."""
+    """The page, with its tables."""
     text = (ROOT / "benchmarks" / "docs" / "ladder.md").read_text(encoding="utf-8")
-    return text.replace("<!-- table -->", table(rungs()))
+    return text.replace("<!-- table -->", table()).replace("<!-- exact -->", exact())
 
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
-    FIGURE.write_text(figure(rungs()), encoding="utf-8")
+    FIGURE.write_text(figure(), encoding="utf-8")

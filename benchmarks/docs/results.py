@@ -188,13 +188,15 @@ def timed(folder: Path) -> str:
 README = {
     "audits": (
         {
-            "its adversarially trained classifier alone": "strong-audit/adversarially_trained",
+            "no purifier: `robust-mlp-contrast`, a network of the thesis's size": "ladder/robust-mlp-contrast",
+            "control: one classifier, as many weights as CARSO, about as much training": "strong-audit/control",
+            "no training: contrast before the thesis's classifier": "ladder/thesis-contrast",
+            "the thesis's adversarially trained classifier alone": "strong-audit/adversarially_trained",
             "`mnist-thesis`: CARSO as in the thesis": "thesis-audit/carso",
             "`mnist-strong`: hardened, with labels; same classifier": "strong-audit/carso",
             "`strong-unlabelled`: hardened, without labels; its classifier trained anew": (
                 "strong-unlabelled-audit/carso"
             ),
-            "control: one classifier, as many weights, about as much training": "strong-audit/control",
         },
     ),
     "other-audits": (
@@ -218,7 +220,8 @@ def readme(results: Path) -> None:
     for mark, tables in README.items():
         opening, closing = f"<!-- {mark} -->\n", f"<!-- /{mark} -->\n"
         before, rest = text.split(opening)
-        shown = "\n".join(worst_cases({name: read_audit(results / at) for name, at in rows.items()}) for rows in tables)
+        found = [{name: read_audit(results / at) for name, at in rows.items()} for rows in tables]
+        shown = "\n".join([*map(worst_cases, found), caption([audit for table in found for audit in table.values()])])
         text = before + opening + shown + closing + rest.split(closing)[1]
     path.write_text(text, encoding="utf-8")
 
@@ -233,13 +236,17 @@ def worst_cases(found: dict[str, Audit]) -> str:
         raised = ", ".join(check.name for check in audit.raised) or "none"
         mark = " †" if is_early(audit) else ""
         lines.append(f"| {name}{mark} | {audit.n:,} | {rate(audit.budgets[0].clean)} | {worst} | {raised} |")
-    lines.append(
-        f"\nAccuracy (%) of the worst case over every attack of `carso audit --effort {first.effort}`, with 95 %"
-    )
-    lines.append(f"intervals; the first n test images, seed {first.seed}.")
-    if any(map(is_early, found.values())):
-        lines.append("† before `pgd-annealed-neighbours` was one of the attacks.")
     return "\n".join([*lines, ""])
+
+
+def caption(found: list[Audit]) -> str:
+    """What all of these audits have in common."""
+    (effort,), (seed,) = ({getattr(audit, name) for audit in found} for name in ("effort", "seed"))
+    early = "\n† before `pgd-annealed-neighbours` was one of the attacks." if any(map(is_early, found)) else ""
+    return (
+        f"Accuracy (%) of the worst case over every attack of `carso audit --effort {effort}`, with 95 %\n"
+        f"intervals; the first n test images, seed {seed}.{early}\n"
+    )
 
 
 def ship(results: Path) -> None:

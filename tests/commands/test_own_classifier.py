@@ -124,6 +124,20 @@ def test_evaluate_attacks_it() -> None:
     assert set(weights) == {"adversarially_trained", "carso"}
 
 
+def test_evaluate_takes_the_classifier_alone() -> None:
+    given = ("mine/classifier", "--data", "data", "--images", "5", *FACTORY)
+    answer = run("evaluate", *given, "--out", "alone")
+    assert answer.exit_code == 0, answer.output
+    rows = json.loads(Path("alone/results.json").read_text())["rows"]
+    columns = ("undefended", "adversarially_trained", "carso")
+    assert [[column for column in columns if row[column]] for row in rows] == [["adversarially_trained"]] * len(rows)
+    assert Path("alone/report.html").exists()
+    refused = run("evaluate", *given, "--reject-at", "0.01", "--out", "refused")
+    assert "--reject-at is for a whole defence, and mine/classifier is a classifier" in str(refused.exception)
+    refused = run("evaluate", *given, "--samples", "9", "--out", "refused")
+    assert "--samples is for a defence that votes" in str(refused.exception)
+
+
 def test_data_and_radii_are_those_of_the_training(place: Path) -> None:
     attacks = "epochs: 1, batch: 20, rate: 0.01, attacks: [{attack: fgsm, eps: 8/255}]"
     Path("near.yaml").write_text(RECIPE.format(data="data").replace("epochs: 1, batch: 20, rate: 0.01", attacks))

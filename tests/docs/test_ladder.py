@@ -7,13 +7,18 @@ HOW = "run python -m benchmarks.docs.ladder"
 
 def test_the_page_and_its_figure_are_those_of_the_audits() -> None:
     assert ladder.PAGE.read_text(encoding="utf-8") == ladder.page(), HOW
-    assert ladder.FIGURE.read_text(encoding="utf-8") == ladder.figure(ladder.rungs()), HOW
+    assert ladder.FIGURE.read_text(encoding="utf-8") == ladder.figure(), HOW
 
 
 def test_what_is_called_higher_lies_apart() -> None:
-    audits = {rung.alone: (rung, alone, behind) for rung, alone, behind in ladder.rungs()}
-    rung, alone, behind = audits["strong-audit/adversarially_trained"]
-    assert behind is not None
-    assert ladder.told(alone, behind, rung.what) == "CARSO"
-    assert ladder.told(behind, alone, "the other") == "N alone"
-    assert ladder.told(alone, alone, rung.what) == "not told apart"
+    rung = ladder.RUNGS[0]
+    weak, strong = rung.alone.audit, rung.behind[0].audit
+    assert ladder.told(weak, strong, "the whole") == "the whole"
+    assert ladder.told(strong, weak, "the whole") == "N alone"
+    assert ladder.told(weak, weak, "the whole") == "not told apart"
+
+
+def test_a_radius_that_was_not_tried_stays_empty() -> None:
+    weak = ladder.RUNGS[0].alone.audit
+    assert ladder.worst(weak, 0.25) is None
+    assert ladder.figures(weak).split(" | ")[0] == "2,000"

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import typer
 
 from carso.commands.options import (
-    DEFENCES,
     MOST,
     Channels,
     Chunk,
@@ -22,16 +21,14 @@ from carso.commands.options import (
     Samples,
     Size,
     SkipBad,
+    Target,
     fitting,
 )
 from carso.commands.shared import calibrated, claimed, classifier_of, images_of, voting_by
 
 
 def audit(
-    target: Annotated[
-        str,
-        typer.Argument(help="A defence, a folder of weights, or package.module:factory.", autocompletion=DEFENCES),
-    ] = "mnist",
+    target: Target = "mnist",
     effort: Annotated[Literal["quick", "standard", "full"], typer.Option(help="How hard to try.")] = "standard",
     eps: Radii = None,
     norm: OfBalls = None,

@@ -15,7 +15,6 @@ from carso.commands.options import (
     Channels,
     Chunk,
     Data,
-    Defence,
     Factory,
     OfBalls,
     Out,
@@ -25,9 +24,10 @@ from carso.commands.options import (
     Size,
     SkipBad,
     Stop,
+    Target,
     fitting,
 )
-from carso.commands.shared import calibrated, claimed, classifier_of, command_line, images_of, say
+from carso.commands.shared import calibrated, claimed, classifier_of, command_line, images_of, say, voting_by
 from carso.processes.group import by_first
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ USUAL = 1000
 
 
 def evaluate(
-    defence: Defence = "mnist",
+    target: Target = "mnist",
     out: Out = None,
     eps: Radii = None,
     norm: OfBalls = None,
@@ -60,15 +60,15 @@ def evaluate(
     reject_at: RejectAt = None,
     chunk: Chunk = None,
 ) -> None:
-    """The table of a saved defence, at the radii it was trained for: results.json, records and report."""
+    """The table of a defence or a classifier, at the radii it was trained for: results.json, records and report."""
     from carso.evaluation import Settings
 
     given = {"chunk": chunk} if chunk else {}
     settings = Settings(n=images, seed=seed, samples=samples, stop=stop, reject_at=reject_at, **given)
-    folder = out or Path("out") / f"evaluate-{Path(defence).name}"
+    folder = out or Path("out") / f"evaluate-{Path(target).name.replace(':', '-')}"
     with claimed(folder):
         page = run(
-            defence,
+            target,
             folder,
             data,
             split,
@@ -94,12 +94,15 @@ def run(
     norm: Norm | None = None,
     fitted: Mapping[str, Any] | None = None,
 ) -> Path:
-    """The table of a saved defence, written to `out`; returns the report's path.
+    """The table of a defence or a classifier, as for `carso audit`, written to `out`; returns the report's path.
 
     `classifier` is N, where the defence was trained for one of the user's own. Data, how pictures are `fitted`, radii
     and norm are by default those of its training.
     """
     from carso import data
+    from carso.audit.loading import load_target, origin_of
+    from carso.defence import CARSO
+    from carso.errors import CarsoError
     from carso.evaluation import evaluate
     from carso.evaluation.labelling import labelled
     from carso.evaluation.models import models_of
@@ -109,15 +112,18 @@ def run(
     from carso.storage import weights
     from carso.storage.files import check_writable
 
-    defence, origin = weights.load(source, classifier), weights.origin(source)
+    target, origin = voting_by(settings.samples, load_target(source, classifier)), origin_of(source)
+    whole = isinstance(target, CARSO)
     data_name, fitted = images_of(origin, data_name, fitted or {})
     if settings.reject_at is not None:
-        calibrated(defence, partial(data.load, data_name, "validation", **fitted), settings.reject_at)
-    dataset = labelled(data.load(data_name, split, **fitted), defence.classifier)
+        if not whole:
+            raise CarsoError(f"--reject-at is for a whole defence, and {source} is a classifier")
+        calibrated(target, partial(data.load, data_name, "validation", **fitted), settings.reject_at)
+    dataset = labelled(data.load(data_name, split, **fitted), target.classifier if whole else target)
     protocol = protocol_of(origin, data_name, radii, norm)
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))
     check_writable(out / FILE)
-    models = models_of(defence, weights.load_undefended(source))
+    models = models_of(target, weights.load_undefended(source)) if whole else {"adversarially_trained": target}
     name = f"{source} ({split})" if split != "test" else source
     records = evaluate(
         models, dataset, settings=settings, recipe=name, command=command, directory=out, **vars(protocol)

@@ -48,6 +48,13 @@ Defence = Annotated[
         help="A shipped defence (mnist, mnist-thesis, ...) or a folder of weights.", autocompletion=DEFENCES
     ),
 ]
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="A defence, a folder of weights, or either with /classifier behind it; or package.module:factory.",
+        autocompletion=DEFENCES,
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Folder for everything that the run makes. [default: out/NAME]")]
 Seed = Annotated[int | None, typer.Option(min=0, max=MOST, help="Root of all randomness. [default: the recipe's]")]
 Watch = Annotated[
