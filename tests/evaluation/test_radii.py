@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from carso import progress
+from carso.errors import CarsoError
 from carso.evaluation.protocol import END_TO_END, SWEEP, TABLE, curve
 from carso.evaluation.radii import is_thesis, norm_of, protocol_of, radii_of
 from carso.storage import weights
@@ -51,6 +52,14 @@ def test_the_radii_are_those_of_the_training() -> None:
     assert radii_of(COLOUR, "photographs") == (4 / 255, EPS)
     alone = origin(adversarial=[{"attack": "pgd", "eps": 1.0, "norm": "L2"}])
     assert (radii_of(alone, "photographs"), norm_of(alone)) == ((0.5, 1.0), "L2")
+
+
+def test_radii_of_another_norm_than_the_trainings_are_to_be_named() -> None:
+    both = origin("mnist", adversarial=[{"attack": "pgd", "eps": 0.3}, {"attack": "pgd", "eps": 1.5, "norm": "L2"}])
+    assert radii_of(both, "mnist", "L2") == (0.75, 1.5)
+    for get in (radii_of, lambda *given: protocol_of(*given[:2], norm=given[2])):
+        with pytest.raises(CarsoError, match="--norm L2: nothing was trained for it, so that the radii must be named"):
+            get(weights.origin("mnist"), "mnist", "L2")
 
 
 def test_an_unknown_radius_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def attack(
 
     model, own = defence_of(defence, factory, samples), origin(defence)
     data, fitted = images_of(own, data, fitting(size, channels, skip_bad))
-    eps = max(radii_of(own, data)) if eps is None else eps
+    eps = max(radii_of(own, data, norm)) if eps is None else eps
     run(model, row_of(method, eps, norm or norm_of(own), directed_at), data, images, seed, out, fitted)
 
 

@@ -68,7 +68,7 @@ def audit(
             model,
             test,
             effort=effort,
-            eps=eps or radii_of(own, data),
+            eps=eps or radii_of(own, data, norm),
             norm=norm or norm_of(own),
             n=images,
             seed=seed,

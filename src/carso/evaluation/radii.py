@@ -6,6 +6,7 @@ other work       the radii of its trainings; a single one is joined by its half
 
 from __future__ import annotations
 
+from carso.errors import CarsoError
 from carso.evaluation.protocol import END_TO_END, Protocol, protocol_at
 from carso.progress import note
 from carso.storage.headers import Origin, OwnAttack
@@ -30,11 +31,23 @@ def norm_of(origin: Origin) -> Norm:
     return next((attack.norm for attack in origin.attacks), "Linf")
 
 
-def radii_of(origin: Origin, data: str) -> tuple[float, ...]:
-    """The radii that a defence is attacked at if nobody says; those of the thesis if none is known, which is said."""
-    own = sorted({attack.eps for attack in _followed(origin, norm_of(origin))})
-    if is_thesis(origin, data):
+def radii_of(origin: Origin, data: str, norm: Norm | None = None) -> tuple[float, ...]:
+    """The radii that a defence is attacked at if nobody says; those of the thesis if none is known, which is said.
+
+    Args:
+        origin: its recipe.
+        data: the name of the data set of the evaluation.
+        norm: of the balls, by default that of the recipe's attacks.
+
+    Raises:
+        CarsoError: if none is known in a norm other than Linf, where those of the thesis would mean little.
+    """
+    norm = norm or norm_of(origin)
+    own = sorted({attack.eps for attack in _followed(origin, norm)})
+    if norm == "Linf" and is_thesis(origin, data):
         return RADII
+    if not own and norm != "Linf":
+        raise CarsoError(f"--norm {norm}: nothing was trained for it, so that the radii must be named, as --eps 1 1.5")
     if not own:
         note(f"the recipe names no radius: {', '.join(f'{eps:g}' for eps in RADII)} are taken; --eps 8/255 says others")
         return RADII
@@ -55,7 +68,7 @@ def protocol_of(origin: Origin, data: str, radii: tuple[float, ...] = (), norm: 
         return Protocol()
     used = _followed(origin, norm)
     foreseen = {("pgd-eot" if attack.directed_at == "defence" else KIN[attack.attack], attack.eps) for attack in used}
-    return protocol_at(radii or radii_of(origin, data), norm, foreseen)
+    return protocol_at(radii or radii_of(origin, data, norm), norm, foreseen)
 
 
 def _followed(origin: Origin, norm: Norm) -> list[OwnAttack]:
