@@ -80,7 +80,7 @@ RUNGS = (
         ),
     ),
     Rung(
-        "784-200-80-10, trained as well as it can be",
+        "784-200-80-10, annealed attacks, two losses",
         alone("`carso train classifier robust-mlp`", "ladder/robust-mlp"),
     ),
     Rung(
