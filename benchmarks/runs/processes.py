@@ -6,7 +6,9 @@ Each verb runs as a user starts it, by one process and by `torchrun --nproc-per-
 claimed its folder to when it gives it up: most imports and the start of the processes are not counted. `train` is of
 the thesis's network, whose batch takes a tenth of a second, `train-cnn` of the small CNN, whose batch takes a second.
 `ratio` is the time of one process by that of two, of the medians; `equal` whether the figures of evaluation and audit
-are the same, and `apart` by how much the weights of a training differ at most, relative to the largest of their tensor.
+are the same; `ceiling` what the machine gives two processes that know nothing of each other, each with half of the
+images, at the same time; `apart` by how much the weights of a training differ at most, relative to the largest of their
+tensor.
 Writes benchmarks/results/processes.json.
 """
 
@@ -17,6 +19,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -61,6 +65,18 @@ def commands(given: argparse.Namespace, place: Path) -> dict[str, list[str]]:
     return {verb: verbs[verb] for verb in given.verbs}
 
 
+def halved(arguments: list[str]) -> list[str]:
+    """The command for half of the images, in chunks as large."""
+    at = arguments.index("--images") + 1
+    return [*arguments[:at], str(int(arguments[at]) // 2), *arguments[at + 1 :]]
+
+
+def side_by_side(arguments: list[str], outs: Sequence[Path]) -> float:
+    """Seconds until both of two processes have done a half."""
+    with ThreadPoolExecutor(len(outs)) as pool:
+        return max(pool.map(lambda out: timed([*ONE, *halved(arguments)], out), outs))
+
+
 def timed(command: list[str], out: Path) -> float:
     """Seconds for which a command holds its folder."""
     shutil.rmtree(out, ignore_errors=True)
@@ -94,7 +110,10 @@ def measured(verb: str, arguments: list[str], place: Path, repeats: int) -> dict
     typed = " ".join(arguments).replace(f"{place}/", "")
     row: dict[str, Any] = {"verb": verb, "command": typed, **taken}
     row["ratio"] = median(taken["one"]) / median(taken["two"])
-    return row | ({"apart": apart(one, two)} if verb in TRAININGS else {"equal": end_of(one) == end_of(two)})
+    if verb in TRAININGS:
+        return row | {"apart": apart(one, two)}
+    row["equal"] = end_of(one) == end_of(two)
+    return row | {"ceiling": median(taken["one"]) / side_by_side(arguments, (one, two))}
 
 
 def main(given: argparse.Namespace) -> None:
