@@ -109,7 +109,7 @@ def worst(audit: Audit, eps: float = EPS) -> Rate | None:
     return found[0] if found else None
 
 
-def highest(audit: Audit) -> Rate:
+def at_figure(audit: Audit) -> Rate:
     """The rate at the radius of the figure, which every audit has."""
     found = worst(audit)
     assert found is not None
@@ -118,7 +118,7 @@ def highest(audit: Audit) -> Rate:
 
 def told(first: Audit, second: Audit, name: str) -> str:
     """Which of two stands higher at the radius of the figure, if their intervals lie apart."""
-    return {1: name, -1: "N alone", 0: "not told apart"}[apart(highest(second).ci95, highest(first).ci95)]
+    return {1: name, -1: "N alone", 0: "not told apart"}[apart(at_figure(second).ci95, at_figure(first).ci95)]
 
 
 def figures(audit: Audit) -> str:
@@ -131,7 +131,7 @@ def figures(audit: Audit) -> str:
 def table() -> str:
     lines = [
         f"| classifier N | made by | attacked as a whole | n | clean | worst case at {SMALL:.2f} | at {EPS:.2f} "
-        "| checks raised | higher |",
+        f"| checks raised | higher at {EPS:.2f} |",
         "|---|---|---|---:|---:|---:|---:|---|---|",
     ]
     for rung in RUNGS:
@@ -168,12 +168,12 @@ def figure() -> str:
         y = TOP + ROW * i + ROW / 2
         parts.append(f'<text x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{wrapped(rung.name, y)}</text>')
         for place, subject in enumerate((rung.alone, *rung.behind)):
-            height_of, found = y + APART * (place - len(rung.behind) / 2), highest(subject.audit)
+            level, found = y + APART * (place - len(rung.behind) / 2), at_figure(subject.audit)
             colour = COLOURS.get(subject.name, PLAIN)
             low, high = found.ci95
             parts.append(
-                f'<line x1="{at(low)}" y1="{height_of}" x2="{at(high)}" y2="{height_of}" stroke="{colour}" '
-                f'stroke-width="2"/><circle cx="{at(found.accuracy)}" cy="{height_of}" r="4.5" '
+                f'<line x1="{at(low)}" y1="{level}" x2="{at(high)}" y2="{level}" stroke="{colour}" '
+                f'stroke-width="2"/><circle cx="{at(found.accuracy)}" cy="{level}" r="4.5" '
                 f'fill="{colour if subject is rung.alone else "#fff"}" stroke="{colour}" stroke-width="2"/>'
             )
     return "".join([*parts, "</svg>\n"])

@@ -40,10 +40,10 @@ OWN = (
 
 PROCESSES = (
     "Commands as a user starts them, by one process and by `torchrun --nproc-per-node 2`, a thread each, from when the",
-    "folder is claimed to when it is given up: the median of the turns. What torch imports for several processes, and",
+    "folder is claimed to when it is given up. What torch imports for several processes, and",
     "their meeting, count. Weights drift apart from rounding, the CNN's in bfloat16; how far is told, as a share of",
-    "the largest of their tensor. At most is what two processes gain here that know nothing of each other, each with",
-    "half of the images at the same time; chance moves either. Written by `python benchmarks/runs/processes.py`.",
+    "the largest of their tensor. Two strangers are processes that know nothing of each other, each with half of",
+    "the images at the same time; one turn, as all of these. Written by `python benchmarks/runs/processes.py`.",
     "",
 )
 SERVICE = (
@@ -244,7 +244,7 @@ def own(cases: list[dict[str, Any]]) -> list[str]:
 
 def processes(found: dict[str, Any]) -> list[str]:
     """One process and two, a thread each."""
-    lines = ["## Two processes", "", *PROCESSES, "| verb | one process | two | ratio | of at most | the same |"]
+    lines = ["## Two processes", "", *PROCESSES, "| verb | one process | two | ratio | two strangers | the same |"]
     lines += ["| --- | ---: | ---: | ---: | ---: | --- |"]
     for row in found["verbs"]:
         one, two = (f"{median(row[name]):.0f} s" for name in ("one", "two"))

@@ -12,7 +12,6 @@ gradient is exact. If it leaves as many as the same attack on the images, the pa
 
 import argparse
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 import carso
 from carso import data
+from carso.attacks.losses import margin
 from carso.evaluation.results import Rate
 from carso.nn import Contrast
 from carso.progress import track
@@ -40,12 +40,6 @@ def thesis() -> nn.Module:
 def public() -> nn.Module:
     """The robust convolutional network that others trained."""
     return nn.Sequential(Contrast(EPS), stranger.public())
-
-
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """By how much the best wrong class is above the true one (B,)."""
-    true = logits.gather(1, labels[:, None])
-    return (logits.scatter(1, labels[:, None], -math.inf).amax(1, keepdim=True) - true).squeeze(1)
 
 
 def attacked(model: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, labels: Tensor, seed: int) -> Tensor:

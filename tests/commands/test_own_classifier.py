@@ -138,6 +138,13 @@ def test_evaluate_takes_the_classifier_alone() -> None:
     assert "--samples is for a defence that votes" in str(refused.exception)
 
 
+def test_evaluate_takes_what_a_function_returns(place: Path) -> None:
+    answer = run("evaluate", "own_models_for_this_test:build", "--data", "data", "--images", "5")
+    assert answer.exit_code == 0, answer.output
+    rows = json.loads(Path("out/evaluate-own_models_for_this_test-build/results.json").read_text())["rows"]
+    assert all(row["others"].keys() == {"classifier"} for row in rows)
+
+
 def test_data_and_radii_are_those_of_the_training(place: Path) -> None:
     attacks = "epochs: 1, batch: 20, rate: 0.01, attacks: [{attack: fgsm, eps: 8/255}]"
     Path("near.yaml").write_text(RECIPE.format(data="data").replace("epochs: 1, batch: 20, rate: 0.01", attacks))

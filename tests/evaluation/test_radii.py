@@ -57,8 +57,10 @@ def test_the_radii_are_those_of_the_training() -> None:
 def test_radii_of_another_norm_than_the_trainings_are_to_be_named() -> None:
     both = origin("mnist", adversarial=[{"attack": "pgd", "eps": 0.3}, {"attack": "pgd", "eps": 1.5, "norm": "L2"}])
     assert radii_of(both, "mnist", "L2") == (0.75, 1.5)
+    with pytest.raises(CarsoError, match="--norm Linf: nothing was trained for it"):
+        radii_of(origin(adversarial=[{"attack": "pgd", "eps": 1.0, "norm": "L2"}]), "photographs", "Linf")
     for get in (radii_of, lambda *given: protocol_of(*given[:2], norm=given[2])):
-        with pytest.raises(CarsoError, match="--norm L2: nothing was trained for it, so that the radii must be named"):
+        with pytest.raises(CarsoError, match="--norm L2: nothing was trained for it, so that --eps must say"):
             get(weights.origin("mnist"), "mnist", "L2")
 
 

@@ -12,7 +12,7 @@ from carso.data import Dataset
 from carso.errors import RunError
 from carso.evaluation.records import Records
 from carso.hardening import choice
-from carso.hardening.choice import FILE, TRAINED, best, chosen, gradients_of, rows_of
+from carso.hardening.choice import FILE, TRAINED, best, chosen, rows_of, work_of
 from carso.hardening.proposal import proposed
 from carso.storage import weights
 from carso.training.experiment import Experiment
@@ -65,8 +65,8 @@ def test_of_equals_the_one_that_was_trained_least_is_kept() -> None:
 def test_an_image_takes_as_many_gradients_as_its_attacks_steps() -> None:
     rows = rows_of((Budget("Linf", 0.1), Budget("Linf", 0.2)))
     steps = sum(int(row.options.get("steps", 0)) for row in rows)
-    assert gradients_of(PurifierSpec(kind="corrective"), 2) == 3 * steps
-    assert gradients_of(PurifierSpec(), 2) == 2 * steps
+    assert work_of(PurifierSpec(kind="corrective"), 2) == (3 * steps, 3 * len(rows))
+    assert work_of(PurifierSpec(), 2) == (2 * steps, 2 * len(rows))
 
 
 @pytest.fixture
@@ -122,8 +122,20 @@ def test_a_choice_stands_and_one_that_was_broken_off_comes_out_the_same(
     first = chosen(trained, BUDGETS, 10)
     (trained.out / FILE).unlink()
     assert chosen(trained, BUDGETS, 10) == first
+    harmed = trained.defence()
+    weights.restore_purifier(harmed.purifier, trained.out / TRAINED)
+    assert harmed.recall(trained.validation.images[:1], 1).min() > 0.99
     monkeypatch.setattr(choice, "evaluate", lambda *_, **__: pytest.fail("chosen anew"))
     assert chosen(trained, BUDGETS, 10) == first
+
+
+def test_a_training_that_helped_is_put_back_too(trained: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights.save_purifier(spoiled(trained), trained.out / weights.PURIFIER)
+    chosen(trained, BUDGETS, 10)
+    (trained.out / FILE).unlink()
+    monkeypatch.setattr(choice, "best", lambda records: best(records).model_copy(update={"kept": "hardened"}))
+    chosen(trained, BUDGETS, 10)
+    assert trained.defence().recall(trained.validation.images[:1], 1).min() > 0.99
 
 
 def test_a_damaged_choice_is_named(trained: Experiment) -> None:

@@ -37,8 +37,8 @@ def test_an_images_seconds_are_the_gradients_of_its_rows() -> None:
     one_step, pgd, whole = 1, 40, 100
     expected = (one_step + pgd) * 0.001 + 0.1 + whole * (0.001 + 0.003) + len(ROWS) * 0.01
     assert RATES.evaluation(ROWS) == pytest.approx(expected)
-    assert RATES.choice(PurifierSpec(), 1) == pytest.approx(2 * 2 * 40 * 0.003)
-    assert RATES.choice(PurifierSpec(kind="corrective"), 2) == pytest.approx(3 * 2 * 2 * 40 * 0.003)
+    assert RATES.choice(PurifierSpec(), 1) == pytest.approx(2 * (2 * 40 * 0.003 + 3 * 0.01))
+    assert RATES.choice(PurifierSpec(kind="corrective"), 2) == pytest.approx(3 * (2 * 2 * 40 * 0.003 + 5 * 0.01))
     assert RATES.audit(2) == pytest.approx(2 * RATES.audit(1))
 
 
@@ -126,7 +126,7 @@ def test_a_plan_is_kept_and_belongs_to_its_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{}", '{"request": 3}', "[" * 10_000])
 def test_a_damaged_plan_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(content)
-    with pytest.raises(RunError, match=r"plan\.json is damaged: .*; choose another --out"):
+    with pytest.raises(RunError, match=r"plan\.json is damaged, or of another version: .*; choose another --out"):
         read_plan(tmp_path, REQUEST)
 
 

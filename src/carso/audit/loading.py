@@ -51,6 +51,22 @@ def origin_of(source: str) -> Origin:
         return Origin()
 
 
+def undefended_of(source: str) -> nn.Module | None:
+    """The undefended classifier of a target that is a saved defence; None where there is none."""
+    from carso.storage import weights
+
+    try:
+        return weights.load_undefended(source)
+    except WeightsError:
+        return None
+
+
+def column_of(source: str) -> str:
+    """The column of a table in which a classifier stands alone: that of the part which it is of a defence, if it is."""
+    part = _parts_of(source)[1]
+    return {"classifier": "adversarially_trained", "undefended": "undefended"}.get(part, "classifier")
+
+
 def _parts_of(source: str) -> tuple[str, str]:
     """The defence, and the part of it that is meant; none for the whole."""
     whole, _, part = source.rpartition("/")
@@ -65,15 +81,10 @@ def load_transfers(source: str, data: str, factories: Sequence[str]) -> dict[str
         data: the data set's name.
         factories: further ones, as for `load_target`.
     """
-    from carso.storage import weights
 
     found: dict[str, Classifier] = {}
     for place in (source, data):
-        try:
-            undefended = weights.load_undefended(place)
-        except WeightsError:
-            continue
-        if undefended is not None:
+        if (undefended := undefended_of(place)) is not None:
             found["undefended"] = undefended
             break
     return found | {name.replace(":", "."): load_target(name) for name in factories}

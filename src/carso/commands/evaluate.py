@@ -27,7 +27,7 @@ from carso.commands.options import (
     Target,
     fitting,
 )
-from carso.commands.shared import calibrated, claimed, classifier_of, command_line, images_of, say, voting_by
+from carso.commands.shared import calibrated, claimed, classifier_of, command_line, images_of, say, slug_of, voting_by
 from carso.processes.group import by_first
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def evaluate(
 
     given = {"chunk": chunk} if chunk else {}
     settings = Settings(n=images, seed=seed, samples=samples, stop=stop, reject_at=reject_at, **given)
-    folder = out or Path("out") / f"evaluate-{Path(target).name.replace(':', '-')}"
+    folder = out or Path("out") / f"evaluate-{slug_of(target)}"
     with claimed(folder):
         page = run(
             target,
@@ -100,7 +100,7 @@ def run(
     and norm are by default those of its training.
     """
     from carso import data
-    from carso.audit.loading import load_target, origin_of
+    from carso.audit.loading import column_of, load_target, origin_of, undefended_of
     from carso.defence import CARSO
     from carso.errors import CarsoError
     from carso.evaluation import evaluate
@@ -109,7 +109,6 @@ def run(
     from carso.evaluation.radii import protocol_of
     from carso.evaluation.results import FILE
     from carso.report.publish import publish
-    from carso.storage import weights
     from carso.storage.files import check_writable
 
     target, origin = voting_by(settings.samples, load_target(source, classifier)), origin_of(source)
@@ -123,7 +122,7 @@ def run(
     protocol = protocol_of(origin, data_name, radii, norm)
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))
     check_writable(out / FILE)
-    models = models_of(target, weights.load_undefended(source)) if whole else {"adversarially_trained": target}
+    models = models_of(target, undefended_of(source)) if whole else {column_of(source): target}
     name = f"{source} ({split})" if split != "test" else source
     records = evaluate(
         models, dataset, settings=settings, recipe=name, command=command, directory=out, **vars(protocol)

@@ -66,6 +66,11 @@ def defence_of(source: str, factory: str | None = None, samples: int | None = No
     return defence
 
 
+def slug_of(target: str) -> str:
+    """A target's name as that of a folder."""
+    return target.strip("/").replace("/", "-").replace(":", "-")
+
+
 def voting_by(samples: int | None, model: Any) -> Any:
     """The model, made to vote by so many candidates where a number is given.
 

@@ -40,14 +40,14 @@ def radii_of(origin: Origin, data: str, norm: Norm | None = None) -> tuple[float
         norm: of the balls, by default that of the recipe's attacks.
 
     Raises:
-        CarsoError: if none is known in a norm other than Linf, where those of the thesis would mean little.
+        CarsoError: if all that are known are of another norm, or none is and it is not that of the thesis's.
     """
     norm = norm or norm_of(origin)
     own = sorted({attack.eps for attack in _followed(origin, norm)})
     if norm == "Linf" and is_thesis(origin, data):
         return RADII
-    if not own and norm != "Linf":
-        raise CarsoError(f"--norm {norm}: nothing was trained for it, so that the radii must be named, as --eps 1 1.5")
+    if not own and (norm != "Linf" or norm != norm_of(origin)):
+        raise CarsoError(f"--norm {norm}: nothing was trained for it, so that --eps must say how far an attack may go")
     if not own:
         note(f"the recipe names no radius: {', '.join(f'{eps:g}' for eps in RADII)} are taken; --eps 8/255 says others")
         return RADII

@@ -83,9 +83,10 @@ def rows_of(budgets: Sequence[Budget]) -> tuple[Row, ...]:
     )
 
 
-def gradients_of(spec: PurifierSpec, radii: int) -> int:
-    """How many gradients through the whole an image of the choice takes."""
-    return (3 if _begins_with_the_image(spec) else 2) * radii * len(LOSSES) * STEPS
+def work_of(spec: PurifierSpec, radii: int) -> tuple[int, int]:
+    """How many gradients through the whole, and how many votes, an image of the choice takes."""
+    candidates, attacks = 3 if _begins_with_the_image(spec) else 2, radii * len(LOSSES)
+    return candidates * attacks * STEPS, candidates * (attacks + 1)
 
 
 def chosen(experiment: Experiment, budgets: Sequence[Budget], n: int) -> Choice:
@@ -107,8 +108,12 @@ def chosen(experiment: Experiment, budgets: Sequence[Budget], n: int) -> Choice:
     folder = experiment.out / FOLDER
     records = evaluate(defences, held_out, rows_of(budgets), settings, recipe=experiment.recipe.name, directory=folder)
     choice = best(records)
-    if choice.kept != HARDENED:
-        copy(experiment.out / weights.PURIFIER, experiment.out / TRAINED)
+    kept, trained = experiment.out / weights.PURIFIER, experiment.out / TRAINED
+    if not trained.exists():
+        copy(kept, trained)
+    if choice.kept == HARDENED:
+        copy(trained, kept)
+    else:
         experiment.keep(defences[choice.kept].cpu())
     write_text(experiment.out / FILE, choice.model_dump_json(indent=1) + "\n")
     return choice

@@ -1,7 +1,7 @@
 """The plan: how much of everything fits into the time given, and `plan.json`, by which a run goes on as it began.
 
     training      what the others leave, from a trial of a batch of each stage (`carso.training.plan`)
-    choice        n held-out images x gradients through the whole of every purifier that is to choose from
+    choice        n held-out images x gradients through, and votes of, every purifier that is to choose from
     evaluation    n images x seconds of one under every row, within a share of the time
     audit         n images x gradients of a quick audit x seconds of one gradient, of N and of the whole defence
 
@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from carso.errors import CarsoError, RunError
 from carso.evaluation.protocol import Row
-from carso.hardening.choice import gradients_of
+from carso.hardening.choice import work_of
 from carso.hardening.proposal import fitted, least
 from carso.progress import duration
 from carso.storage.files import read_text, write_text
@@ -126,7 +126,8 @@ class Rates(Schema):
 
     def choice(self, spec: PurifierSpec, radii: int) -> float:
         """Of attacks on every purifier that is to choose from."""
-        return gradients_of(spec, radii) * self.defence
+        gradients, votes = work_of(spec, radii)
+        return gradients * self.defence + votes * self.vote
 
     def audit(self, radii: int) -> float:
         """Of quick audits of N and of the defence."""
@@ -233,7 +234,7 @@ def read_plan(folder: Path, request: Request) -> Plan | None:
     try:
         plan = Plan.model_validate_json(read_text(path))
     except ValidationError as error:
-        raise RunError(f"{path} is damaged: {explained(error)}; choose another --out") from error
+        raise RunError(f"{path} is damaged, or of another version: {explained(error)}; choose another --out") from error
     if plan.request != request:
         differs = [name for name in Request.model_fields if getattr(plan.request, name) != getattr(request, name)]
         raise RunError(f"{folder} holds the run of another command (other {', '.join(differs)}); choose another --out")
