@@ -38,6 +38,16 @@ def test_a_part_keeps_images_and_labels_together(index: slice | torch.Tensor, po
     assert part.classes == PAIR
 
 
+def test_an_order_that_is_drawn_keeps_images_and_labels_together() -> None:
+    dataset = Dataset("d", IMAGES, LABELS, PAIR)
+    drawn, again, other = (dataset.shuffled(seed) for seed in (0, 0, 1))
+    assert torch.equal(drawn.images, again.images)
+    assert not torch.equal(drawn.images, other.images)
+    positions = [next(i for i in range(5) if torch.equal(IMAGES[i], image)) for image in drawn.images]
+    assert sorted(positions) == list(range(5))
+    assert torch.equal(drawn.required_labels, LABELS[positions])
+
+
 def test_a_part_without_labels_has_none() -> None:
     assert Dataset("d", IMAGES)[:2].labels is None
 

@@ -159,17 +159,17 @@ class AblationStudy:
 
     def _say_cost(self, chosen: Mapping[str, Variant]) -> dict[str, float]:
         """What is still to be trained, each different N once, and evaluated; returns the seconds of each variant."""
-        costs, known = named(BASE, costs_of(self.base.pending())), [self.recipe.first_stage]
+        costs, known = {BASE: costs_of(self.base.pending())}, [self.recipe.first_stage]
         for name, experiment in ((name, self.trained[name]) for name in chosen if name in self.trained):
             new = experiment.recipe.first_stage not in known
             pending = [stage for stage in experiment.pending() if new or stage.name != "adversarial training"]
-            costs += named(name, costs_of(pending))
+            costs[name] = costs_of(pending)
             known += [experiment.recipe.first_stage] * new
         like_base = sum(variant.attacked_as_base for variant in chosen.values())
         work = cost.Work(len(known), 1 + len(chosen) - like_base, 1 + len(chosen), self.images)
         evaluation = cost.seconds_of(work, self._trial_defence, self._test, self.rows, self.stop)
-        cost.announce(costs, evaluation)
-        return {name: evaluation / work.runs + _trained_in(costs, name) for name in chosen}
+        cost.announce([each for name, some in costs.items() for each in named(name, some)], evaluation)
+        return {name: evaluation / work.runs + sum(each.seconds for each in costs.get(name, [])) for name in chosen}
 
     def _trial_defence(self) -> CARSO:
         """The base, or before its training one with the same networks."""
@@ -180,10 +180,6 @@ class AblationStudy:
         assert isinstance(built, PurifierStage)
         built.classifier.cpu()
         return assembled(self.recipe, built.representation, built.module.cpu())
-
-
-def _trained_in(costs: Sequence[Cost], variant: str) -> float:
-    return sum((each.seconds for each in costs if each.name.startswith(f"{variant}, ")), 0.0)
 
 
 def named(variant: str, costs: Sequence[Cost]) -> list[Cost]:

@@ -81,7 +81,6 @@ def load_transfers(source: str, data: str, factories: Sequence[str]) -> dict[str
         data: the data set's name.
         factories: further ones, as for `load_target`.
     """
-
     found: dict[str, Classifier] = {}
     for place in (source, data):
         if (undefended := undefended_of(place)) is not None:

@@ -61,6 +61,10 @@ class Dataset:
         labels = None if self.labels is None else self.labels[index]
         return replace(self, pixels=self.pixels[index], labels=labels)
 
+    def shuffled(self, seed: int) -> Dataset:
+        """The images in an order drawn by a seed."""
+        return self[torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))]
+
     @property
     def images(self) -> Images:
         """All images, float32 (N, C, H, W) in [0, 1]; of a large set, take some first: `dataset[:100].images`."""

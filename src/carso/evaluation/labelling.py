@@ -23,10 +23,14 @@ def labelled(images: Dataset, classifier: Classifier) -> Dataset:
     if images.labels is not None:
         return images
     note(f"{images.name}: has no labels; the classifier's own clean answers stand for them")
+    return answered(images, classifier, names_of(classifier))
+
+
+def answered(images: Dataset, classifier: Classifier, names: tuple[str, ...] | None) -> Dataset:
+    """The images with N's own answers for labels, whose classes have these names, or numbers."""
     with torch.no_grad(), evaluating(classifier):
         classes = query(classifier, images[:1].images.to(device_of(classifier))).shape[1]
-    names = names_of(classifier) or numbers(classes)
-    return replace(images, labels=answers_of(classifier, images), classes=names)
+    return replace(images, labels=answers_of(classifier, images), classes=names or numbers(classes))
 
 
 def answers_of(classifier: Classifier, images: Dataset) -> Labels:

@@ -46,7 +46,7 @@ def radii_of(origin: Origin, data: str, norm: Norm | None = None) -> tuple[float
     own = sorted({attack.eps for attack in _followed(origin, norm)})
     if norm == "Linf" and is_thesis(origin, data):
         return RADII
-    if not own and (norm != "Linf" or norm != norm_of(origin)):
+    if not own and not norm == norm_of(origin) == "Linf":
         raise CarsoError(f"--norm {norm}: nothing was trained for it, so that --eps must say how far an attack may go")
     if not own:
         note(f"the recipe names no radius: {', '.join(f'{eps:g}' for eps in RADII)} are taken; --eps 8/255 says others")

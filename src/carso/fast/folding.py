@@ -82,7 +82,7 @@ def fold(model: object) -> Folded | None:
 def _contrast(layers: list[nn.Module]) -> Contrast | None:
     """The contrast that the layers begin with, if they do."""
     first = layers[0] if layers else None
-    return first if isinstance(first, Contrast) and type(first) is Contrast and _plain(first) else None
+    return first if type(first) is Contrast and _plain(first) else None
 
 
 def chain(module: nn.Sequential) -> list[Stage] | None:

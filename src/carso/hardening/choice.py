@@ -13,23 +13,19 @@ something to lose: against attackers of the whole, what it learned may be one mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
 from carso.data import Dataset
-from carso.data.labelled import numbers
 from carso.defence import CARSO
-from carso.errors import RunError
 from carso.evaluation import Row, Settings, evaluate
-from carso.evaluation.labelling import answers_of
+from carso.evaluation.labelling import answered
 from carso.evaluation.records import Records
 from carso.evaluation.results import Rate
+from carso.hardening.kept import kept
 from carso.storage import weights
-from carso.storage.files import copy, read_text, write_text
-from carso.storage.schema import Schema, explained
+from carso.storage.files import copy, write_text
+from carso.storage.schema import Schema
 from carso.training.design import assembled, purifier_of
 from carso.training.experiment import Experiment
 from carso.training.loop import seeded
@@ -100,7 +96,7 @@ def chosen(experiment: Experiment, budgets: Sequence[Budget], n: int) -> Choice:
     Raises:
         RunError: if the choice that was made is damaged.
     """
-    if (made := _read(experiment.out / FILE)) is not None:
+    if (made := kept(experiment.out / FILE, Choice, "damaged", "delete it to choose again")) is not None:
         return made
     defences = _defences(experiment)
     held_out = _held_out(experiment, defences[HARDENED], n)
@@ -108,11 +104,11 @@ def chosen(experiment: Experiment, budgets: Sequence[Budget], n: int) -> Choice:
     folder = experiment.out / FOLDER
     records = evaluate(defences, held_out, rows_of(budgets), settings, recipe=experiment.recipe.name, directory=folder)
     choice = best(records)
-    kept, trained = experiment.out / weights.PURIFIER, experiment.out / TRAINED
+    used, trained = experiment.out / weights.PURIFIER, experiment.out / TRAINED
     if not trained.exists():
-        copy(kept, trained)
+        copy(used, trained)
     if choice.kept == HARDENED:
-        copy(trained, kept)
+        copy(trained, used)
     else:
         experiment.keep(defences[choice.kept].cpu())
     write_text(experiment.out / FILE, choice.model_dump_json(indent=1) + "\n")
@@ -155,17 +151,5 @@ def _begins_with_the_image(spec: PurifierSpec) -> bool:
 
 def _held_out(experiment: Experiment, defence: CARSO, n: int) -> Dataset:
     """Held-out images in an order drawn by the seed, with N's own answers for labels."""
-    images = experiment.validation
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(experiment.recipe.seed))
-    some = images[order[:n]]
-    names = tuple(defence.class_names or numbers(defence.classes))
-    return replace(some, labels=answers_of(defence.classifier, some), classes=names)
-
-
-def _read(path: Path) -> Choice | None:
-    if not path.exists():
-        return None
-    try:
-        return Choice.model_validate_json(read_text(path))
-    except ValidationError as error:
-        raise RunError(f"{path} is damaged: {explained(error)}; delete it to choose again") from error
+    some = experiment.validation.shuffled(experiment.recipe.seed)[:n]
+    return answered(some, defence.classifier, defence.class_names)

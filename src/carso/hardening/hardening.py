@@ -121,9 +121,7 @@ class Hardening:
     @cached_property
     def test(self) -> Dataset:
         """The test images, in an order drawn by the seed: pictures on disk lie class by class."""
-        images = data.load(self.request.data, "test")
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.request.seed))
-        return images[order]
+        return data.load(self.request.data, "test").shuffled(self.request.seed)
 
     def _planned(self, began: float) -> Plan:
         asked = self.request

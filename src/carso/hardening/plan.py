@@ -15,15 +15,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from carso.errors import CarsoError, RunError
 from carso.evaluation.protocol import Row
 from carso.hardening.choice import work_of
+from carso.hardening.kept import kept
 from carso.hardening.proposal import fitted, least
 from carso.progress import duration
-from carso.storage.files import read_text, write_text
-from carso.storage.schema import Schema, explained
+from carso.storage.files import write_text
+from carso.storage.schema import Schema
 from carso.training.plan import Cost
 from carso.training.recipe import PurifierSpec, Recipe
 from carso.types import Budget, Norm
@@ -160,8 +161,11 @@ def planned(
         CarsoError: if the time is too short for anything; says the least that would do.
     """
     radii = len(request.eps)
-    each = {"choice": rates.choice(recipe.purifier, radii), "evaluation": rates.evaluation(rows)}
-    each["audit"] = rates.audit(radii)
+    each = {
+        "choice": rates.choice(recipe.purifier, radii),
+        "evaluation": rates.evaluation(rows),
+        "audit": rates.audit(radii),
+    }
     few = {part: min(LEAST[part], stock[part]) for part in each}
     parts = {"training": least(costs), "export": EXPORTED} | {part: few[part] * each[part] for part in each}
     needed, time = sum(parts.values()), SAFETY * seconds
@@ -228,14 +232,8 @@ def read_plan(folder: Path, request: Request) -> Plan | None:
     Raises:
         RunError: if it is of another command, or damaged.
     """
-    path = folder / FILE
-    if not path.exists():
-        return None
-    try:
-        plan = Plan.model_validate_json(read_text(path))
-    except ValidationError as error:
-        raise RunError(f"{path} is damaged, or of another version: {explained(error)}; choose another --out") from error
-    if plan.request != request:
+    plan = kept(folder / FILE, Plan, "damaged, or of another version", "choose another --out")
+    if plan is not None and plan.request != request:
         differs = [name for name in Request.model_fields if getattr(plan.request, name) != getattr(request, name)]
         raise RunError(f"{folder} holds the run of another command (other {', '.join(differs)}); choose another --out")
     return plan

@@ -241,8 +241,9 @@ class Experiment:
 
     def _save_purifier(self, name: str, defence: CARSO, file: str) -> None:
         if file == weights.PURIFIER:
-            self._calibrate(defence)
-        weights.save_purifier(defence, self.out / file, self._origin("purifier"))
+            self.keep(defence)
+        else:
+            weights.save_purifier(defence, self.out / file, self._origin("purifier"))
         self._forget(name)
 
     def _calibrate(self, defence: CARSO) -> None:
@@ -252,7 +253,7 @@ class Experiment:
             defence.calibrate(held_out.images, torch.Generator().manual_seed(self.recipe.seed))
 
     def keep(self, defence: CARSO) -> None:
-        """Save another purifier as that of the run, with thresholds of its own, in place of the trained one."""
+        """Save a purifier as that of the run, with thresholds of its own."""
         self._calibrate(defence)
         weights.save_purifier(defence, self.out / weights.PURIFIER, self._origin("purifier"))
 
