@@ -27,16 +27,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": LIBRARY,
     "rivals": LIBRARY | {"training"},
     "evaluation": LIBRARY,
-    "audit": LIBRARY | {"evaluation"},
+    "audit": LIBRARY | {"evaluation", "rivals"},
     "report": BASE | {"progress", "storage", "evaluation", "audit"},
     "hub": LIBRARY | {"evaluation", "audit", "report"},
     "web": BASE | {"data"},
     "demo": LIBRARY | {"web"},
     "serve": LIBRARY | {"evaluation", "web"},
     "ablations": LIBRARY | {"training", "evaluation", "report"},
+    "comparison": LIBRARY | {"training", "evaluation", "audit", "report", "rivals"},
     "hardening": LIBRARY | {"training", "evaluation", "audit", "report"},
     "commands": LIBRARY
-    | {"training", "evaluation", "audit", "report", "demo", "hardening", "ablations", "serve", "web"},
+    | {"training", "evaluation", "audit", "report", "demo", "hardening", "ablations", "comparison", "serve", "web"},
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from carso.errors import ModelError, WeightsError
+from carso.rivals import files
 from carso.storage import factory
 from carso.storage.headers import Origin
 from carso.types import Classifier
@@ -20,8 +21,9 @@ def load_target(source: str, classifier: nn.Module | None = None) -> Any:
     """What a name stands for.
 
     Args:
-        source: a shipped defence or a folder of weights; with "/classifier" or "/undefended" behind it, that classifier
-            of it alone; or `package.module:factory`, a function without arguments whose answer is audited.
+        source: a shipped defence, or a folder of weights, also a rival's; with "/classifier" or "/undefended"
+            behind it, that classifier of it alone; or `package.module:factory`, a function without arguments whose
+            answer is audited.
         classifier: N, where the folder was trained for a classifier of the user's own.
 
     Raises:
@@ -32,6 +34,8 @@ def load_target(source: str, classifier: nn.Module | None = None) -> Any:
 
     if ":" in source and not os.path.exists(source):
         return _made(source)
+    if os.path.exists(os.path.join(source, files.FILE)):
+        return files.load(source)
     whole, part = _parts_of(source)
     if not part:
         return weights.load(source, classifier)

@@ -1,4 +1,4 @@
-"""`carso reproduce`: from a recipe to the thesis's table, or the ablations': train or adopt, evaluate, report."""
+"""`carso reproduce`: from a recipe to the thesis's table, or a study's: train or adopt, evaluate, report."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from carso.commands.shared import claimed, command_line, experiment_of, prepare,
 from carso.processes.group import by_first
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from carso import vote
     from carso.training.experiment import Experiment
 
-ABLATIONS = "ablations"
+ABLATIONS, RIVALS = "ablations", "rivals"
 USUAL = 10_000
 """Test images of a recipe where nobody says how many."""
 
@@ -26,7 +28,7 @@ def reproduce(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A shipped recipe (quick, thesis, ...), a YAML file, ablations or ablations/NAME.",
+            help="A shipped recipe (quick, thesis, ...), a YAML file, or ablations, rivals, or STUDY/NAME of these.",
             autocompletion=completion.of(completion.reproducible),
         ),
     ],
@@ -34,7 +36,7 @@ def reproduce(
     seed: Seed = None,
     test_images: Annotated[
         int | None,
-        typer.Option(min=1, help="How many test images, from the first. [default: 10000; of ablations 1000]"),
+        typer.Option(min=1, help="How many test images, from the first. [default: 10000; of a study its own]"),
     ] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Use the shipped weights; train nothing.")] = False,
     samples: Samples = None,
@@ -46,6 +48,10 @@ def reproduce(
     study, _, variant = recipe.partition("/")
     if study == ABLATIONS and not Path(recipe).is_file():
         ablations(variant, out, seed, test_images, pretrained, samples, stop, device, watch)
+        return
+    if study == RIVALS and not Path(recipe).is_file():
+        idle = {"--pretrained": pretrained, "--samples": samples, "--stop": stop != "confident", "--watch": watch}
+        rivals(variant, out, seed, test_images, device, [name for name, given in idle.items() if given])
         return
     experiment = experiment_of(recipe, out, seed, device, samples, watch)
     with claimed(experiment.out):
@@ -85,6 +91,26 @@ def ablations(
         run = AblationStudy(study, base.recipe, base.out, *settings)
         run.carry_out(names, shipped)
     say(f"report: {base.out / PAGE}")
+
+
+def rivals(
+    name: str, out: Path | None, seed: int | None, test_images: int | None, device: str, idle: Sequence[str]
+) -> None:
+    """The rival of that name, or all where it is empty, trained and audited; options that are `idle` are refused."""
+    from carso.comparison import ComparisonStudy, read_study
+    from carso.errors import CarsoError
+    from carso.report.page import PAGE
+    from carso.training.device import choose_device
+
+    if idle:
+        raise CarsoError(f"{idle[0]} is not for {RIVALS}: each is trained and asked as its study says")
+    study = read_study()
+    study.chosen(names := (name,) if name else ())
+    folder = out or Path("out") / RIVALS
+    with claimed(folder):
+        run = ComparisonStudy(study, folder, choose_device(device), seed or 0, test_images, command_line())
+        run.carry_out(names)
+    say(f"report: {folder / PAGE}")
 
 
 def shipped_of(data: str, recipe: str) -> str:

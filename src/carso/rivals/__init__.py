@@ -4,6 +4,7 @@ from carso.rivals.augmentation import Augmented
 from carso.rivals.defense_gan import WGAN, DefenseGAN, EncoderStage, Generator, WGANStage
 from carso.rivals.denoising import Autoencoder, Denoised, DenoisingStage
 from carso.rivals.diffusion import DDPM, DiffusionPurified, DiffusionStage
+from carso.rivals.files import load
 from carso.rivals.parseval import ParsevalStage
 from carso.rivals.puvae import ConditionalVAE, PuVAE, PuVAEStage
 from carso.rivals.smoothing import Certificate, NoisyStage, Smoothed
@@ -32,4 +33,5 @@ __all__ = [
     "UNet",
     "WGANStage",
     "WinnersTakeAll",
+    "load",
 ]

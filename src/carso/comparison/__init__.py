@@ -1,0 +1,7 @@
+"""The comparison: CARSO and its rivals, one after another under one attacker, in one table."""
+
+from carso.comparison.comparison import ComparisonStudy
+from carso.comparison.results import Comparison, read_comparison
+from carso.comparison.study import Study, read_study
+
+__all__ = ["Comparison", "ComparisonStudy", "Study", "read_comparison", "read_study"]

@@ -1,0 +1,75 @@
+"""What is measured of a defence beside its audits: the thesis's rows, its weights, and how long it takes.
+
+thesis's rows    attacks crafted on N alone and handed on: a transfer threat model, which says little of a defence
+seconds          medians of predictions of the same images by the defence and by N, taken in turn
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from carso.comparison.results import Figures, ProtocolRow
+from carso.data import Dataset
+from carso.evaluation.examples import SharedExamples
+from carso.evaluation.models import Model, answer
+from carso.evaluation.protocol import FGSM_L2, TABLE, Row
+from carso.evaluation.results import Rate
+from carso.evaluation.seeding import generator_of, seeded
+from carso.progress import track
+from carso.training.plan import timed
+from carso.types import Images
+
+ROWS = tuple(row for row in TABLE if row not in FGSM_L2)
+"""The thesis's ten."""
+
+TIMED, ROUNDS = 64, 3
+"""Images of a prediction that is timed, and predictions."""
+
+CHUNK = 100
+
+
+def classifier_of(subject: Any) -> Any:
+    """The N on which the thesis's attacks are crafted: the one behind a purifier or a vote, else the subject itself."""
+    return getattr(subject, "classifier", subject)
+
+
+def measured(subject: Any, test: Dataset, examples: SharedExamples, seed: int, trained: float | None) -> Figures:
+    """All of it, on the test images that are given."""
+    found = [_row(subject, row, test, examples, seed) for row in track(ROWS, "the thesis's rows")]
+    few = test[:TIMED].images
+    own, plain = _seconds(subject, classifier_of(subject), few, seed)
+    weights = sum(p.numel() for p in subject.parameters()) if isinstance(subject, nn.Module) else 0
+    return Figures(trained=trained, weights=weights, seconds=own, of_n=own / plain, protocol=found)
+
+
+def _row(subject: Model, row: Row, test: Dataset, examples: SharedExamples, seed: int) -> ProtocolRow:
+    correct = 0
+    for start in range(0, len(test), CHUNK):
+        some = test[start : start + CHUNK]
+        attacked = examples(row, classifier_of(subject), some.images, some.required_labels, start)
+        correct += int((_answers(subject, attacked, seed, row.key, start) == some.required_labels).sum())
+    return ProtocolRow(attack=row.attack, norm=row.norm, eps=row.eps, result=Rate.of(correct, len(test)))
+
+
+def _answers(subject: Model, images: Images, seed: int, *names: object) -> Tensor:
+    with seeded(images.device, seed, *names):
+        return answer(subject, images, generator_of(seed, *names)).predicted.long()
+
+
+def _seconds(subject: Model, classifier: Model, images: Images, seed: int) -> tuple[float, float]:
+    """Of a prediction of one image, by the subject and by N."""
+    both: Sequence[Callable[[], object]] = [
+        lambda model=model: _answers(model, images, seed, "seconds")  # type: ignore[misc]
+        for model in (subject, classifier)
+    ]
+    with torch.no_grad():
+        for work in both:
+            work()
+        rounds = [[timed(work)[1] for work in both] for _ in range(ROUNDS)]
+    own, plain = (median(taken) / len(images) for taken in zip(*rounds, strict=True))
+    return own, plain

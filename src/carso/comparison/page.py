@@ -1,0 +1,76 @@
+"""The page of a comparison: one table of all entries, what the audits doubt, and what the literature says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from carso.comparison.results import Audited, Comparison, Line, ProtocolRow
+from carso.evaluation.results import Rate
+from carso.progress import duration
+from carso.report.page import PAGE, render
+from carso.report.wording import ATTACKS, budget
+from carso.storage.files import write_text
+
+SHORTEST = 0.001
+"""Seconds below which a time is shown in millionths."""
+
+
+def write_page(found: Comparison, folder: Path) -> Path:
+    """Write `report.html` into the study's folder, and return its path."""
+    path = folder / PAGE
+    context = {
+        "found": found,
+        "radii": heads(found),
+        "rate": rate,
+        "left": left,
+        "budget": budget,
+        "attacks": ATTACKS,
+        "weakest": weakest,
+        "trained": trained,
+        "each": each,
+        "checks": checks,
+    }
+    write_text(path, render("comparison.html", context))
+    return path
+
+
+def heads(found: Comparison) -> list[tuple[str, float]]:
+    """Norm and radius of each audit's column, in order, the unforeseen norm last."""
+    own = {(line.audit.norm, each.eps): None for line in found.entries for each in line.audit.budgets}
+    other = {(line.unforeseen.norm, each.eps): None for line in found.entries for each in line.unforeseen.budgets}
+    return [*own, *other]
+
+
+def left(line: Line, norm: str, eps: float) -> Rate | None:
+    """What the audit of an entry in that norm left at that radius, if it was tried."""
+    budgets = [each for audited in (line.audit, line.unforeseen) if audited.norm == norm for each in audited.budgets]
+    return next((each.worst_case for each in budgets if each.eps == eps), None)
+
+
+def rate(found: Rate) -> str:
+    """An accuracy with its interval."""
+    return f"{found.accuracy:.1f} [{found.ci95[0]:.1f}, {found.ci95[1]:.1f}]"
+
+
+def weakest(line: Line, most: float = 0.3) -> ProtocolRow:
+    """The thesis's row, up to that radius, that leaves least."""
+    rows: Sequence[ProtocolRow] = [row for row in line.figures.protocol if row.norm is not None and row.eps <= most]
+    return min(rows, key=lambda row: row.result.accuracy)
+
+
+def checks(audited: Audited) -> str:
+    """What the audit doubts, in words."""
+    return ", ".join(audited.checks) or "none"
+
+
+def trained(line: Line) -> str:
+    """How long its training took, where that is known."""
+    return "" if line.figures.trained is None else duration(line.figures.trained)
+
+
+def each(line: Line) -> str:
+    """Seconds of a prediction, in a unit that suits them, and as a multiple of N's."""
+    seconds = line.figures.seconds
+    shown = f"{1e6 * seconds:,.0f} µs" if seconds < SHORTEST else f"{1e3 * seconds:,.1f} ms"
+    return f"{shown} ({line.figures.of_n:,.0f} N)"

@@ -1,0 +1,156 @@
+"""`comparison.json`: every entry of the study that has been carried out so far, with its figures.
+
+    {"study", "seed", "dataset", "command", "environment", "entries": [E]}
+    E = {"name", "about", "audit": A, "unforeseen": A, "figures": F, "published": [P]}
+    A = {"norm", "effort", "n", "random", "checks": [name],
+         "budgets": [{"eps", "clean": R, "worst_case": R, "strongest"}]}
+    F = {"trained", "weights", "seconds", "of_n", "protocol": [{"attack", "norm", "eps", "result": R}]}
+
+`figures.json`, F of one entry, lies in its folder beside the two audits. R is a rate as in `results.json`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from carso.audit.results import Audit
+from carso.comparison.study import NAME, Published
+from carso.evaluation.environment import Environment
+from carso.evaluation.reading import read_json
+from carso.evaluation.results import Rate
+from carso.storage.files import write_text
+from carso.types import Norm
+
+FILE, FIGURES = "comparison.json", "figures.json"
+AGAIN = "`carso reproduce rivals` writes it anew"
+
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(allow_inf_nan=False, extra="forbid")
+
+
+class ProtocolRow(_Model):
+    """One row of the thesis's table: attacks crafted on N alone, and handed on."""
+
+    attack: str
+    norm: Norm | None
+    eps: NotNegative
+    result: Rate
+
+
+class Figures(_Model):
+    """What is known of an entry beside its audits.
+
+    Attributes:
+        trained: seconds of its training, without that of an N or of parts taken over; None where nothing was timed.
+        weights: how many it has, N's included.
+        seconds: of one prediction, of images predicted together.
+        of_n: the same, as a multiple of N's, measured in turn with it.
+        protocol: the thesis's rows.
+    """
+
+    trained: NotNegative | None
+    weights: Annotated[int, Field(ge=0)]
+    seconds: NotNegative
+    of_n: NotNegative
+    protocol: list[ProtocolRow]
+
+
+class Left(_Model):
+    """What an audit left at one radius."""
+
+    eps: NotNegative
+    clean: Rate
+    worst_case: Rate
+    strongest: str | None
+
+
+class Audited(_Model):
+    """An audit in short.
+
+    Attributes:
+        checks: names of those that are raised.
+    """
+
+    norm: Norm
+    effort: str
+    n: Annotated[int, Field(ge=1)]
+    random: bool
+    checks: list[str]
+    budgets: list[Left]
+
+    @classmethod
+    def of(cls, audit: Audit) -> Audited:
+        """The short form of an audit."""
+        budgets = [
+            Left(eps=each.eps, clean=each.clean, worst_case=each.worst_case, strongest=each.strongest)
+            for each in audit.budgets
+        ]
+        checks = sorted({check.name for check in audit.raised})
+        return cls(
+            norm=audit.budgets[0].norm,
+            effort=audit.effort,
+            n=audit.n,
+            random=audit.random,
+            checks=checks,
+            budgets=budgets,
+        )
+
+
+class Line(_Model):
+    """An entry and what was found of it."""
+
+    name: str
+    about: str
+    audit: Audited
+    unforeseen: Audited
+    figures: Figures
+    published: list[Published] = []
+
+
+class Comparison(_Model):
+    """The whole of `comparison.json`."""
+
+    study: str = NAME
+    seed: int
+    dataset: str
+    command: str
+    environment: Environment
+    entries: list[Line]
+
+
+def write_comparison(found: Comparison, folder: Path) -> Path:
+    """Write `comparison.json` in one step."""
+    path = folder / FILE
+    write_text(path, found.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Read `comparison.json`, given itself or its folder.
+
+    Raises:
+        RunError: if it is missing, no JSON, or a field is missing or wrong.
+    """
+    return read_json(path / FILE if path.is_dir() else path, Comparison, AGAIN)
+
+
+def write_figures(found: Figures, folder: Path) -> Path:
+    """Write `figures.json` in one step."""
+    path = folder / FIGURES
+    write_text(path, found.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def read_figures(folder: Path) -> Figures:
+    """Read `figures.json` of an entry's folder.
+
+    Raises:
+        RunError: if it is missing, no JSON, or a field is missing or wrong.
+    """
+    return read_json(folder / FIGURES, Figures, AGAIN)

@@ -1,0 +1,156 @@
+"""The study of rivals as data: who stands in the table, how each is made, and what its literature says.
+
+An entry is one of three:
+
+    rival     a kind and options of `carso.rivals`, around the N that `classifier` names or one that it trains
+    recipe    the first stage of a recipe that ships: a network alone
+    target    whatever `carso audit` takes; `randomised` puts FiWAGR into its paths
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from importlib import resources
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from carso.audit.effort import Effort
+from carso.errors import RecipeError
+from carso.evaluation.results import Percent
+from carso.rivals.kinds import RivalSpec, trains
+from carso.storage.schema import Schema, explained
+from carso.training.recipe import ClassifierSpec, ClassifierTraining
+from carso.types import Norm
+
+NAME = "rivals"
+"""Of the study, its file, and its recipe on the command line."""
+
+Path = Literal["representation", "decoder"]
+Count = Annotated[int, Field(ge=1)]
+Radius = Annotated[float, Field(gt=0, le=100)]
+
+
+class Part(Schema, extra="forbid"):
+    """A part of the study."""
+
+
+class Published(Part):
+    """What a paper reports, beside which ours stands.
+
+    Attributes:
+        says: the figure in words: of what, under which attack, within which budget.
+        source: paper and place.
+        differs: why ours is of something else.
+        left: accuracy (%) that an adaptive attack left, where it can be compared with ours.
+    """
+
+    says: str
+    source: str
+    differs: str = ""
+    left: Percent | None = None
+
+
+class Entry(Part):
+    """One line of the table.
+
+    Attributes:
+        about: what it is.
+        rival: what is built.
+        classifier: N, as `carso audit` would be told; by default the study's network, which the rival trains.
+        training: a schedule for each of the rival's stages.
+        weights_of: the entry whose trained parts it has, N apart.
+        recipe: whose first stage it is.
+        target: what it is, where it is there already.
+        randomised: paths of a CARSO in which gradients are replaced by noise.
+        images: how many are audited, where not the study's number.
+        effort: of the audit, likewise.
+        published: what the literature says.
+    """
+
+    about: str
+    rival: RivalSpec | None = None
+    classifier: str | None = None
+    training: tuple[ClassifierTraining, ...] = ()
+    weights_of: str | None = None
+    recipe: str | None = None
+    target: str | None = None
+    randomised: tuple[Path, ...] = ()
+    images: Count | None = None
+    effort: Effort | None = None
+    published: tuple[Published, ...] = ()
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Entry:
+        if [self.rival, self.recipe, self.target].count(None) != 2:
+            raise ValueError("an entry has one of rival, recipe and target")
+        if self.rival is None and (self.classifier or self.training or self.weights_of):
+            raise ValueError("classifier, training and weights_of are of a rival")
+        if self.rival is not None and trains(self.rival) == (self.classifier is not None):
+            raise ValueError(
+                f"a rival of kind {self.rival.kind} " + ("trains" if self.classifier else "needs") + " an N"
+            )
+        if self.randomised and self.target is None:
+            raise ValueError("randomised is of a target")
+        return self
+
+
+class Ball(Part):
+    """Attacks of a norm that no training foresaw."""
+
+    norm: Norm
+    eps: Radius
+    images: Count
+    effort: Effort
+
+
+class Study(Part):
+    """The data, how all are audited, the network of those that train their own, and the entries."""
+
+    data: str
+    images: Count
+    effort: Effort
+    eps: Annotated[tuple[Radius, ...], Field(min_length=1)]
+    unforeseen: Ball
+    network: ClassifierSpec = ClassifierSpec()
+    entries: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]+$")], Entry]
+
+    @model_validator(mode="after")
+    def _of_known_entries(self) -> Study:
+        for name, entry in self.entries.items():
+            source = self.entries.get(entry.weights_of or name)
+            if source is None or (source.weights_of is not None and source is not entry):
+                raise ValueError(f"{name} takes its weights of {entry.weights_of!r}, which trains none")
+        return self
+
+    def chosen(self, names: tuple[str, ...] = ()) -> dict[str, Entry]:
+        """The entries of these names, or all, in the study's order.
+
+        Raises:
+            RecipeError: if there is none of a name; near ones are suggested.
+        """
+        for name in names:
+            if name not in self.entries:
+                near = difflib.get_close_matches(name, self.entries, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise RecipeError(f"no rival {name!r}; {hint}there are: {', '.join(self.entries)}")
+        return {name: entry for name, entry in self.entries.items() if not names or name in names}
+
+
+def read_study() -> Study:
+    """The study that ships."""
+    return parse_study((resources.files("carso") / "recipes" / "studies" / f"{NAME}.yaml").read_text(encoding="utf-8"))
+
+
+def parse_study(text: str) -> Study:
+    """A study from YAML text.
+
+    Raises:
+        RecipeError: naming the first field that is wrong.
+    """
+    try:
+        return Study.model_validate_json(json.dumps(yaml.safe_load(text)))
+    except ValidationError as error:
+        raise RecipeError(f"the study is wrong: {explained(error)}") from error

@@ -1,0 +1,132 @@
+"""A study of images that a test can learn in a second: three classes, bright on the left, on the right, or nowhere."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tests.audit.conftest import cut_down
+
+from carso import CARSO
+from carso.comparison import Comparison, ComparisonStudy, Study
+from carso.comparison.study import parse_study
+from carso.nn import MLP
+from carso.purifier import Purifier
+
+SHAPE, CLASSES = (1, 6, 6), 3
+
+STUDY = """
+data: {data}
+images: 30
+effort: quick
+eps: [0.1, 0.2]
+unforeseen: {{norm: L2, eps: 0.5, images: 20, effort: quick}}
+network: {{hidden: [12], dropout: 0.0}}
+entries:
+  bare: {{about: N alone., target: "tests.comparison.conftest:network"}}
+  schooled: {{about: A recipe., recipe: {recipe}}}
+  trades:
+    about: TRADES.
+    rival: {{kind: classifier}}
+    training: [{{epochs: 3, batch: 60, rate: 0.02, trades: 2, attacks: [{{attack: pgd, eps: 0.1, steps: 2}}]}}]
+  gan:
+    about: A generator.
+    rival: {{kind: defense-gan, options: {{latent: 3, hidden: [8, 12], steps: 3, restarts: 2}}}}
+    classifier: "tests.comparison.conftest:network"
+    training: [{{epochs: 2, batch: 60, rate: 0.01}}, {{epochs: 2, batch: 60, rate: 0.01}}]
+    images: 20
+    published: [{{says: 55 % left, source: "Them, 2018", differs: other images}}]
+  gan-other:
+    about: The same before another.
+    rival: {{kind: defense-gan, options: {{latent: 3, hidden: [8, 12], steps: 3, restarts: 2}}}}
+    classifier: "tests.comparison.conftest:other"
+    weights_of: gan
+    images: 20
+  noisy: {{about: FiWAGR., target: "tests.comparison.conftest:defence", randomised: [representation], images: 20}}
+"""
+
+RECIPE = """
+name: schooled
+data: {data}
+classifier: {{hidden: [12], dropout: 0.0}}
+adversarial: {{epochs: 2, batch: 60, rate: 0.02, attacks: [{{attack: fgsm, eps: 0.1}}]}}
+"""
+
+
+def picture(labels: torch.Tensor, seed: int) -> torch.Tensor:
+    """Bytes (n, 6, 6)."""
+    images = torch.randint(60, (len(labels), 6, 6), generator=torch.Generator().manual_seed(seed))
+    images[labels == 0, :, :3] += 150
+    images[labels == 1, :, 3:] += 150
+    return images.to(torch.uint8)
+
+
+def network(seed: int = 0) -> MLP:
+    """An N that knows the three classes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        labels = torch.arange(300) % CLASSES
+        images = picture(labels, 1).unsqueeze(1) / 255
+        model = MLP(SHAPE, (12,), CLASSES, dropout=0.0)
+        optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+        for _ in range(40):
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(model(images), labels).backward()
+            optimiser.step()
+    return model.eval()
+
+
+def other() -> MLP:
+    """Another N."""
+    return network(1)
+
+
+def defence() -> CARSO:
+    """N behind a purifier of its first weights, which classifies by the code of nothing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        classifier = network()
+        return CARSO(classifier, Purifier(SHAPE, neurons=15, latent=3).eval(), samples=10)
+
+
+def write_idx(folder: Path, stem: str, count: int, seed: int) -> None:
+    labels = torch.arange(count) % CLASSES
+    head = struct.pack(">IIII", 2051, count, 6, 6)
+    (folder / f"{stem}-images-idx3-ubyte").write_bytes(head + picture(labels, seed).numpy().tobytes())
+    (folder / f"{stem}-labels-idx1-ubyte").write_bytes(
+        struct.pack(">II", 2049, count) + labels.to(torch.uint8).numpy().tobytes()
+    )
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """All kinds of entries."""
+    folder = tmp_path_factory.mktemp("digits")
+    for stem, count, seed in (("train", 300, 3), ("t10k", 60, 4)):
+        write_idx(folder, stem, count, seed)
+    recipe = folder / "schooled.yaml"
+    recipe.write_text(RECIPE.format(data=folder))
+    return parse_study(STUDY.format(data=folder, recipe=recipe))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def small_audits() -> Iterator[None]:
+    """Audits of the size of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        cut_down(patch)
+        yield
+
+
+@pytest.fixture(scope="session")
+def run(study: Study, tmp_path_factory: pytest.TempPathFactory) -> ComparisonStudy:
+    """The study and its folder."""
+    return ComparisonStudy(study, tmp_path_factory.mktemp("rivals"), torch.device("cpu"), command="carso ...")
+
+
+@pytest.fixture(scope="session")
+def found(run: ComparisonStudy, small_audits: None) -> Comparison:
+    """What came of all."""
+    return run.carry_out()

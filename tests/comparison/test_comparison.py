@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tests.comparison.conftest import network, other
+from typer.testing import CliRunner
+
+from carso import rivals
+from carso.audit.results import read_audit
+from carso.commands.cli import app
+from carso.comparison import Comparison, ComparisonStudy, Study, comparison, read_comparison
+from carso.comparison.results import read_figures
+from carso.errors import CarsoError, RunError
+from carso.rivals import files
+from carso.storage import weights
+
+
+def test_every_entry_has_the_figures_of_its_own_files(found: Comparison, run: ComparisonStudy) -> None:
+    assert found == read_comparison(run.out)
+    assert [line.name for line in found.entries] == list(run.study.entries)
+    for line in found.entries:
+        folder = run.out / line.name
+        own, unforeseen = read_audit(folder), read_audit(folder / "unforeseen")
+        assert [b.worst_case for b in line.audit.budgets] == [b.worst_case for b in own.budgets]
+        assert [b.eps for b in own.budgets] == [0.1, 0.2]
+        assert (unforeseen.budgets[0].norm, line.unforeseen.norm) == ("L2", "L2")
+        assert line.unforeseen.budgets[0].worst_case == unforeseen.budgets[0].worst_case
+        assert line.audit.n == own.n == (run.study.entries[line.name].images or 30)
+        assert line.figures == read_figures(folder)
+
+
+def test_a_generator_that_is_taken_over_stands_before_another_classifier(
+    found: Comparison, run: ComparisonStudy
+) -> None:
+    first, second = (rivals.load(run.out / name).state_dict() for name in ("gan", "gan-other"))
+    for name, value in second.items():
+        own = other().state_dict().get(name.removeprefix("classifier."))
+        assert torch.equal(value, first[name] if own is None else own)
+    assert not torch.equal(first["classifier.linear1.weight"], second["classifier.linear1.weight"])
+    assert found.entries[3].figures.trained
+    assert found.entries[4].figures.trained is None
+
+
+def test_only_what_trains_its_network_moves_it(found: Comparison, run: ComparisonStudy) -> None:
+    gan = rivals.load(run.out / "gan").state_dict()
+    assert all(torch.equal(value, gan[f"classifier.{name}"]) for name, value in network().state_dict().items())
+    trades = rivals.load(run.out / "trades").state_dict()
+    assert not torch.equal(trades["linear1.weight"], gan["classifier.linear1.weight"])
+
+
+def test_a_recipe_is_trained_as_by_its_own_verb(found: Comparison, run: ComparisonStudy, tmp_path: Path) -> None:
+    recipe = run.study.entries["schooled"].recipe
+    result = CliRunner().invoke(app, ["train", "classifier", str(recipe), "--out", str(tmp_path), "--device", "cpu"])
+    assert result.exit_code == 0
+    own, alone = (weights.load_classifier(folder / weights.CLASSIFIER) for folder in (run.out / "schooled", tmp_path))
+    assert weights.digest(own) == weights.digest(alone)
+
+
+def test_noise_for_gradients_is_seen_by_the_audit(found: Comparison) -> None:
+    line = found.entries[-1]
+    assert "wrong-gradients" in line.audit.checks
+    assert "wrong-gradients" not in found.entries[0].audit.checks
+
+
+def test_what_is_done_is_not_done_again(
+    found: Comparison, run: ComparisonStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("fit", "audit", "measured"):
+        monkeypatch.setattr(comparison, name, lambda *args, **options: pytest.fail("done again"))
+    assert replace(run).carry_out().entries == found.entries
+    assert replace(run).carry_out(["bare"]).entries == found.entries
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"images": 10}])
+def test_other_settings_need_another_folder(found: Comparison, run: ComparisonStudy, change: dict[str, int]) -> None:
+    with pytest.raises(RunError, match="choose another --out"):
+        replace(run, **change).carry_out(["bare"])
+
+
+def test_the_words_of_an_entry_may_change(found: Comparison, run: ComparisonStudy) -> None:
+    bare = run.study.entries["bare"].model_copy(update={"about": "Another word."})
+    reworded = run.study.model_copy(update={"entries": {**run.study.entries, "bare": bare}})
+    assert replace(run, study=reworded).carry_out(["bare"]).entries[0].about == "Another word."
+
+
+def test_an_interrupted_training_goes_on(
+    found: Comparison, run: ComparisonStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, calls = comparison.fit, []
+
+    def stopped(stage, *rest):  # type: ignore[no-untyped-def]
+        calls.append(stage.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fit(stage, *rest)
+
+    monkeypatch.setattr(comparison, "fit", stopped)
+    again = replace(run, out=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        again._subject("gan")
+    again._subject("gan")
+    assert calls == ["wgan", "encoder", "wgan", "encoder"]
+    for name, value in rivals.load(tmp_path / "gan").state_dict().items():
+        assert torch.equal(value, rivals.load(run.out / "gan").state_dict()[name])
+    assert files.read(tmp_path / "gan")[1].seconds is None
+    assert not list((tmp_path / "gan" / "checkpoints").iterdir())
+
+
+def test_the_audit_that_ships_is_taken_where_it_asked_the_same(study: Study, tmp_path: Path) -> None:
+    shipped = read_audit(weights.find("mnist"))
+    entry = study.entries["bare"].model_copy(update={"target": "mnist"})
+    asked = {"eps": tuple(each.eps for each in shipped.budgets), "effort": shipped.effort}
+    for eps, taken in ((asked["eps"], True), ((0.2,), False)):
+        like = study.model_copy(update={**asked, "eps": eps})
+        run = ComparisonStudy(like, tmp_path / str(taken), torch.device("cpu"), seed=shipped.seed)
+        run._take_shipped_audit(entry, run.out / "carso")
+        assert (run.out / "carso" / "audit.json").exists() == taken
+        run._take_shipped_audit(entry.model_copy(update={"randomised": ("decoder",)}), run.out / "noisy")
+        assert not (run.out / "noisy").exists()
+
+
+def test_one_rival_by_name_on_the_command_line(
+    study: Study, found: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carso.comparison.read_study", lambda: study)
+    out = str(tmp_path / "out")
+    result = CliRunner().invoke(
+        app, ["reproduce", "rivals/bare", "--out", out, "--test-images", "12"], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    assert "report.html" in result.output
+    assert [(line.name, line.audit.n) for line in read_comparison(Path(out)).entries] == [("bare", 12)]
+
+
+@pytest.mark.parametrize("option", [["--pretrained"], ["--samples", "3"], ["--stop", "never"]])
+def test_options_that_mean_nothing_here_are_refused(option: list[str], tmp_path: Path) -> None:
+    with pytest.raises(CarsoError, match=f"{option[0]} is not for rivals"):
+        CliRunner().invoke(app, ["reproduce", "rivals", "--out", str(tmp_path), *option], catch_exceptions=False)

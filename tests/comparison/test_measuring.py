@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import torch
+from tests.comparison.conftest import CLASSES, network, picture
+from torch import Tensor, nn
+
+from carso import attacks
+from carso.comparison.measuring import ROWS, classifier_of, measured
+from carso.data import Dataset
+from carso.evaluation.examples import SharedExamples
+from carso.types import Budget
+
+LABELS = torch.arange(30) % CLASSES
+TEST = Dataset("pictures", picture(LABELS, 9).unsqueeze(1) / 255, LABELS, tuple("abc"))
+
+
+class Shifted(nn.Module):
+    """N behind a purifier that takes away what an attacker of N cannot add."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(images.round())
+        return logits
+
+
+def test_the_rows_are_the_thesis_s_attacks_on_n_alone() -> None:
+    n = network()
+    found = measured(Shifted(n), TEST, SharedExamples(0), 0, 1.5)
+    assert [(row.attack, row.eps) for row in found.protocol] == [(row.attack, row.eps) for row in ROWS]
+    fgsm = next(row for row in found.protocol if (row.attack, row.eps) == ("fgsm", 0.3))
+    attacked = attacks.fgsm(n, TEST.images, LABELS, Budget("Linf", 0.3))
+    assert fgsm.result.correct == int((n(attacked.round()).argmax(1) == LABELS).sum())
+    assert found.trained == 1.5
+    assert found.weights == sum(p.numel() for p in n.parameters())
+
+
+def test_a_classifier_is_attacked_itself() -> None:
+    n = network()
+    assert classifier_of(n) is n
+    alone, behind = (measured(each, TEST, SharedExamples(0), 0, None).protocol for each in (n, Shifted(n)))
+    assert alone[0].result.accuracy == 100.0
+    attacked = attacks.fgsm(n, TEST.images, LABELS, Budget("Linf", 0.5))
+    assert alone[3].result.correct == int((n(attacked).argmax(1) == LABELS).sum())
+    assert alone != behind

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+from benchmarks.docs import comparison as document
+
+from carso.comparison import Comparison, ComparisonStudy
+from carso.comparison.page import each, rate, trained, weakest
+
+
+def test_the_page_shows_every_figure(found: Comparison, run: ComparisonStudy) -> None:
+    page = (run.out / "report.html").read_text()
+    for line in found.entries:
+        assert f'data-entry="{line.name}"' in page
+        for budget in (*line.audit.budgets, *line.unforeseen.budgets):
+            assert rate(budget.worst_case) in page
+        assert rate(weakest(line).result) in page
+        assert each(line) in page
+    assert "55 % left" in page
+    assert "wrong-gradients" in page
+
+
+def test_the_weakest_row_is_within_the_radius(found: Comparison) -> None:
+    for line in found.entries:
+        rows = [row for row in line.figures.protocol if 0 < row.eps <= 0.3]
+        assert weakest(line).result.accuracy == min(row.result.accuracy for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "of_n", "shown"), [(2e-5, 1.2, "20 µs (1 N)"), (0.25, 4000.4, "250.0 ms (4,000 N)")]
+)
+def test_times_are_in_units_that_suit_them(found: Comparison, seconds: float, of_n: float, shown: str) -> None:
+    figures = found.entries[0].figures.model_copy(update={"seconds": seconds, "of_n": of_n, "trained": 83.0})
+    line = found.entries[0].model_copy(update={"figures": figures})
+    assert each(line) == shown
+    assert trained(line) == "1 min 23 s"
+    assert trained(found.entries[0]) == ""
+
+
+def test_the_page_of_the_docs_has_every_figure(found: Comparison) -> None:
+    page = document.page(found)
+    for line in found.entries:
+        shown = " | ".join(rate(b.worst_case) for b in (*line.audit.budgets, *line.unforeseen.budgets))
+        assert f"| `{line.name}` | {rate(line.audit.budgets[0].clean)} | {shown} |" in page
+        assert f"`carso reproduce rivals/{line.name}`" in page
+    assert "55 % left" in page

@@ -1,0 +1,63 @@
+import pytest
+
+from carso.audit import load_target
+from carso.comparison.study import parse_study, read_study
+from carso.errors import RecipeError
+from carso.nn import MLP
+from carso.rivals.kinds import KINDS, build, trains
+
+SHAPE, CLASSES = (1, 28, 28), 10
+HEAD = """
+data: mnist
+images: 10
+effort: quick
+eps: [0.1]
+unforeseen: {norm: L2, eps: 1.0, images: 10, effort: quick}
+entries:
+"""
+TRAINING = "[{epochs: 1, rate: 0.01}]"
+
+
+def test_the_shipped_study_has_every_rival_and_builds_it() -> None:
+    study = read_study()
+    built = [entry.rival.kind for entry in study.entries.values() if entry.rival is not None]
+    assert set(built) == set(KINDS)
+    for entry in study.entries.values():
+        if entry.rival is not None:
+            classifier = MLP(SHAPE) if trains(entry.rival) else load_target(entry.classifier or "")
+            build(entry.rival, classifier, SHAPE, CLASSES)
+
+
+def test_every_purifier_stands_before_both_classifiers_alike() -> None:
+    entries = read_study().entries
+    pairs = [name for name in entries if f"{name}-adversarial" in entries and entries[name].classifier]
+    assert len(pairs) == 5
+    for name in pairs:
+        first, second = entries[name], entries[f"{name}-adversarial"]
+        assert (first.classifier, second.classifier) == ("mnist/undefended", "mnist/classifier")
+        assert first.rival == second.rival
+        assert second.training == first.training or second.weights_of == name
+        assert (first.images, first.effort) == (second.images, second.effort)
+
+
+def test_an_unknown_name_is_answered_with_a_near_one() -> None:
+    with pytest.raises(RecipeError, match="no rival 'puvea'; did you mean 'puvae'"):
+        read_study().chosen(("puvea",))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{about: x}", "one of rival, recipe and target"),
+        ("{about: x, target: mnist, recipe: quick}", "one of rival, recipe and target"),
+        ("{about: x, target: mnist, classifier: mnist}", "are of a rival"),
+        ("{about: x, rival: {kind: puvae}, training: " + TRAINING + "}", "needs an N"),
+        ("{about: x, rival: {kind: parseval}, classifier: mnist/undefended}", "trains an N"),
+        ("{about: x, rival: {kind: puvae}, classifier: mnist/undefended, weights_of: b}", "takes its weights of 'b'"),
+        ("{about: x, recipe: quick, randomised: [decoder]}", "randomised is of a target"),
+        ("{about: x, target: mnist, images: 0}", "entries.a.images"),
+    ],
+)
+def test_a_study_that_is_wrong_is_refused(entry: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_study(f"{HEAD}  a: {entry}\n")

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from tests.rivals.conftest import CLASSES, CPU, SHAPE, bars, dataset
+
+from carso.errors import RecipeError
+from carso.nn import MLP
+from carso.rivals.kinds import KINDS, RivalSpec, build, stages, trains
+from carso.training.loop import fit
+from carso.training.recipe import ClassifierTraining
+
+SMALL: dict[str, dict[str, Any]] = {
+    "classifier": {},
+    "parseval": {},
+    "winners": {"gamma": 0.2},
+    "smoothing": {"sigma": 0.2, "samples": 5},
+    "augmentation": {"samples": 3, "shift": 1},
+    "denoising": {"hidden": [12], "code": 6},
+    "puvae": {"latent": 3, "hidden": [12]},
+    "defense-gan": {"latent": 3, "hidden": [8, 12], "steps": 2, "restarts": 2},
+    "diffusion": {"width": 8, "levels": 1, "horizon": 20, "t": 0.2, "steps": 2},
+}
+ONE = ClassifierTraining(epochs=1, batch=64, rate=0.01)
+
+
+def spec(kind: str, **options: Any) -> RivalSpec:
+    return RivalSpec.model_validate_json(json.dumps({"kind": kind, "options": options or SMALL[kind]}))
+
+
+def network() -> MLP:
+    return MLP(SHAPE, (16,), CLASSES, dropout=0.0)
+
+
+def trainings(kind: str) -> tuple[ClassifierTraining, ...]:
+    return {"augmentation": (), "defense-gan": (ONE, ONE)}.get(kind, (ONE,))
+
+
+def test_every_kind_is_tried_here() -> None:
+    assert SMALL.keys() == KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_moves_the_rival_and_its_classifier_only_where_that_is_what_is_trained(kind: str) -> None:
+    classifier = network()
+    rival = build(spec(kind), classifier, SHAPE, CLASSES)
+    images, _ = bars(4, 0)
+    assert rival.eval()(images).shape == (4, CLASSES)
+    before = {name: value.clone() for name, value in rival.state_dict().items()}
+    for stage in stages(spec(kind), rival, trainings(kind), (dataset(), dataset(64, 3)), CPU):
+        fit(stage, 0, "f")
+    moved = {name for name, value in rival.state_dict().items() if not torch.equal(value, before[name])}
+    of_n = {name for name in moved if kind in ("classifier", "parseval", "winners") or name.startswith("classifier.")}
+    assert bool(moved) == (kind != "augmentation")
+    assert bool(of_n) == trains(spec(kind))
+
+
+def test_options_reach_the_rival() -> None:
+    rival: Any = build(spec("defense-gan"), network(), SHAPE, CLASSES)
+    assert (rival.steps, rival.restarts, rival.generator.latent) == (2, 2, 3)
+    assert build(spec("diffusion"), network(), SHAPE, CLASSES).times == [4, 2, 0]
+    assert build(spec("augmentation"), network(), SHAPE, CLASSES).shift == 1
+
+
+def test_what_is_no_rival_is_refused_by_name() -> None:
+    with pytest.raises(RecipeError, match=r"no rival 'magnet'; there are: classifier, parseval"):
+        build(spec("magnet", x=1), network(), SHAPE, CLASSES)
+    with pytest.raises(RecipeError, match=r"rival winners: .*gama"):
+        build(spec("winners", gama=0.1), network(), SHAPE, CLASSES)
+    with pytest.raises(RecipeError, match=r"rival winners: gamma.*not 1.5"):
+        build(spec("winners", gamma=1.5), network(), SHAPE, CLASSES)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("classifier", 2), ("defense-gan", 1), ("augmentation", 1)])
+def test_another_number_of_trainings_is_refused(kind: str, count: int) -> None:
+    rival = build(spec(kind), network(), SHAPE, CLASSES)
+    with pytest.raises(RecipeError, match=f"rival {kind} has another number of trainings than {count}"):
+        stages(spec(kind), rival, (ONE,) * count, (dataset(), dataset(64, 3)), CPU)
