@@ -11,6 +11,7 @@ from carso.errors import RunError
 from carso.evaluation import read_records, read_results
 from carso.evaluation.protocol import TABLE
 from carso.evaluation.records import Gallery, RowRecord
+from carso.evaluation.results import Rate
 from carso.report.page import write_report
 
 
@@ -155,6 +156,18 @@ def test_an_audit_is_matched_by_its_weights(finished, tmp_path, read, audit_fiel
     assert ("it keeps 0.0 % of 4 images" in page.all("h1")[0].text) == (column == "carso")
 
 
+def test_the_choice_of_a_hardening_is_shown(bare_run, tmp_path, read):
+    shutil.copy(bare_run / "results.json", tmp_path)
+    rates = {name: Rate.of(right, 116).model_dump() for name, right in (("untrained", 114), ("hardened", 110))}
+    (tmp_path / "choice.json").write_text(json.dumps({"kept": "untrained", "rates": rates}))
+    lines = [row.text for row in read(write_report(tmp_path).read_text()).get("choice").all("tr")][1:]
+    assert [
+        line.startswith(said)
+        for line, said in zip(lines, ("As it was before training, kept", "After its last"), strict=True)
+    ]
+    assert ["98.3 %" in lines[0], "94.8 %" in lines[1], "116" in lines[0]] == [True] * 3
+
+
 def test_a_bare_run_says_what_it_lacks(bare_run, read):
     page = read(write_report(bare_run).read_text())
     assert "No attack of this run was aimed at the whole defence" in page.get("end-to-end").text
@@ -204,6 +217,7 @@ def test_names_from_outside_are_escaped(bare_run, tmp_path):
     [
         ("audit.json", '{"target": "x"}', "audit.json: n: Field required"),
         ("audit.json", "{", "audit.json: is not JSON"),
+        ("choice.json", '{"kept": "hardened"}', "choice.json: rates: Field required"),
         ("history.json", '[{"stage": "n"}]', "history.json: 0.epoch: Field required"),
         ("results.json", "{}", "results.json: recipe: Field required"),
     ],

@@ -23,6 +23,7 @@ from carso.evaluation.labelling import answered
 from carso.evaluation.records import Records
 from carso.evaluation.results import Rate
 from carso.hardening.kept import kept
+from carso.report.wording import TRAINED as TRAINED_AS
 from carso.storage import weights
 from carso.storage.files import copy, write_text
 from carso.storage.schema import Schema
@@ -40,7 +41,6 @@ STEPS = 40
 LOSSES = ("cross_entropy", "margin")
 
 UNTRAINED, UNHARDENED, HARDENED = "untrained", "unhardened", "hardened"
-WORDS = {UNTRAINED: "as it was before training", UNHARDENED: "after its first stage", HARDENED: "after its last stage"}
 
 
 class Choice(Schema):
@@ -55,10 +55,12 @@ class Choice(Schema):
     rates: dict[str, Rate]
 
     def __str__(self) -> str:
-        others = ", ".join(f"{_share(rate)} {WORDS[name]}" for name, rate in self.rates.items() if name != self.kept)
+        others = ", ".join(
+            f"{_share(rate)} {TRAINED_AS[name]}" for name, rate in self.rates.items() if name != self.kept
+        )
         n = self.rates[self.kept].total
         return (
-            f"The purifier is kept {WORDS[self.kept]}: of {n} held-out images, attacked as a whole, "
+            f"The purifier is kept {TRAINED_AS[self.kept]}: of {n} held-out images, attacked as a whole, "
             f"{_share(self.rates[self.kept])} keep the classifier's answer ({others})."
         )
 

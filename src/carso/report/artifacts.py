@@ -1,4 +1,4 @@
-"""What may lie beside the results in a run's folder: the training history, an audit, the recipe."""
+"""What may lie beside the results in a run's folder: training history, a hardening's choice, an audit, the recipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from carso.types import Norm
 
 T = TypeVar("T")
 
-HISTORY, RECIPE = "history.json", "recipe.yaml"
+HISTORY, CHOICE, RECIPE = "history.json", "choice.json", "recipe.yaml"
 
 
 class AuditAttack(BaseModel):
@@ -99,6 +99,13 @@ class Epoch(BaseModel, extra="allow"):
         return {name: number for name, number in numbers.items() if math.isfinite(number)}
 
 
+class Choice(BaseModel):
+    """`choice.json`: which purifier a hardening kept, by held-out images that were attacked as a whole."""
+
+    kept: str
+    rates: dict[str, Rate]
+
+
 def read_audit(directory: Path) -> Audit | None:
     """The audit of a run, if it has one.
 
@@ -115,6 +122,15 @@ def read_history(directory: Path) -> Sequence[Epoch]:
         RunError: if it is not what training writes; names file and field.
     """
     return _read(directory / HISTORY, TypeAdapter(list[Epoch]).validate_python) or []
+
+
+def read_choice(directory: Path) -> Choice | None:
+    """The choice of a hardening, if the run is one.
+
+    Raises:
+        RunError: if it is not what a hardening writes; names file and field.
+    """
+    return _read(directory / CHOICE, Choice.model_validate)
 
 
 def read_recipe_text(directory: Path) -> str | None:

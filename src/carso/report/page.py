@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from carso.evaluation.records import FILE, Records, read_records
 from carso.evaluation.results import Results, read_results
 from carso.report import charts, figures, wording
-from carso.report.artifacts import Audit, read_audit, read_history, read_recipe_text
+from carso.report.artifacts import Audit, read_audit, read_choice, read_history, read_recipe_text
 from carso.report.gallery import gallery_rows
 from carso.report.verdict import hardest, subject, verdict
 from carso.storage.files import write_text
@@ -30,8 +30,8 @@ RULES = {
 def write_report(directory: Path, page: Path | None = None) -> Path:
     """Write the report of a run, by default into its folder.
 
-    Besides `results.json` and `records.safetensors`, the page shows `history.json`, `audit.json` and `recipe.yaml`
-    where the folder has them.
+    Besides `results.json` and `records.safetensors`, the page shows `history.json`, `choice.json`, `audit.json` and
+    `recipe.yaml` where the folder has them.
 
     Args:
         directory: the run's folder.
@@ -48,7 +48,7 @@ def write_report(directory: Path, page: Path | None = None) -> Path:
     context = _about(results, audit) | (_seen(records, results) if records else {})
     history = figures.training(read_history(directory))
     path = page or directory / PAGE
-    seen = {"history": history, "recipe_text": read_recipe_text(directory)}
+    seen = {"history": history, "choice": read_choice(directory), "recipe_text": read_recipe_text(directory)}
     write_text(path, render("report.html", context | seen))
     return path
 

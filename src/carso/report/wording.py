@@ -17,6 +17,13 @@ ATTACKS = {
     "apgd": "Auto-PGD",
     "pgd-eot": "Annealed PGD",
 }
+TRAINED = {
+    "untrained": "as it was before training",
+    "unhardened": "after its first stage",
+    "hardened": "after its last stage",
+}
+"""The purifiers of a hardening."""
+
 NORMS = {"Linf": "L∞", "L2": "L2"}
 
 
