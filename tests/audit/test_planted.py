@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from carso.audit import Audit, audit
 from carso.audit.results import BudgetResult
 from carso.data import Dataset
+from carso.nn.contrast import Contrast
 
 EPS = 0.15
 
@@ -341,3 +342,15 @@ def test_a_root_of_zero_is_doubted_and_seen_through(
     (check,) = result.raised
     assert check.value == 100
     assert result.budgets[0].worst_case == robust_found.worst_case
+
+
+def test_a_threshold_that_small_changes_do_not_pass_falls_to_few_large_ones(plain: nn.Module, dataset: Dataset) -> None:
+    ink = Dataset("ink", (dataset.images > 0.25).float(), dataset.required_labels, dataset.classes)
+    found = run(nn.Sequential(Contrast(0.4), plain), ink, norm="L2", eps=(1.5,)).budgets[0]
+    left = {attack.name: attack.result.accuracy for attack in found.attacks}
+    assert left["pgd-annealed-sparse"] < left["pgd-annealed"] - 20
+    assert found.strongest == "pgd-annealed-sparse"
+
+
+def test_there_is_nothing_sparse_about_linf(plain: nn.Module, dataset: Dataset) -> None:
+    assert run(plain, dataset).budgets[0].find("pgd-annealed-sparse") is None

@@ -1,6 +1,7 @@
 """The ball of an attack: its unit steps, its projection, a point drawn from it.
 
 s(g)    the step of unit length that follows a gradient g furthest: sign(g) in Linf, g / ||g||_2 in L2
+g_q     the largest components of g, a share q of them; the others are 0
 e(t/T)  pace: how the step's length changes over a run of T steps
 P(x)    projection into B_p(x_0, eps) and into [0, 1], to rounding (`carso.attacks.budget.confine` is exact)
 """
@@ -41,6 +42,13 @@ def unit(gradient: Images, norm: Norm) -> Images:
     largest = gradient.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny).view(-1, 1, 1, 1)
     scaled = gradient / largest
     return scaled / length(scaled).clamp_min(1)
+
+
+def foremost(gradient: Images, share: float) -> Images:
+    """The largest components of each image's gradient, this share of them and at least one; the others are zero."""
+    rows = gradient.flatten(1)
+    largest = rows.abs().topk(max(1, round(share * rows.shape[1])), dim=1).indices
+    return torch.zeros_like(rows).scatter(1, largest, rows.gather(1, largest)).view_as(gradient)
 
 
 def project(x: Images, images: Images, eps: float | Tensor, norm: Norm) -> Images:

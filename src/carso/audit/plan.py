@@ -31,6 +31,10 @@ Rounds: TypeAlias = tuple[Craft, ...]
 Call: TypeAlias = Callable[..., Tensor]
 
 
+SPARSE = (0.01, 0.02, 0.05)
+"""Shares of the pixels along which the steps of an attack in L2 go."""
+
+
 @dataclass(frozen=True)
 class Tuning:
     """What the tuning chose: candidates per gradient, steps per run, and the loss."""
@@ -139,6 +143,10 @@ def _white_box(
     run = craft(annealed, mean, steps=steps, loss=tuning.loss)
     least, runs = sizes.restarts[0], [run] * sizes.restarts[1]
     yield attempt("pgd-annealed", "all", *runs, least=least, steps=steps, loss=tuning.loss)
+    other = "cross_entropy" if tuning.loss == "margin" else "margin"
+    if budget.norm == "L2":
+        runs = [craft(annealed, mean, steps=steps, loss=loss, share=q) for q in SPARSE for loss in (tuning.loss, other)]
+        yield attempt("pgd-annealed-sparse", "all", *runs, steps=steps, shares=SPARSE)
     if runs := [
         craft(_at_neighbour, mean, neighbours=neighbours, rank=rank, steps=steps, loss=tuning.loss)
         for rank in range(min(sizes.neighbours[1], neighbours.ranks))
@@ -149,7 +157,6 @@ def _white_box(
     if sizes.deepfool and target.exact is not None:
         run = craft(deepfool, target.exact(0, 1), steps=sizes.deepfool)
         yield Attempt("deepfool", "white-box", "survivors", (run,), options={"steps": sizes.deepfool})
-    other = "cross_entropy" if tuning.loss == "margin" else "margin"
     run = craft(annealed, mean, steps=steps, loss=other)
     least, runs = sizes.other[0], [run] * sizes.other[1]
     yield attempt("pgd-annealed-other-loss", "survivors", *runs, least=least, steps=steps, loss=other)
