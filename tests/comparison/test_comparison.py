@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from carso import rivals
 from carso.audit.results import read_audit
 from carso.commands.cli import app
-from carso.comparison import Comparison, ComparisonStudy, Study, comparison, read_comparison
+from carso.comparison import Comparison, ComparisonStudy, Study, comparison, read_comparison, subjects
 from carso.comparison.results import read_figures
 from carso.errors import CarsoError, RunError
 from carso.rivals import files
@@ -68,8 +68,8 @@ def test_noise_for_gradients_is_seen_by_the_audit(found: Comparison) -> None:
 def test_what_is_done_is_not_done_again(
     found: Comparison, run: ComparisonStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("fit", "audit", "measured"):
-        monkeypatch.setattr(comparison, name, lambda *args, **options: pytest.fail("done again"))
+    for module, name in ((subjects, "fit"), (comparison, "audit"), (comparison, "measured")):
+        monkeypatch.setattr(module, name, lambda *args, **options: pytest.fail("done again"))
     assert replace(run).carry_out().entries == found.entries
     assert replace(run).carry_out(["bare"]).entries == found.entries
 
@@ -89,7 +89,7 @@ def test_the_words_of_an_entry_may_change(found: Comparison, run: ComparisonStud
 def test_an_interrupted_training_goes_on(
     found: Comparison, run: ComparisonStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit, calls = comparison.fit, []
+    fit, calls = subjects.fit, []
 
     def stopped(stage, *rest):  # type: ignore[no-untyped-def]
         calls.append(stage.name)
@@ -97,11 +97,11 @@ def test_an_interrupted_training_goes_on(
             raise KeyboardInterrupt
         return fit(stage, *rest)
 
-    monkeypatch.setattr(comparison, "fit", stopped)
+    monkeypatch.setattr(subjects, "fit", stopped)
     again = replace(run, out=tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        again._subject("gan")
-    again._subject("gan")
+        again._subjects.of("gan")
+    again._subjects.of("gan")
     assert calls == ["wgan", "encoder", "wgan", "encoder"]
     for name, value in rivals.load(tmp_path / "gan").state_dict().items():
         assert torch.equal(value, rivals.load(run.out / "gan").state_dict()[name])

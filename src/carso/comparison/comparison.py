@@ -10,21 +10,17 @@ Every step leaves its result in the folder, and a step whose result is there is 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from carso import data, rivals
-from carso.audit import audit, load_target
+from carso import data
+from carso.audit import audit
 from carso.audit.effort import Effort
 from carso.audit.loading import undefended_of
 from carso.audit.results import Audit, read_audit
@@ -41,25 +37,17 @@ from carso.comparison.results import (
     write_figures,
 )
 from carso.comparison.study import Entry, Study
+from carso.comparison.subjects import Subjects
 from carso.data import Dataset
-from carso.defence import CARSO
 from carso.errors import RunError
 from carso.evaluation.environment import environment
 from carso.evaluation.examples import SharedExamples
-from carso.nn.fiwagr import randomised
 from carso.processes.group import by_first
-from carso.progress import note, track
-from carso.rivals import files
-from carso.rivals.kinds import RivalSpec, build, stages
+from carso.progress import track
 from carso.storage import weights
 from carso.storage.files import copy, write_text
-from carso.storage.weights import AUDIT, CLASSIFIER
-from carso.training.design import classifier_of
-from carso.training.experiment import Experiment
-from carso.training.history import add_history
-from carso.training.loop import Stage, fit, seeded
-from carso.training.plan import Pending, announce, timed
-from carso.training.reading import read_recipe
+from carso.storage.weights import AUDIT
+from carso.training.plan import announce
 from carso.types import Norm
 
 UNFORESEEN, SETTINGS = "unforeseen", "entry.json"
@@ -95,7 +83,7 @@ class ComparisonStudy:
         chosen = self.study.chosen(tuple(names))
         for name in chosen:
             by_first(partial(self._open, name))
-        by_first(lambda: announce([each for name in chosen for each in self._pending(name)]))
+        by_first(lambda: announce([each for name in chosen for each in self._subjects.pending(name)]))
         for name, entry in track(chosen.items(), "rivals", len(chosen)):
             self._entry(name, entry)
             found = by_first(self._publish)
@@ -115,8 +103,8 @@ class ComparisonStudy:
         return json.dumps({"entry": entry, "study": shared, "seed": self.seed, "images": self.images}, indent=1) + "\n"
 
     @cached_property
-    def _sets(self) -> tuple[Dataset, Dataset]:
-        return data.load(self.study.data, "train"), data.load(self.study.data, "validation")
+    def _subjects(self) -> Subjects:
+        return Subjects(self.study, self.out, self.device, self.seed, self._settings)
 
     @cached_property
     def _test(self) -> Dataset:
@@ -131,13 +119,13 @@ class ComparisonStudy:
         folder, ball, eps = self.out / name, self.study.unforeseen, self.study.eps
         if self.images is None and not (folder / AUDIT).exists():
             by_first(partial(self._take_shipped_audit, entry, folder))
-        subject = self._subject(name)
+        subject = self._subjects.of(name)
         images = self.images or entry.images or self.study.images
         unforeseen = min(images, ball.images)
         self._audit(subject, name, folder, "Linf", eps, images, entry.effort or self.study.effort)
         self._audit(subject, name, folder / UNFORESEEN, ball.norm, (ball.eps,), unforeseen, ball.effort)
         if not (folder / FIGURES).exists():
-            figures = measured(subject, self._test[:images], self._examples, self.seed, self._trained(name))
+            figures = measured(subject, self._test[:images], self._examples, self.seed, self._subjects.seconds(name))
             by_first(partial(write_figures, figures, folder))
 
     def _take_shipped_audit(self, entry: Entry, folder: Path) -> None:
@@ -157,93 +145,6 @@ class ComparisonStudy:
         others = {} if (plain := undefended_of(self.study.data)) is None else {"undefended": plain}
         told = {"effort": effort, "eps": eps, "norm": norm, "n": n, "seed": self.seed, "transfer": others}
         audit(subject, self._test, name=name, out=folder, **told)  # type: ignore[arg-type]
-
-    def _subject(self, name: str) -> Any:
-        """What is audited; it is trained first where it has to be."""
-        entry, folder = self.study.entries[name], self.out / name
-        if entry.rival is not None:
-            if not (folder / files.FILE).exists():
-                self._train(name, entry, entry.rival)
-            return rivals.load(folder)
-        if entry.recipe is not None:
-            experiment = self._experiment(name)
-            experiment.open()
-            experiment.train_classifier()
-            return weights.load_classifier(folder / CLASSIFIER)
-        assert entry.target is not None
-        return _with_noise(load_target(entry.target), entry)
-
-    def _experiment(self, name: str) -> Experiment:
-        recipe = read_recipe(self.study.entries[name].recipe or "")
-        return Experiment(recipe.model_copy(update={"seed": self.seed}), self.out / name, self.device)
-
-    def _train(self, name: str, entry: Entry, spec: RivalSpec) -> None:
-        rival, classifier = self._untrained(name, entry, spec)
-        if entry.weights_of is not None:
-            self._subject(entry.weights_of)
-            own = {k: v for k, v in rival.state_dict().items() if k.startswith("classifier.")}
-            taken, _ = files.read(self.out / entry.weights_of)
-            rival.load_state_dict({**taken, **own})
-            seconds = None
-        else:
-            with seeded(self.seed, name, "stages"):
-                pending = stages(spec, rival, entry.training, self._sets, self.device)
-            taken_each = [self._fit(name, stage) for stage in pending]
-            seconds = None if None in taken_each else math.fsum(t for t in taken_each if t is not None)
-        by_first(partial(files.save, rival.cpu(), spec, classifier, self.out / name, seconds))
-        for stage in () if entry.weights_of else pending:
-            self._checkpoint(name, stage.name).unlink(missing_ok=True)
-
-    def _untrained(self, name: str, entry: Entry, spec: RivalSpec) -> tuple[nn.Module, nn.Module]:
-        """The rival with fresh networks, and its N."""
-        train, _ = self._sets
-        with seeded(self.seed, name):
-            classifier = load_target(entry.classifier) if entry.classifier else classifier_of(self.study.network, train)
-            return build(spec, classifier, train.shape, len(train.classes)), classifier
-
-    def _fit(self, name: str, stage: Stage) -> float | None:
-        """Train a stage; the seconds that it took, unless an interrupted run had begun it."""
-        checkpoint = self._checkpoint(name, stage.name)
-        fresh = not checkpoint.exists()
-        epochs, seconds = timed(
-            lambda: fit(stage, self.seed, hashlib.sha256(self._settings(name).encode()).hexdigest(), checkpoint)
-        )
-        by_first(partial(add_history, self.out / name, stage.name, epochs))
-        return seconds if fresh else None
-
-    def _checkpoint(self, name: str, stage: str) -> Path:
-        return self.out / name / "checkpoints" / f"{stage.replace(' ', '-')}.safetensors"
-
-    def _pending(self, name: str) -> list[Pending]:
-        """The stages of an entry that are still to be trained."""
-        entry, folder = self.study.entries[name], self.out / name
-        if entry.recipe is not None:
-            return [each for each in self._experiment(name).pending() if each.name == "adversarial training"]
-        if entry.rival is None or not entry.training or (folder / files.FILE).exists():
-            return []
-        spec, (train, held_out) = entry.rival, self._sets
-
-        def trial(place: int, few: int, some: int) -> Stage:
-            rival, _ = self._untrained(name, entry, spec)
-            return stages(spec, deepcopy(rival), entry.training, (train[:few], held_out[:some]), self.device)[place]
-
-        return [
-            Pending(
-                f"{name}, part {i + 1}" if len(entry.training) > 1 else name,
-                schedule,
-                0,
-                train,
-                held_out,
-                partial(trial, i),
-            )
-            for i, schedule in enumerate(entry.training)
-        ]
-
-    def _trained(self, name: str) -> float | None:
-        """Seconds of its training, where they were taken."""
-        if self.study.entries[name].rival is None:
-            return None
-        return files.read(self.out / name)[1].seconds
 
     def _publish(self) -> Comparison:
         lines = [line for name, entry in self.study.entries.items() if (line := self._line(name, entry)) is not None]
@@ -270,16 +171,3 @@ class ComparisonStudy:
         return Line(
             name=name, about=entry.about, audit=own, unforeseen=unforeseen, figures=figures, published=published
         )
-
-
-def _with_noise(subject: Any, entry: Entry) -> Any:
-    """A CARSO with FiWAGR in the paths that an entry names."""
-    if not entry.randomised:
-        return subject
-    if not isinstance(subject, CARSO):
-        raise RunError(f"{entry.target} has no paths for FiWAGR: it is no CARSO")
-    paths = {"representation": subject.purifier.maps, "decoder": subject.purifier.decoder[-1]}
-    for path in entry.randomised:
-        randomised(paths[path])
-    note(f"gradients are noise in: {', '.join(entry.randomised)}")
-    return subject
