@@ -14,6 +14,7 @@ from carso.ablations.results import Figure, Row
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "ablations"
+READING = Path(__file__).with_name("ablations-reading.md")
 PAGE = ROOT / "docs" / "ablations.md"
 
 HEAD = """# Ablations
@@ -37,19 +38,6 @@ NOTES = {
     "classifier": "Attacks are crafted on N alone and handed on: a transfer threat model, the thesis's.",
     "defence": "Attacks on each whole defence, gradients through the purifier; not comparable with the table above.",
 }
-READING = """
-## What to make of it
-
-- **Chance does nothing here.** One candidate answers as thousands do, z at zero as z at random, and every aggregation alike: D has
-  learned to take no notice of z. What the thesis says of the number of candidates is not seen in its own design.
-- **The code is everything.** With another image's code, or noise for it, no more than chance is left, of clean images too.
-- **The transfer table rewards what the attacker did not see.** A purifier that reads the image alone, and not N, is the best of all
-  where attacks are crafted on N, at large radii above all, and nothing is left of it where the whole is attacked. That the
-  purifier must read a robust N to keep anything is seen only end to end; the fewer layers of N it reads, the more it keeps there.
-- **Which N it reads decides.** End to end, without an adversarially trained N hardly an image is left, whatever the purifier was
-  trained on; with one, the purifier's own adversarial training adds a few images. Annealed PGD end to end is one attack with one loss: where
-  it leaves more at 0.30 than at 0.15, as of `clean-alone`, it fails, and is no sign of robustness; an audit (`carso audit`) would say so.
-"""
 RULE = """
 ## What the thesis says of its ablations
 
@@ -110,7 +98,7 @@ def page(found: Ablations) -> str:
     about = {"headline": headline(found), "cpu": where.cpu, "torch": where.torch, "carso": where.carso}
     head = HEAD.format(**about, **found.model_dump(include={"dataset", "n", "seed", "command"}))
     tables = [table(found, "classifier", "Attacks on the classifier"), table(found, "defence", "Attacks end to end")]
-    return "".join([head, *tables, READING, statements(found), variants(found)])
+    return "".join([head, *tables, "\n" + READING.read_text(encoding="utf-8"), statements(found), variants(found)])
 
 
 def main() -> None:

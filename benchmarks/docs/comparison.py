@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from carso.comparison import Comparison, read_comparison
+from carso.comparison import Comparison, read_comparison, read_study
 from carso.comparison.page import checks, each, heads, left, rate, trained, weakest
 from carso.comparison.results import Line
 from carso.report.wording import ATTACKS, budget
@@ -19,10 +19,10 @@ TEMPLATE, READING = Path(__file__).with_suffix(".md"), Path(__file__).with_name(
 PAGE = ROOT / "docs" / "comparison.md"
 
 
-def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Of Markdown."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))
+def table(head: Sequence[str], lines: Sequence[Sequence[str]], rule: str = "---:") -> str:
+    """Of Markdown; all columns but the first by one rule."""
+    rules = ["---", *[rule] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rules, *lines))
 
 
 def audits(found: Comparison) -> str:
@@ -61,7 +61,7 @@ def literature(found: Comparison) -> str:
         for line in found.entries
         for published in line.published
     ]
-    return table(["defence", "published", "source", "why ours is of something else"], lines)
+    return table(["defence", "published", "source", "why ours is of something else"], lines, "---")
 
 
 def commands(found: Comparison) -> str:
@@ -71,10 +71,11 @@ def commands(found: Comparison) -> str:
 
 def page(found: Comparison) -> str:
     """The whole page."""
-    where = found.environment
+    where, there = found.environment, {line.name for line in found.entries}
+    missing = ", ".join(f"`{name}`" for name in read_study().entries if name not in there) or "none"
     return TEMPLATE.read_text(encoding="utf-8").format(
         audits=audits(found),
-        reading=READING.read_text(encoding="utf-8") + "\n" if READING.exists() else "",
+        reading=READING.read_text(encoding="utf-8").format(missing=missing),
         costs=costs(found),
         literature=literature(found),
         commands=commands(found),

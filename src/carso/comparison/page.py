@@ -66,7 +66,8 @@ def checks(audited: Audited) -> str:
 
 def trained(line: Line) -> str:
     """How long its training took, where that is known."""
-    return "" if line.figures.trained is None else duration(line.figures.trained)
+    seconds = line.figures.trained
+    return "" if seconds is None else duration(seconds) if seconds else "none"
 
 
 def each(line: Line) -> str:

@@ -1,0 +1,21 @@
+"""The pages of studies say what their records say."""
+
+from benchmarks.docs import ablations, comparison
+
+from carso.ablations import read_ablations
+from carso.comparison import read_comparison, read_study
+
+
+def test_the_page_of_ablations_is_that_of_its_records() -> None:
+    page = ablations.page(read_ablations(ablations.RESULTS))
+    assert ablations.PAGE.read_text(encoding="utf-8") == page, "run python -m benchmarks.docs.ablations"
+
+
+def test_the_page_of_rivals_is_that_of_its_records() -> None:
+    page = comparison.page(read_comparison(comparison.RESULTS))
+    assert comparison.PAGE.read_text(encoding="utf-8") == page, "run python -m benchmarks.docs.comparison"
+
+
+def test_every_rival_of_the_study_is_in_the_table_or_named_as_missing() -> None:
+    page = comparison.PAGE.read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for name in read_study().entries)
