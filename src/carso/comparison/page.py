@@ -31,7 +31,7 @@ def write_page(found: Comparison, folder: Path) -> Path:
         "each": each,
         "checks": checks,
     }
-    write_text(path, render("comparison.html", context))
+    write_text(path, render("rivals.html", context))
     return path
 
 
