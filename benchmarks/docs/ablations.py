@@ -10,7 +10,8 @@ from pathlib import Path
 
 from carso.ablations import Ablations, read_ablations
 from carso.ablations.page import beside, cells, heading, headline
-from carso.ablations.results import Figure, Row
+from carso.ablations.results import Row
+from carso.report.wording import brief
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "ablations"
@@ -53,12 +54,7 @@ MARKS = {"above": " +", "below": " -", "": ""}
 
 def cell(row: Row | None) -> str:
     """An accuracy with its interval, and whether it lies apart from the base's."""
-    return "" if row is None else figure(row) + MARKS[beside(row)]
-
-
-def figure(found: Figure) -> str:
-    """An accuracy with its interval."""
-    return f"{found.accuracy:.1f} [{found.ci95[0]:.1f}, {found.ci95[1]:.1f}]"
+    return "" if row is None else brief(row) + MARKS[beside(row)]
 
 
 def line(cells: Sequence[str]) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from carso.comparison import Comparison, read_comparison, read_study
-from carso.comparison.page import checks, each, heads, left, rate, trained, weakest
+from carso.comparison.page import adaptive, checks, each, heads, left, trained, weakest
 from carso.comparison.results import Line
-from carso.report.wording import ATTACKS, budget
+from carso.report.wording import ATTACKS, brief, budget
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "rivals"
@@ -37,11 +37,11 @@ def _audited(line: Line, radii: Sequence[tuple[str, float]]) -> list[str]:
     row, other = weakest(line), line.unforeseen
     return [
         f"`{line.name}`",
-        rate(line.audit.budgets[0].clean),
-        *("" if one is None else rate(one) for one in worst),
+        brief(line.audit.budgets[0].clean),
+        *("" if one is None else brief(one) for one in worst),
         f"{line.audit.n:,}, {line.audit.effort}; {other.norm} {other.n}, {other.effort}",
         checks(line.audit),
-        f"{rate(row.result)}, {ATTACKS.get(row.attack, row.attack)}",
+        f"{brief(row.result)}, {ATTACKS.get(row.attack, row.attack)}",
     ]
 
 
@@ -57,11 +57,13 @@ def costs(found: Comparison) -> str:
 def literature(found: Comparison) -> str:
     """What papers report, beside what ours is of."""
     lines = [
-        [f"`{line.name}`", published.says, published.source, published.differs]
+        [f"`{line.name}`", published.says, adaptive(published), published.source, published.differs]
         for line in found.entries
         for published in line.published
     ]
-    return table(["defence", "published", "source", "why ours is of something else"], lines, "---")
+    return table(
+        ["defence", "published", "left by an adaptive attack", "source", "why ours is of something else"], lines, "---"
+    )
 
 
 def commands(found: Comparison) -> str:

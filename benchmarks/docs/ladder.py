@@ -7,11 +7,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.docs.results import rate
-
 from carso.audit import Audit, read_audit
 from carso.evaluation.interval import apart
 from carso.evaluation.results import Rate
+from carso.report.wording import brief
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -124,7 +123,7 @@ def told(first: Audit, second: Audit, name: str) -> str:
 def figures(audit: Audit) -> str:
     raised = ", ".join(check.name for check in audit.raised) or "none"
     rates = (audit.budgets[0].clean, worst(audit, SMALL), worst(audit))
-    cells = (f"{audit.n:,}", *("" if each is None else rate(each) for each in rates), raised)
+    cells = (f"{audit.n:,}", *("" if each is None else brief(each) for each in rates), raised)
     return " | ".join(cells)
 
 
@@ -196,7 +195,7 @@ def exact() -> str:
         "|---|---:|---:|---:|---:|",
     ]
     for row in found["rows"]:
-        rates = " | ".join(rate(Rate.model_validate(row[name])) for name in ("passed", "exact"))
+        rates = " | ".join(brief(Rate.model_validate(row[name])) for name in ("passed", "exact"))
         lines.append(f"| {row['subject']} | {rates} | {row['only_passed']} | {row['only_exact']} |")
     effort = f"{found['steps']} steps, {found['restarts']} restarts, seeds from 0"
     return "\n".join([*lines, "", f"n = {found['n']:,}, Linf {found['eps']:.2f}, {effort}."])
@@ -219,7 +218,7 @@ def unforeseen() -> str:
         "|---|---:|---:|---:|---|---|",
     ]
     for name, audit in audits.items():
-        left = " | ".join(rate(budget.worst_case) for budget in audit.budgets)
+        left = " | ".join(brief(budget.worst_case) for budget in audit.budgets)
         sparse = "yes" if audit.budgets[0].find("pgd-annealed-sparse") else "no: made before there was that attack"
         lines.append(f"| {name} | {left} | {audit.n}, {audit.effort} | {sparse} |")
     return "\n".join(lines)

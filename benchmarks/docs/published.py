@@ -14,6 +14,7 @@ from benchmarks.runs.published_design import FILE, PUBLISHED
 
 from carso.audit import Audit, read_audit
 from carso.evaluation.results import Rate
+from carso.report.wording import brief
 from carso.training.reading import read_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -78,8 +79,7 @@ pyautoattack; {machine["cpu"]}, torch {machine["torch"]}, carso {machine["carso"
 
 def cell(rate: dict[str, Any] | Rate) -> str:
     """An accuracy with its interval."""
-    found = rate if isinstance(rate, Rate) else Rate.model_validate(rate)
-    return f"{found.accuracy:.1f} [{found.ci95[0]:.1f}, {found.ci95[1]:.1f}]"
+    return brief(rate if isinstance(rate, Rate) else Rate.model_validate(rate))
 
 
 def table(found: dict[str, Any], audits: dict[str, Audit]) -> str:

@@ -11,6 +11,7 @@ from carso.audit import Audit, read_audit
 from carso.evaluation.results import Rate, read_results
 from carso.report import wording
 from carso.report.table import markdown
+from carso.report.wording import brief
 from carso.storage import weights
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,14 @@ def audited(folder: Path) -> str:
     for audit in found:
         for budget in audit.budgets:
             raised = ", ".join(check.name for check in audit.raised) or "none"
-            cells = (audit.target, budget.title, rate(budget.clean), rate(budget.worst_case), budget.strongest, raised)
+            cells = (
+                audit.target,
+                budget.title,
+                brief(budget.clean),
+                brief(budget.worst_case),
+                budget.strongest,
+                raised,
+            )
             lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     legend = "; ".join(f"`{audit.target}`: {TARGETS[audit.target]}" for audit in found)
     early = ", ".join(f"`{audit.target}`" for audit in found if is_early(audit))
@@ -143,7 +151,7 @@ def witnesses(path: Path) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for entry in table["entries"]:
-        rates = (rate(Rate.model_validate(entry[name])) for name in ("right", "flagged", "unnoticed"))
+        rates = (brief(Rate.model_validate(entry[name])) for name in ("right", "flagged", "unnoticed"))
         eps = f"{entry['eps']:.2f}" if entry["eps"] else ""
         lines.append(f"| {entry['attacker']} | {eps} | {entry['runs']} | {' | '.join(rates)} |")
     return "\n".join([*lines, ""])
@@ -166,7 +174,7 @@ def viewpoints(path: Path) -> str:
         has = [
             ("yes" if row[name] else "no") if row["subject"] == "CARSO" else "" for name in ("trained", "viewpoints")
         ]
-        rates = [rate(Rate.model_validate(row[name])) for name in ("clean", "attacked")]
+        rates = [brief(Rate.model_validate(row[name])) for name in ("clean", "attacked")]
         lines.append(f"| {' | '.join([row['subject'], *has, *rates])} |")
     return "\n".join([*lines, ""])
 
@@ -232,10 +240,10 @@ def worst_cases(found: dict[str, Audit]) -> str:
     lines = ["| attacked as a whole | n | clean | " + " | ".join(b.title for b in first.budgets) + " | checks raised |"]
     lines.append("| --- | ---: | ---: |" + " ---: |" * len(first.budgets) + " --- |")
     for name, audit in found.items():
-        worst = " | ".join(rate(budget.worst_case) for budget in audit.budgets)
+        worst = " | ".join(brief(budget.worst_case) for budget in audit.budgets)
         raised = ", ".join(check.name for check in audit.raised) or "none"
         mark = " †" if is_early(audit) else ""
-        lines.append(f"| {name}{mark} | {audit.n:,} | {rate(audit.budgets[0].clean)} | {worst} | {raised} |")
+        lines.append(f"| {name}{mark} | {audit.n:,} | {brief(audit.budgets[0].clean)} | {worst} | {raised} |")
     return "\n".join([*lines, ""])
 
 
@@ -254,11 +262,6 @@ def ship(results: Path) -> None:
     for name in weights.shipped():
         source = results / f"{name.removeprefix('mnist-')}-audit" / "carso"
         read_audit(source).write(weights.find(name))
-
-
-def rate(found: Rate) -> str:
-    low, high = found.ci95
-    return f"{found.accuracy:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def main() -> None:

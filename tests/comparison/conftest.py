@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
+from tests.ablations.conftest import write_idx
 from tests.audit.conftest import cut_down
 
 from carso import CARSO
@@ -92,21 +91,13 @@ def defence() -> CARSO:
         return CARSO(classifier, Purifier(SHAPE, neurons=15, latent=3).eval(), samples=10)
 
 
-def write_idx(folder: Path, stem: str, count: int, seed: int) -> None:
-    labels = torch.arange(count) % CLASSES
-    head = struct.pack(">IIII", 2051, count, 6, 6)
-    (folder / f"{stem}-images-idx3-ubyte").write_bytes(head + picture(labels, seed).numpy().tobytes())
-    (folder / f"{stem}-labels-idx1-ubyte").write_bytes(
-        struct.pack(">II", 2049, count) + labels.to(torch.uint8).numpy().tobytes()
-    )
-
-
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """All kinds of entries."""
     folder = tmp_path_factory.mktemp("digits")
     for stem, count, seed in (("train", 300, 3), ("t10k", 60, 4)):
-        write_idx(folder, stem, count, seed)
+        labels = torch.arange(count) % CLASSES
+        write_idx(folder, stem, picture(labels, seed), labels.to(torch.uint8))
     recipe = folder / "schooled.yaml"
     recipe.write_text(RECIPE.format(data=folder))
     return parse_study(STUDY.format(data=folder, recipe=recipe))

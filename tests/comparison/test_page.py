@@ -4,7 +4,8 @@ import pytest
 from benchmarks.docs import comparison as document
 
 from carso.comparison import Comparison, ComparisonStudy
-from carso.comparison.page import each, rate, trained, weakest
+from carso.comparison.page import each, trained, weakest
+from carso.report.wording import brief
 
 
 def test_the_page_shows_every_figure(found: Comparison, run: ComparisonStudy) -> None:
@@ -12,8 +13,8 @@ def test_the_page_shows_every_figure(found: Comparison, run: ComparisonStudy) ->
     for line in found.entries:
         assert f'data-entry="{line.name}"' in page
         for budget in (*line.audit.budgets, *line.unforeseen.budgets):
-            assert rate(budget.worst_case) in page
-        assert rate(weakest(line).result) in page
+            assert brief(budget.worst_case) in page
+        assert brief(weakest(line).result) in page
         assert each(line) in page
     assert "55 % left" in page
     assert "wrong-gradients" in page
@@ -39,7 +40,7 @@ def test_times_are_in_units_that_suit_them(found: Comparison, seconds: float, of
 def test_the_page_of_the_docs_has_every_figure(found: Comparison) -> None:
     page = document.page(found)
     for line in found.entries:
-        shown = " | ".join(rate(b.worst_case) for b in (*line.audit.budgets, *line.unforeseen.budgets))
-        assert f"| `{line.name}` | {rate(line.audit.budgets[0].clean)} | {shown} |" in page
+        shown = " | ".join(brief(b.worst_case) for b in (*line.audit.budgets, *line.unforeseen.budgets))
+        assert f"| `{line.name}` | {brief(line.audit.budgets[0].clean)} | {shown} |" in page
         assert f"`carso reproduce rivals/{line.name}`" in page
     assert "55 % left" in page

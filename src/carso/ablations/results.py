@@ -21,10 +21,9 @@ from carso.ablations.study import BASE, NAME, Study
 from carso.ablations.verdict import Figures, Verdict, verdict
 from carso.errors import RunError
 from carso.evaluation.environment import Environment
-from carso.evaluation.reading import read_json
+from carso.evaluation.reading import read_json, within, write_json
 from carso.evaluation.results import FILE as RESULTS
 from carso.evaluation.results import Count, Percent, Rate, ResultRow, Results, Target, read_results
-from carso.storage.files import write_text
 from carso.types import Norm
 
 FILE = "ablations.json"
@@ -173,9 +172,7 @@ def _row(row: ResultRow, rate: Rate, seed: int) -> Row:
 
 def write_ablations(found: Ablations, folder: Path) -> Path:
     """Write `ablations.json` in one step."""
-    path = folder / FILE
-    write_text(path, found.model_dump_json(indent=1) + "\n")
-    return path
+    return write_json(found, folder / FILE)
 
 
 def read_ablations(path: Path) -> Ablations:
@@ -184,5 +181,4 @@ def read_ablations(path: Path) -> Ablations:
     Raises:
         RunError: if it is missing, no JSON, or a field is missing or wrong.
     """
-    path = path / FILE if path.is_dir() else path
-    return read_json(path, Ablations, "`carso reproduce ablations` writes it anew")
+    return read_json(within(path, FILE), Ablations, "`carso reproduce ablations` writes it anew")

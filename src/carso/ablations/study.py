@@ -9,20 +9,16 @@ It ships as `recipes/studies/ablations.yaml`.
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Sequence
-from importlib import resources
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from carso.errors import RecipeError
 from carso.evaluation.results import Percent
-from carso.storage.schema import Schema, explained
+from carso.training import studies
 from carso.training.reading import derived
 from carso.training.recipe import Recipe
+from carso.training.studies import Part
 from carso.vote import MOST, Aggregation
 
 NAME = "ablations"
@@ -33,10 +29,6 @@ VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=6
 Column = Literal["carso", "adversarially_trained"]
 Rows = Literal["attacked", "foreseen", "unforeseen", "clean"]
 Relation = Literal["above", "below", "not-above", "not-below", "within"]
-
-
-class Part(Schema, extra="forbid"):
-    """A part of a study."""
 
 
 class Intervention(Part):
@@ -149,12 +141,7 @@ class Study(Part):
         Raises:
             RecipeError: if there is none of a name; near ones are suggested.
         """
-        for name in names:
-            if name not in self.variants:
-                near = difflib.get_close_matches(name, self.variants, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise RecipeError(f"no ablation {name!r}; {hint}there are: {', '.join(self.variants)}")
-        return {name: variant for name, variant in self.variants.items() if not names or name in names}
+        return studies.chosen(self.variants, names, "ablation")
 
 
 def recipe_of(variant: Variant, name: str, base: Recipe) -> Recipe:
@@ -165,7 +152,7 @@ def recipe_of(variant: Variant, name: str, base: Recipe) -> Recipe:
 
 def read_study() -> Study:
     """The study that ships."""
-    return parse_study((resources.files("carso") / "recipes" / "studies" / f"{NAME}.yaml").read_text(encoding="utf-8"))
+    return studies.read(NAME, Study)
 
 
 def parse_study(text: str) -> Study:
@@ -174,7 +161,4 @@ def parse_study(text: str) -> Study:
     Raises:
         RecipeError: naming the first field that is wrong.
     """
-    try:
-        return Study.model_validate_json(json.dumps(yaml.safe_load(text)))
-    except ValidationError as error:
-        raise RecipeError(f"the study is wrong: {explained(error)}") from error
+    return studies.parsed(text, Study)

@@ -24,9 +24,8 @@ from carso.audit.diagnostics import Diagnostics
 from carso.audit.plan import Kind, On
 from carso.evaluation.display import Displayed
 from carso.evaluation.environment import Environment
-from carso.evaluation.reading import read_json
+from carso.evaluation.reading import read_json, within, write_json
 from carso.evaluation.results import Believed, Count, Percent, Rate
-from carso.storage.files import write_text
 from carso.storage.weights import AUDIT
 from carso.types import Norm
 
@@ -128,9 +127,7 @@ class Audit(Displayed, _Model):
 
     def write(self, folder: Path) -> Path:
         """Write `audit.json` into a folder, in one step."""
-        path = folder / AUDIT
-        write_text(path, self.model_dump_json(indent=1) + "\n")
-        return path
+        return write_json(self, folder / AUDIT)
 
 
 def read_audit(path: Path) -> Audit:
@@ -139,5 +136,4 @@ def read_audit(path: Path) -> Audit:
     Raises:
         RunError: if it is missing, or a field is missing or wrong.
     """
-    path = path / AUDIT if path.is_dir() else path
-    return read_json(path, Audit, "`carso audit` writes it anew")
+    return read_json(within(path, AUDIT), Audit, "`carso audit` writes it anew")

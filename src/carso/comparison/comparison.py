@@ -45,7 +45,7 @@ from carso.evaluation.examples import SharedExamples
 from carso.processes.group import by_first
 from carso.progress import track
 from carso.storage import weights
-from carso.storage.files import copy, write_text
+from carso.storage.files import copy, says, write_text
 from carso.storage.weights import AUDIT
 from carso.training.plan import announce
 from carso.types import Norm
@@ -80,11 +80,11 @@ class ComparisonStudy:
             RecipeError: if there is no entry of a name.
             RunError: if the folder holds another study.
         """
-        chosen = self.study.chosen(tuple(names))
+        chosen = self.study.chosen(names)
         for name in chosen:
             by_first(partial(self._open, name))
         by_first(lambda: announce([each for name in chosen for each in self._subjects.pending(name)]))
-        for name, entry in track(chosen.items(), "rivals", len(chosen)):
+        for name, entry in track(chosen.items(), "rivals"):
             self._entry(name, entry)
             found = by_first(self._publish)
         return found
@@ -92,7 +92,7 @@ class ComparisonStudy:
     def _open(self, name: str) -> None:
         """Hold the folder of an entry to what the study says of it, the seed and the number of images."""
         path, text = self.out / name / SETTINGS, self._settings(name)
-        if path.exists() and path.read_text(encoding="utf-8") != text:
+        if path.exists() and not says(path, text):
             raise RunError(f"{path.parent} holds another study, seed or number of images; choose another --out")
         write_text(path, text)
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from carso.comparison.results import Audited, Comparison, Line, ProtocolRow
+from carso.comparison.study import Published
 from carso.evaluation.results import Rate
 from carso.progress import duration
 from carso.report.page import PAGE, render
-from carso.report.wording import ATTACKS, budget
+from carso.report.wording import ATTACKS, brief, budget
 from carso.storage.files import write_text
 
 SHORTEST = 0.001
@@ -22,13 +23,14 @@ def write_page(found: Comparison, folder: Path) -> Path:
     context = {
         "found": found,
         "radii": heads(found),
-        "rate": rate,
+        "brief": brief,
         "left": left,
         "budget": budget,
         "attacks": ATTACKS,
         "weakest": weakest,
         "trained": trained,
         "each": each,
+        "adaptive": adaptive,
         "checks": checks,
     }
     write_text(path, render("rivals.html", context))
@@ -48,11 +50,6 @@ def left(line: Line, norm: str, eps: float) -> Rate | None:
     return next((each.worst_case for each in budgets if each.eps == eps), None)
 
 
-def rate(found: Rate) -> str:
-    """An accuracy with its interval."""
-    return f"{found.accuracy:.1f} [{found.ci95[0]:.1f}, {found.ci95[1]:.1f}]"
-
-
 def weakest(line: Line, most: float = 0.3) -> ProtocolRow:
     """The thesis's row, up to that radius, that leaves least."""
     rows: Sequence[ProtocolRow] = [row for row in line.figures.protocol if row.norm is not None and row.eps <= most]
@@ -68,6 +65,11 @@ def trained(line: Line) -> str:
     """How long its training took, where that is known."""
     seconds = line.figures.trained
     return "" if seconds is None else duration(seconds) if seconds else "none"
+
+
+def adaptive(published: Published) -> str:
+    """What an adaptive attack left in the literature, where that can be set beside ours."""
+    return "" if published.left is None else f"{published.left:g} %"
 
 
 def each(line: Line) -> str:

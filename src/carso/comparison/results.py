@@ -19,9 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from carso.audit.results import Audit
 from carso.comparison.study import NAME, Published
 from carso.evaluation.environment import Environment
-from carso.evaluation.reading import read_json
+from carso.evaluation.reading import read_json, within, write_json
 from carso.evaluation.results import Rate
-from carso.storage.files import write_text
 from carso.types import Norm
 
 FILE, FIGURES = "comparison.json", "figures.json"
@@ -126,9 +125,7 @@ class Comparison(_Model):
 
 def write_comparison(found: Comparison, folder: Path) -> Path:
     """Write `comparison.json` in one step."""
-    path = folder / FILE
-    write_text(path, found.model_dump_json(indent=1) + "\n")
-    return path
+    return write_json(found, folder / FILE)
 
 
 def read_comparison(path: Path) -> Comparison:
@@ -137,14 +134,12 @@ def read_comparison(path: Path) -> Comparison:
     Raises:
         RunError: if it is missing, no JSON, or a field is missing or wrong.
     """
-    return read_json(path / FILE if path.is_dir() else path, Comparison, AGAIN)
+    return read_json(within(path, FILE), Comparison, AGAIN)
 
 
 def write_figures(found: Figures, folder: Path) -> Path:
     """Write `figures.json` in one step."""
-    path = folder / FIGURES
-    write_text(path, found.model_dump_json(indent=1) + "\n")
-    return path
+    return write_json(found, folder / FIGURES)
 
 
 def read_figures(folder: Path) -> Figures:

@@ -9,20 +9,17 @@ An entry is one of three:
 
 from __future__ import annotations
 
-import difflib
-import json
-from importlib import resources
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from carso.audit.effort import Effort
-from carso.errors import RecipeError
 from carso.evaluation.results import Percent
 from carso.rivals.kinds import RivalSpec, trains
-from carso.storage.schema import Schema, explained
+from carso.training import studies
 from carso.training.recipe import ClassifierSpec, ClassifierTraining
+from carso.training.studies import Part
 from carso.types import Norm
 
 NAME = "rivals"
@@ -31,10 +28,6 @@ NAME = "rivals"
 Path = Literal["representation", "decoder"]
 Count = Annotated[int, Field(ge=1)]
 Radius = Annotated[float, Field(gt=0, le=100)]
-
-
-class Part(Schema, extra="forbid"):
-    """A part of the study."""
 
 
 class Published(Part):
@@ -125,23 +118,18 @@ class Study(Part):
                 raise ValueError(f"{name} takes its weights of {entry.weights_of!r}, which trains none")
         return self
 
-    def chosen(self, names: tuple[str, ...] = ()) -> dict[str, Entry]:
+    def chosen(self, names: Sequence[str] = ()) -> dict[str, Entry]:
         """The entries of these names, or all, in the study's order.
 
         Raises:
             RecipeError: if there is none of a name; near ones are suggested.
         """
-        for name in names:
-            if name not in self.entries:
-                near = difflib.get_close_matches(name, self.entries, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise RecipeError(f"no rival {name!r}; {hint}there are: {', '.join(self.entries)}")
-        return {name: entry for name, entry in self.entries.items() if not names or name in names}
+        return studies.chosen(self.entries, names, "rival")
 
 
 def read_study() -> Study:
     """The study that ships."""
-    return parse_study((resources.files("carso") / "recipes" / "studies" / f"{NAME}.yaml").read_text(encoding="utf-8"))
+    return studies.read(NAME, Study)
 
 
 def parse_study(text: str) -> Study:
@@ -150,7 +138,4 @@ def parse_study(text: str) -> Study:
     Raises:
         RecipeError: naming the first field that is wrong.
     """
-    try:
-        return Study.model_validate_json(json.dumps(yaml.safe_load(text)))
-    except ValidationError as error:
-        raise RecipeError(f"the study is wrong: {explained(error)}") from error
+    return studies.parsed(text, Study)

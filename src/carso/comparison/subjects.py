@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -101,7 +100,7 @@ class Subjects:
     def _trial(self, name: str, entry: Entry, spec: RivalSpec, stage: int, few: int, some: int) -> Stage:
         """A stage with fresh networks, on the first so many images."""
         (train, held_out), (rival, _) = self._sets, self._untrained(name, entry, spec)
-        return stages(spec, deepcopy(rival), entry.training, (train[:few], held_out[:some]), self.device)[stage]
+        return stages(spec, rival, entry.training, (train[:few], held_out[:some]), self.device)[stage]
 
     def _make(self, name: str, entry: Entry, spec: RivalSpec) -> None:
         """Train a rival, or take over what another has learned, and save it."""

@@ -1,4 +1,4 @@
-"""Reading what a run wrote, held to its schema: damage is one line that names the file, the field and what to do."""
+"""What a run writes, and reading it again by its schema: damage is one line that names file, field and what to do."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from carso.errors import RunError, WeightsError
+from carso.storage.files import write_text
 from carso.storage.tensors import read_tensors
 
 M = TypeVar("M", bound=BaseModel)
@@ -31,6 +32,17 @@ def read_json(path: Path, schema: type[M], remedy: str) -> M:
         raise RunError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValidationError as error:
         raise damaged(path, explained(error), remedy) from error
+
+
+def write_json(found: BaseModel, path: Path) -> Path:
+    """Write a JSON file in one step, so that no reader ever sees half of it, and return its path."""
+    write_text(path, found.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def within(path: Path, file: str) -> Path:
+    """A file, given itself or its folder."""
+    return path / file if path.is_dir() else path
 
 
 def read_state(path: Path, kind: str, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -22,8 +22,7 @@ from torch import Tensor
 from carso.evaluation.display import Displayed
 from carso.evaluation.environment import Environment
 from carso.evaluation.interval import wilson
-from carso.evaluation.reading import read_json
-from carso.storage.files import write_text
+from carso.evaluation.reading import read_json, within, write_json
 from carso.types import Norm
 
 Target = Literal["classifier", "defence"]
@@ -139,9 +138,7 @@ class Results(Displayed, _Model):
 
 def write_results(results: Results, directory: Path) -> Path:
     """Write `results.json` into `directory` in one step, so that no reader ever sees half of it."""
-    path = directory / FILE
-    write_text(path, results.model_dump_json(indent=1) + "\n")
-    return path
+    return write_json(results, directory / FILE)
 
 
 def read_results(path: Path) -> Results:
@@ -150,5 +147,4 @@ def read_results(path: Path) -> Results:
     Raises:
         RunError: if the file is missing, is not JSON, or a field is missing or wrong; the message names file and field.
     """
-    path = path / FILE if path.is_dir() else path
-    return read_json(path, Results, "`carso evaluate` and `carso reproduce` write it anew")
+    return read_json(within(path, FILE), Results, "`carso evaluate` and `carso reproduce` write it anew")

@@ -13,8 +13,9 @@ from __future__ import annotations
 import yaml
 
 from carso.audit import Audit
-from carso.evaluation.results import Rate, Results
+from carso.evaluation.results import Results
 from carso.report.table import markdown
+from carso.report.wording import brief
 
 TEXT = """---
 {front}---
@@ -65,7 +66,7 @@ def card(name: str, data: str | None, audit: Audit | None, results: Results | No
 
 
 def _audited(audit: Audit) -> str:
-    rows = [f"| {budget.title} | {_rate(budget.clean)} | {_rate(budget.worst_case)} |" for budget in audit.budgets]
+    rows = [f"| {budget.title} | {brief(budget.clean)} | {brief(budget.worst_case)} |" for budget in audit.budgets]
     raised = [f"- `{check.name}`: {check.meaning}" for check in audit.raised]
     doubts = (
         ["Checks raised, by which the figures may be too high:", "", *raised] if raised else ["No check was raised."]
@@ -84,8 +85,3 @@ def _audited(audit: Audit) -> str:
             "",
         ]
     )
-
-
-def _rate(rate: Rate) -> str:
-    low, high = rate.ci95
-    return f"{rate.accuracy:.1f} [{low:.1f}, {high:.1f}]"

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from carso.audit.results import AttackResult, Audit, BudgetResult, Turned
-from carso.evaluation.results import Believed, Rate
+from carso.evaluation.results import Believed
 from carso.progress import duration
+from carso.report.wording import brief
 
 
 def print_audit(audit: Audit, file: IO[str] | None = None) -> None:
@@ -38,8 +39,8 @@ def title(audit: Audit) -> str:
 
 def headline(found: BudgetResult, votes: int) -> str:
     """The worst case of a budget, in a sentence."""
-    rest = f"; any wrong vote of {votes} counted, {_rate(found.worst_of_k)}" if votes > 1 else ""
-    return f"{found.title}: clean {_rate(found.clean)}, worst case {_rate(found.worst_case)}{rest}"
+    rest = f"; any wrong vote of {votes} counted, {brief(found.worst_of_k)}" if votes > 1 else ""
+    return f"{found.title}: clean {brief(found.clean)}, worst case {brief(found.worst_case)}{rest}"
 
 
 def away(found: Turned) -> str:
@@ -48,8 +49,8 @@ def away(found: Turned) -> str:
 
 
 def _away(found: Believed) -> str:
-    right = "none believed" if found.right is None else f"{_rate(found.right)} of the believed right"
-    return f"{_rate(found.turned_away)} turned away, {right}"
+    right = "none believed" if found.right is None else f"{brief(found.right)} of the believed right"
+    return f"{brief(found.turned_away)} turned away, {right}"
 
 
 def doubts(audit: Audit) -> list[Text]:
@@ -85,14 +86,9 @@ def _name(attack: AttackResult) -> str:
 
 
 def _leaves(attack: AttackResult) -> str:
-    parts = [_rate(attack.result)]
+    parts = [brief(attack.result)]
     if attack.claimed is not None:
         parts.append(f"claims {attack.claimed.accuracy:.1f}")
     if attack.known is not None:
         parts.append(f"latents known {attack.known.accuracy:.1f}")
     return ", ".join(parts)
-
-
-def _rate(rate: Rate) -> str:
-    low, high = rate.ci95
-    return f"{rate.accuracy:.1f} [{low:.1f}, {high:.1f}]"

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 from carso.evaluation.protocol import Row
 from carso.evaluation.results import Believed, Rate, ResultRow, Results
 from carso.types import Norm
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """Whatever has an accuracy with its interval, in percent."""
+
+    accuracy: float
+    ci95: tuple[float, float]
+
 
 HEADINGS = {"undefended": "Undefended", "adversarially_trained": "Adversarial training", "carso": "CARSO"}
 ATTACKS = {
@@ -90,6 +100,12 @@ def leader(rates: Mapping[str, Rate]) -> str | None:
 def percent(rate: Rate) -> str:
     """An accuracy with two decimals, as the thesis prints it."""
     return f"{rate.accuracy:.2f}"
+
+
+def brief(found: Bounded) -> str:
+    """An accuracy and its interval with one decimal, such as "84.4 [82.7, 85.9]"."""
+    low, high = found.ci95
+    return f"{found.accuracy:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def interval(rate: Rate) -> str:

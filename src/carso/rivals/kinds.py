@@ -33,6 +33,9 @@ Sets: TypeAlias = tuple[Dataset, Dataset]
 """The images that fit, and the held-out ones."""
 
 
+MakeStage: TypeAlias = Callable[[Any, ClassifierTraining, Dataset, Dataset, torch.device], Stage]
+
+
 class RivalSpec(Schema, extra="forbid"):
     """What a rival is.
 
@@ -51,12 +54,12 @@ class Kind:
 
     Attributes:
         build: N, the shape (C, H, W) of the images, how many classes there are and the options, to the rival.
-        stages: rival, schedules, images and device to what is trained, in its order; none keeps N as it is.
+        stages: each from rival, schedule, images that fit, held-out ones and device, in the order of training.
         trains: whether N itself is what is trained, and therefore enters untrained.
     """
 
     build: Callable[..., nn.Module]
-    stages: Callable[[Any, Sequence[ClassifierTraining], Sets, torch.device], Sequence[Stage]]
+    stages: tuple[MakeStage, ...] = ()
     trains: bool = False
 
 
@@ -86,12 +89,10 @@ def stages(
     Raises:
         RecipeError: if there are not as many schedules as stages.
     """
-    try:
-        return _kind(spec).stages(rival, schedules, sets, device)
-    except ValueError as error:
-        raise RecipeError(
-            f"rival {spec.kind} has another number of trainings than {len(schedules)}: {error}"
-        ) from error
+    makers = _kind(spec).stages
+    if len(schedules) != len(makers):
+        raise RecipeError(f"rival {spec.kind} has another number of trainings than {len(schedules)}: {len(makers)}")
+    return [make(rival, schedule, *sets, device) for make, schedule in zip(makers, schedules, strict=True)]
 
 
 def trains(spec: RivalSpec) -> bool:
@@ -109,16 +110,13 @@ def _plain(classifier: nn.Module, shape: Shape, classes: int) -> nn.Module:
     return classifier
 
 
-def _winners(classifier: nn.Module, shape: Shape, classes: int, **options: Any) -> nn.Module:
-    return WinnersTakeAll(classifier, **options)
+def _around(rival: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Of a rival that is made of N and its options alone."""
 
+    def built(classifier: nn.Module, shape: Shape, classes: int, **options: Any) -> nn.Module:
+        return rival(classifier, **options)
 
-def _smoothed(classifier: nn.Module, shape: Shape, classes: int, **options: Any) -> nn.Module:
-    return Smoothed(classifier, **options)
-
-
-def _augmented(classifier: nn.Module, shape: Shape, classes: int, **options: Any) -> nn.Module:
-    return Augmented(classifier, **options)
+    return built
 
 
 def _denoised(classifier: nn.Module, shape: Shape, classes: int, **options: Any) -> nn.Module:
@@ -153,72 +151,39 @@ def _diffusion(
     return DiffusionPurified(classifier, DDPM(UNet(shape[0], width, levels), horizon), **options)
 
 
-def _stage_of_classifier(
-    rival: nn.Module, schedules: Sequence[ClassifierTraining], sets: Sets, device: torch.device
-) -> list[Stage]:
-    (schedule,) = schedules
-    return [ClassifierStage("classifier", rival, schedule, *sets, device)]
+def _classifier_stage(
+    rival: nn.Module, schedule: ClassifierTraining, train: Dataset, held_out: Dataset, device: torch.device
+) -> Stage:
+    return ClassifierStage("classifier", rival, schedule, train, held_out, device)
 
 
-def _stage_of_parseval(
-    rival: nn.Module, schedules: Sequence[ClassifierTraining], sets: Sets, device: torch.device
-) -> list[Stage]:
-    (schedule,) = schedules
-    return [ParsevalStage(rival, schedule, *sets, device)]
+def _denoising_stage(
+    rival: Denoised, schedule: ClassifierTraining, train: Dataset, held_out: Dataset, device: torch.device
+) -> Stage:
+    return DenoisingStage(rival, schedule, train, held_out, device, schedule.attacks)
 
 
-def _stage_of_smoothing(
-    rival: Smoothed, schedules: Sequence[ClassifierTraining], sets: Sets, device: torch.device
-) -> list[Stage]:
-    (schedule,) = schedules
-    return [NoisyStage(rival, schedule, *sets, device)]
+def _wgan_stage(
+    rival: DefenseGAN, schedule: ClassifierTraining, train: Dataset, held_out: Dataset, device: torch.device
+) -> Stage:
+    return WGANStage(WGAN(rival.generator, critic(train.shape)), schedule, train, held_out, device)
 
 
-def _no_stage(
-    rival: nn.Module, schedules: Sequence[ClassifierTraining], sets: Sets, device: torch.device
-) -> list[Stage]:
-    () = schedules
-    return []
-
-
-def _stage_of_denoising(
-    rival: Denoised, schedules: Sequence[ClassifierTraining], sets: Sets, device: torch.device
-) -> list[Stage]:
-    (schedule,) = schedules
-    return [DenoisingStage(rival, schedule, *sets, device, schedule.attacks)]
-
-
-def _stage_of_puvae(
-    rival: PuVAE, schedules: Sequence[ClassifierTraining], sets: Sets, device: torch.device
-) -> list[Stage]:
-    (schedule,) = schedules
-    return [PuVAEStage(rival, schedule, *sets, device)]
-
-
-def _stages_of_defense_gan(
-    rival: DefenseGAN, schedules: Sequence[ClassifierTraining], sets: Sets, device: torch.device
-) -> list[Stage]:
-    for_gan, for_encoder = schedules
-    wgan = WGAN(rival.generator, critic(sets[0].shape))
-    return [WGANStage(wgan, for_gan, *sets, device), EncoderStage(rival, for_encoder, *sets, device)]
-
-
-def _stage_of_diffusion(
-    rival: DiffusionPurified, schedules: Sequence[ClassifierTraining], sets: Sets, device: torch.device
-) -> list[Stage]:
-    (schedule,) = schedules
-    return [DiffusionStage(rival.ddpm, schedule, *sets, device)]
+def _diffusion_stage(
+    rival: DiffusionPurified, schedule: ClassifierTraining, train: Dataset, held_out: Dataset, device: torch.device
+) -> Stage:
+    return DiffusionStage(rival.ddpm, schedule, train, held_out, device)
 
 
 KINDS: Mapping[str, Kind] = {
-    "classifier": Kind(_plain, _stage_of_classifier, trains=True),
-    "parseval": Kind(_plain, _stage_of_parseval, trains=True),
-    "winners": Kind(_winners, _stage_of_classifier, trains=True),
-    "smoothing": Kind(_smoothed, _stage_of_smoothing, trains=True),
-    "augmentation": Kind(_augmented, _no_stage),
-    "denoising": Kind(_denoised, _stage_of_denoising),
-    "puvae": Kind(_puvae, _stage_of_puvae),
-    "defense-gan": Kind(_defense_gan, _stages_of_defense_gan),
-    "diffusion": Kind(_diffusion, _stage_of_diffusion),
+    "classifier": Kind(_plain, (_classifier_stage,), trains=True),
+    "parseval": Kind(_plain, (ParsevalStage,), trains=True),
+    "winners": Kind(_around(WinnersTakeAll), (_classifier_stage,), trains=True),
+    "smoothing": Kind(_around(Smoothed), (NoisyStage,), trains=True),
+    "augmentation": Kind(_around(Augmented)),
+    "denoising": Kind(_denoised, (_denoising_stage,)),
+    "puvae": Kind(_puvae, (PuVAEStage,)),
+    "defense-gan": Kind(_defense_gan, (_wgan_stage, EncoderStage)),
+    "diffusion": Kind(_diffusion, (_diffusion_stage,)),
 }
 """Every rival by the name of its kind; "classifier" is a network alone, adversarially trained or not."""

@@ -87,6 +87,18 @@ def write_text(path: Path, text: str) -> None:
     write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
+def says(path: Path, text: str) -> bool:
+    """Whether a file that a run left in its folder says exactly that.
+
+    Raises:
+        RunError: if it cannot be read.
+    """
+    try:
+        return read_text(path) == text
+    except RunError as error:
+        raise RunError(f"{error}; choose another --out") from error
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy a file, aside first."""
     write_aside(target, lambda aside: shutil.copyfile(source, aside))

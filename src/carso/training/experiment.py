@@ -26,7 +26,7 @@ from carso.processes.group import by_first
 from carso.purifier import Purifier
 from carso.representation import Representation
 from carso.storage import factory, weights
-from carso.storage.files import copy, read_text, write_text
+from carso.storage.files import copy, says, write_text
 from carso.training.checkpoint import finished
 from carso.training.classifier import ClassifierStage
 from carso.training.design import assembled, check_classes, classifier_of, look_at, purifier_of, representation_of
@@ -94,7 +94,7 @@ class Experiment:
     def _open(self) -> None:
         path = self.out / RECIPE
         read_history(self.out)
-        if path.exists() and not _says(path, self.recipe.to_yaml()):
+        if path.exists() and not says(path, self.recipe.to_yaml()):
             raise RunError(f"{self.out} holds the run of another recipe or seed ({path}); choose another --out")
         write_text(path, self.recipe.to_yaml())
         for name, file in RESULTS:
@@ -323,13 +323,6 @@ class Experiment:
             return self.train, None
         pairs = data.load_pairs(schedule.pairs)
         return Dataset(pairs.name, pairs.clean), pairs.attacked
-
-
-def _says(path: Path, text: str) -> bool:
-    try:
-        return read_text(path) == text
-    except RunError as error:
-        raise RunError(f"{error}; choose another --out") from error
 
 
 def _names(train: Dataset, classes: int) -> tuple[str, ...] | None:
