@@ -8,6 +8,9 @@ from torch import nn
 from carso.errors import CarsoError
 from carso.fast import convolves
 
+LANES = 8
+"""Floats in a register of AVX2."""
+
 
 def choose_device(name: str = "auto") -> torch.device:
     """The named device, or with "auto" the GPU if there is one.
@@ -25,8 +28,21 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def placed(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module itself, on the device; weights of convolutions channels last, which multiplies fastest."""
+    """The module itself, on the device; weights of convolutions channels last where that is safe, as it is fastest."""
     module.to(device)
-    if convolves(module):
+    if convolves(module) and not (device.type == "cpu" and overruns(module)):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
+
+
+def overruns(module: nn.Module) -> bool:
+    """Whether a gradient of its weights, channels last, makes oneDNN write past its memory on processors with AVX2.
+
+    So it is with kernels of one pixel in strides over fewer than eight channels, seen in torch 2.13.
+    """
+    return any(
+        isinstance(part, nn.Conv2d)
+        and max(part.kernel_size) == 1 < max(part.stride)
+        and part.in_channels // part.groups < LANES
+        for part in module.modules()
+    )

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from carso.nn import ResNet
+from carso.training.device import overruns, placed
+
+CPU = torch.device("cpu")
+
+
+def last(module: nn.Module) -> bool:
+    """Whether kernels of several pixels lie channels last."""
+    kernels = [p for p in module.parameters() if p.ndim == 4 and p.shape[2] > 1 and p.shape[1] > 1]
+    return all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+@pytest.mark.parametrize(
+    ("conv", "overrun"),
+    [
+        (nn.Conv2d(4, 8, 1, stride=2), True),
+        (nn.Conv2d(16, 8, 1, stride=2, groups=4), True),
+        (nn.Conv2d(8, 16, 1, stride=2), False),
+        (nn.Conv2d(4, 8, 1), False),
+        (nn.Conv2d(4, 8, 3, stride=2), False),
+    ],
+)
+def test_strides_of_single_pixels_over_few_channels_are_told(conv: nn.Conv2d, overrun: bool) -> None:
+    assert overruns(nn.Sequential(nn.ReLU(), conv)) == overrun
+
+
+@pytest.mark.parametrize("width", [4, 8])
+def test_a_network_is_laid_channels_last_where_that_is_safe(width: int) -> None:
+    network = placed(ResNet((3, 16, 16), width=width), CPU)
+    assert last(network) == (width == 8)
+
+
+def test_a_narrow_network_is_trained_without_harm_to_memory() -> None:
+    torch.manual_seed(0)
+    narrow = placed(ResNet((3, 16, 16), width=4), CPU)
+    for _ in range(20):
+        narrow.zero_grad()
+        narrow(torch.rand(16, 3, 16, 16)).square().mean().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in narrow.parameters())
