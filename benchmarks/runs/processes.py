@@ -4,7 +4,8 @@
 
 Each verb runs as a user starts it, by one process and by `torchrun --nproc-per-node 2`, and is timed from when it has
 claimed its folder to when it gives it up: most imports and the start of the processes are not counted. `train` is of
-the thesis's network, whose batch takes a tenth of a second, `train-cnn` of the small CNN, whose batch takes a second.
+the thesis's network, whose batch takes a tenth of a second, `train-cnn` of the small CNN, whose batch takes a second or
+more.
 `ratio` is the time of one process by that of two, of the medians; `equal` whether the figures of evaluation and audit
 are the same; `ceiling` what the machine gives two processes that know nothing of each other, each with half of the
 images, at the same time; `apart` by how much the weights of a training differ at most, relative to the largest of their
@@ -49,7 +50,7 @@ adversarial:
 """
 TRAININGS = {
     "train": RECIPE.format(classifier="{hidden: [200, 80]}", batches=107, steps=40),
-    "train-cnn": RECIPE.format(classifier="{architecture: cnn, hidden: [200, 200]}", batches=60, steps=10),
+    "train-cnn": RECIPE.format(classifier="{architecture: cnn, hidden: [200, 200]}", batches=20, steps=10),
 }
 """Their recipes."""
 

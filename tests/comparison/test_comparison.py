@@ -125,7 +125,7 @@ def test_the_audit_that_ships_is_taken_where_it_asked_the_same(study: Study, tmp
 def test_one_rival_by_name_on_the_command_line(
     study: Study, found: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("carso.comparison.read_study", lambda: study)
+    monkeypatch.setattr("carso.comparison.read_study", lambda name: study)
     out = str(tmp_path / "out")
     result = CliRunner().invoke(
         app, ["reproduce", "rivals/bare", "--out", out, "--test-images", "12"], catch_exceptions=False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from carso import vote
     from carso.training.experiment import Experiment
 
-ABLATIONS, RIVALS = "ablations", "rivals"
+ABLATIONS, RIVALS = "ablations", ("rivals", "rivals-fashion")
 USUAL = 10_000
 """Test images of a recipe where nobody says how many."""
 
@@ -28,7 +28,7 @@ def reproduce(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A shipped recipe (quick, thesis, ...), a YAML file, or ablations, rivals, or STUDY/NAME of these.",
+            help="A shipped recipe (quick, ...), a YAML file, or ablations, rivals, rivals-fashion, or STUDY/NAME.",
             autocompletion=completion.of(completion.reproducible),
         ),
     ],
@@ -49,9 +49,9 @@ def reproduce(
     if study == ABLATIONS and not Path(recipe).is_file():
         ablations(variant, out, seed, test_images, pretrained, samples, stop, device, watch)
         return
-    if study == RIVALS and not Path(recipe).is_file():
+    if study in RIVALS and not Path(recipe).is_file():
         idle = {"--pretrained": pretrained, "--samples": samples, "--stop": stop != "confident", "--watch": watch}
-        rivals(variant, out, seed, test_images, device, [name for name, given in idle.items() if given])
+        rivals(study, variant, out, seed, test_images, device, [name for name, given in idle.items() if given])
         return
     experiment = experiment_of(recipe, out, seed, device, samples, watch)
     with claimed(experiment.out):
@@ -94,7 +94,13 @@ def ablations(
 
 
 def rivals(
-    name: str, out: Path | None, seed: int | None, test_images: int | None, device: str, idle: Sequence[str]
+    study_name: str,
+    name: str,
+    out: Path | None,
+    seed: int | None,
+    test_images: int | None,
+    device: str,
+    idle: Sequence[str],
 ) -> None:
     """The rival of that name, or all where it is empty, trained and audited; options that are `idle` are refused."""
     from carso.comparison import ComparisonStudy, read_study
@@ -103,10 +109,10 @@ def rivals(
     from carso.training.device import choose_device
 
     if idle:
-        raise CarsoError(f"{idle[0]} is not for {RIVALS}: each is trained and asked as its study says")
-    study = read_study()
+        raise CarsoError(f"{idle[0]} is not for {study_name}: each is trained and asked as its study says")
+    study = read_study(study_name)
     study.chosen(names := (name,) if name else ())
-    folder = out or Path("out") / RIVALS
+    folder = out or Path("out") / study_name
     with claimed(folder):
         run = ComparisonStudy(study, folder, choose_device(device), seed or 0, test_images, command_line())
         run.carry_out(names)

@@ -2,6 +2,6 @@
 
 from carso.comparison.comparison import ComparisonStudy
 from carso.comparison.results import Comparison, read_comparison
-from carso.comparison.study import Study, read_study
+from carso.comparison.study import NAMES, Study, read_study
 
-__all__ = ["Comparison", "ComparisonStudy", "Study", "read_comparison", "read_study"]
+__all__ = ["NAMES", "Comparison", "ComparisonStudy", "Study", "read_comparison", "read_study"]

@@ -24,7 +24,7 @@ from carso.audit import audit
 from carso.audit.effort import Effort
 from carso.audit.loading import undefended_of
 from carso.audit.results import Audit, read_audit
-from carso.comparison.measuring import measured
+from carso.comparison.measuring import measured, rows_of
 from carso.comparison.page import write_page
 from carso.comparison.results import (
     FIGURES,
@@ -125,7 +125,8 @@ class ComparisonStudy:
         self._audit(subject, name, folder, "Linf", eps, images, entry.effort or self.study.effort)
         self._audit(subject, name, folder / UNFORESEEN, ball.norm, (ball.eps,), unforeseen, ball.effort)
         if not (folder / FIGURES).exists():
-            figures = measured(subject, self._test[:images], self._examples, self.seed, self._subjects.seconds(name))
+            rows, trained = rows_of(self.study.data, eps), self._subjects.seconds(name)
+            figures = measured(subject, self._test[:images], self._examples, self.seed, trained, rows)
             by_first(partial(write_figures, figures, folder))
 
     def _take_shipped_audit(self, entry: Entry, folder: Path) -> None:
@@ -142,13 +143,15 @@ class ComparisonStudy:
     ) -> None:
         if (folder / AUDIT).exists():
             return
-        others = {} if (plain := undefended_of(self.study.data)) is None else {"undefended": plain}
+        plain = undefended_of(self.study.transfer) if self.study.transfer else None
+        others = {} if plain is None else {"undefended": plain}
         told = {"effort": effort, "eps": eps, "norm": norm, "n": n, "seed": self.seed, "transfer": others}
         audit(subject, self._test, name=name, out=folder, **told)  # type: ignore[arg-type]
 
     def _publish(self) -> Comparison:
         lines = [line for name, entry in self.study.entries.items() if (line := self._line(name, entry)) is not None]
         found = Comparison(
+            study=self.study.name,
             seed=self.seed,
             dataset=self._test.name,
             command=self.command,

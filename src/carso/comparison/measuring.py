@@ -1,6 +1,7 @@
 """What is measured of a defence beside its audits: the thesis's rows, its weights, and how long it takes.
 
-thesis's rows    attacks crafted on N alone and handed on: a transfer threat model, which says little of a defence
+thesis's rows    attacks crafted on N alone and handed on: a transfer threat model, which says little of a defence; on
+                 other images than the thesis's, its attacks at the study's radii
 seconds          medians of predictions of the same images by the defence and by N, taken in turn
 """
 
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 
 from carso.comparison.results import Figures, ProtocolRow
 from carso.data import Dataset
+from carso.evaluation.environment import environment
 from carso.evaluation.examples import SharedExamples
 from carso.evaluation.models import Model, answer
-from carso.evaluation.protocol import FGSM_L2, TABLE, Row
+from carso.evaluation.protocol import FGSM_L2, TABLE, Row, protocol_at
 from carso.evaluation.results import Rate
 from carso.evaluation.seeding import generator_of, seeded
 from carso.progress import track
@@ -26,6 +28,14 @@ from carso.types import Images
 
 ROWS = tuple(row for row in TABLE if row not in FGSM_L2)
 """The thesis's ten."""
+
+
+def rows_of(data: str, radii: Sequence[float]) -> tuple[Row, ...]:
+    """The thesis's rows for its own images, its attacks at these radii for others."""
+    if data == "mnist":
+        return ROWS
+    return tuple(row for row in protocol_at(radii).rows if row.directed_at == "classifier")
+
 
 TIMED, ROUNDS = 64, 3
 """Images of a prediction that is timed, and predictions."""
@@ -38,13 +48,21 @@ def classifier_of(subject: Any) -> Any:
     return getattr(subject, "classifier", subject)
 
 
-def measured(subject: Any, test: Dataset, examples: SharedExamples, seed: int, trained: float | None) -> Figures:
+def measured(
+    subject: Any,
+    test: Dataset,
+    examples: SharedExamples,
+    seed: int,
+    trained: float | None,
+    rows: Sequence[Row] = ROWS,
+) -> Figures:
     """All of it, on the test images that are given."""
-    found = [_row(subject, row, test, examples, seed) for row in track(ROWS, "the thesis's rows")]
+    found = [_row(subject, row, test, examples, seed) for row in track(rows, "attacks on N")]
     few = test[:TIMED].images
     own, plain = _seconds(subject, classifier_of(subject), few, seed)
     weights = sum(p.numel() for p in subject.parameters()) if isinstance(subject, nn.Module) else 0
-    return Figures(trained=trained, weights=weights, seconds=own, of_n=own / plain, protocol=found)
+    cpu = environment().cpu
+    return Figures(trained=trained, weights=weights, seconds=own, of_n=own / plain, cpu=cpu, protocol=found)
 
 
 def _row(subject: Model, row: Row, test: Dataset, examples: SharedExamples, seed: int) -> ProtocolRow:

@@ -50,8 +50,9 @@ def left(line: Line, norm: str, eps: float) -> Rate | None:
     return next((each.worst_case for each in budgets if each.eps == eps), None)
 
 
-def weakest(line: Line, most: float = 0.3) -> ProtocolRow:
-    """The thesis's row, up to that radius, that leaves least."""
+def weakest(line: Line) -> ProtocolRow:
+    """The attack on N alone, up to the largest radius of the audit, that leaves least."""
+    most = max(each.eps for each in line.audit.budgets)
     rows: Sequence[ProtocolRow] = [row for row in line.figures.protocol if row.norm is not None and row.eps <= most]
     return min(rows, key=lambda row: row.result.accuracy)
 

@@ -4,7 +4,7 @@
     E = {"name", "about", "audit": A, "unforeseen": A, "figures": F, "published": [P]}
     A = {"norm", "effort", "n", "random", "checks": [name],
          "budgets": [{"eps", "clean": R, "worst_case": R, "strongest"}]}
-    F = {"trained", "weights", "seconds", "of_n", "protocol": [{"attack", "norm", "eps", "result": R}]}
+    F = {"trained", "weights", "seconds", "of_n", "cpu", "protocol": [{"attack", "norm", "eps", "result": R}]}
 
 `figures.json`, F of one entry, lies in its folder beside the two audits. R is a rate as in `results.json`.
 """
@@ -17,14 +17,14 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from carso.audit.results import Audit
-from carso.comparison.study import NAME, Published
+from carso.comparison.study import Published
 from carso.evaluation.environment import Environment
 from carso.evaluation.reading import read_json, within, write_json
 from carso.evaluation.results import Rate
 from carso.types import Norm
 
 FILE, FIGURES = "comparison.json", "figures.json"
-AGAIN = "`carso reproduce rivals` writes it anew"
+AGAIN = "`carso reproduce rivals`, or its other studies, write it anew"
 
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -50,13 +50,15 @@ class Figures(_Model):
         weights: how many it has, N's included.
         seconds: of one prediction, of images predicted together.
         of_n: the same, as a multiple of N's, measured in turn with it.
-        protocol: the thesis's rows.
+        cpu: the processor that took them.
+        protocol: the thesis's rows, or its attacks at the study's radii.
     """
 
     trained: NotNegative | None
     weights: Annotated[int, Field(ge=0)]
     seconds: NotNegative
     of_n: NotNegative
+    cpu: str
     protocol: list[ProtocolRow]
 
 
@@ -115,7 +117,7 @@ class Line(_Model):
 class Comparison(_Model):
     """The whole of `comparison.json`."""
 
-    study: str = NAME
+    study: str
     seed: int
     dataset: str
     command: str

@@ -22,8 +22,8 @@ from carso.training.recipe import ClassifierSpec, ClassifierTraining
 from carso.training.studies import Part
 from carso.types import Norm
 
-NAME = "rivals"
-"""Of the study, its file, and its recipe on the command line."""
+NAMES = ("rivals", "rivals-fashion")
+"""Of the studies, their files, and their recipes on the command line."""
 
 Path = Literal["representation", "decoder"]
 Count = Annotated[int, Field(ge=1)]
@@ -100,13 +100,27 @@ class Ball(Part):
 
 
 class Study(Part):
-    """The data, how all are audited, the network of those that train their own, and the entries."""
+    """What is compared, and how.
 
+    Attributes:
+        name: of the study.
+        data: as `carso audit --data` would be told.
+        images: of an audit, from the first test image.
+        effort: of an audit.
+        eps: its radii, in Linf.
+        unforeseen: the attacks of another norm.
+        transfer: whose undefended classifier, adversarial images of which are tried on every entry; none by default.
+        network: of those that train their own.
+        entries: by name.
+    """
+
+    name: str = NAMES[0]
     data: str
     images: Count
     effort: Effort
     eps: Annotated[tuple[Radius, ...], Field(min_length=1)]
     unforeseen: Ball
+    transfer: str | None = None
     network: ClassifierSpec = ClassifierSpec()
     entries: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]+$")], Entry]
 
@@ -127,9 +141,9 @@ class Study(Part):
         return studies.chosen(self.entries, names, "rival")
 
 
-def read_study() -> Study:
-    """The study that ships."""
-    return studies.read(NAME, Study)
+def read_study(name: str = NAMES[0]) -> Study:
+    """The study that ships under a name, one of `NAMES`."""
+    return studies.read(name, Study)
 
 
 def parse_study(text: str) -> Study:

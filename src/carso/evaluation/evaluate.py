@@ -213,8 +213,13 @@ class _Run:
         if not isinstance(defence, Defence) or n == 0:
             return
         todo = [row for row in rows if row.key not in self.records.sweeps]
-        found = shared(todo, lambda row: self._sweep(row, name, defence, n))
-        for row, swept in zip(todo, track(found, "accuracy against the number of votes", len(todo)), strict=True):
+        samples, spans = self._swept(defence), self._spans(n)
+        plan = [(row, span) for row in todo for span in spans]
+        found = shared(plan, lambda unit: self._sweep(*unit, defence, samples))
+        steps = iter(track(found, "accuracy against the number of votes", len(plan)))
+        for row in todo:
+            predicted = torch.cat(list(islice(steps, len(spans))), dim=1)
+            swept = Sweep(row=row, column=name, samples=torch.tensor(samples), predicted=predicted)
             self.records.sweeps[row.key] = swept
             self.save()
 
@@ -269,12 +274,12 @@ class _Run:
         chosen = gallery.choose(self.records.labels[: len(attacked)], record.outcomes[name], theirs, draws)
         return gallery.hang(self.columns, chosen, self.images, attacked, self.settings.seed)
 
-    def _sweep(self, row: Row, name: str, defence: Defence, n: int) -> Sweep:
-        attacked = torch.cat([self._attacked(row, defence, span) for span in self._spans(n)])
-        samples = sweep.up_to(self.settings.samples or int(getattr(defence, "samples", sweep.SAMPLES[-1])))
-        seed = self.settings.seed
-        predicted = sweep.elected(defence, attacked, samples, lambda k: generator_of(seed, row.key, "sweep", k))
-        return Sweep(row=row, column=name, samples=torch.tensor(samples), predicted=predicted)
+    def _swept(self, defence: Defence) -> tuple[int, ...]:
+        return sweep.up_to(self.settings.samples or int(getattr(defence, "samples", sweep.SAMPLES[-1])))
+
+    def _sweep(self, row: Row, span: slice, defence: Defence, samples: Sequence[int]) -> Tensor:
+        attacked, seed = self._attacked(row, defence, span), self.settings.seed
+        return sweep.elected(defence, attacked, samples, lambda k: generator_of(seed, row.key, "sweep", k))
 
     def _settings(self) -> dict[str, Any]:
         """The settings, with what they leave to the data and the defence filled in."""

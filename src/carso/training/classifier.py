@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from carso.data import Dataset
 from carso.fast import convolves, faster, low_precision
 from carso.nn.modes import evaluating
+from carso.processes.group import shared
 from carso.training.augment import moved
 from carso.training.device import placed
 from carso.training.mixture import Mixture
@@ -28,6 +29,9 @@ from carso.training.optimise import risen
 from carso.training.recipe import ClassifierTraining
 from carso.training.together import as_whole
 from carso.types import Classifier, Images, Labels, Logits
+
+PART = 500
+"""Held-out images that one process answers at a time."""
 
 
 class ClassifierStage:
@@ -122,10 +126,15 @@ class ClassifierStage:
 
     def validate(self) -> dict[str, float]:
         """Clean accuracy (%) on the held-out images."""
+        labels = self.held_out.required_labels
+
+        def right(rows: slice) -> int:
+            (images,) = self.held_out.batches([rows])
+            return int((self.module(images).argmax(1) == labels[rows]).sum())
+
         with torch.no_grad(), evaluating(self.module):
-            answers = torch.cat([self.module(images).argmax(1) for _, images in self.held_out.chunks()])
-        correct = answers == self.held_out.required_labels
-        return {"validation_accuracy": 100 * correct.float().mean().item()}
+            correct = sum(shared(self.held_out.spans(PART), right))
+        return {"validation_accuracy": 100 * correct / len(self.held_out)}
 
 
 def divergence(reference: Logits, logits: Logits) -> Tensor:
