@@ -1,4 +1,4 @@
-"""Write docs/comparison.md from benchmarks/results/rivals/comparison.json, which `carso reproduce rivals` leaves.
+"""Write docs/comparison.md from benchmarks/results/STUDY/comparison.json, which `carso reproduce STUDY` leaves.
 
 python -m benchmarks.docs.comparison
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from carso.comparison import Comparison, read_comparison, read_study
+from carso.comparison import NAMES, Comparison, read_comparison, read_study
 from carso.comparison.page import adaptive, checks, each, heads, left, trained, weakest
 from carso.comparison.results import Line
 from carso.report.wording import ATTACKS, brief, budget
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "rivals"
+RESULTS, OTHER = (ROOT / "benchmarks" / "results" / name for name in NAMES)
 TEMPLATE, READING = Path(__file__).with_suffix(".md"), Path(__file__).with_name("comparison-reading.md")
 PAGE = ROOT / "docs" / "comparison.md"
 
@@ -68,20 +68,43 @@ def literature(found: Comparison) -> str:
 
 def commands(found: Comparison) -> str:
     """The command of each row."""
-    return "\n".join(f"- `carso reproduce rivals/{line.name}`" for line in found.entries)
+    return "\n".join(f"- `carso reproduce {found.study}/{line.name}`" for line in found.entries)
 
 
-def page(found: Comparison) -> str:
-    """The whole page."""
-    where, there = found.environment, {line.name for line in found.entries}
-    missing = ", ".join(f"`{name}`" for name in read_study().entries if name not in there) or "none"
+def missing(found: Comparison) -> str:
+    """The entries of the study that are not there."""
+    there = {line.name for line in found.entries}
+    return ", ".join(f"`{name}`" for name in read_study(found.study).entries if name not in there) or "none"
+
+
+def processors(found: Comparison) -> str:
+    """Which processor took which seconds."""
+    own: dict[str, list[str]] = {}
+    for line in found.entries:
+        own.setdefault(line.figures.cpu, []).append(line.name)
+    if len(own) == 1:
+        return next(iter(own))
+    most = max(own, key=lambda cpu: len(own[cpu]))
+    others = "; ".join(f"{', '.join(f'`{n}`' for n in names)}: {cpu}" for cpu, names in own.items() if cpu != most)
+    return f"{most} ({others})"
+
+
+def page(found: Comparison, other: Comparison) -> str:
+    """The whole page, of the two studies."""
+    where = found.environment
     return TEMPLATE.read_text(encoding="utf-8").format(
         audits=audits(found),
-        reading=READING.read_text(encoding="utf-8").format(missing=missing),
+        reading=READING.read_text(encoding="utf-8").format(missing=missing(found)),
         costs=costs(found),
         literature=literature(found),
-        commands=commands(found),
-        cpu=where.cpu,
+        commands="\n".join((commands(found), commands(other))),
+        other=audits(other),
+        other_data=other.dataset,
+        other_seed=other.seed,
+        other_missing=missing(other),
+        other_command=other.command,
+        cpu=processors(found),
+        other_cpu=processors(other),
         torch=where.torch,
         carso=where.carso,
         **found.model_dump(include={"dataset", "seed", "command"}),
@@ -89,7 +112,7 @@ def page(found: Comparison) -> str:
 
 
 def main() -> None:
-    PAGE.write_text(page(read_comparison(RESULTS)), encoding="utf-8")
+    PAGE.write_text(page(read_comparison(RESULTS), read_comparison(OTHER)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from tests.comparison.conftest import CLASSES, network, picture
 from torch import Tensor, nn
 
 from carso import attacks
-from carso.comparison.measuring import ROWS, classifier_of, measured
+from carso.comparison.measuring import ROWS, classifier_of, measured, rows_of
 from carso.data import Dataset
 from carso.evaluation.examples import SharedExamples
 from carso.types import Budget
@@ -45,3 +45,14 @@ def test_a_classifier_is_attacked_itself() -> None:
     attacked = attacks.fgsm(n, TEST.images, LABELS, Budget("Linf", 0.5))
     assert alone[3].result.correct == int((n(attacked).argmax(1) == LABELS).sum())
     assert alone != behind
+
+
+def test_other_images_are_attacked_at_the_radii_of_their_study() -> None:
+    assert rows_of("mnist", (0.15, 0.3)) == ROWS
+    rows = rows_of("fashion-mnist", (0.05, 0.1))
+    kinds = ("fgsm", "pgd", "deepfool")
+    assert [(row.attack, row.eps) for row in rows] == [
+        ("none", 0.0),
+        *((kind, e) for kind in kinds for e in (0.05, 0.1)),
+    ]
+    assert {row.directed_at for row in rows} == {"classifier"}

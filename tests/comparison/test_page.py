@@ -38,7 +38,7 @@ def test_times_are_in_units_that_suit_them(found: Comparison, seconds: float, of
 
 
 def test_the_page_of_the_docs_has_every_figure(found: Comparison) -> None:
-    page = document.page(found)
+    page = document.page(found, found)
     for line in found.entries:
         shown = " | ".join(brief(b.worst_case) for b in (*line.audit.budgets, *line.unforeseen.budgets))
         assert f"| `{line.name}` | {brief(line.audit.budgets[0].clean)} | {shown} |" in page

@@ -1,7 +1,7 @@
 import pytest
 
 from carso.audit import load_target
-from carso.comparison.study import parse_study, read_study
+from carso.comparison.study import NAMES, parse_study, read_study
 from carso.errors import RecipeError
 from carso.nn import MLP
 from carso.rivals.kinds import KINDS, build, trains
@@ -26,6 +26,20 @@ def test_the_shipped_study_has_every_rival_and_builds_it() -> None:
         if entry.rival is not None:
             classifier = MLP(SHAPE) if trains(entry.rival) else load_target(entry.classifier or "")
             build(entry.rival, classifier, SHAPE, CLASSES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_has_the_name_of_its_file(name: str) -> None:
+    assert read_study(name).name == name
+
+
+def test_the_other_study_is_of_entries_of_the_first_at_a_third_of_the_radius() -> None:
+    first, other = (read_study(name) for name in NAMES)
+    assert set(other.entries) <= set(first.entries)
+    assert [round(3 * eps, 9) for eps in other.eps] == list(first.eps)
+    for name, entry in other.entries.items():
+        if entry.rival is not None and first.entries[name].rival is not None:
+            assert entry.rival == first.entries[name].rival
 
 
 def test_every_purifier_stands_before_both_classifiers_alike() -> None:

@@ -1,9 +1,10 @@
 """The pages of studies say what their records say."""
 
 from benchmarks.docs import ablations, comparison
+from benchmarks.docs.comparison import ROOT
 
 from carso.ablations import read_ablations
-from carso.comparison import read_comparison, read_study
+from carso.comparison import NAMES, read_comparison, read_study
 
 
 def test_the_page_of_ablations_is_that_of_its_records() -> None:
@@ -12,10 +13,14 @@ def test_the_page_of_ablations_is_that_of_its_records() -> None:
 
 
 def test_the_page_of_rivals_is_that_of_its_records() -> None:
-    page = comparison.page(read_comparison(comparison.RESULTS))
+    page = comparison.page(read_comparison(comparison.RESULTS), read_comparison(comparison.OTHER))
     assert comparison.PAGE.read_text(encoding="utf-8") == page, "run python -m benchmarks.docs.comparison"
 
 
 def test_every_rival_of_the_study_is_in_the_table_or_named_as_missing() -> None:
     page = comparison.PAGE.read_text(encoding="utf-8")
-    assert all(f"`{name}`" in page for name in read_study().entries)
+    assert all(f"`{name}`" in page for study in NAMES for name in read_study(study).entries)
+    for study in NAMES:
+        found = read_comparison(ROOT / "benchmarks" / "results" / study)
+        assert found.study == study
+        assert all(f"`carso reproduce {study}/{line.name}`" in page for line in found.entries)
