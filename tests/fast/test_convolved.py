@@ -57,6 +57,9 @@ def test_float32_votes_are_those_of_the_modules(vote: Vote, rows: int) -> None:
     assert torch.equal(form.votes(*vote[2:]), expected(vote))
 
 
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN multiplies no bfloat16 on this processor"
+)
 @torch.no_grad()
 def test_bfloat16_changes_votes_unless_doubtful_ones_are_computed_again(vote: Vote) -> None:
     rounded = made(vote, torch.bfloat16)
