@@ -311,7 +311,7 @@ def test_peel_is_doubted_where_no_score_says_anything(robust: nn.Module, dataset
     assert found.white_box is None
     spsa = found.find("spsa")
     assert spsa is not None
-    assert spsa.attacked == 60
+    assert 50 <= spsa.attacked <= 60
 
 
 def test_peel_of_a_module_is_doubted_and_attacked_before_it(
