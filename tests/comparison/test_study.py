@@ -1,6 +1,7 @@
 import pytest
 
 from carso.audit import load_target
+from carso.commands.reproduce import RIVALS
 from carso.comparison.study import NAMES, parse_study, read_study
 from carso.errors import RecipeError
 from carso.nn import MLP
@@ -31,6 +32,10 @@ def test_the_shipped_study_has_every_rival_and_builds_it() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_study_has_the_name_of_its_file(name: str) -> None:
     assert read_study(name).name == name
+
+
+def test_the_command_line_knows_every_study() -> None:
+    assert RIVALS == NAMES
 
 
 def test_the_other_study_is_of_entries_of_the_first_at_a_third_of_the_radius() -> None:

@@ -5,6 +5,7 @@ from torch import nn
 from carso.fast import voting
 from carso.fast.convolved import convolve_vote
 from carso.fast.network import network
+from carso.fast.products import product_dtype
 from carso.fast.votes import FoldedVote
 from carso.nn import MLP, Adapted, ResNet
 from carso.purifier import ConvolutionalPurifier, Purifier
@@ -58,7 +59,7 @@ def test_float32_votes_are_those_of_the_modules(vote: Vote, rows: int) -> None:
 
 
 @pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN multiplies no bfloat16 on this processor"
+    product_dtype(torch.device("cpu")) is not torch.bfloat16, reason="this processor multiplies no bfloat16"
 )
 @torch.no_grad()
 def test_bfloat16_changes_votes_unless_doubtful_ones_are_computed_again(vote: Vote) -> None:

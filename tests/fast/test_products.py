@@ -24,9 +24,6 @@ def test_float32_is_the_layer(activation: nn.Module | None, one_dnn: bool, monke
     torch.testing.assert_close(Packed(weight, bias, torch.float32, activation)(rows), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN multiplies no bfloat16 on this processor"
-)
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
 def test_bfloat16_is_the_layer_to_eight_bits(activation: nn.Module | None) -> None:
     (weight, bias), rows = layer(), torch.randn(33, 90)

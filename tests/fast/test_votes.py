@@ -52,9 +52,6 @@ def test_float32_votes_are_those_of_the_modules(vote: Vote, rows: int, monkeypat
     assert torch.equal(made(vote, torch.float32).votes(*vote[2:]), expected(vote))
 
 
-@pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN multiplies no bfloat16 on this processor"
-)
 @torch.no_grad()
 def test_bfloat16_changes_votes_unless_doubtful_ones_are_computed_again(
     vote: Vote, monkeypatch: pytest.MonkeyPatch
@@ -81,9 +78,6 @@ def test_no_ballot_for_what_does_not_fold(vote: Vote) -> None:
     assert fold_vote(nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(100, 3)).eval(), vote[1]) is None
 
 
-@pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN multiplies no bfloat16 on this processor"
-)
 @pytest.mark.parametrize("eps", [None, 0.3, 0.5])
 @pytest.mark.parametrize("name", ["mnist-thesis", "mnist-strong"])
 @torch.no_grad()

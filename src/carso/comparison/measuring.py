@@ -29,18 +29,17 @@ from carso.types import Images
 ROWS = tuple(row for row in TABLE if row not in FGSM_L2)
 """The thesis's ten."""
 
+TIMED, ROUNDS = 64, 3
+"""Images of a prediction that is timed, and predictions."""
+
+CHUNK = 100
+
 
 def rows_of(data: str, radii: Sequence[float]) -> tuple[Row, ...]:
     """The thesis's rows for its own images, its attacks at these radii for others."""
     if data == "mnist":
         return ROWS
     return tuple(row for row in protocol_at(radii).rows if row.directed_at == "classifier")
-
-
-TIMED, ROUNDS = 64, 3
-"""Images of a prediction that is timed, and predictions."""
-
-CHUNK = 100
 
 
 def classifier_of(subject: Any) -> Any:

@@ -70,7 +70,7 @@ def reduced(model: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 class Packed:
-    """phi(W a + b) of rows a (B, inputs), without gradient: by oneDNN on a CPU, by torch's own product elsewhere.
+    """phi(W a + b) of rows a (B, inputs), without gradient: by oneDNN on a CPU that it serves, else by torch's product.
 
     Args:
         weight: W (outputs, inputs).
@@ -86,8 +86,7 @@ class Packed:
         dtype = torch.float32 if weight.numel() < SMALL else dtype
         self.dtype, self.bias = dtype, bias.detach().to(dtype)
         self.weight = weight.detach().to(dtype).contiguous()
-        one_dnn = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        self.fused, self.scalars = _fused(activation) if one_dnn else ("", [])
+        self.fused, self.scalars = _fused(activation) if _packs(weight.device, dtype) else ("", [])
         if self.fused:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
         self.after = mish if isinstance(activation, nn.Mish) else activation if self.fused in ("", "none") else None
@@ -112,6 +111,13 @@ def product(rows: Tensor, weight: Tensor, out: Tensor) -> Tensor:
         multiplied: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
         return multiplied
     return torch.mm(rows, weight.T, out=out)
+
+
+def _packs(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies by packed weights there; bfloat16 asks for AVX-512 or better."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return dtype is not torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _fused(activation: nn.Module | None) -> tuple[str, list[float]]:
