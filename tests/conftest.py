@@ -10,12 +10,27 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile("carso", deadline=None)
 settings.load_profile("carso")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
+
+
+class Scheduling(LoadScopeScheduling):
+    """What shares something that takes long to make goes to one worker: two folders, and the modules of another."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = Path(nodeid.split("::")[0])
+        if module.parent.name in ("ablations", "comparison"):
+            return str(module.parent)
+        return str(module) if module.parent.name == "commands" else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.efforts import shorten
 from torch import Tensor, nn
 
 from carso.audit import Audit, audit, read_audit
@@ -154,8 +155,10 @@ class Noisy(nn.Module):
 class TestResuming:
     @pytest.mark.parametrize("random", [False, True])
     def test_a_broken_run_ends_as_an_unbroken_one(
-        self, random: bool, robust: nn.Module, dataset: Dataset, tmp_path: Path
+        self, random: bool, robust: nn.Module, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        if random:
+            shorten(monkeypatch, "quick", tuning=5, steps=(6,), restarts=(4, 8), queries=50, plain=9)
         subject = Interrupted(Noisy(robust) if random else robust, 1e6, KeyboardInterrupt())
         whole = run(subject, dataset, out=tmp_path / "whole", n=40)
         calls = 1e6 - subject.calls

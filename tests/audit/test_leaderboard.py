@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.efforts import shorten
 from torch import Tensor, nn
 
 import carso
 from carso.audit import audit, read_audit
-from carso.audit.effort import SIZES
 from carso.audit.leaderboard import RADII, benchmark, list_models, load_model
 from carso.data import Dataset
 from carso.data.published import CIFAR_10_RELEASE, published_in
@@ -21,13 +21,10 @@ from carso.purifier import Purifier
 
 EPS = 0.15
 
-TINY = {"tuning": 4, "eot": (1,), "steps": (5,), "restarts": (1, 1), "neighbours": (1, 1), "other": (1, 1)}
-TINY |= {"long": (5, 1), "plain": 5, "queries": 10, "spsa": (1, 1), "spsa_images": 1, "rivals": 1, "draws": 1}
-
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SIZES, "quick", replace(SIZES["quick"], **TINY))
+    shorten(monkeypatch, "quick", n=500, tuning=4, steps=(5,), plain=5, queries=10)
 
 
 @pytest.fixture(scope="module")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from tests.efforts import shorten
 from typer.testing import CliRunner, Result
 
 import carso
 from carso import progress
-from carso.audit.effort import SIZES
 from carso.commands import cli
 from carso.errors import CarsoError
 from carso.hardening import hardening, proposal
@@ -34,16 +34,14 @@ def two():
 """
 BUILD = "models_for_harden:build"
 BARS = ("above", "below", "middle")
-TINY = {"n": 6, "tuning": 4, "eot": (1,), "steps": (3,), "restarts": (1, 1), "neighbours": (1, 1), "other": (1, 1)}
-TINY |= {"long": (3, 1), "plain": 3, "queries": 5, "spsa": (2, 2), "spsa_images": 2, "rivals": 1}
 
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli.app, arguments)
 
 
-def harden(minutes: str = "600", out: str = "out") -> Result:
-    return run("harden", BUILD, "--data", "pictures", "--eps", "8/255", "--minutes", minutes, "--out", out)
+def harden(minutes: str = "600", out: str = "out", data: str = "pictures") -> Result:
+    return run("harden", BUILD, "--data", data, "--eps", "8/255", "--minutes", minutes, "--out", out)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +69,7 @@ def small(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposal, "BATCH", 16)
     monkeypatch.setattr(design, "DENSE_SAMPLES", 20)
     monkeypatch.setattr(hardening, "export", lambda defence, path, *_, **__: path.write_bytes(b"onnx") and path)
-    monkeypatch.setitem(SIZES, "quick", replace(SIZES["quick"], **TINY))
+    shorten(monkeypatch, "quick", tuning=4)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +101,18 @@ def test_everything_is_there_at_the_end(done: Result) -> None:
     assert [row["foreseen"] for row in rows] == [True, True, True, False, True]
     for path in ("out/audit.json", "out/classifier/audit.json"):
         assert json.loads(Path(path).read_text())["budgets"][0]["eps"] == pytest.approx(8 / 255)
+
+
+def test_without_labels_the_classifiers_own_answers_are_what_is_to_be_kept(place: Path) -> None:
+    (place / "flat").mkdir()
+    for picture in (place / "pictures").rglob("*.png"):
+        shutil.copy(picture, place / "flat" / f"{picture.parent.name}-{picture.name}")
+    answer = harden(out="flat-out", data="flat")
+    assert answer.exit_code in (0, 3), answer.output
+    found = json.loads(Path("flat-out/results.json").read_text())
+    clean = found["rows"][0]
+    assert clean["attack"] == "none"
+    assert clean["adversarially_trained"]["correct"] == clean["adversarially_trained"]["total"] == found["n"]
 
 
 def test_the_plan_comes_first_and_the_conclusion_last(done: Result) -> None:

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from tests.efforts import shorten
 from torch import nn
 from typer.testing import CliRunner
 
-from carso.audit import effort
 from carso.commands import cli
 from carso.hardening import proposal
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "your-own-classifier.md").read_text(encoding="utf-8")
-TINY = {"n": 6, "tuning": 2, "eot": (1,), "steps": (2,), "restarts": (1, 1), "neighbours": (1, 1), "other": (1, 1)}
-TINY |= {"long": (2, 1), "plain": 2, "queries": 3, "spsa": (1, 1), "spsa_images": 1, "rivals": 1, "deepfool": 0}
-TINY |= {"votes_queries": 0, "aggregates": 1, "draws": 1}
 
 
 def blocks(language: str) -> list[str]:
@@ -60,8 +56,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(proposal, "EPOCHS", (1, 2))
-    for name in ("quick", "standard"):
-        monkeypatch.setitem(effort.SIZES, name, replace(effort.SIZES[name], **TINY))
+    shorten(monkeypatch, "quick", "standard")
     generator = torch.Generator().manual_seed(0)
     for channel, name in enumerate("rgb"):
         for index in range(12):

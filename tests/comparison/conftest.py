@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from tests.ablations.conftest import write_idx
-from tests.audit.conftest import cut_down
+from tests.efforts import shorten
 
 from carso import CARSO
 from carso.comparison import Comparison, ComparisonStudy, Study
@@ -22,7 +22,7 @@ data: {data}
 images: 30
 effort: quick
 eps: [0.1, 0.2]
-unforeseen: {{norm: L2, eps: 0.5, images: 20, effort: quick}}
+unforeseen: {{norm: L2, eps: 0.5, images: 6, effort: quick}}
 network: {{hidden: [12], dropout: 0.0}}
 entries:
   bare: {{about: N alone., target: "tests.comparison.conftest:network"}}
@@ -33,18 +33,18 @@ entries:
     training: [{{epochs: 3, batch: 60, rate: 0.02, trades: 2, attacks: [{{attack: pgd, eps: 0.1, steps: 2}}]}}]
   gan:
     about: A generator.
-    rival: {{kind: defense-gan, options: {{latent: 3, hidden: [8, 12], steps: 3, restarts: 2}}}}
+    rival: {{kind: defense-gan, options: {{latent: 3, hidden: [8, 12], steps: 2, restarts: 2, refinements: 1}}}}
     classifier: "tests.comparison.conftest:network"
     training: [{{epochs: 2, batch: 60, rate: 0.01}}, {{epochs: 2, batch: 60, rate: 0.01}}]
-    images: 20
+    images: 8
     published: [{{says: 55 % left, source: "Them, 2018", differs: other images}}]
   gan-other:
     about: The same before another.
-    rival: {{kind: defense-gan, options: {{latent: 3, hidden: [8, 12], steps: 3, restarts: 2}}}}
+    rival: {{kind: defense-gan, options: {{latent: 3, hidden: [8, 12], steps: 2, restarts: 2, refinements: 1}}}}
     classifier: "tests.comparison.conftest:other"
     weights_of: gan
-    images: 20
-  noisy: {{about: FiWAGR., target: "tests.comparison.conftest:defence", randomised: [representation], images: 20}}
+    images: 8
+  noisy: {{about: FiWAGR., target: "tests.comparison.conftest:defence", randomised: [representation], images: 8}}
 """
 
 RECIPE = """
@@ -107,7 +107,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def small_audits() -> Iterator[None]:
     """Audits of the size of a test."""
     with pytest.MonkeyPatch.context() as patch:
-        cut_down(patch)
+        shorten(patch, "quick")
         yield
 
 

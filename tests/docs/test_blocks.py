@@ -6,17 +6,16 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tests.efforts import shorten
 from torch import nn
 from typer.testing import CliRunner
 
 import carso
 from carso import weights
-from carso.audit import effort
 from carso.commands import cli
 from carso.types import OUTPUT
 
@@ -32,9 +31,6 @@ ELSEWHERE = {
 """The tests of pages whose code needs more than to be run."""
 
 HERE = ("other-libraries.md", "sharing.md", "watching.md")
-TINY = {"n": 4, "tuning": 2, "eot": (1,), "steps": (2,), "restarts": (1, 1), "neighbours": (1, 1), "other": (1, 1)}
-TINY |= {"long": (2, 1), "plain": 2, "queries": 3, "spsa": (1, 1), "spsa_images": 1, "rivals": 1, "deepfool": 0}
-TINY |= {"votes_queries": 0, "aggregates": 1, "draws": 1}
 RECIPE = """name: tiny
 classifier: {hidden: [12]}
 samples: 10
@@ -93,7 +89,7 @@ def test_the_code_of_a_page_runs(page: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_commands_of_the_audits_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(effort.SIZES, "standard", replace(effort.SIZES["standard"], **TINY))
+    shorten(monkeypatch, "standard", n=4)
     for package, module in (("my_package", "defences"), ("my_package", "models")):
         Path(package).mkdir(exist_ok=True)
         (Path(package) / f"{module}.py").write_text(OWN)

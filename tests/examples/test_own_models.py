@@ -6,21 +6,18 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from benchmarks.own import absent
 from benchmarks.own.pictures import pictures
-from tests.commands import test_page
+from tests.efforts import shorten
 from typer.testing import CliRunner, Result
 
-from carso.audit import effort
 from carso.commands import cli
 from carso.hardening import proposal
 
 ROOT = Path(__file__).parents[2]
-TINY = test_page.TINY | {"n": 10}
 RECIPE = """name: {model}
 data: pictures
 classifier: {{factory: "own_models:{model}"}}
@@ -49,8 +46,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working folder with the models; everything as short as it can be."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(proposal, "EPOCHS", (1, 1))
-    for name in ("quick", "standard"):
-        monkeypatch.setitem(effort.SIZES, name, replace(effort.SIZES[name], **TINY))
+    shorten(monkeypatch, "quick", "standard", n=10)
     shutil.copy(ROOT / "examples" / "own_models.py", tmp_path)
     monkeypatch.delitem(sys.modules, "own_models", raising=False)
 
@@ -100,9 +96,10 @@ def test_oblong_jpegs() -> None:
     assert hardened("resnet")["n"] == 10
 
 
+@pytest.mark.slow
 def test_pictures_without_labels() -> None:
-    pictures(Path("pictures"))
-    pictures(Path("unlabelled"), classes=False)
+    pictures(Path("pictures"), (16, 16))
+    pictures(Path("unlabelled"), (16, 16), classes=False)
     Path("own.yaml").write_text(RECIPE.format(model="resnet"))
     run("train", "classifier", "own.yaml", "--out", "own/resnet")
     assert defended("resnet", "unlabelled")["n"] == 10

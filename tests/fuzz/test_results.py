@@ -10,20 +10,18 @@ import json
 import os
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from benchmarks.runs.fuzz import log
+from tests.efforts import shorten
 from tests.fuzz.damage import damaged, some_place
 from torch import Tensor
 
-import carso.audit.effort
 from carso import CARSO
 from carso.audit import audit, keeping, read_audit
-from carso.audit.effort import SIZES
 from carso.data import Dataset
 from carso.errors import RunError
 from carso.evaluation import Row, Settings, evaluate, read_records, read_results
@@ -37,7 +35,6 @@ INPUTS = int(os.environ.get("CARSO_FUZZ", "60"))
 LONGEST = 600
 SHAPE = (1, 6, 6)
 PGD = Row("pgd", Budget("Linf", 0.2), options={"steps": 2})
-TINY = {"n": 20, "tuning": 5, "steps": (2,), "restarts": (1, 1), "plain": 2, "queries": 5, "spsa": (1, 2)}
 BUDGET = Budget("Linf", 0.2)
 KINDS = {FILE: "evaluation", "state/Linf-0.2.safetensors": keeping.KIND}
 
@@ -54,8 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
     folder = tmp_path_factory.mktemp("run")
     with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
         torch.manual_seed(0)
-        sizes = replace(SIZES["quick"], **TINY, spsa_images=2, neighbours=(1, 1), long=(2, 1), rivals=1)  # type: ignore[arg-type]
-        patch.setitem(carso.audit.effort.SIZES, "quick", sizes)
+        shorten(patch, "quick", n=20, tuning=5)
         bare, n = (MLP(SHAPE, hidden=(12, 8), classes=4).eval() for _ in range(2))
         columns = {"adversarially_trained": n, "carso": CARSO(n, Purifier(SHAPE, neurons=24, latent=3), samples=20)}
         images = torch.rand(20, *SHAPE)

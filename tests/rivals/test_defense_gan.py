@@ -36,18 +36,39 @@ def test_descent_recovers_an_image_of_its_own_generator(untrained: DefenseGAN) -
     assert error.max() < 0.01 < (others - images).square().mean().sqrt() / 5
 
 
-def test_descent_finds_the_least_squares_of_a_linear_generator(untrained: DefenseGAN) -> None:
-    """Of G(z) = A z, the nearest image is the orthogonal projection on the columns of A."""
+@pytest.fixture
+def linear(untrained: DefenseGAN) -> tuple[DefenseGAN, Tensor]:
+    """A rival of G(z) = A z, and an orthonormal basis of what A reaches, (pixels, latent)."""
     torch.manual_seed(2)
     a = torch.randn(64, LATENT, dtype=torch.float32) / 8
-    linear = nn.Sequential(nn.Linear(LATENT, 64, bias=False), nn.Unflatten(1, SHAPE))
-    linear[0].weight.data.copy_(a)
-    linear.latent = LATENT
-    untrained.generator = linear
+    generator = nn.Sequential(nn.Linear(LATENT, 64, bias=False), nn.Unflatten(1, SHAPE))
+    generator[0].weight.data.copy_(a)
+    generator.latent = LATENT
+    untrained.generator = generator
+    return untrained, torch.linalg.qr(a).Q
+
+
+def test_descent_finds_the_least_squares_of_a_linear_generator(linear: tuple[DefenseGAN, Tensor]) -> None:
+    """Of G(z) = A z, the nearest image is the orthogonal projection on the columns of A."""
+    rival, basis = linear
     images = torch.rand(8, *SHAPE)
-    basis = torch.linalg.qr(a).Q
     projected = (images.flatten(1) @ basis @ basis.T).view_as(images)
-    assert torch.allclose(untrained.purify(images), projected, atol=1e-3)
+    assert torch.allclose(rival.purify(images), projected, atol=1e-3)
+
+
+def test_the_surrogates_gradient_is_that_of_the_nearest_image(linear: tuple[DefenseGAN, Tensor]) -> None:
+    """Of G(z) = A z, d N(Q Q' x) / dx = Q Q' dN, and the surrogate's value N(Q Q' x), from wherever E begins."""
+    rival, basis = linear
+    rival.refinements = 200
+    images = torch.rand(8, *SHAPE, requires_grad=True)
+    projected = (images.flatten(1) @ basis @ basis.T).view_as(images)
+    with evaluating(rival):
+        exact = rival.classifier(projected)
+    found = rival.surrogate(images)
+    assert torch.allclose(found, exact, atol=1e-2)
+    weights = torch.randn(exact.shape)
+    slopes = [torch.autograd.grad((scores * weights).sum(), images)[0] for scores in (found, exact)]
+    assert torch.allclose(*slopes, atol=1e-2 * float(slopes[1].abs().max()))
 
 
 def test_more_restarts_are_never_worse(untrained: DefenseGAN) -> None:

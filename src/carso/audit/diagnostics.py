@@ -156,7 +156,7 @@ class DiagnosticRun:
         measured: dict[str, Any] = {
             **tried,
             "by_eps": tuner.by_eps(tuning),
-            "unbounded": tuner.unbounded(tuning),
+            "unbounded": tuner.unbounded(tuning, sizes.unbounded),
             "disagreement": self._disagreement(Expectation(candidates, 20), attacked),
         }
         return diagnostics.model_copy(update=measured), tuning

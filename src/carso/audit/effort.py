@@ -24,6 +24,7 @@ class Sizes:
         survivors: images at most for the long variant and for the one with more candidates; None for all.
         aggregates: runs of annealed PGD on each further aggregate of a random target.
         rivals: classes that the targeted attack goes for in turn, by falling score.
+        unbounded: steps at least of annealed PGD where the attacker may draw any image.
         plain: steps of plain PGD, Auto-PGD, BPDA and the transfers.
         deepfool: linearisations; 0 for no DeepFool.
         queries: of the Square attack.
@@ -45,6 +46,7 @@ class Sizes:
     survivors: int | None
     aggregates: int
     rivals: int
+    unbounded: int
     plain: int
     deepfool: int
     queries: int
@@ -68,6 +70,7 @@ SIZES: dict[Effort, Sizes] = {
         survivors=100,
         aggregates=1,
         rivals=2,
+        unbounded=100,
         plain=40,
         deepfool=0,
         queries=150,
@@ -89,6 +92,7 @@ SIZES: dict[Effort, Sizes] = {
         survivors=None,
         aggregates=2,
         rivals=9,
+        unbounded=100,
         plain=100,
         deepfool=30,
         queries=1000,
@@ -110,6 +114,7 @@ SIZES: dict[Effort, Sizes] = {
         survivors=None,
         aggregates=6,
         rivals=9,
+        unbounded=100,
         plain=200,
         deepfool=50,
         queries=5000,

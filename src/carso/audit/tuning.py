@@ -80,10 +80,10 @@ class Tuner:
         """What is left at half, all and twice the eps, by both losses together, in percent."""
         return {f"{eps:g}": self._of_both(tuning, eps) for eps in (factor * self.budget.eps for factor in (0.5, 1, 2))}
 
-    def unbounded(self, tuning: Tuning) -> float:
-        """What is left when the attacker may draw any image, in percent."""
+    def unbounded(self, tuning: Tuning, steps: int) -> float:
+        """What is left when the attacker may draw any image, in at least so many steps, in percent."""
         everything = 1.0 if self.budget.norm == "Linf" else math.sqrt(self.images[0].numel())
-        return self._of_both(replace(tuning, steps=max(tuning.steps, 100)), everything)
+        return self._of_both(replace(tuning, steps=max(tuning.steps, steps)), everything)
 
     def _left(self, tuning: Tuning, eps: float | None = None) -> float:
         return percent(self.attack(tuning, eps)[1])

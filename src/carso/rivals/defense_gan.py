@@ -7,8 +7,14 @@
 N: a classifier, trained before; D: the critic; x~: uniformly between x and G(z). Descent has the momentum of the
 authors' code. The starts of a call are drawn once and shared by its images.
 
-The descent has no gradient worth having. What an attacker differentiates in its place (`surrogate`) is its amortised
-form N(G(E(x))): an encoder E, the attacker's and no part of the defence, is trained for the objective of the descent,
+The descent has no gradient worth having. What an attacker differentiates in its place (`surrogate`) ends where the
+descent does, as far as a few steps from a good start can tell, and has the gradient of a descent that has come to its
+end: where z* is the nearest, x moves G(z*) by what of it lies in the tangent space of G's images there,
+
+    z = a few steps from E(x)      dG(z*) / dx = J (J' J)^-1 J' = Q Q'      J = dG / dz at z = QR
+
+to first order, without the curvature of G. The encoder E, the attacker's and no part of the defence, is trained for the
+objective of the descent,
 
     min over E of E ||G(E(x')) - x'||^2      x': a training image with uniform noise
 
@@ -82,10 +88,11 @@ class DefenseGAN(Purified):
     Args:
         classifier: N, images (B, C, H, W) in [0, 1] to logits (B, classes).
         generator: G, with `latent`, the dimension of z.
-        encoder: E, images to z (B, latent), by which the attacker's surrogate goes.
+        encoder: E, images to z (B, latent), where the attacker's surrogate begins.
         steps: L.
         restarts: R.
         rate: of the descent, on the squared error averaged over the pixels.
+        refinements: steps of the surrogate's descent.
     """
 
     def __init__(
@@ -97,10 +104,11 @@ class DefenseGAN(Purified):
         steps: int = 200,
         restarts: int = 10,
         rate: float = 10.0,
+        refinements: int = 10,
     ) -> None:
         super().__init__(classifier)
         self.generator, self.encoder = generator, encoder
-        self.steps, self.restarts, self.rate = steps, restarts, rate
+        self.steps, self.restarts, self.rate, self.refinements = steps, restarts, rate, refinements
 
     def _purified(self, images: Images, generator: torch.Generator | None) -> Images:
         starts = normal(self.restarts, self.generator.latent, like=images, generator=generator)
@@ -109,16 +117,16 @@ class DefenseGAN(Purified):
 
     def _nearest(self, images: Images, starts: Starts) -> Images:
         wanted = images.repeat_interleave(len(starts), 0)
-        ends = self.descend(wanted, starts.repeat(len(images), 1))
+        ends = self.descend(wanted, starts.repeat(len(images), 1), self.steps)
         with torch.no_grad():
             found = self.generator(ends)
             errors = (found - wanted).square().flatten(1).sum(1).view(-1, len(starts))
             return of_each(found.unflatten(0, errors.shape), errors.argmin(1))
 
-    def descend(self, images: Images, latents: Starts) -> Starts:
-        """z (B, latent) after L steps towards images (B, C, H, W), one from each start (B, latent)."""
+    def descend(self, images: Images, latents: Starts, steps: int) -> Starts:
+        """z (B, latent) after so many steps towards images (B, C, H, W), one from each start (B, latent)."""
         velocity = torch.zeros_like(latents)
-        for _ in range(self.steps):
+        for _ in range(steps):
             velocity = MOMENTUM * velocity - self.rate * self._slope(images, latents)
             latents = latents + velocity
         return latents
@@ -131,10 +139,33 @@ class DefenseGAN(Purified):
         return slope
 
     def surrogate(self, images: Images) -> Logits:
-        """N(G(E(x))): logits (B, classes), differentiable in the images."""
+        """N at the end of `refinements` steps from E(x): logits (B, classes), differentiable in the images."""
         check_images(images)
         with evaluating(self):
-            return query(self.classifier, self.generator(self.encoder(images)))
+            fixed = images.detach()
+            latents = self.descend(fixed, self.encoder(fixed).detach(), self.refinements)
+            moved = _within(self.tangent(latents), images - fixed)
+            return query(self.classifier, self.generator(latents).detach() + moved)
+
+    @torch.enable_grad()
+    def tangent(self, latents: Starts) -> Float[Tensor, "rows latent pixels"]:
+        """Orthonormal directions Q' (B, latent, pixels) in which G's images of z (B, latent) move with z.
+
+        J v, for each v of the latent's own axes, is the derivative by u of <J' u, v>.
+        """
+        axes = torch.eye(latents.shape[1], device=latents.device).repeat(len(latents), 1)
+        z = latents.detach().repeat_interleave(latents.shape[1], 0).requires_grad_()
+        images = self.generator(z)
+        u = torch.zeros_like(images, requires_grad=True)
+        (along,) = torch.autograd.grad(images, z, u, create_graph=True)
+        (slopes,) = torch.autograd.grad((along * axes).sum(), u)
+        directions: Tensor = torch.linalg.qr(slopes.flatten(1).unflatten(0, latents.shape).mT).Q.mT
+        return directions
+
+
+def _within(basis: Float[Tensor, "rows latent pixels"], images: Images) -> Images:
+    """Q Q' x: what of each image lies in the span of its orthonormal directions."""
+    return (basis.mT @ (basis @ images.flatten(1)[..., None])).view_as(images)
 
 
 class WGAN(nn.Module):
