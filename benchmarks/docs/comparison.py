@@ -72,9 +72,10 @@ def commands(found: Comparison) -> str:
 
 
 def missing(found: Comparison) -> str:
-    """The entries of the study that are not there."""
+    """Which entries of the study are not there, in a sentence."""
     there = {line.name for line in found.entries}
-    return ", ".join(f"`{name}`" for name in read_study(found.study).entries if name not in there) or "none"
+    absent = [f"`{name}`" for name in read_study(found.study).entries if name not in there]
+    return f"Not carried out for this page: {', '.join(absent)}." if absent else "Every entry of the study is here."
 
 
 def processors(found: Comparison) -> str:
