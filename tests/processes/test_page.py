@@ -11,6 +11,7 @@ import pytest
 import typer
 from torch.distributed.run import get_args_parser
 
+from carso.audit import read_audit
 from carso.commands import cli
 
 ROOT = Path(__file__).parents[2]
@@ -55,3 +56,13 @@ def test_an_evaluation_of_the_page_runs_by_two(tmp_path: Path) -> None:
         [sys.executable, "-m", "torch.distributed.run", *words[1:]], cwd=tmp_path, env=environment, check=True
     )
     assert (tmp_path / "out" / "table" / "results.json").exists()
+
+
+def test_ten_thousand_images_come_to_the_same_by_four_processes() -> None:
+    records = [read_audit(ROOT / "benchmarks" / "results" / "ten-thousand" / who) for who in ("one", "four")]
+    one, four = (record.model_dump() for record in records)
+    for budget in (*one["budgets"], *four["budgets"]):
+        for attack in budget["attacks"]:
+            attack.pop("seconds")
+    assert one["n"] == 10_000
+    assert one == four
