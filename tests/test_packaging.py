@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.runs.least_versions import least
 
 ROOT = Path(__file__).parents[1]
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "art": "adversarial-robustness-toolbox"}
+DISTRIBUTIONS = {"xdist": "pytest-xdist", "PIL": "pillow", "yaml": "pyyaml", "art": "adversarial-robustness-toolbox"}
 """Where a distribution has another name than its module."""
 OWN = {"carso", "benchmarks", "tests", "stranger", "demo_load", "kills"}
 """The last three are scripts beside those that import them."""

@@ -84,7 +84,16 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cut_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = {"n": 60, "tuning": 30, "steps": (25, 50), "restarts": (2, 6), "other": (1, 1), "plain": 20, "queries": 150}
+    quick = {
+        "n": 60,
+        "tuning": 30,
+        "steps": (25, 50),
+        "restarts": (2, 6),
+        "other": (1, 1),
+        "plain": 20,
+        "queries": 150,
+        "unbounded": 50,
+    }
     sizes = replace(SIZES["quick"], **quick, spsa=(10, 12), spsa_images=30)
     monkeypatch.setitem(carso.audit.effort.SIZES, "quick", sizes)
 

@@ -210,6 +210,7 @@ def timeless(result: Audit) -> dict[str, Any]:
     return tree
 
 
-def test_the_seed_decides(robust: nn.Module, dataset: Dataset) -> None:
+def test_the_seed_decides(robust: nn.Module, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten(monkeypatch, "quick", tuning=10, steps=(5, 10), restarts=(2, 4), queries=50, plain=9, draws=2)
     first, again = (timeless(run(robust, dataset, n=40)) for _ in range(2))
     assert first == again

@@ -48,12 +48,32 @@ def test_every_verb_explains_itself(verb: str) -> None:
         (["serve", "--onnx", "none.onnx"], "none.onnx"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:
-    answer = carso(*arguments, cwd=tmp_path)
-    assert answer.returncode == 2
-    assert message in answer.stderr
-    assert "Traceback" not in answer.stderr
-    assert "Traceback" in carso(*arguments, "--debug", cwd=tmp_path).stderr
+def test_bad_input_is_one_line_and_status_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["carso", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.startswith("carso: ")
+    assert message in said
+    monkeypatch.setattr(sys, "argv", ["carso", *arguments, "--debug"])
+    with pytest.raises(CarsoError):
+        cli.main()
+
+
+def test_a_process_that_is_given_bad_input_ends_without_a_traceback_unless_asked_for(tmp_path: Path) -> None:
+    plain, asked = (carso("predict", "nothing.png", *debug, cwd=tmp_path) for debug in ([], ["--debug"]))
+    assert plain.returncode == 2
+    assert "nothing.png" in plain.stderr
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in asked.stderr
 
 
 def test_an_option_takes_a_list() -> None:

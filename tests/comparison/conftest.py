@@ -91,7 +91,7 @@ def defence() -> CARSO:
         return CARSO(classifier, Purifier(SHAPE, neurons=15, latent=3).eval(), samples=10)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """All kinds of entries."""
     folder = tmp_path_factory.mktemp("digits")
@@ -103,7 +103,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return parse_study(STUDY.format(data=folder, recipe=recipe))
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="package")
 def small_audits() -> Iterator[None]:
     """Audits of the size of a test."""
     with pytest.MonkeyPatch.context() as patch:
@@ -111,13 +111,13 @@ def small_audits() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def run(study: Study, tmp_path_factory: pytest.TempPathFactory) -> ComparisonStudy:
     """The study and its folder."""
     return ComparisonStudy(study, tmp_path_factory.mktemp("rivals"), torch.device("cpu"), command="carso ...")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def found(run: ComparisonStudy, small_audits: None) -> Comparison:
     """What came of all."""
     return run.carry_out()
