@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from tests.ablations.conftest import write_idx
@@ -91,7 +89,7 @@ def defence() -> CARSO:
         return CARSO(classifier, Purifier(SHAPE, neurons=15, latent=3).eval(), samples=10)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """All kinds of entries."""
     folder = tmp_path_factory.mktemp("digits")
@@ -103,21 +101,21 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return parse_study(STUDY.format(data=folder, recipe=recipe))
 
 
-@pytest.fixture(autouse=True, scope="package")
-def small_audits() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def small_audits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Audits of the size of a test."""
-    with pytest.MonkeyPatch.context() as patch:
-        shorten(patch, "quick")
-        yield
+    shorten(monkeypatch, "quick")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def run(study: Study, tmp_path_factory: pytest.TempPathFactory) -> ComparisonStudy:
     """The study and its folder."""
     return ComparisonStudy(study, tmp_path_factory.mktemp("rivals"), torch.device("cpu"), command="carso ...")
 
 
-@pytest.fixture(scope="package")
-def found(run: ComparisonStudy, small_audits: None) -> Comparison:
+@pytest.fixture(scope="session")
+def found(run: ComparisonStudy) -> Comparison:
     """What came of all."""
-    return run.carry_out()
+    with pytest.MonkeyPatch.context() as patch:
+        shorten(patch, "quick")
+        return run.carry_out()
