@@ -1,4 +1,4 @@
-"""Audits that are no attack to speak of, for tests of what is around them."""
+"""Audits of the size of a test, down to those that are no attack to speak of; and their findings without seconds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from carso.audit import Audit
 from carso.audit.effort import SIZES, Effort
 
 TINY: dict[str, Any] = {
@@ -31,7 +32,21 @@ TINY: dict[str, Any] = {
 }
 
 
+def resize(patch: pytest.MonkeyPatch, effort: Effort, **sizes: Any) -> None:
+    """Give an effort these sizes."""
+    patch.setitem(SIZES, effort, replace(SIZES[effort], **sizes))
+
+
 def shorten(patch: pytest.MonkeyPatch, *efforts: Effort, **sizes: Any) -> None:
     """Make these efforts tiny, but for some sizes."""
     for effort in efforts:
-        patch.setitem(SIZES, effort, replace(SIZES[effort], **TINY | sizes))
+        resize(patch, effort, **TINY | sizes)
+
+
+def timeless(result: Audit) -> dict[str, Any]:
+    """The audit without its seconds."""
+    tree = result.model_dump()
+    for budget in tree["budgets"]:
+        for attack in budget["attacks"]:
+            attack.pop("seconds")
+    return tree

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
+from tests.efforts import resize
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import carso.audit.effort
 from carso.attacks import pgd
 from carso.audit import audit
-from carso.audit.effort import SIZES
 from carso.audit.results import BudgetResult
 from carso.data import Dataset
 from carso.nn import MLP
@@ -84,18 +81,20 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cut_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = {
-        "n": 60,
-        "tuning": 30,
-        "steps": (25, 50),
-        "restarts": (2, 6),
-        "other": (1, 1),
-        "plain": 20,
-        "queries": 150,
-        "unbounded": 50,
-    }
-    sizes = replace(SIZES["quick"], **quick, spsa=(10, 12), spsa_images=30)
-    monkeypatch.setitem(carso.audit.effort.SIZES, "quick", sizes)
+    resize(
+        monkeypatch,
+        "quick",
+        n=60,
+        tuning=30,
+        steps=(25, 50),
+        restarts=(2, 6),
+        other=(1, 1),
+        unbounded=50,
+        plain=20,
+        queries=150,
+        spsa=(10, 12),
+        spsa_images=30,
+    )
 
 
 @pytest.fixture(scope="session")

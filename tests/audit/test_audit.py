@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.efforts import shorten
+from tests.efforts import shorten, timeless
 from torch import Tensor, nn
 
 from carso.audit import Audit, audit, read_audit
@@ -199,15 +199,6 @@ class TestResuming:
         book.write_bytes(book.read_bytes()[:50])
         with pytest.raises(RunError, match=book.name):
             run(plain, dataset, out=tmp_path, n=30)
-
-
-def timeless(result: Audit) -> dict[str, Any]:
-    """The audit without its seconds."""
-    tree = result.model_dump()
-    for budget in tree["budgets"]:
-        for attack in budget["attacks"]:
-            attack.pop("seconds")
-    return tree
 
 
 def test_the_seed_decides(robust: nn.Module, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from tests.efforts import resize
 from torch import Tensor, nn
 
 import carso
 import carso.audit.effort
 from carso import vote
 from carso.audit import Audit, audit
-from carso.audit.effort import SIZES
 from carso.audit.inside import Inside, broken, inside
 from carso.data import Dataset
 
@@ -26,8 +25,7 @@ def tiny(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     blind = {"queries": 20, "votes_queries": 0, "spsa": (2, 4), "spsa_images": 5}
     short = {"tuning": 12, "steps": (15,), "restarts": (1, 1), "neighbours": (1, 1), "long": (15, 1), "rivals": 1}
     short |= {"plain": 10, "aggregates": 1, "eot": (2,), "deepfool": 0}
-    sizes = replace(SIZES["quick"], **short, **blind)
-    monkeypatch.setitem(carso.audit.effort.SIZES, "quick", sizes)
+    resize(monkeypatch, "quick", **short, **blind)
 
 
 class Copies(nn.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from statistics import NormalDist
 from typing import Any
 
@@ -12,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from tests.audit.conftest import EPS, SIDE, fitted
+from tests.efforts import resize, timeless
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carso.audit import Audit, audit
-from carso.audit.effort import SIZES
 from carso.audit.results import BudgetResult
 from carso.audit.surface import INFINITE, Surface, has_gradient
 from carso.audit.target import Known, target_of
@@ -125,7 +124,7 @@ class Two(nn.Module):
 
 
 def test_two_classes(plain: nn.Module, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SIZES, "quick", replace(SIZES["quick"], deepfool=10, rivals=9))
+    resize(monkeypatch, "quick", deepfool=10, rivals=9)
     labels, keep = dataset.required_labels, dataset.required_labels < 2
     (found,) = run(Two(plain), Dataset("two", dataset.images[keep], labels[keep], ("0", "1"))).budgets
     dlr, rivals = found.find("apgd-dlr"), found.find("pgd-annealed-targeted")
@@ -232,19 +231,11 @@ SOURCES: dict[str, Callable[[], float]] = {
 }
 
 
-def timeless(result: Audit) -> dict[str, Any]:
-    tree = result.model_dump()
-    for budget in tree["budgets"]:
-        for attack in budget["attacks"]:
-            attack.pop("seconds")
-    return tree
-
-
 class TestChance:
     @pytest.fixture(autouse=True)
     def smaller(self, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
         sizes = {"tuning": 10, "steps": (5,), "restarts": (1, 2), "long": (10, 1), "plain": 5, "queries": 20}
-        monkeypatch.setitem(SIZES, "quick", replace(SIZES["quick"], **sizes, spsa=(2, 3), spsa_images=5))
+        resize(monkeypatch, "quick", **sizes, spsa=(2, 3), spsa_images=5)
 
     @pytest.mark.parametrize("source", SOURCES)
     def test_the_seed_rules_it(self, source: str, robust: nn.Module, dataset: Dataset) -> None:

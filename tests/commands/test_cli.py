@@ -63,6 +63,7 @@ def test_bad_input_is_one_line_and_status_2(
     assert ended.value.code == 2
     assert said.startswith("carso: ")
     assert message in said
+    assert "Traceback" not in said
     monkeypatch.setattr(sys, "argv", ["carso", *arguments, "--debug"])
     with pytest.raises(CarsoError):
         cli.main()

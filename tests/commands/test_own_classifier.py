@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import struct
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from tests.efforts import resize
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
-import carso.audit.effort
-from carso.audit.effort import SIZES
 from carso.commands import cli
 from carso.errors import CarsoError
 
@@ -165,7 +163,7 @@ def test_data_and_radii_are_those_of_the_training(place: Path) -> None:
 @pytest.mark.parametrize("part", ["", "/classifier"])
 def test_audit_attacks_it_and_its_classifier(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"n": 20, "tuning": 10, "steps": (5,), "restarts": (1, 1), "plain": 5, "queries": 10, "spsa": (2, 2)}
-    monkeypatch.setitem(carso.audit.effort.SIZES, "quick", replace(SIZES["quick"], **sizes, spsa_images=2))
+    resize(monkeypatch, "quick", **sizes, spsa_images=2)
     out = Path(f"audited{len(part)}")
     answer = run(
         "audit", f"mine{part}", "--effort", "quick", "--eps", "0.1", "--data", "data", "--out", str(out), *FACTORY

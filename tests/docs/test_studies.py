@@ -4,6 +4,7 @@ from benchmarks.docs import ablations, comparison
 from benchmarks.docs.comparison import ROOT
 
 from carso.ablations import read_ablations
+from carso.audit import read_audit
 from carso.comparison import NAMES, read_comparison, read_study
 
 
@@ -24,3 +25,15 @@ def test_every_rival_of_the_study_is_in_the_table_or_named_as_missing() -> None:
         found = read_comparison(ROOT / "benchmarks" / "results" / study)
         assert found.study == study
         assert all(f"`carso reproduce {study}/{line.name}`" in page for line in found.entries)
+
+
+def test_the_slope_of_an_ended_descent_takes_more_than_bpda_as_the_pages_say() -> None:
+    at_smaller, at_larger = read_audit(comparison.RESULTS / "defense-gan").budgets
+    slope, bpda = (at_smaller.find(name) for name in ("pgd-annealed", "bpda"))
+    assert slope is not None
+    assert bpda is not None
+    assert slope.result.accuracy < bpda.result.accuracy
+    assert bpda.result.accuracy > 50
+    assert at_larger.worst_case.correct == 0
+    (line,) = (line for line in read_comparison(comparison.RESULTS).entries if line.name == "defense-gan")
+    assert [each.worst_case for each in line.audit.budgets] == [at_smaller.worst_case, at_larger.worst_case]

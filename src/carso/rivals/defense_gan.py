@@ -141,11 +141,12 @@ class DefenseGAN(Purified):
     def surrogate(self, images: Images) -> Logits:
         """N at the end of `refinements` steps from E(x): logits (B, classes), differentiable in the images."""
         check_images(images)
+        fixed = images.detach()
         with evaluating(self):
-            fixed = images.detach()
-            latents = self.descend(fixed, self.encoder(fixed).detach(), self.refinements)
-            moved = _within(self.tangent(latents), images - fixed)
-            return query(self.classifier, self.generator(latents).detach() + moved)
+            with torch.no_grad():
+                latents = self.descend(fixed, self.encoder(fixed), self.refinements)
+                nearest = self.generator(latents)
+            return query(self.classifier, nearest + _within(self.tangent(latents), images - fixed))
 
     @torch.enable_grad()
     def tangent(self, latents: Starts) -> Float[Tensor, "rows latent pixels"]:
