@@ -23,15 +23,12 @@ def trained(module: nn.Module) -> nn.Module:
     return module
 
 
-def defence(output: str = "logits", layers: tuple[str, ...] | None = None) -> CARSO:
+def defence(output: str = "logits", layers: tuple[str, ...] | None = None, contrast: float = 0.0) -> CARSO:
     torch.manual_seed(0)
-    classifier = trained(MLP((1, 12, 12), (40, 30), 10, output=output))
-    neurons = (
-        {None: 80, ("mish2", "output"): 40, ("mish1",): 40, ("input", "mish2"): 174}[layers]
-        if output == "logits"
-        else 90
-    )
-    purifier = trained(Purifier((1, 12, 12), neurons, latent=6))
+    classifier = trained(MLP((1, 12, 12), (40, 30), 10, output=output, contrast=contrast))
+    sizes = {"input": 144, "contrast": 144, "mish1": 40, "mish2": 30, "output": 10}
+    neurons = sum(sizes[layer] for layer in layers or ("mish1", "mish2", "output"))
+    purifier = trained(Purifier((1, 12, 12), neurons + 10 * (output != "logits"), latent=6))
     return CARSO(classifier, purifier, layers, samples=5)
 
 
@@ -46,17 +43,21 @@ def gradient(logits: Tensor, images: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("output", "layers"),
+    ("output", "layers", "contrast"),
     [
-        ("logits", None),
-        ("logits", ("mish2", "output")),
-        ("logits", ("mish1",)),
-        ("logits", ("input", "mish2")),
-        ("mish-log-softmax", None),
+        ("logits", None, 0.0),
+        ("logits", ("mish2", "output"), 0.0),
+        ("logits", ("mish1",), 0.0),
+        ("logits", ("input", "mish2"), 0.0),
+        ("mish-log-softmax", None, 0.0),
+        ("logits", None, 0.3),
+        ("logits", ("input", "contrast", "mish2"), 0.3),
     ],
 )
-def test_float32_gives_the_logits_and_gradients_of_the_defence(output: str, layers: tuple[str, ...] | None) -> None:
-    whole = defence(output, layers)
+def test_float32_gives_the_logits_and_gradients_of_the_defence(
+    output: str, layers: tuple[str, ...] | None, contrast: float
+) -> None:
+    whole = defence(output, layers, contrast)
     images, latents = torch.rand(7, 1, 12, 12, requires_grad=True), torch.randn(3, 6)
     theirs = whole.logits(images, latents=latents)
     ours = folded_defence_of(whole, torch.float32)(images, latents)
@@ -112,8 +113,6 @@ def test_other_classifiers_and_folded_layers_have_none() -> None:
     classifier = MLP((1, 12, 12), (40, 30))
     assert fold_defence(classifier, Purifier((1, 12, 12), 40), ("norm1",)) is None
     assert fold_defence(classifier, Purifier((1, 12, 12), 40), ("mish1",)) is not None
-    contrasted = MLP((1, 12, 12), (40, 30), contrast=0.3)
-    assert fold_defence(contrasted, Purifier((1, 12, 12), 40), ("mish1",)) is None
 
 
 @pytest.mark.parametrize("make", [defence, lambda: convolving()])

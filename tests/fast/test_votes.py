@@ -14,7 +14,7 @@ from carso.recall import classify, recall
 from carso.types import Budget, Codes, Counts, Latents
 from carso.vote import count
 
-Vote = tuple[MLP, Purifier, Latents, Codes]
+Vote = tuple[nn.Module, Purifier, Latents, Codes]
 
 
 @pytest.fixture
@@ -53,6 +53,13 @@ def test_float32_votes_are_those_of_the_modules(vote: Vote, rows: int, monkeypat
 
 
 @torch.no_grad()
+def test_contrast_is_followed(vote: Vote) -> None:
+    behind = (nn.Sequential(Contrast(0.3), vote[0]).eval(), *vote[1:])
+    assert torch.equal(made(behind, torch.float32).votes(*vote[2:]), expected(behind))
+    assert not torch.equal(expected(behind), expected(vote))
+
+
+@torch.no_grad()
 def test_bfloat16_changes_votes_unless_doubtful_ones_are_computed_again(
     vote: Vote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,7 +81,6 @@ def test_a_vote_too_small_to_repay_it_is_float32(vote: Vote) -> None:
 
 def test_no_ballot_for_what_does_not_fold(vote: Vote) -> None:
     assert fold_vote(lambda x: x, vote[1]) is None
-    assert fold_vote(nn.Sequential(Contrast(0.3), vote[0]).eval(), vote[1]) is None
     assert fold_vote(nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(100, 3)).eval(), vote[1]) is None
 
 

@@ -21,11 +21,12 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from carso.fast.convolutions import first_unshuffled
-from carso.fast.folding import Stage, chain, fold, hooked_among
+from carso.fast.folding import Folded, Stage, chain, fold, hooked_among
 from carso.fast.mish import Mish
 from carso.fast.network import convolves
 from carso.fast.parts import Defence, Purifier
 from carso.fast.products import Affine, product_dtype, reduced
+from carso.nn.contrast import Contrast
 from carso.nn.maps import Maps
 from carso.nn.modes import evaluating
 from carso.nn.querying import input_dtype
@@ -43,12 +44,14 @@ class FoldedDefence:
     Args:
         classifier: steps of N up to its last affine map.
         tail: what N applies to its last affine map.
-        taps: places in N, counted over the image and the outputs of all its steps and then of its tail, that make r.
+        taps: places in N, counted over the image, its contrast if N has one, and the outputs of all its steps and then
+            of its tail, that make r.
         maps: convolutions of R, in the dtype of the large products.
         encoder: the other steps of R.
         latents: W_z (hidden, latent).
         codes: the first map of D, of c alone, and its non-linearity.
         decoder: the other steps of D.
+        contrast: with which N begins, if it does.
     """
 
     def __init__(
@@ -61,7 +64,9 @@ class FoldedDefence:
         latents: Tensor,
         codes: Step,
         decoder: list[Step],
+        contrast: Contrast | None = None,
     ) -> None:
+        self.contrast = contrast
         self.classifier, self.tail, self.taps, self.maps = classifier, tail, taps, maps
         self.encoder, self.latents, self.first, self.decoder = encoder, latents, codes, decoder
 
@@ -86,6 +91,9 @@ class FoldedDefence:
 
     def _outputs(self, rows: Tensor) -> list[Tensor]:
         outputs = [rows]
+        if self.contrast is not None:
+            rows = self.contrast.spread(rows)
+            outputs.append(rows)
         for affine, activation in self.classifier:
             rows = _activated(activation, affine(rows))
             outputs.append(rows)
@@ -137,8 +145,7 @@ def _is_float32(defence: Defence) -> bool:
 def fold_defence(
     classifier: nn.Module, purifier: Purifier, layers: Sequence[str], dtype: torch.dtype | None = None
 ) -> FoldedDefence | None:
-    """The folded defence; None where its classifier is no chain of known layers or has contrast, or a layer is folded
-    away or has hooks.
+    """The folded defence; None where its classifier is no chain of known layers, or a layer is folded away or hooked.
 
     Args:
         classifier: N; taken in eval mode.
@@ -149,9 +156,9 @@ def fold_defence(
     with torch.no_grad(), evaluating(classifier), evaluating(purifier):
         folded = fold(classifier)
         encoder, decoder = chain(purifier.representation_encoder), chain(purifier.decoder)
-        if folded is None or folded.contrast or encoder is None or decoder is None or hooked_among(purifier.modules()):
+        if folded is None or encoder is None or decoder is None or hooked_among(purifier.modules()):
             return None
-        taps = _taps(classifier, folded.stages, folded.tail, layers)
+        taps = _taps(classifier, folded, layers)
         if taps is None:
             return None
         dtype = product_dtype(folded.stages[0].weight.device) if dtype is None else dtype
@@ -166,23 +173,23 @@ def fold_defence(
             first.weight[:, :split].clone(),
             (Affine(first.weight[:, split:].contiguous(), first.bias.clone(), dtype), first.activation),
             _steps(rest, dtype),
+            folded.contrast,
         )
 
 
-def _taps(
-    classifier: nn.Module, stages: Sequence[Stage], tail: nn.Sequential, layers: Sequence[str]
-) -> list[int] | None:
+def _taps(classifier: nn.Module, folded: Folded, layers: Sequence[str]) -> list[int] | None:
     """Where each layer's output appears among those of the folded chain; None if one does not."""
     named = dict(classifier.named_modules())
     linears = [m for m in named.values() if isinstance(m, nn.Linear)]
     shown: list[nn.Module | None] = [
         None,
-        *((s.activation or linear) for s, linear in zip(stages, linears, strict=False)),
-        *tail,
+        *([] if folded.contrast is None else [folded.contrast]),
+        *((s.activation or linear) for s, linear in zip(folded.stages, linears, strict=False)),
+        *folded.tail,
     ]
     ends = {name: place for name, place in ((INPUT, 0), (OUTPUT, len(shown) - 1)) if name not in named}
     places = [ends[layer] if layer in ends else _index(shown, named[layer]) for layer in layers]
-    return None if None in places or len(linears) != len(stages) else [p for p in places if p is not None]
+    return None if None in places or len(linears) != len(folded.stages) else [p for p in places if p is not None]
 
 
 def _index(modules: Sequence[nn.Module | None], module: nn.Module | None) -> int | None:

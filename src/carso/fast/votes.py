@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from carso.fast.folding import Stage, chain, fold
 from carso.fast.parts import Purifier
 from carso.fast.products import Packed, product_dtype
+from carso.nn.contrast import Contrast
 from carso.types import Classifier, Codes, Counts, Latents, Logits, check_logits
 
 Form: TypeAlias = Callable[[Tensor], Tensor]
@@ -155,23 +156,28 @@ class FoldedVote:
 
 @dataclass(frozen=True)
 class Chain:
-    """What follows on the sums: the first non-linearity, affine maps with theirs, and what N applies to its last."""
+    """What follows on the sums: D's first non-linearity and other steps, N's contrast, its steps, and its tail."""
 
     activation: nn.Module | None
-    stages: list[Packed]
+    decoder: list[Packed]
+    contrast: Contrast | None
+    classifier: list[Packed]
     tail: nn.Module
 
     def __call__(self, hidden: Tensor) -> Logits:
         """Logits (rows, classes) of sums (rows, hidden)."""
         hidden = hidden if self.activation is None else self.activation(hidden)
-        for stage in self.stages:
+        for stage in self.decoder:
+            hidden = stage(hidden)
+        hidden = hidden if self.contrast is None else self.contrast.spread(hidden)
+        for stage in self.classifier:
             hidden = stage(hidden)
         logits: Tensor = self.tail(hidden.float())
         return logits
 
 
 def fold_vote(classifier: Classifier, purifier: Purifier, dtype: torch.dtype | None = None) -> FoldedVote | None:
-    """The folded vote on the CPU, or None where its classifier is no chain of known layers, or has contrast.
+    """The folded vote on the CPU, or None where its classifier is no chain of known layers.
 
     Args:
         classifier: N, in eval mode.
@@ -179,13 +185,14 @@ def fold_vote(classifier: Classifier, purifier: Purifier, dtype: torch.dtype | N
         dtype: of the products; by default bfloat16 where the processor has units for it.
     """
     folded, decoder = fold(classifier), chain(purifier.decoder)
-    if folded is None or folded.contrast or decoder is None or decoder[0].weight.is_cuda:
+    if folded is None or decoder is None or decoder[0].weight.is_cuda:
         return None
     first, *rest = decoder
     dtype = product_dtype(first.weight.device) if dtype is None else dtype
-    stages, tail = [*rest, *folded.stages], folded.tail
 
     def form(dtype: torch.dtype) -> Chain:
-        return Chain(first.activation, [Packed(s.weight, s.bias, dtype, s.activation) for s in stages], tail)
+        parts = ([Packed(s.weight, s.bias, dtype, s.activation) for s in stages] for stages in (rest, folded.stages))
+        decoder, classifier = parts
+        return Chain(first.activation, decoder, folded.contrast, classifier, folded.tail)
 
     return FoldedVote(first, purifier.latent, form, dtype, ROWS, TRIAL, WORTH)

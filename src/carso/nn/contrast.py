@@ -16,7 +16,7 @@ of security, ICML 2018, on passing gradients by.
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from carso.types import Images
 
@@ -44,7 +44,11 @@ class Contrast(nn.Module):
 
     def forward(self, images: Images) -> Images:
         """Images (B, C, H, W) in [0, 1], of any contrast, to the same of more."""
-        spread = (images - self.eps) * self.slope
+        return self.spread(images)
+
+    def spread(self, pixels: Tensor) -> Tensor:
+        """The same of pixels in any shape."""
+        spread = (pixels - self.eps) * self.slope
         return spread + (spread.clamp(0, 1) - spread).detach()
 
     def extra_repr(self) -> str:
