@@ -19,6 +19,17 @@ def test_a_trained_classifier_needs_no_purifier_beside_it(tmp_path: Path) -> Non
         load_target(str(tmp_path))
 
 
+def test_a_folder_of_that_name_is_a_part_until_it_has_weights(tmp_path: Path) -> None:
+    """`carso harden` leaves the audit of N in a folder `classifier` beside N."""
+    own, other, images = MLP((1, 8, 8), (7,)).eval(), MLP((1, 8, 8), (7,)).eval(), torch.rand(3, 1, 8, 8)
+    weights.save_classifier(own, tmp_path / weights.CLASSIFIER)
+    (folder := tmp_path / "classifier").mkdir()
+    (folder / "audit.json").write_text("{}")
+    assert torch.equal(load_target(str(folder))(images), own(images))
+    weights.save_classifier(other, folder / weights.CLASSIFIER)
+    assert torch.equal(load_target(f"{folder}/classifier")(images), other(images))
+
+
 @pytest.mark.parametrize("part", ["classifier", "undefended"])
 def test_a_shipped_defence_has_its_classifiers(part: str) -> None:
     assert isinstance(load_target(f"mnist-thesis/{part}"), MLP)

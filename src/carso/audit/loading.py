@@ -72,9 +72,12 @@ def column_of(source: str) -> str:
 
 
 def _parts_of(source: str) -> tuple[str, str]:
-    """The defence, and the part of it that is meant; none for the whole."""
+    """The defence, and the part of it that is meant; none for the whole, as where a folder of that name has weights."""
+    from carso.storage import weights
+
     whole, _, part = source.rpartition("/")
-    return (whole, part) if part in PARTS and not os.path.isdir(source) else (source, "")
+    own = any(os.path.exists(os.path.join(source, file)) for file in (weights.CLASSIFIER, weights.PURIFIER))
+    return (whole, part) if part in PARTS and not own else (source, "")
 
 
 def load_transfers(source: str, data: str, factories: Sequence[str]) -> dict[str, Classifier]:
