@@ -11,7 +11,7 @@ import carso
 
 ROOT = Path(carso.__file__).parent
 BASE = {"types", "errors"}
-LOWER = BASE | {"nn", "fast"}
+LOWER = BASE | {"nn", "fast", "corruptions"}
 LIBRARY = LOWER | {"progress", "processes", "attacks", "method", "storage", "data"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "processes": {"errors"},
     "nn": BASE,
     "fast": BASE | {"nn"},
+    "corruptions": BASE,
     "attacks": LOWER,
     "method": LOWER | {"progress", "processes"},
     "storage": LOWER | {"method"},

@@ -34,6 +34,8 @@ INPUT, OUTPUT = "input", "output"
 """The two ends of a classifier, named among its layers: the image itself, and what the classifier returns."""
 
 Norm: TypeAlias = Literal["Linf", "L2"]
+Scale: TypeAlias = Literal["Linf", "L2", "severity"]
+"""What says how far an image was moved: a norm, or the severity of a corruption."""
 
 
 class ByAttributes(type(Protocol)):  # type: ignore[misc]
@@ -68,6 +70,34 @@ class Budget:
 
     def __str__(self) -> str:
         return f"{self.norm} {self.eps:g}"
+
+
+@dataclass(frozen=True)
+class Severity:
+    """How strong a corruption is, which no norm measures: 1 (mild) to 5.
+
+    Raises:
+        ValueError: if it is no whole number of these.
+    """
+
+    level: int
+
+    def __post_init__(self) -> None:
+        if self.level not in range(1, 6):
+            raise ValueError(f"a severity is a whole number from 1 to 5, not {self.level!r}")
+
+    @property
+    def norm(self) -> Literal["severity"]:
+        """What stands for the norm of a budget."""
+        return "severity"
+
+    @property
+    def eps(self) -> int:
+        """What stands for the radius of a budget: the level."""
+        return self.level
+
+    def __str__(self) -> str:
+        return f"severity {self.level}"
 
 
 def radius(written: str) -> float:

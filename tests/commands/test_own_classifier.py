@@ -136,6 +136,22 @@ def test_evaluate_takes_the_classifier_alone() -> None:
     assert "--samples is for a defence that votes" in str(refused.exception)
 
 
+def test_evaluate_corrupts_images_in_place_of_attacks() -> None:
+    given = ("evaluate", "mine/classifier", "--data", "data", "--images", "5", *FACTORY, "--corruptions")
+    answer = run(*given, "--out", "corrupted")
+    assert answer.exit_code == 0, answer.output
+    rows = json.loads(Path("corrupted/results.json").read_text())["rows"]
+    assert {row["norm"] for row in rows} == {None, "severity"}
+    page = Path("corrupted/report.html").read_text()
+    assert "Accuracy under corruption" in page
+    assert "crafted on" not in page
+    Path("corrupted/report.html").unlink()
+    assert run("report", "corrupted").exit_code == 0
+    assert Path("corrupted/report.html").read_text() == page
+    refused = run(*given, "--eps", "0.1", "--out", "refused")
+    assert "leave out --eps and --norm" in str(refused.exception)
+
+
 def test_evaluate_takes_what_a_function_returns(place: Path) -> None:
     answer = run("evaluate", "own_models_for_this_test:build", "--data", "data", "--images", "5")
     assert answer.exit_code == 0, answer.output

@@ -7,12 +7,14 @@ from safetensors import safe_open
 
 from carso import attacks
 from carso.attacks.deepfool import minimal_perturbation
+from carso.corruptions import CORRUPTIONS, corrupt
 from carso.data.dataset import Dataset
 from carso.errors import DataError, RunError
 from carso.evaluation import Row, Settings, evaluate, examples, models, read_records, read_results
 from carso.evaluation.records import FILE
 from carso.evaluation.seeding import generator_of
-from carso.types import Budget
+from carso.evaluation.protocol import CORRUPTED
+from carso.types import Budget, Severity
 
 CLEAN = Row("none", foreseen=True)
 FGSM = Row("fgsm", Budget("Linf", 0.2), thesis={"undefended": 1.0, "adversarially_trained": 2.0, "carso": 3.0})
@@ -65,6 +67,28 @@ def test_results_are_the_records_in_figures(records, dataset):
     assert results.rows[5].directed_at == "defence"
     assert results.rows[5].options["eot"] == 2
     assert 20 <= results.rows[1].samples_used["mean"] <= 60
+
+
+def test_a_corruption_is_the_same_for_every_column_and_a_pose_is_each_ones_worst(columns, dataset):
+    fog, pose = Row("fog", Severity(3)), Row("spatial", Severity(2), directed_at="defence", options={"shifts": 3})
+    found = evaluate(columns, dataset, (CLEAN, fog, pose), SETTINGS, curve_rows=(), sweep_rows=())
+    whole = replace(SETTINGS, chunk=50)
+    once = evaluate(columns, dataset, (fog,), whole, curve_rows=(), sweep_rows=()).rows[fog.key]
+    foggy = corrupt(dataset.images, "fog", 3, generator_of(0, fog.key, "attack", 0))
+    for name in ("undefended", "adversarially_trained"):
+        assert torch.equal(once.outcomes[name].predicted.long(), columns[name](foggy).argmax(1))
+        turned = attacks.spatial(columns[name], dataset.images, dataset.labels, Severity(2), shifts=3)
+        assert torch.equal(found.rows[pose.key].outcomes[name].predicted.long(), columns[name](turned).argmax(1))
+    assert found.results().corrupted
+    assert [(row.attack, row.norm, row.eps) for row in found.results().rows[1:]] == [
+        ("fog", "severity", 3),
+        ("spatial", "severity", 2),
+    ]
+
+
+def test_the_rows_of_corruptions_are_all_of_them():
+    assert {row.attack for row in CORRUPTED} == {"none", "spatial", *CORRUPTIONS}
+    assert len({row.key for row in CORRUPTED}) == len(CORRUPTED) == 1 + 3 * len(CORRUPTIONS) + 3
 
 
 def test_aiming_at_the_defence_changes_only_the_defences_images(records):

@@ -50,7 +50,7 @@ def folder(columns: Models, dataset: Dataset, tmp_path: Path) -> Path:
         (lambda _, a: a.update(seed="3"), "seed: Input should be a valid integer, not '3'"),
         (lambda _, a: a.update(seed=True), "seed: Input should be a valid integer, not True"),
         (lambda _, a: a["rows"][FGSM.key]["row"].update(eot="3"), rf"{WHERE}\.row\.eot: .*, not '3'"),
-        (lambda _, a: a["rows"][FGSM.key]["row"]["budget"].update(norm="L7"), r"budget\.norm: .*, not 'L7'"),
+        (lambda _, a: a["rows"][FGSM.key]["row"]["budget"].update(norm="L7"), r"budget\.Budget\.norm: .*, not 'L7'"),
         (lambda _, a: a["rows"][FGSM.key].update(seconds=float("inf")), rf"{WHERE}\.seconds: .* finite number"),
         (lambda _, a: a["rows"][FGSM.key]["gallery"].update(column="y"), "its gallery is of a column that it lacks"),
         (lambda _, a: a["rows"][FGSM.key].update(outcomes={}), "is of no image"),

@@ -37,6 +37,34 @@ def test_the_headline_is_the_hardest_foreseen_attack_and_both_aims():
     )
 
 
+def corrupted(attack, level, ours, theirs, aim="classifier"):
+    return row(attack, level, ours, theirs, aim, foreseen=False).model_copy(update={"norm": "severity"})
+
+
+def test_corruptions_are_nobodys_attack():
+    rows = CLEAN, corrupted("fog", 3, 900, 800), corrupted("shot-noise", 5, 400, 700), corrupted("fog", 5, 500, 600)
+    found = verdict(results(*rows, corrupted("spatial", 1, 300, 200, "defence"), corrupted("spatial", 5, 0, 0, "defence")))
+    assert found.headline == (
+        "Over 3 corruptions, CARSO is right on 60.0 % of 1,000 images in the mean and adversarial training on 70.0 %; on "
+        "fewest, 40.0 %, under Shot noise severity 5."
+    )
+    assert found.notes[1:] == (
+        "Of 3 corruptions, CARSO is ahead of adversarial training in 1 and behind in 2; in 0 the 95 % intervals overlap.",
+        "With every image in its worst pose CARSO keeps 30.0 % at severity 1, 0.0 % at severity 5.",
+    )
+
+
+def test_a_classifier_alone_is_compared_with_nobody():
+    rate = {"classifier": Rate.of(30, 40)}
+    fields = {"attack": "fog", "norm": "severity", "eps": 1, "foreseen": False, "directed_at": "classifier"}
+    found = verdict(results(ResultRow(**fields, others=rate)))
+    assert found.headline == (
+        "Over 1 corruptions, Classifier is right on 75.0 % of 40 images in the mean; on fewest, 75.0 %, under Fog "
+        "severity 1."
+    )
+    assert not found.notes
+
+
 def test_silence_on_the_whole_defence_is_said():
     assert verdict(results(CLEAN, PGD)).headline.endswith("; no attack of this run was aimed at the whole defence.")
 

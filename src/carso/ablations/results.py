@@ -24,7 +24,7 @@ from carso.evaluation.environment import Environment
 from carso.evaluation.reading import read_json, within, write_json
 from carso.evaluation.results import FILE as RESULTS
 from carso.evaluation.results import Count, Percent, Rate, ResultRow, Results, Target, read_results
-from carso.types import Norm
+from carso.types import Scale
 
 FILE = "ablations.json"
 
@@ -50,7 +50,7 @@ class Row(Figure):
     """The defence under one attack, N alone under the same images, and the base's defence under its own."""
 
     attack: str
-    norm: Norm | None
+    norm: Scale | None
     eps: Annotated[float, Field(ge=0)]
     foreseen: bool
     directed_at: Target

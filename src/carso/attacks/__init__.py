@@ -11,6 +11,7 @@ from carso.attacks.deepfool import deepfool
 from carso.attacks.estimate import spsa
 from carso.attacks.gradient import fgsm, pgd
 from carso.attacks.noise import noise
+from carso.attacks.spatial import spatial
 from carso.attacks.square import square
 
 ATTACKS: dict[str, Callable[..., Tensor]] = {
@@ -23,6 +24,19 @@ ATTACKS: dict[str, Callable[..., Tensor]] = {
     "spsa": spsa,
     "noise": noise,
 }
-"""Every attack by its name; beyond the arguments of `Attack`, each takes options of its own."""
+"""Every attack in a ball by its name; beyond the arguments of `Attack`, each takes options of its own."""
 
-__all__ = ["ATTACKS", "Attack", "annealed", "apgd", "confine", "deepfool", "fgsm", "noise", "pgd", "spsa", "square"]
+__all__ = [
+    "ATTACKS",
+    "Attack",
+    "annealed",
+    "apgd",
+    "confine",
+    "deepfool",
+    "fgsm",
+    "noise",
+    "pgd",
+    "spatial",
+    "spsa",
+    "square",
+]

@@ -59,6 +59,9 @@ def evaluate(
     skip_bad: SkipBad = False,
     reject_at: RejectAt = None,
     chunk: Chunk = None,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Noise, blur, fog, warps and worst poses in place of attacks.")
+    ] = False,
 ) -> None:
     """The table of a defence or a classifier, at the radii it was trained for: results.json, records and report."""
     from carso.evaluation import Settings
@@ -78,6 +81,7 @@ def evaluate(
             tuple(eps or ()),
             norm,
             fitting(size, channels, skip_bad),
+            corruptions,
         )
     say(f"report: {page}")
 
@@ -93,11 +97,12 @@ def run(
     radii: tuple[float, ...] = (),
     norm: Norm | None = None,
     fitted: Mapping[str, Any] | None = None,
+    corruptions: bool = False,
 ) -> Path:
     """The table of a defence or a classifier, as for `carso audit`, written to `out`; returns the report's path.
 
     `classifier` is N, where the defence was trained for one of the user's own. Data, how pictures are `fitted`, radii
-    and norm are by default those of its training.
+    and norm are by default those of its training. With `corruptions` these take the place of attacks.
     """
     from carso import data
     from carso.audit.loading import column_of, load_target, origin_of, undefended_of
@@ -106,11 +111,14 @@ def run(
     from carso.evaluation import evaluate
     from carso.evaluation.labelling import labelled
     from carso.evaluation.models import models_of
+    from carso.evaluation.protocol import CORRUPTED, Protocol
     from carso.evaluation.radii import protocol_of
     from carso.evaluation.results import FILE
     from carso.report.publish import publish
     from carso.storage.files import check_writable
 
+    if corruptions and (radii or norm):
+        raise CarsoError("--corruptions have severities; leave out --eps and --norm")
     target, origin = voting_by(settings.samples, load_target(source, classifier)), origin_of(source)
     whole = isinstance(target, CARSO)
     data_name, fitted = images_of(origin, data_name, fitted or {})
@@ -119,7 +127,7 @@ def run(
             raise CarsoError(f"--reject-at is for a whole defence, and {source} is a classifier")
         calibrated(target, partial(data.load, data_name, "validation", **fitted), settings.reject_at)
     dataset = labelled(data.load(data_name, split, **fitted), target.classifier if whole else target)
-    protocol = protocol_of(origin, data_name, radii, norm)
+    protocol = Protocol(CORRUPTED, (), ()) if corruptions else protocol_of(origin, data_name, radii, norm)
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))
     check_writable(out / FILE)
     models = models_of(target, undefended_of(source)) if whole else {column_of(source): target}

@@ -21,7 +21,7 @@ from carso.comparison.study import Published
 from carso.evaluation.environment import Environment
 from carso.evaluation.reading import read_json, within, write_json
 from carso.evaluation.results import Rate
-from carso.types import Norm
+from carso.types import Norm, Scale
 
 FILE, FIGURES = "comparison.json", "figures.json"
 AGAIN = "`carso reproduce rivals`, or its other studies, write it anew"
@@ -37,7 +37,7 @@ class ProtocolRow(_Model):
     """One row of the thesis's table: attacks crafted on N alone, and handed on."""
 
     attack: str
-    norm: Norm | None
+    norm: Scale | None
     eps: NotNegative
     result: Rate
 

@@ -12,14 +12,15 @@ from functools import partial
 
 from torch import Tensor
 
-from carso.attacks import ATTACKS
+from carso.attacks import ATTACKS, spatial
 from carso.attacks.deepfool import minimal_perturbation, perturb
+from carso.corruptions import corrupt
 from carso.evaluation.models import Defence, Model, exposure
 from carso.evaluation.protocol import Row
 from carso.evaluation.queries import attackable, checked_query
 from carso.evaluation.seeding import generator_of
 from carso.fast import faster
-from carso.types import Budget, Classifier, Images, Labels
+from carso.types import Budget, Classifier, Images, Labels, Severity
 
 KEPT = 2**30
 """Bytes of images that are kept for further evaluations, at most."""
@@ -33,7 +34,7 @@ class AdversarialExamples:
         self._searched: dict[Hashable, Tensor] = {}
 
     def __call__(self, row: Row, model: Model, images: Images, labels: Labels, start: int) -> Images:
-        """Attacked images (B, C, H, W) of the chunk that begins at image `start`, within the row's budget.
+        """Attacked images (B, C, H, W) of the chunk that begins at image `start`, as the row says.
 
         Args:
             row: the attack.
@@ -44,6 +45,8 @@ class AdversarialExamples:
         """
         if row.budget is None:
             return images
+        if isinstance(row.budget, Severity):
+            return self._corrupted(row, row.budget, model, images, labels, start)
         if row.attack not in ATTACKS:
             raise ValueError(f"no attack {row.attack!r}; there are {', '.join(ATTACKS)}")
         if row.attack == "deepfool":
@@ -53,6 +56,13 @@ class AdversarialExamples:
         return ATTACKS[row.attack](
             self._surface(row, model, images, start), images, labels, row.budget, generator=generator, **row.options
         )
+
+    def _corrupted(
+        self, row: Row, severity: Severity, model: Model, images: Images, labels: Labels, start: int
+    ) -> Images:
+        if row.attack == "spatial":
+            return spatial(self._surface(row, model, images, start), images, labels, severity, **row.options)
+        return corrupt(images, row.attack, severity.level, generator_of(self.seed, row.key, "attack", start))
 
     def _surface(self, row: Row, model: Model, images: Images, start: int) -> Classifier:
         if not isinstance(model, Defence):

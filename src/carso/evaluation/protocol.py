@@ -17,8 +17,9 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from carso.corruptions import CORRUPTIONS
 from carso.evaluation.results import COLUMNS, Target
-from carso.types import Budget, Norm
+from carso.types import Budget, Norm, Scale, Severity
 
 PGD: Mapping[str, Any] = {"steps": 40, "alpha": 0.01, "random_start": True}
 DEEPFOOL: Mapping[str, Any] = {"steps": 50, "overshoot": 0.02}
@@ -29,8 +30,8 @@ class Row:
     """One attack on the test images.
 
     Args:
-        attack: "none", or the name of a function of `carso.attacks`.
-        budget: None for the clean row.
+        attack: "none", or the name of a function of `carso.attacks`, or of a corruption.
+        budget: how far an attack may go, or how severe a corruption is; None for the clean row.
         foreseen: whether the attack, at this budget, was used in training.
         directed_at: whose gradients the attack follows: the classifier's, or those of the whole defence.
         options: further arguments of the attack.
@@ -39,7 +40,7 @@ class Row:
     """
 
     attack: str
-    budget: Budget | None = None
+    budget: Budget | Severity | None = None
     foreseen: bool = False
     directed_at: Target = "classifier"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -51,14 +52,14 @@ class Row:
             raise ValueError(f"attack {self.attack!r} with budget {self.budget}: only 'none' has no budget")
 
     @property
-    def norm(self) -> Norm | None:
-        """The norm of the budget; None for the clean row."""
+    def norm(self) -> Scale | None:
+        """The norm of the budget, "severity" for a corruption; None for the clean row."""
         return self.budget.norm if self.budget else None
 
     @property
     def eps(self) -> float:
-        """The radius of the budget; 0 for the clean row."""
-        return self.budget.eps if self.budget else 0.0
+        """The radius of the budget, or the severity; 0 for the clean row."""
+        return float(self.budget.eps) if self.budget else 0.0
 
     @property
     def key(self) -> str:
@@ -128,6 +129,15 @@ SWEEP: tuple[Row, ...] = tuple(
     row for row in THESIS if row.attack == "none" or (row.attack == "pgd" and row.eps >= 0.3)
 )
 """The rows whose accuracy is followed as the number of samples grows."""
+
+
+LEVELS = (1, 3, 5)
+CORRUPTED: tuple[Row, ...] = (
+    Row("none", foreseen=True),
+    *(Row(name, Severity(level)) for name in CORRUPTIONS for level in LEVELS),
+    *(Row("spatial", Severity(level), directed_at="defence", eot=4) for level in LEVELS),
+)
+"""What nobody trains on and no norm measures: every corruption, and the worst pose of each image for each column."""
 
 
 @dataclass(frozen=True)

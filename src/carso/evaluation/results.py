@@ -5,10 +5,11 @@
                "undefended": R, "adversarially_trained": R, "carso": R}]}
     R = {"correct", "total", "accuracy", "ci95": [low, high]}, in percent
 
-The clean row is attack "none" with norm null and eps 0. A column that a run lacks is null. Other fields may stand
-beside these: `thesis` (the published figures of the row), `seconds`, `samples_used`, `options`, `others` (columns),
-`believed` (what a defence turned away, and how many of the other images are right); and `weights`, a digest of each
-column's weights, by which an audit is known to be of the same ones.
+The clean row is attack "none" with norm null and eps 0; a corruption has the norm "severity", and its level for eps.
+A column that a run lacks is null. Other fields may stand beside these: `thesis` (the published figures of the row),
+`seconds`, `samples_used`, `options`, `others` (columns), `believed` (what a defence turned away, and how many of the
+other images are right); and `weights`, a digest of each column's weights, by which an audit is known to be of the same
+ones.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from carso.evaluation.display import Displayed
 from carso.evaluation.environment import Environment
 from carso.evaluation.interval import wilson
 from carso.evaluation.reading import read_json, within, write_json
-from carso.types import Norm
+from carso.types import Scale
 
 Target = Literal["classifier", "defence"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -90,7 +91,7 @@ class ResultRow(_Model):
     """One attack, and the accuracy that each column keeps under it."""
 
     attack: str
-    norm: Norm | None
+    norm: Scale | None
     eps: Annotated[float, Field(ge=0)]
     foreseen: bool
     directed_at: Target
@@ -129,6 +130,11 @@ class Results(Displayed, _Model):
     settings: dict[str, Any] = {}
     command: str = ""
     weights: dict[str, str] = {}
+
+    @property
+    def corrupted(self) -> bool:
+        """Whether its rows are corruptions, which no attacker chose."""
+        return any(row.norm == "severity" for row in self.rows)
 
     def columns(self) -> list[str]:
         """The names of all columns that some row has, in order."""

@@ -49,7 +49,7 @@ def against_eps(records: Records) -> list[Figure]:
             continue
         series = [_curve(records, ordered, column, _style(column, i)) for i, column in enumerate(ordered[0].outcomes)]
         n = len(next(iter(ordered[0].outcomes.values())).predicted)
-        name = wording.ATTACKS.get(attacked.attack, attacked.attack)
+        name = wording.name_of(attacked.attack)
         aimed = "the bare classifier" if aim == "classifier" else "the whole defence"
         heading = f"{name} {wording.NORMS[attacked.norm or 'Linf']} aimed at {aimed}, n = {n:,}"
         found.append(_figure(heading, _eps_axis(ordered[-1].row.eps), series, "eps"))
@@ -61,7 +61,7 @@ def of_results(results: Results, aims: Sequence[Target] = TARGETS, box: Box = ch
     clean = next((row for row in results.rows if row.norm is None), None)
     attacks: dict[tuple[str, Norm, Target], list[ResultRow]] = defaultdict(list)
     for row in results.rows:
-        if row.norm is not None and row.rates() and row.directed_at in aims:
+        if row.norm is not None and row.norm != "severity" and row.rates() and row.directed_at in aims:
             attacks[row.attack, row.norm, row.directed_at].append(row)
     found = []
     for (attack, norm, aim), rows in attacks.items():
@@ -73,7 +73,7 @@ def of_results(results: Results, aims: Sequence[Target] = TARGETS, box: Box = ch
             Series(wording.heading(column), _style(column, i), [_point(*pair) for pair in pairs])
             for i, (column, pairs) in enumerate(rates.items())
         ]
-        heading = f"{wording.ATTACKS.get(attack, attack)} {wording.NORMS[norm]} on the {aim}, n = {n:,}"
+        heading = f"{wording.name_of(attack)} {wording.NORMS[norm]} on the {aim}, n = {n:,}"
         found.append(_plain(heading, ordered[-1].eps, series, box))
     return found
 

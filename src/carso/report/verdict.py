@@ -25,11 +25,14 @@ def verdict(results: Results, audit: Audit | None = None) -> Verdict:
     row = hardest(results.rows, ours)
     theirs = "adversarially_trained" if ours != "adversarially_trained" else None
     counted = audit if audit and doubt is None and audit.column(results) == ours else None
-    headline = _transfer(row, ours, theirs) + _end_to_end(results.rows, row, ours, counted) + "."
-    tally = _tally(results.rows, ours, theirs) if theirs else None
+    if results.corrupted:
+        headline = _corrupted(results.rows, row, ours, theirs)
+    else:
+        headline = _transfer(row, ours, theirs) + _end_to_end(results.rows, row, ours, counted) + "."
+    tally = _tally(results, ours, theirs) if theirs else None
     raised = _raised(counted) if counted else None
     ignored = f"{doubt} The sentence above does not count it." if doubt else None
-    notes = (_clean(results.rows, ours, theirs), tally, raised, ignored)
+    notes = (_clean(results.rows, ours, theirs), tally, _poses(results.rows, ours), raised, ignored)
     return Verdict(headline, tuple(note for note in notes if note))
 
 
@@ -55,6 +58,29 @@ def _transfer(row: ResultRow, ours: str, theirs: str | None) -> str:
     return f"{said} and adversarial training on {short(rates[theirs])}" if theirs in rates else said
 
 
+def _corrupted(rows: list[ResultRow], worst: ResultRow, ours: str, theirs: str | None) -> str:
+    """The mean over corruptions, and the worst of them for `ours`."""
+    corruptions = [row.rates() for row in rows if row.norm and row.directed_at == "classifier"]
+    means = {
+        column: sum(rates[column].accuracy for rates in corruptions) / len(corruptions)
+        for column in (ours, theirs)
+        if column and corruptions and all(column in rates for rates in corruptions)
+    }
+    if ours not in means:
+        return f"{wording.heading(ours)} was not evaluated under corruptions."
+    rate, beside = worst.rates()[ours], f" and adversarial training on {means[theirs]:.1f} %" if theirs in means else ""
+    return (
+        f"Over {len(corruptions)} corruptions, {wording.heading(ours)} is right on {means[ours]:.1f} % of "
+        f"{rate.total:,} images in the mean{beside}; on fewest, {short(rate)}, under {wording.attack(worst)}."
+    )
+
+
+def _poses(rows: list[ResultRow], ours: str) -> str | None:
+    poses = [(row.norm, row) for row in rows if row.norm == "severity" and row.directed_at == "defence"]
+    kept = [f"{short(row.rates()[ours])} at {wording.budget(n, row.eps)}" for n, row in poses if ours in row.rates()]
+    return f"With every image in its worst pose {wording.heading(ours)} keeps {', '.join(kept)}." if kept else None
+
+
 def _end_to_end(rows: list[ResultRow], row: ResultRow, ours: str, audit: Audit | None) -> str:
     aimed = [
         (r.norm, r.eps, r.rates()[ours]) for r in rows if r.directed_at == "defence" and ours in r.rates() and r.norm
@@ -78,15 +104,16 @@ def _clean(rows: list[ResultRow], ours: str, theirs: str | None) -> str | None:
     return f"Without attack, {wording.heading(ours)} is right on {short(clean[ours])}{beside}."
 
 
-def _tally(rows: list[ResultRow], ours: str, theirs: str) -> str | None:
-    attacks = [r.rates() for r in rows if r.norm and r.directed_at == "classifier"]
+def _tally(results: Results, ours: str, theirs: str) -> str | None:
+    what = "corruptions" if results.corrupted else "attacks on the classifier"
+    attacks = [r.rates() for r in results.rows if r.norm and r.directed_at == "classifier"]
     pairs = [(rates[ours], rates[theirs]) for rates in attacks if {ours, theirs} <= set(rates)]
     if not pairs:
         return None
     sides = [apart(a.ci95, b.ci95) for a, b in pairs]
     ahead, behind = sides.count(1), sides.count(-1)
     return (
-        f"Of {len(pairs)} attacks on the classifier, {wording.heading(ours)} is ahead of adversarial training in "
+        f"Of {len(pairs)} {what}, {wording.heading(ours)} is ahead of adversarial training in "
         f"{ahead} and behind in {behind}; in {len(pairs) - ahead - behind} the 95 % intervals overlap."
     )
 

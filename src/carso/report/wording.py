@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from carso.evaluation.protocol import Row
 from carso.evaluation.results import Believed, Rate, ResultRow, Results
-from carso.types import Norm
+from carso.types import Scale
 
 
 @runtime_checkable
@@ -26,6 +26,8 @@ ATTACKS = {
     "deepfool": "DeepFool",
     "apgd": "Auto-PGD",
     "pgd-eot": "Annealed PGD",
+    "spsa": "SPSA",
+    "spatial": "Worst pose",
 }
 TRAINED = {
     "untrained": "as it was before training",
@@ -34,7 +36,7 @@ TRAINED = {
 }
 """The purifiers of a hardening."""
 
-NORMS = {"Linf": "L∞", "L2": "L2"}
+NORMS = {"Linf": "L∞", "L2": "L2", "severity": "severity"}
 
 
 def heading(column: str) -> str:
@@ -44,11 +46,18 @@ def heading(column: str) -> str:
 
 def attack_name(row: ResultRow) -> str:
     """The attack's name without its budget."""
-    return ATTACKS.get(row.attack, row.attack)
+    return name_of(row.attack)
 
 
-def budget(norm: Norm, eps: float) -> str:
-    """A budget, such as "L∞ 0.30"."""
+def name_of(attack: str) -> str:
+    """How people write the name of an attack or of a corruption."""
+    return ATTACKS.get(attack, attack.replace("-", " ").capitalize())
+
+
+def budget(norm: Scale, eps: float) -> str:
+    """A budget, such as "L∞ 0.30", or "severity 3"."""
+    if norm == "severity":
+        return f"{NORMS[norm]} {eps:g}"
     return f"{NORMS[norm]} {eps:.2f}" if eps == round(eps, 2) else f"{NORMS[norm]} {eps:.4g}"
 
 
@@ -77,7 +86,7 @@ def fewer(results: Results) -> int | None:
 
 def named(row: Row) -> str:
     """The attack of a row of the protocol with its budget, and its aim where that is the whole defence."""
-    name = ATTACKS.get(row.attack, row.attack)
+    name = name_of(row.attack)
     if row.budget is None:
         return name
     aim = ", end to end" if row.directed_at == "defence" else ""
@@ -114,15 +123,21 @@ def interval(rate: Rate) -> str:
 
 
 def groups(rows: list[ResultRow]) -> dict[str, list[ResultRow]]:
-    """The rows by what they may be compared with: thesis protocol, further rows, those of other work, end to end.
+    """The rows by what they may be compared with, as `GROUPS` has it.
 
     Attacks aimed at the bare classifier and attacks aimed at the whole defence never share a group.
     """
-    parts: dict[str, list[ResultRow]] = {"thesis": [], "transfer": [], "own": [], "defence": []}
-    other = "transfer" if any(row.thesis for row in rows) else "own"
+    further = "transfer" if any(row.thesis for row in rows) else "own"
+    parts: dict[str, list[ResultRow]] = {name: [] for name in GROUPS}
     for row in rows:
-        parts["defence" if row.directed_at == "defence" else "thesis" if row.thesis else other].append(row)
+        parts[_group(row, further)].append(row)
     return {name: listed for name, listed in parts.items() if listed}
+
+
+def _group(row: ResultRow, further: str) -> str:
+    if row.norm == "severity":
+        return "poses" if row.directed_at == "defence" else "corruptions"
+    return "defence" if row.directed_at == "defence" else "thesis" if row.thesis else further
 
 
 GROUPS = {
@@ -142,6 +157,14 @@ GROUPS = {
         "End to end",
         "Attacks aimed at each whole defence, their gradients flowing through the purifier. These are not comparable "
         "with the rows above.",
+    ),
+    "corruptions": (
+        "Corruptions",
+        "What happens to images without anyone meaning it, from severity 1 to 5; every column sees the same images.",
+    ),
+    "poses": (
+        "Worst poses",
+        "Every image turned and moved to where each column is nearest to a mistake, within the severity's range.",
     ),
 }
 """Title and explanation of each group."""
