@@ -28,7 +28,9 @@ def test_light_goes_as_far_to_the_other_side_as_it_may() -> None:
     images, labels = spots(12, 8), torch.tensor([1, 0])
     found = spatial(where, images, labels, Severity(5))
     assert where(images).argmax(1).eq(labels).all()
-    assert where(found).argmax(1).ne(labels).all() or margin(where(found), labels).gt(margin(where(images), labels)).all()
+    assert (
+        where(found).argmax(1).ne(labels).all() or margin(where(found), labels).gt(margin(where(images), labels)).all()
+    )
     reach = 0.1 * 21
     centre = (found[:, 0].sum(1) * torch.arange(21)).sum(1) / found.sum((1, 2, 3))
     assert centre[0].item() < 12 - 0.9 * reach

@@ -37,7 +37,8 @@ def test_more_severe_is_further_away_and_the_same_chance_the_same_images(name: s
     once, again = corrupted(images, name, 3), corrupted(images, name, 3)
     assert torch.equal(once, again)
     assert once.shape == images.shape
-    assert once.min() >= 0 and once.max() <= 1
+    assert once.min() >= 0
+    assert once.max() <= 1
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -56,7 +57,8 @@ def test_light_is_what_its_equations_say() -> None:
     foggy, brightest = corrupted(images, "fog", 3), images.amax((1, 2, 3), keepdim=True)
     clouds = plasma(images, SEEDED.manual_seed(0))
     assert torch.allclose(foggy, (images + clouds) * brightest / (brightest + 1), atol=1e-6)
-    assert clouds.amin((2, 3)).eq(0).all() and clouds.amax((2, 3)).eq(1).all()
+    assert clouds.amin((2, 3)).eq(0).all()
+    assert clouds.amax((2, 3)).eq(1).all()
 
 
 def test_fog_is_of_low_frequencies() -> None:
@@ -133,7 +135,11 @@ def test_every_image_has_its_own_chance() -> None:
 
 @pytest.mark.parametrize(
     ("name", "severity", "says"),
-    [("mist", 1, "no corruption 'mist'; there are gaussian-noise"), ("fog", 6, "from 1 to 5, not 6"), ("fog", 0, "not 0")],
+    [
+        ("mist", 1, "no corruption 'mist'; there are gaussian-noise"),
+        ("fog", 6, "from 1 to 5, not 6"),
+        ("fog", 0, "not 0"),
+    ],
 )
 def test_what_there_is_not_is_refused(name: str, severity: int, says: str) -> None:
     with pytest.raises(ValueError, match=says):

@@ -11,9 +11,9 @@ from carso.corruptions import CORRUPTIONS, corrupt
 from carso.data.dataset import Dataset
 from carso.errors import DataError, RunError
 from carso.evaluation import Row, Settings, evaluate, examples, models, read_records, read_results
+from carso.evaluation.protocol import CORRUPTED
 from carso.evaluation.records import FILE
 from carso.evaluation.seeding import generator_of
-from carso.evaluation.protocol import CORRUPTED
 from carso.types import Budget, Severity
 
 CLEAN = Row("none", foreseen=True)

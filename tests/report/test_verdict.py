@@ -43,13 +43,16 @@ def corrupted(attack, level, ours, theirs, aim="classifier"):
 
 def test_corruptions_are_nobodys_attack():
     rows = CLEAN, corrupted("fog", 3, 900, 800), corrupted("shot-noise", 5, 400, 700), corrupted("fog", 5, 500, 600)
-    found = verdict(results(*rows, corrupted("spatial", 1, 300, 200, "defence"), corrupted("spatial", 5, 0, 0, "defence")))
+    found = verdict(
+        results(*rows, corrupted("spatial", 1, 300, 200, "defence"), corrupted("spatial", 5, 0, 0, "defence"))
+    )
     assert found.headline == (
-        "Over 3 corruptions, CARSO is right on 60.0 % of 1,000 images in the mean and adversarial training on 70.0 %; on "
-        "fewest, 40.0 %, under Shot noise severity 5."
+        "Over 3 corruptions, CARSO is right on 60.0 % of 1,000 images in the mean and adversarial training on 70.0 %; "
+        "on fewest, 40.0 %, under Shot noise severity 5."
     )
     assert found.notes[1:] == (
-        "Of 3 corruptions, CARSO is ahead of adversarial training in 1 and behind in 2; in 0 the 95 % intervals overlap.",
+        "Of 3 corruptions, CARSO is ahead of adversarial training in 1 and behind in 2; in 0 the 95 % intervals "
+        "overlap.",
         "With every image in its worst pose CARSO keeps 30.0 % at severity 1, 0.0 % at severity 5.",
     )
 
