@@ -155,6 +155,22 @@ def test_the_radius_and_the_norm_reach_the_attack(page: Any) -> None:
     assert asked.value.post_data_json["aim"] == "defence"
 
 
+def test_an_image_on_which_the_witnesses_disagree_is_turned_away(page: Any) -> None:
+    with page.expect_response("**/api/attack"):
+        page.locator("#eps").fill("0.5")
+    decided(page)
+    for _ in range(6):
+        if "turns the image away" in page.inner_text("#verdict"):
+            break
+        with page.expect_response("**/api/vote"):
+            page.click("#pick")
+        decided(page)
+    assert "CARSO turns the image away" in page.inner_text("#verdict")
+    card = page.locator(".answer.carso.away")
+    assert card.locator("b").evaluate("b => getComputedStyle(b).textDecorationLine") == "line-through"
+    assert "turned away" in card.inner_text()
+
+
 def test_without_an_attack_nothing_changes(page: Any) -> None:
     with page.expect_response("**/api/attack"):
         page.select_option("#attack", "none")

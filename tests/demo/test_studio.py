@@ -4,6 +4,7 @@ import torch
 from carso.data import Dataset
 from carso.defence import CARSO
 from carso.demo.studio import ATTACKS, Studio
+from carso.detection import Calibration
 from carso.errors import DataError
 from carso.nn import MLP
 from carso.purifier import Purifier
@@ -35,6 +36,20 @@ def test_the_vote_ends_as_the_defence_votes(studio: Studio) -> None:
     assert rounds_[-1].counts == tally.counts[0].tolist()
     assert rounds_[-1].samples == tally.samples.item()
     assert all(sum(round_.counts) == round_.samples for round_ in rounds_)
+
+
+@pytest.mark.parametrize(("lowest", "believed"), [(-1e9, True), (0.0, False)])
+def test_the_end_of_a_vote_says_whether_it_is_believed(
+    studio: Studio, lowest: float, believed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Agreement is negative, so that a threshold of 0 turns everything away."""
+    assert [round_.believed for round_ in studio.vote(studio.pick(1)[0])][-1] is None
+    monkeypatch.setattr(studio.defence, "calibration", Calibration(100, (lowest,) * 20))
+    *before, last = studio.vote(studio.pick(1)[0], seed=7)
+    assert last.believed is believed
+    assert {round_.believed for round_ in before} == {None}
+    monkeypatch.setattr(studio.defence, "calibration", Calibration(50, (lowest,) * 10))
+    assert list(studio.vote(studio.pick(1)[0]))[-1].believed is None  # fifty images promise no hundredth
 
 
 def test_a_whole_vote_counts_every_candidate(studio: Studio) -> None:

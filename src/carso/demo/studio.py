@@ -20,7 +20,7 @@ from carso import attacks
 from carso.attacks import Attack
 from carso.data import Dataset
 from carso.defence import CARSO
-from carso.errors import DataError
+from carso.errors import CarsoError, DataError
 from carso.nn import evaluating
 from carso.purifier import Purifier
 from carso.recall import classify, recall, rounds
@@ -38,6 +38,9 @@ ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Key -> its title and the options of the attack of that name."""
 
+FALSE_ALARMS = 0.01
+"""Share of clean images that the demo may turn away."""
+
 SHOWN = 20
 """Candidates of each round that are shown."""
 
@@ -53,13 +56,23 @@ class Answer:
 
 @dataclass(frozen=True)
 class Round:
-    """The vote after a round: counts per class, candidates so far, whether it is decided, some of them, their votes."""
+    """The vote after a round.
+
+    Attributes:
+        counts: per class.
+        samples: candidates so far.
+        decided: whether this is the end of it.
+        candidates: some of the round's.
+        votes: theirs.
+        believed: at the end, whether the two witnesses agree on the elected class; None if the defence cannot tell.
+    """
 
     counts: list[int]
     samples: int
     decided: bool
     candidates: Images
     votes: list[int]
+    believed: bool | None = None
 
 
 class Studio:
@@ -159,7 +172,8 @@ class Studio:
             counts = counts + count(logits).cpu()
             decided = end in looks and bool(settled(counts, end, total, stop, defence.error))
             shown = logits[0, :SHOWN].argmax(1).tolist()
-            yield Round(counts[0].tolist(), end, decided, candidates[0, :SHOWN].cpu(), shown)
+            believed = self._believes(image, counts.argmax(1), seed) if decided else None
+            yield Round(counts[0].tolist(), end, decided, candidates[0, :SHOWN].cpu(), shown, believed)
             if decided:
                 return
 
@@ -169,6 +183,14 @@ class Studio:
         latents[0, self.axes] = torch.tensor([first, second][: len(self.axes)])
         with torch.no_grad():
             return self._decode(latents, self.defence.codes(image))[:, 0]
+
+    def _believes(self, image: Images, elected: Labels, seed: int) -> bool | None:
+        generator = torch.Generator().manual_seed(seed)
+        try:
+            found = self.defence.detect(image, FALSE_ALARMS, elected.to(image.device), generator)
+        except CarsoError:
+            return None
+        return bool(found.accepted)
 
     def _decode(self, latents: Tensor, codes: Tensor) -> Tensor:
         with torch.no_grad(), evaluating(self.defence.purifier):

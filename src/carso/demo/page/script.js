@@ -79,17 +79,17 @@ function answers(elected) {
   const { clean, attacked: after } = found.answers;
   const all = clean.map(({ model, label }) => {
     const now = model === "carso" ? elected : after.find((one) => one.model === model);
-    return now ? { model, was: label, label: now.label, share: now.share ?? now.shares[now.label] } : { model, was: label };
+    return now ? { model, was: label, label: now.label, share: now.share ?? now.shares[now.label], away: now.believed === false } : { model, was: label };
   });
   $("answers").replaceChildren(...all.map(card));
   $("verdict").textContent = elected ? summary(all) : "The candidates are voting…";
 }
-function card({ model, was, label, share }) {
+function card({ model, was, label, share, away }) {
   const row = document.createElement("div"), voting = label === undefined, text = voting ? "…" : facts.classes[label];
   const good = truth === null ? label === was : label === truth;
-  row.className = `answer ${model} ${voting ? "" : good ? "kept" : "changed"} ${text.length > 3 ? "long" : ""}`;
+  row.className = `answer ${model} ${voting ? "" : good ? "kept" : "changed"} ${away ? "away" : ""} ${text.length > 3 ? "long" : ""}`;
   const sure = `${(100 * share).toFixed(0)}\u00a0% ${model === "carso" ? "of the votes" : "sure"}`;
-  const verdict = voting ? "voting" : label !== was ? `was ${facts.classes[was]} before the attack; ${sure}` : good ? sure : `wrong without attack too; ${sure}`;
+  const verdict = away ? `turned away: its classifier doubts the ${text} that it recalls; ${sure}` : voting ? "voting" : label !== was ? `was ${facts.classes[was]} before the attack; ${sure}` : good ? sure : `wrong without attack too; ${sure}`;
   for (const [tag, kind, content] of [["span", "name", NAMES[model]], ["b", "", text], ["span", "verdict", verdict]]) {
     const part = document.createElement(tag); part.className = kind; part.textContent = content; row.append(part);
   }
@@ -98,12 +98,14 @@ function card({ model, was, label, share }) {
 /* One sentence, for a caption as for a screen reader. */
 function summary(all) {
   const listed = (some) => some.map((one) => IN_WORDS[one.model]).join(", ").replace(/, ([^,]*)$/, " and $1");
-  if ($("attack").value === "none") return `Not attacked: ${all.map((one) => facts.classes[one.label]).join(", ")}`;
-  const misled = all.filter((one) => one.label !== one.was), same = all.filter((one) => one.label === one.was);
+  if ($("attack").value === "none") return `Not attacked: ${all.map((one) => one.away ? "turned away" : facts.classes[one.label]).join(", ")}`;
+  const believed = all.filter((one) => !one.away), away = all.filter((one) => one.away);
+  const misled = believed.filter((one) => one.label !== one.was), same = believed.filter((one) => one.label === one.was);
   const right = same.filter((one) => truth === null || one.label === truth), wrong = same.filter((one) => !right.includes(one));
   const parts = [`The attack misleads ${listed(misled) || "nobody"}`];
   if (misled.length && right.length) parts.push(`${listed(right)} ${right.length > 1 ? "hold" : "holds"}`);
   if (wrong.length) parts.push(`${listed(wrong)} ${wrong.length > 1 ? "were" : "was"} wrong already`);
+  if (away.length) parts.push(`${listed(away)} turns the image away`);
   return parts.join("; ");
 }
 

@@ -57,7 +57,7 @@ export async function follow(response, facts, whole, current) {
         $("tally").textContent = !ballot.decided ? `${counted}…` : whole ? `${counted}: all are counted, decided.`
           : ballot.samples < facts.samples ? `${counted}: decided, with a chance of ${100 * facts.error}\u00a0% at most that endless voting would differ.`
             : `${counted}: decided.`;
-        if (ballot.decided) return { label: leader, share: ballot.counts[leader] / ballot.samples };
+        if (ballot.decided) return { label: leader, share: ballot.counts[leader] / ballot.samples, believed: ballot.believed };
         await pause(whole ? 40 : 150);
         if (!current()) return null;
       }
