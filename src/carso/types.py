@@ -33,8 +33,8 @@ Classifier: TypeAlias = Callable[[Tensor], Tensor]
 INPUT, OUTPUT = "input", "output"
 """The two ends of a classifier, named among its layers: the image itself, and what the classifier returns."""
 
-Norm: TypeAlias = Literal["Linf", "L2"]
-Scale: TypeAlias = Literal["Linf", "L2", "severity"]
+Norm: TypeAlias = Literal["Linf", "L2", "L1"]
+Scale: TypeAlias = Literal["Linf", "L2", "L1", "severity"]
 """What says how far an image was moved: a norm, or the severity of a corruption."""
 
 
@@ -56,7 +56,7 @@ class Budget:
     """How far an attack may move an image: ||x' - x|| <= eps in `norm`, on images in [0, 1].
 
     Raises:
-        ValueError: if `norm` is neither "Linf" nor "L2", or `eps` is not a positive finite number.
+        ValueError: if `norm` is not "Linf", "L2" or "L1", or `eps` is not a positive finite number.
     """
 
     norm: Norm
@@ -64,7 +64,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.norm not in get_args(Norm):
-            raise ValueError(f"norm must be 'Linf' or 'L2', not {self.norm!r}")
+            raise ValueError(f"norm must be 'Linf', 'L2' or 'L1', not {self.norm!r}")
         if not (math.isfinite(self.eps) and self.eps > 0):
             raise ValueError(f"eps must be a positive finite number, not {self.eps!r}")
 

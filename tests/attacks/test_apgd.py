@@ -50,12 +50,27 @@ class TestBoth:
         found = attack(model, images, labels, Budget("L2", 0.01), steps=100)
         assert torch.allclose(found, images + 0.01 * away, atol=5e-4)
 
-    @pytest.mark.parametrize("norm", ["Linf", "L2"])
+    def test_l1_optimum_of_a_linear_model(self, attack: Any) -> None:
+        """The pixels of the largest weights go to their walls, one after the other, as far as the budget reaches."""
+        model, w = linear()
+        with torch.no_grad():
+            model[1].bias += torch.tensor([50.0, 0.0])  # out of reach, so that no success ends the ascent
+        images, labels = 0.4 + 0.2 * torch.rand(6, 1, 3, 4), torch.zeros(6, dtype=torch.long)
+        away = w.flatten().expand(6, -1)
+        room = torch.where(away > 0, 1 - images.flatten(1), images.flatten(1))
+        order = away.abs().argsort(dim=1, descending=True)
+        spent = room.gather(1, order).cumsum(1)
+        moves = (1.0 - (spent - room.gather(1, order))).clamp_min(0).minimum(room.gather(1, order))
+        most = (away.abs().gather(1, order) * moves).sum(1)
+        found = attack(model, images, labels, Budget("L1", 1.0), loss="margin", steps=100)
+        assert ((found - images).flatten(1) * away).sum(1).ge(0.99 * most).all()
+
+    @pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
     def test_budget_box_and_seed(self, attack: Any, norm: Any, network: nn.Module, batch: Batch) -> None:
         budget = Budget(norm, 0.1 if norm == "Linf" else 0.5)
         found = attack(network, *batch, budget, steps=10, generator=seeded())
         delta = (found - batch[0]).double().flatten(1)
-        assert (delta.norm(p=torch.inf if norm == "Linf" else 2, dim=1) <= budget.eps).all()
+        assert (delta.norm(p={"Linf": torch.inf, "L2": 2, "L1": 1}[norm], dim=1) <= budget.eps).all()
         assert found.min() >= 0
         assert found.max() <= 1
         assert torch.equal(found, attack(network, *batch, budget, steps=10, generator=seeded()))
@@ -124,6 +139,17 @@ def test_no_fewer_successes_than_foolbox(attack: Any, network: nn.Module, batch:
     _, found, _ = rival(foolbox.PyTorchModel(network, bounds=(0, 1)), *batch, epsilons=0.07)
     ours = attack(network, *batch, Budget("Linf", 0.07), steps=50, generator=seeded())
     assert survivors(network, ours, batch[1]) <= survivors(network, found, batch[1])
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_fewer_successes_in_l1_than_foolbox(attack: Any, network: nn.Module, batch: Batch) -> None:
+    foolbox = pytest.importorskip("foolbox")
+    torch.manual_seed(0)
+    rival = foolbox.attacks.SparseL1DescentAttack(steps=50, quantile=0.95)
+    _, found, _ = rival(foolbox.PyTorchModel(network, bounds=(0, 1)), *batch, epsilons=2.0)
+    ours = attack(network, *batch, Budget("L1", 2.0), steps=50, generator=seeded())
+    left = survivors(network, ours, batch[1])
+    assert left <= survivors(network, found, batch[1]) < survivors(network, *batch)
 
 
 @pytest.mark.slow

@@ -94,7 +94,7 @@ def test_l2_holds_for_float32_norms_of_large_images(pixels: int, eps: float) -> 
 
 
 @settings(deadline=None)
-@given(pixels, proposals, radius, st.sampled_from(["Linf", "L2"]))
+@given(pixels, proposals, radius, st.sampled_from(["Linf", "L2", "L1"]))
 def test_confined_images_are_left_alone(clean: list[float], proposal: list[float], eps: float, norm: str) -> None:
     images, budget = batch_of(clean), Budget(norm, eps)
     once = confine(batch_of(proposal), images, budget)
@@ -107,14 +107,16 @@ def test_confined_images_are_left_alone(clean: list[float], proposal: list[float
 
 
 @settings(deadline=None)
-@given(pixels, st.floats(0.01, 1), st.sampled_from(["Linf", "L2"]))
+@given(pixels, st.floats(0.01, 1), st.sampled_from(["Linf", "L2", "L1"]))
 def test_points_well_inside_are_unchanged(clean: list[float], eps: float, norm: str) -> None:
     images = batch_of(clean)
-    inside = (images + 0.4 * eps * torch.tensor([1.0, -1, 1, -1, 1, -1]).view(1, 1, 2, 3)).clamp(0, 1)
+    inside = (
+        images + (0.15 if norm == "L1" else 0.4) * eps * torch.tensor([1.0, -1, 1, -1, 1, -1]).view(1, 1, 2, 3)
+    ).clamp(0, 1)
     assert torch.equal(confine(inside, images, Budget(norm, eps)), inside)
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_nan_becomes_the_clean_pixel(norm: str) -> None:
     images = torch.full((1, 1, 2, 2), 0.5)
     proposal = torch.tensor([[[[float("nan"), 0.6], [float("inf"), float("-inf")]]]])

@@ -84,7 +84,7 @@ def test_only_the_most_probable_classes_are_candidates(candidates: int) -> None:
     assert (aimed | stopped).float().mean() > 0.7  # another class may lie in the way
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_misclassified_images_stay_untouched(network: nn.Module, batch: Batch, norm: Any) -> None:
     images, labels = batch
     wrong = network(images).argmax(1) != labels
@@ -107,14 +107,14 @@ def test_the_budget_bounds_the_minimal_perturbation(network: nn.Module, batch: B
     assert torch.allclose(attacked[within], (images + free)[within], atol=1e-6)
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_every_image_is_fooled_without_a_bound(network: nn.Module, batch: Batch, norm: Any) -> None:
     images, labels = batch
     attacked = deepfool(network, images, labels, Budget(norm, 1e9))
     assert (network(attacked).argmax(1) != labels).all()
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 @pytest.mark.parametrize("output", ["logits", "mish-log-softmax"])
 def test_the_fast_path_is_the_plain_one(batch: Batch, norm: Any, output: Any) -> None:
     torch.manual_seed(0)
@@ -127,7 +127,7 @@ def test_the_fast_path_is_the_plain_one(batch: Batch, norm: Any, output: Any) ->
 
 
 @pytest.mark.parametrize("fast", [False, True])
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_no_gradient_no_nan(norm: Any, fast: bool) -> None:
     model = linear(3)
     nn.init.zeros_(model[1].weight)

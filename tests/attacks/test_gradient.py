@@ -60,7 +60,7 @@ class TestLinear:
         assert torch.allclose(attacked, (w > 0).float().expand_as(INSIDE))
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 @pytest.mark.parametrize("eps", [1e-30, 0.1, 0.3, 2.0, 1e30])
 @pytest.mark.parametrize("attack", [fgsm, pgd])
 def test_budget_and_box_hold(network: nn.Module, batch: Batch, attack: Any, norm: Any, eps: float) -> None:
@@ -103,11 +103,11 @@ def test_restarts_keep_the_best_per_image(network: nn.Module, batch: Batch) -> N
     assert (losses_often > losses_once).any()
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_targets_are_reached(network: nn.Module, batch: Batch, norm: Any) -> None:
     images, labels = batch
     targets = (labels + 3) % 10
-    attacked = pgd(network, images, targets, Budget(norm, 0.5 if norm == "Linf" else 5.0), targeted=True)
+    attacked = pgd(network, images, targets, Budget(norm, {"Linf": 0.5, "L2": 5.0, "L1": 40.0}[norm]), targeted=True)
     assert accuracy(network, attacked, targets) > 0.95
 
 
@@ -119,7 +119,7 @@ def test_a_loss_of_ones_own(network: nn.Module, batch: Batch) -> None:
     assert torch.equal(own, named)
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_the_seed_decides(network: nn.Module, batch: Batch, norm: Any) -> None:
     images, labels = batch
     attacked = [
@@ -131,7 +131,7 @@ def test_the_seed_decides(network: nn.Module, batch: Batch, norm: Any) -> None:
 
 
 @pytest.mark.parametrize("fast", [False, True])
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_budgets_mix_in_one_batch(network: nn.Module, batch: Batch, norm: Any, fast: bool) -> None:
     images, labels = batch
     eps = torch.tensor([0.0, 0.05, 0.1, 0.2, 0.3]).repeat(40).view(-1, 1, 1, 1)
@@ -150,7 +150,7 @@ def test_a_small_step_stays_near(network: nn.Module, batch: Batch) -> None:
 
 
 @pytest.mark.parametrize("fast", [False, True])
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_no_gradient_no_nan(norm: Any, fast: bool) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     nn.init.zeros_(model[1].weight)
@@ -165,11 +165,11 @@ def test_unit_steps_have_length_one_however_small_the_gradient() -> None:
     assert torch.allclose(unit(gradient, "L2").flatten(1).norm(dim=1), torch.ones(4))
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_random_starts_fill_the_ball_uniformly(norm: Any) -> None:
     images, eps = torch.full((20_000, 1, 1, 2), 0.5), 0.4
     starts = uniform(images, Budget(norm, eps), torch.Generator().manual_seed(0)) - images
-    sizes = starts.flatten(1).abs().amax(1) if norm == "Linf" else starts.flatten(1).norm(dim=1)
+    sizes = starts.flatten(1).norm(p={"Linf": torch.inf, "L2": 2, "L1": 1}[norm], dim=1)
     assert sizes.max() <= eps + 1e-6
     for share in (0.3, 0.6, 0.9):  # in two dimensions a ball of radius r holds r^2 of the volume
         assert (sizes <= share * eps).float().mean().item() == pytest.approx(share**2, abs=0.015)

@@ -22,7 +22,7 @@ def survivors(model: Any, images: Tensor, labels: Tensor) -> int:
         return int((model(images).argmax(1) == labels).sum())
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("Linf", 0.15), ("L2", 1.5)])
+@pytest.mark.parametrize(("norm", "eps"), [("Linf", 0.15), ("L2", 1.5), ("L1", 12.0)])
 class TestBothNorms:
     def test_it_beats_noise_from_scores_alone(self, norm: Any, eps: float, network: nn.Module, batch: Batch) -> None:
         budget = Budget(norm, eps)
@@ -73,7 +73,7 @@ def test_square_images_are_not_needed() -> None:
     images = torch.rand(3, 2, 5, 9)
     model = nn.Sequential(nn.Flatten(), nn.Linear(90, 3))
     labels = model(images).argmax(1)
-    for norm, eps in (("Linf", 0.1), ("L2", 0.5)):
+    for norm, eps in (("Linf", 0.1), ("L2", 0.5), ("L1", 4.0)):
         assert square(model, images, labels, Budget(norm, eps), queries=30).shape == images.shape  # type: ignore[arg-type]
 
 

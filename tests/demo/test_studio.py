@@ -11,7 +11,7 @@ from carso.purifier import Purifier
 
 
 @pytest.mark.parametrize("aim", ["classifier", "defence"])
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attacks_stay_within_their_ball_and_repeat(studio: Studio, name: str, norm: str, aim: str) -> None:
     image, _ = studio.pick(3)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Generator
 
-from carso.attacks.ball import annealing, foremost, project, unit
+from carso.attacks.ball import annealing, foremost, free, project, unit
 from carso.attacks.budget import bounded, reach
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random, repeat
@@ -102,6 +102,6 @@ def anneal(
         if not len(left):
             break
         step = eps * annealing(t / steps)
-        gradient = gradient if share == 1 else foremost(gradient, share)
-        x[left] = project(x[left] + step * unit(gradient, budget.norm), images[left], eps, budget.norm)
+        gradient = gradient if share == 1 else foremost(free(gradient, x[left]), share)
+        x[left] = project(x[left] + step * unit(gradient, budget.norm, x[left]), images[left], eps, budget.norm)
     return x

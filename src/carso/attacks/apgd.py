@@ -135,7 +135,7 @@ class _Ascent:
 
     def step(self, norm: Norm, eps: float, momentum: float) -> None:
         """Move x along the gradient and along the last move."""
-        u = project(self.x + self.eta * unit(self.gradient, norm), self.images, eps, norm)
+        u = project(self.x + self.eta * unit(self.gradient, norm, self.x), self.images, eps, norm)
         moved = self.x + (1 - momentum) * (u - self.x) + momentum * (self.x - self.previous)
         self.previous, self.x = self.x, project(moved, self.images, eps, norm) if momentum else u
 

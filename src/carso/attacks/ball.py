@@ -1,9 +1,14 @@
 """The ball of an attack: its unit steps, its projection, a point drawn from it.
 
-s(g)    the step of unit length that follows a gradient g furthest: sign(g) in Linf, g / ||g||_2 in L2
+s(g)    the step of unit length that follows a gradient g furthest: sign(g) in Linf, g / ||g||_2 in L2; in L1 that would
+        be one component, and is sign(g_q) / ||sign(g_q)||_1 of a twentieth of them, for which all fewer steps do
 g_q     the largest components of g, a share q of them; the others are 0
 e(t/T)  pace: how the step's length changes over a run of T steps
-P(x)    projection into B_p(x_0, eps) and into [0, 1], to rounding (`carso.attacks.budget.confine` is exact)
+P(x)    projection into B_p(x_0, eps) and into [0, 1], to rounding (`carso.attacks.budget.confine` is exact); the
+        nearest point of both in Linf and L1: there, every |x - x_0| less the same lambda, within the box
+
+Sources of L1: F. Tramèr and D. Boneh, Adversarial training and robustness for multiple perturbations, NeurIPS 2019
+(sparse steps); F. Croce and M. Hein, Mind the box: l1-APGD for sparse adversarial attacks, ICML 2021 (the projection).
 """
 
 from __future__ import annotations
@@ -21,6 +26,12 @@ from carso.types import Budget, Images, Norm
 Pace: TypeAlias = Callable[[float], float]
 """Share of the run, in [0, 1) -> the step's length, in units of the attack's own."""
 
+SPARSE = 0.05
+"""Share of the components that a step in L1 moves."""
+
+HALVINGS = 40
+"""Of the interval in which lambda is looked for."""
+
 LONGEST, SHORTEST = 2.0, 0.02
 """First and last step of an annealed run, in units of eps."""
 
@@ -35,13 +46,24 @@ def annealing(share: float) -> float:
     return SHORTEST + (LONGEST - SHORTEST) * (1 + math.cos(math.pi * share)) / 2
 
 
-def unit(gradient: Images, norm: Norm) -> Images:
-    """The step of length one that follows the gradient furthest; zero where the gradient is."""
+def unit(gradient: Images, norm: Norm, at: Images | None = None) -> Images:
+    """The step of length one that follows the gradient furthest; zero where the gradient is.
+
+    In L1, components of images `at` hand that are at a wall of the box already are passed over.
+    """
     if norm == "Linf":
         return gradient.sign()
+    if norm == "L1":
+        moved = foremost(gradient if at is None else free(gradient, at), SPARSE).sign()
+        return moved / length(moved, norm).clamp_min(1)
     largest = gradient.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny).view(-1, 1, 1, 1)
     scaled = gradient / largest
     return scaled / length(scaled).clamp_min(1)
+
+
+def free(gradient: Images, at: Images) -> Images:
+    """The gradient without the components along which images `at` hand are at a wall of the box."""
+    return gradient.masked_fill(torch.where(gradient > 0, at >= 1, at <= 0), 0)
 
 
 def foremost(gradient: Images, share: float) -> Images:
@@ -55,13 +77,33 @@ def project(x: Images, images: Images, eps: float | Tensor, norm: Norm) -> Image
     """Project into the box and the ball, to rounding."""
     if norm == "Linf":
         return torch.clamp(x, (images - eps).clamp_min(0), (images + eps).clamp_max(1))
+    if norm == "L1":
+        return images + shrunk(x - images, -images, 1 - images, eps)
     delta = x.clamp(0, 1) - images
     return images + delta * (eps / length(delta).clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1)
 
 
-def length(delta: Images) -> Tensor:
-    """L2 norm per image, (B, 1, 1, 1)."""
-    norms: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+def shrunk(delta: Images, low: Images, high: Images, eps: float | Tensor) -> Images:
+    """The point nearest to delta of an L1 norm of eps at most, and between low <= 0 and high >= 0."""
+    amounts, signs = delta.abs(), delta.sign()
+    walls = torch.where(delta > 0, high, -low)
+
+    def less(lambdas: Tensor) -> Tensor:
+        return torch.minimum((amounts - lambdas).clamp_min(0), walls)
+
+    below = torch.zeros_like(delta[:, :1, :1, :1])
+    inside = length(less(below), "L1") <= eps
+    above = amounts.amax((1, 2, 3), keepdim=True).masked_fill(inside, 0)
+    for _ in range(0 if inside.all() else HALVINGS):
+        middle = (below + above) / 2
+        fits = length(less(middle), "L1") <= eps
+        below, above = torch.where(fits, below, middle), torch.where(fits, middle, above)
+    return signs * less(above)
+
+
+def length(delta: Images, norm: Norm = "L2") -> Tensor:
+    """L2 or L1 norm per image, (B, 1, 1, 1)."""
+    norms: Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=1 if norm == "L1" else 2, dim=1)
     return norms.view(-1, 1, 1, 1)
 
 
@@ -77,6 +119,10 @@ class Ball:
     def step_(self, delta: Tensor, gradient: Tensor, alpha: Tensor) -> None:
         """A step of length alpha along the gradient, and the projection; both in place."""
         self.direction.copy_(gradient)
+        if self.norm == "L1":
+            delta.addcmul_(unit(self.direction, "L1", delta - self.low), alpha)
+            delta.copy_(shrunk(delta, self.low, self.high, self.eps))
+            return
         delta.addcmul_(self.direction.sign_() if self.norm == "Linf" else unit(self.direction, "L2"), alpha)
         torch.clamp(delta, self.low, self.high, out=delta)
         if self.norm == "L2":
@@ -89,6 +135,11 @@ def uniform(images: Images, budget: Budget, generator: Generator | None = None) 
     offset = torch.empty(images.shape, device=source, dtype=images.dtype)
     if budget.norm == "Linf":
         offset.uniform_(-1, 1, generator=generator)
+    elif budget.norm == "L1":
+        signs = torch.empty_like(offset).uniform_(-1, 1, generator=generator).sign()
+        beyond = torch.empty(len(images), 1, 1, 1, device=source, dtype=images.dtype).exponential_(generator=generator)
+        offset.exponential_(generator=generator)
+        offset.mul_(signs / (length(offset, "L1") + beyond))
     else:
         offset = unit(offset.normal_(generator=generator), "L2")
         radius = torch.rand(len(images), 1, 1, 1, generator=generator, device=source, dtype=images.dtype)

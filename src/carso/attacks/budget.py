@@ -10,7 +10,7 @@ Linf: x' is clamped between x - eps and x + eps; where rounding put such a bound
 towards x takes its place. So |x' - x| <= eps holds in exact arithmetic and, since rounding is monotone, in float32 and
 float64 too.
 
-L2: x' is clamped to the box, then drawn towards x to a norm of eps less a margin for the rounding of whoever
+L2 and L1: x' is clamped to the box, then drawn towards x to a norm of eps less a margin for the rounding of whoever
 evaluates the norm in float32; each pixel is rounded towards x.
 """
 
@@ -26,7 +26,7 @@ from torch import Generator, Tensor
 
 from carso.attacks.contract import checked
 from carso.errors import NonFiniteError
-from carso.types import Budget, Classifier, Images, Labels
+from carso.types import Budget, Classifier, Images, Labels, Norm
 
 
 class Attack(Protocol):
@@ -70,11 +70,11 @@ def confine(adversarial: Images, images: Images, budget: Budget) -> Images:
         budget: norm and radius of the ball.
 
     Returns:
-        float32 images without gradient; those that were already inside (in L2, by the margin) are unchanged.
+        float32 images without gradient; those that were already inside (in L2 and L1, by the margin) are unchanged.
     """
     proposed = torch.where(adversarial.isnan(), images, adversarial)
-    if budget.norm == "L2":
-        return _shrink(proposed.clamp(0, 1), images, budget.eps)
+    if budget.norm != "Linf":
+        return _shrink(proposed.clamp(0, 1), images, budget)
     eps = _largest_float32(min(budget.eps, 1.0))
     nearest = torch.clamp(proposed, images - eps, images + eps).clamp_(0, 1)
     outside = (nearest.double() - images).abs_() > eps
@@ -83,11 +83,16 @@ def confine(adversarial: Images, images: Images, budget: Budget) -> Images:
 
 def reach(images: Images, budget: Budget) -> float:
     """The radius of the ball, or of the whole unit box where that is smaller."""
-    return min(budget.eps, 1.0 if budget.norm == "Linf" else math.sqrt(images[0].numel()))
+    return min(budget.eps, across(images[0].numel(), budget.norm))
+
+
+def across(pixels: int, norm: Norm) -> float:
+    """The length of the unit box's diagonal in so many dimensions."""
+    return {"Linf": 1.0, "L2": math.sqrt(pixels), "L1": float(pixels)}[norm]
 
 
 def margin(pixels: int) -> float:
-    """Relative rounding error allowed to a float32 evaluation of the L2 norm of that many pixels."""
+    """Relative rounding error allowed to a float32 evaluation of the L2 or L1 norm of that many pixels."""
     return max(1e-6, math.sqrt(pixels) * 2**-22)
 
 
@@ -105,9 +110,14 @@ def _towards(images: Images, exact: Tensor) -> Images:
     return torch.where(beyond, torch.nextafter(nearest, images), nearest)
 
 
-def _shrink(proposed: Images, images: Images, eps: float) -> Images:
-    """Move `proposed` towards `images` until the L2 distance is eps, less the margin."""
-    radius = eps * (1 - margin(images[0].numel()))
+def _shrink(proposed: Images, images: Images, budget: Budget) -> Images:
+    """Move `proposed` towards `images` until the L2 or L1 distance is eps, less the margin."""
+    radius = budget.eps * (1 - margin(images[0].numel()))
     delta = proposed.double() - images
-    length = delta.flatten(1).norm(dim=1).clamp_(min=torch.finfo(torch.float64).tiny).view(-1, 1, 1, 1)
+    length = (
+        delta.flatten(1)
+        .norm(p=1 if budget.norm == "L1" else 2, dim=1)
+        .clamp_(min=torch.finfo(torch.float64).tiny)
+        .view(-1, 1, 1, 1)
+    )
     return torch.where(length > radius, _towards(images, images + radius / length * delta), proposed)

@@ -5,8 +5,8 @@
 
     x_0     clean image, where x starts
     z, y    logits and label
-    q       the dual norm: 1 for Linf, 2 for L2
-    s       the unit step: sign(w) in Linf, w / ||w||_2 in L2
+    q       the dual norm: 1 for Linf, 2 for L2, and w's mean over the components of s for L1
+    s       the unit step: sign(w) in Linf, w / ||w||_2 in L2, and as in `carso.attacks.ball` in L1
     eta     overshoot, which carries x across the boundary
 
 Here w counts only the pixels that the [0, 1] box lets move: a pixel at 0 cannot fall. Otherwise, on images with a black
@@ -30,7 +30,7 @@ import torch
 from torch import Generator, Tensor
 
 from carso.attacks.ball import length, unit
-from carso.attacks.budget import bounded, confine
+from carso.attacks.budget import across, bounded, confine
 from carso.attacks.contract import checked
 from carso.fast import faster, pullback
 from carso.types import Budget, Classifier, Images, Labels, Norm
@@ -149,10 +149,11 @@ def _step(differences: Iterable[tuple[Tensor, Images]], x: Images, norm: Norm) -
         distance = f.abs().to(x.dtype).view(-1, 1, 1, 1) / _dual(movable, norm).clamp_min(torch.finfo(x.dtype).tiny)
         direction = torch.where(distance < nearest, movable, direction)
         nearest = torch.where(distance < nearest, distance, nearest)
-    across = 1 if norm == "Linf" else math.sqrt(x[0].numel())
-    return nearest.clamp(1e-5, across) * unit(direction, norm)
+    return nearest.clamp(1e-5, across(x[0].numel(), norm)) * unit(direction, norm)
 
 
 def _dual(w: Images, norm: Norm) -> Tensor:
-    """The dual norm per image, (B, 1, 1, 1)."""
+    """How far w rises along its unit step, per image (B, 1, 1, 1): its dual norm, or nearly in L1."""
+    if norm == "L1":
+        return (w * unit(w, norm)).sum(dim=(1, 2, 3), keepdim=True)
     return w.abs().sum(dim=(1, 2, 3), keepdim=True) if norm == "Linf" else length(w)

@@ -3,7 +3,7 @@
     FGSM    x' = x + eps s(g)
     PGD     delta_0 uniform in the ball,    delta_{t+1} = P(delta_t + alpha s(g_t)),    x' = x + delta_T
 
-    s       the step of unit length that raises the loss most: sign(g) in Linf, g / ||g||_2 in L2
+    s       the step of unit length that raises the loss most: sign(g) in Linf, g / ||g||_2 in L2; sparse in L1
     P       projection of x + delta into the ball B_p(x, eps) and into [0, 1]
 
 A targeted attack descends the loss of the target class instead.

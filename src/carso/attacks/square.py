@@ -5,6 +5,7 @@
 
     Linf    a candidate sets a random square of the perturbation to eps or -eps, per channel
     L2      a candidate moves the energy of one square into a pyramid-shaped pattern in another, and rescales to eps
+    L1      the same with absolute values in place of squares
 
 The squares cover a share p of the image, which falls from 0.8 on the schedule of the paper. Equal losses are accepted:
 on a plateau, where scores say nothing, the search drifts instead of standing still.
@@ -17,15 +18,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
-from carso.attacks.ball import length, project
+from carso.attacks.ball import project
 from carso.attacks.budget import bounded, reach
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random
-from carso.types import Budget, Classifier, Images, Labels
+from carso.types import Budget, Classifier, Images, Labels, Norm
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After these many of 10,000 queries the share p halves."""
@@ -69,7 +71,7 @@ def square(
     objective = Objective(model, loss_of(loss), random=is_random(model, images))
     dice = _Dice(generator)
     eps, pixels = reach(images, budget), images.shape[2] * images.shape[3]
-    start, propose = (_stripes, _Squares(dice, eps)) if budget.norm == "Linf" else (_tiles, _Pyramids(dice, eps))
+    start, propose = (_stripes, _Squares(dice, eps)) if budget.norm == "Linf" else _of_pyramids(dice, eps, budget.norm)
     x = images + start(images, eps, dice)
     x = project(x, images, eps, budget.norm)
     reached, fooled = _confirmed(objective, x, labels)
@@ -140,11 +142,16 @@ class _Squares:
         return delta
 
 
-class _Pyramids:
-    """L2: the energy of one square goes into a pattern in another."""
+def _of_pyramids(dice: _Dice, eps: float, norm: Norm) -> tuple[Callable[..., Images], Callable[..., Images]]:
+    power = 1 if norm == "L1" else 2
+    return partial(_tiles, power=power), _Pyramids(dice, eps, power)
 
-    def __init__(self, dice: _Dice, eps: float) -> None:
-        self.dice, self.eps = dice, eps
+
+class _Pyramids:
+    """L2 and L1: the energy of one square, its sum of |delta|^power, goes into a pattern in another."""
+
+    def __init__(self, dice: _Dice, eps: float, power: int) -> None:
+        self.dice, self.eps, self.power = dice, eps, power
 
     def __call__(self, images: Images, delta: Images, side: int) -> Images:
         batch, channels, height, width = images.shape
@@ -152,25 +159,28 @@ class _Pyramids:
         target, source = self.dice.corner(images.shape, side), self.dice.corner(images.shape, side)
         both = torch.zeros(height, width, dtype=torch.bool, device=images.device)
         both[target] = both[source] = True
-        spare = (self.eps**2 - length(delta).square()).clamp_min(0) / channels
-        energy = spare + (delta * both).square().sum((2, 3), keepdim=True)
-        fresh = self.dice.signs(batch, channels, 1, 1, like=images) * _either_way(pyramids(side, images), self.dice)
-        pattern = fresh + _normed(delta[(..., *target)])
+        power = self.power
+        spent = delta.abs().pow(power).sum((1, 2, 3), keepdim=True)
+        spare = (self.eps**power - spent).clamp_min(0) / channels
+        energy = spare + (delta * both).abs().pow(power).sum((2, 3), keepdim=True)
+        shape = _either_way(pyramids(side, images, power), self.dice)
+        fresh = self.dice.signs(batch, channels, 1, 1, like=images) * shape
+        pattern = fresh + _normed(delta[(..., *target)], power)
         delta = delta.clone()
         delta[(..., *source)] = 0
-        delta[(..., *target)] = _normed(pattern) * energy.sqrt()
-        return self.eps * delta / length(delta).clamp_min(torch.finfo(delta.dtype).tiny)
+        delta[(..., *target)] = _normed(pattern, power) * energy.pow(1 / power)
+        return self.eps * _normed(delta, power, (1, 2, 3))
 
 
-def _tiles(images: Images, eps: float, dice: _Dice) -> Images:
+def _tiles(images: Images, eps: float, dice: _Dice, power: int) -> Images:
     batch, channels, height, width = images.shape
     side = max(2, min(height, width) // 5)
     delta = torch.zeros_like(images)
     for top in range(height % side // 2, height - side + 1, side):
         for left in range(width % side // 2, width - side + 1, side):
-            pattern = dice.signs(batch, channels, 1, 1, like=images) * _either_way(pyramids(side, images), dice)
+            pattern = dice.signs(batch, channels, 1, 1, like=images) * _either_way(pyramids(side, images, power), dice)
             delta[:, :, top : top + side, left : left + side] = pattern
-    return eps * delta / length(delta).clamp_min(torch.finfo(delta.dtype).tiny)
+    return eps * _normed(delta, power, (1, 2, 3))
 
 
 def _either_way(pattern: Tensor, dice: _Dice) -> Tensor:
@@ -178,21 +188,24 @@ def _either_way(pattern: Tensor, dice: _Dice) -> Tensor:
     return pattern.mT if dice.signs(1, like=pattern) > 0 else pattern
 
 
-def pyramids(side: int, like: Tensor) -> Tensor:
+def pyramids(side: int, like: Tensor, power: int = 2) -> Tensor:
     """A hill above a valley of the same norm, (side, side), together of norm 1."""
-    return _normed(torch.cat([_hill(side // 2, side), -_hill(side - side // 2, side)]).to(like))
+    hills = _hill(side // 2, side, power), -_hill(side - side // 2, side, power)
+    return _normed(torch.cat(hills).to(like), power)
 
 
-def _hill(height: int, width: int) -> Tensor:
+def _hill(height: int, width: int, power: int) -> Tensor:
     """sum_{n >= d} 1 / (n + 1)^2 at the distance d from the centre, in the maximum norm."""
     cpu = torch.device("cpu")
     rows, columns = (torch.arange(size, device=cpu) - size // 2 for size in (height, width))
     distance = torch.maximum(rows.abs().unsqueeze(1), columns.abs())
     squares = torch.arange(1, max(height, width) // 2 + 2, dtype=torch.float32, device=cpu).square()
     tails = (1 / squares).flip(0).cumsum(0).flip(0)
-    return _normed(tails[distance])
+    return _normed(tails[distance], power)
 
 
-def _normed(patterns: Tensor) -> Tensor:
-    """Of unit L2 norm over the last two dimensions, or zero."""
-    return patterns / patterns.square().sum((-2, -1), keepdim=True).sqrt().clamp_min(torch.finfo(patterns.dtype).tiny)
+def _normed(patterns: Tensor, power: int, over: tuple[int, ...] = (-2, -1)) -> Tensor:
+    """Of unit norm over these dimensions, L2 or L1 by the power, or zero."""
+    norms = torch.linalg.vector_norm(patterns, power, dim=over, keepdim=True)
+    normed: Tensor = patterns / norms.clamp_min(torch.finfo(patterns.dtype).tiny)
+    return normed

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 import carso
+from carso.attacks.budget import across
 from carso.audit import checks, keeping
 from carso.audit.detecting import detecting, turned
 from carso.audit.effort import SIZES, Effort, Sizes
@@ -68,7 +69,7 @@ def audit(
             either with an attribute `surrogate`, which is then what gradients are taken of; see `carso.audit.target`.
         dataset: labelled images; those beyond the first n only serve one of the attacks to begin at.
         effort: how hard to try; see `carso.audit.effort`.
-        eps: radii, in (0, 1] for Linf, up to the box's diagonal for L2.
+        eps: radii, in (0, 1] for Linf, up to the box's diagonal for L2 and L1.
         norm: of all budgets.
         n: how many images, from the first; by default the effort's.
         seed: of all chance.
@@ -173,7 +174,7 @@ def _conclude(
 
 
 def _budgets(eps: Sequence[float], norm: Norm, dataset: Dataset) -> list[Budget]:
-    most = 1.0 if norm == "Linf" else math.sqrt(math.prod(dataset.shape))
+    most = across(math.prod(dataset.shape), norm)
     if not eps:
         raise CarsoError("an audit needs at least one eps")
     for radius in eps:

@@ -144,7 +144,7 @@ def _white_box(
     least, runs = sizes.restarts[0], [run] * sizes.restarts[1]
     yield attempt("pgd-annealed", "all", *runs, least=least, steps=steps, loss=tuning.loss)
     other = "cross_entropy" if tuning.loss == "margin" else "margin"
-    if budget.norm == "L2":
+    if budget.norm != "Linf":
         runs = [craft(annealed, mean, steps=steps, loss=loss, share=q) for q in SPARSE for loss in (tuning.loss, other)]
         yield attempt("pgd-annealed-sparse", "all", *runs, steps=steps, shares=SPARSE)
     if runs := [

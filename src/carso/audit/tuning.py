@@ -6,7 +6,6 @@ than half a point.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 from torch import Generator, Tensor
 
 from carso.attacks import annealed
+from carso.attacks.budget import across
 from carso.attacks.eot import Candidates, Expectation
 from carso.audit.effort import Sizes
 from carso.audit.finite import crafted
@@ -82,7 +82,7 @@ class Tuner:
 
     def unbounded(self, tuning: Tuning, steps: int) -> float:
         """What is left when the attacker may draw any image, in at least so many steps, in percent."""
-        everything = 1.0 if self.budget.norm == "Linf" else math.sqrt(self.images[0].numel())
+        everything = across(self.images[0].numel(), self.budget.norm)
         return self._of_both(replace(tuning, steps=max(tuning.steps, steps)), everything)
 
     def _left(self, tuning: Tuning, eps: float | None = None) -> float:

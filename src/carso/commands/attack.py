@@ -74,7 +74,9 @@ def attack(
     run(model, row_of(method, eps, norm or norm_of(own), directed_at), data, images, seed, out, fitted)
 
 
-def row_of(method: str, eps: float, norm: Literal["Linf", "L2"], directed_at: Literal["classifier", "defence"]) -> Row:
+def row_of(
+    method: str, eps: float, norm: Literal["Linf", "L2", "L1"], directed_at: Literal["classifier", "defence"]
+) -> Row:
     """The attack as a row of a table.
 
     Raises:

@@ -18,7 +18,7 @@ def harden(
         list[float],
         typer.Option(parser=radius, metavar="NUMBER", help="Radii, on pixels in [0, 1]: --eps 4/255 8/255."),
     ],
-    norm: Annotated[Literal["Linf", "L2"], typer.Option(help="Norm of the balls.")] = "Linf",
+    norm: Annotated[Literal["Linf", "L2", "L1"], typer.Option(help="Norm of the balls.")] = "Linf",
     minutes: Annotated[float, typer.Option(min=0.01, help="How long all of it may take.")] = 30.0,
     out: Annotated[Path | None, typer.Option(help="Folder for everything. [default: out/harden]")] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Root of all randomness.")] = 0,

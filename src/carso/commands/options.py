@@ -90,7 +90,7 @@ Radii = Annotated[
     ),
 ]
 OfBalls = Annotated[
-    Literal["Linf", "L2"] | None, typer.Option(help="Norm of the balls. [default: that of the training]")
+    Literal["Linf", "L2", "L1"] | None, typer.Option(help="Norm of the balls. [default: that of the training]")
 ]
 Factory = Annotated[
     str | None,

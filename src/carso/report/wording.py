@@ -36,7 +36,7 @@ TRAINED = {
 }
 """The purifiers of a hardening."""
 
-NORMS = {"Linf": "L∞", "L2": "L2", "severity": "severity"}
+NORMS = {"Linf": "L∞", "L2": "L2", "L1": "L1", "severity": "severity"}
 
 
 def heading(column: str) -> str:

@@ -155,11 +155,12 @@ def per_image(values: Sequence[float], sizes: Sequence[int], images: Images) -> 
 
 
 def within_ball(images: Images, norm: Norm) -> Tensor:
-    """Offsets drawn from the unit ball, shaped like the images: uniformly in Linf; in L2 with a uniform radius."""
+    """Offsets drawn from the unit ball, shaped like the images: uniformly in Linf; else with a uniform radius."""
     like: Any = {"device": images.device, "dtype": images.dtype}
     if norm == "Linf":
         return 2 * drawn(lambda rows: torch.rand(rows, *images.shape[1:], **like), len(images)) - 1
     direction = drawn(lambda rows: torch.randn(rows, *images.shape[1:], **like), len(images))
     radius = drawn(lambda rows: torch.rand(rows, 1, 1, 1, **like), len(images))
-    offsets: Tensor = direction / direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1) * radius
+    norms = direction.flatten(1).norm(p=1 if norm == "L1" else 2, dim=1)
+    offsets: Tensor = direction / norms.view(-1, 1, 1, 1) * radius
     return offsets
