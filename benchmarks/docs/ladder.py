@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.docs import beyond
+
 from carso.audit import Audit, read_audit
 from carso.evaluation.interval import apart
 from carso.evaluation.results import Rate
@@ -201,6 +203,9 @@ def exact() -> str:
     return "\n".join([*lines, "", f"n = {found['n']:,}, Linf {found['eps']:.2f}, {effort}."])
 
 
+MECHANISM = ("mnist",)
+"""Defences that were taken apart."""
+
 UNFORESEEN = {
     "robust-mlp-contrast": "ladder/robust-mlp-contrast-L2",
     "CARSO, hardened (`strong`)": "strong-L2-audit/carso",
@@ -227,9 +232,16 @@ def unforeseen() -> str:
 def page() -> str:
     """The page, with its tables."""
     text = (ROOT / "benchmarks" / "docs" / "ladder.md").read_text(encoding="utf-8")
-    return (
-        text.replace("<!-- table -->", table()).replace("<!-- exact -->", exact()).replace("<!-- L2 -->", unforeseen())
-    )
+    parts = {
+        "table": table,
+        "exact": exact,
+        "L2": unforeseen,
+        "corruptions": beyond.corruptions,
+        "mechanism": lambda: beyond.mechanism(MECHANISM),
+    }
+    for name, part in parts.items():
+        text = text.replace(f"<!-- {name} -->", part())
+    return text
 
 
 if __name__ == "__main__":

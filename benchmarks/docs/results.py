@@ -15,6 +15,7 @@ from carso.report.wording import brief
 from carso.storage import weights
 
 ROOT = Path(__file__).parents[2]
+TURNED = ROOT / "benchmarks" / "results" / "turned-away"
 HEAD = """# Results
 
 Every table below is written by `python benchmarks/docs/results.py` from a `results.json` that a run left; none is
@@ -137,23 +138,25 @@ def paired(folder: Path) -> str:
     return "\n".join([*lines, ""])
 
 
-def witnesses(path: Path) -> str:
-    """Where N and the vote agree, and what that is worth."""
-    table = json.loads(path.read_text(encoding="utf-8"))
+def turned_away(folder: Path) -> str:
+    """What a defence that may turn images away made of every row, and what it still got wrong."""
+    found = read_results(folder)
     lines = [
-        f"## disagreement-{path.stem}",
+        f"## Turned away: {found.recipe}",
         "",
-        "N is asked too, and an image on which the vote's class is not N's own is flagged instead of answered. Worst",
-        f"outcome of an image over the attacker's runs, Linf, n = {table['n']:,}, seed 0: "
-        f"`python benchmarks/runs/disagreement.py {table['weights']} {path.relative_to(ROOT)} --images {table['n']}`.",
+        f"At a rate of false alarms of {found.settings['reject_at']:g}, n = {found.n:,}, seed {found.seed}: "
+        f"`{found.command}`. An attacker who knows",
+        "that images are turned away is in [does-it-help.md](does-it-help.md).",
         "",
-        "| attacker | eps | runs | answered rightly | flagged | answered wrongly |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| attack | aimed at | turned away | right, of those believed | believed and wrong, of all |",
+        "| --- | --- | ---: | ---: | ---: |",
     ]
-    for entry in table["entries"]:
-        rates = (brief(Rate.model_validate(entry[name])) for name in ("right", "flagged", "unnoticed"))
-        eps = f"{entry['eps']:.2f}" if entry["eps"] else ""
-        lines.append(f"| {entry['attacker']} | {eps} | {entry['runs']} | {' | '.join(rates)} |")
+    for row in found.rows:
+        if (believed := row.believed) is not None:
+            right = believed.right
+            wrong = Rate.of(right.total - right.correct if right else 0, believed.turned_away.total)
+            rates = (brief(believed.turned_away), "" if right is None else brief(right), brief(wrong))
+            lines.append(f"| {wording.bare_attack(row)} | {row.directed_at} | {' | '.join(rates)} |")
     return "\n".join([*lines, ""])
 
 
@@ -269,7 +272,7 @@ def main() -> None:
     parts = [f"## {run.name}\n\n{markdown(read_results(run))}{timed(run)}" for run in runs]
     parts += [audited(folder) for folder in sorted((ROOT / "benchmarks" / "results").glob("*-audit"))]
     parts += [seeded(path.parent) for path in sorted((ROOT / "benchmarks" / "results").glob("*/seeds.json"))]
-    parts += [witnesses(path) for path in sorted((ROOT / "benchmarks" / "results" / "disagreement").glob("*.json"))]
+    parts += [turned_away(path.parent) for path in sorted(TURNED.glob("*/results.json"))]
     if (contests := ROOT / "benchmarks" / "results" / "paired").exists():
         parts.append(paired(contests))
     if (looks := ROOT / "benchmarks" / "results" / "viewpoints.json").exists():
