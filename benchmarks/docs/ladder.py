@@ -237,6 +237,7 @@ def page() -> str:
         "exact": exact,
         "L2": unforeseen,
         "corruptions": beyond.corruptions,
+        "turned": beyond.turned_away,
         "mechanism": lambda: beyond.mechanism(MECHANISM),
     }
     for name, part in parts.items():
