@@ -43,8 +43,8 @@ PROCESSES = (
     "folder is claimed to when it is given up. What torch imports for several processes, and",
     "their meeting, count. Weights drift apart from rounding, the CNN's in bfloat16; how far is told, as a share of",
     "the largest of their tensor. Two strangers are processes that know nothing of each other, each with half of",
-    "the images at the same time: what the machine has to give. A batch of the first training takes a fifth of a",
-    "second, of which nothing is gained. Written by `python benchmarks/runs/processes.py`.",
+    "the images at the same time: what the machine has to give. Batches of the first training are short, and nothing",
+    "is gained of them. Written by `python benchmarks/runs/processes.py`.",
     "",
 )
 SERVICE = (
@@ -251,8 +251,8 @@ def processes(found: dict[str, Any]) -> list[str]:
         one, two = (f"{median(row[name]):.0f} s" for name in ("one", "two"))
         same = f"weights to {row['apart']:.1g}" if "apart" in row else "yes" if row["equal"] else "**no**"
         most = f"{row['ceiling']:.2f}x" if "ceiling" in row else ""
-        turns = len(row["one"])
         lines.append(f"| `{row['command']}` | {one} | {two} | {row['ratio']:.2f}x | {most} | {same} |")
+    turns = len(found["verbs"][0]["one"])
     lines += [
         "",
         f"Medians of {turns} turns, of the strangers one; {found['environment']['cpu']}, {found['cores']} cores.",

@@ -4,7 +4,8 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from carso.attacks.ball import Ball, foremost, length, project, unit
+from carso.attacks.ball import Ball, foremost, project, unit
+from carso.attacks.budget import length
 
 
 def images(count: int = 4, pixels: int = 6) -> Tensor:

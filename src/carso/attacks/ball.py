@@ -20,7 +20,7 @@ from typing import TypeAlias
 import torch
 from torch import Generator, Tensor
 
-from carso.attacks.budget import reach
+from carso.attacks.budget import length, reach
 from carso.types import Budget, Images, Norm
 
 Pace: TypeAlias = Callable[[float], float]
@@ -99,12 +99,6 @@ def shrunk(delta: Images, low: Images, high: Images, eps: float | Tensor) -> Ima
         fits = length(less(middle), "L1") <= eps
         below, above = torch.where(fits, below, middle), torch.where(fits, middle, above)
     return signs * less(above)
-
-
-def length(delta: Images, norm: Norm = "L2") -> Tensor:
-    """L2 or L1 norm per image, (B, 1, 1, 1)."""
-    norms: Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=1 if norm == "L1" else 2, dim=1)
-    return norms.view(-1, 1, 1, 1)
 
 
 class Ball:

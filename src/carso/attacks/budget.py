@@ -91,6 +91,12 @@ def across(pixels: int, norm: Norm) -> float:
     return {"Linf": 1.0, "L2": math.sqrt(pixels), "L1": float(pixels)}[norm]
 
 
+def length(delta: Tensor, norm: Norm = "L2") -> Tensor:
+    """L2 or L1 norm per image (B, C, H, W), (B, 1, 1, 1)."""
+    norms: Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=1 if norm == "L1" else 2, dim=1)
+    return norms.view(-1, 1, 1, 1)
+
+
 def margin(pixels: int) -> float:
     """Relative rounding error allowed to a float32 evaluation of the L2 or L1 norm of that many pixels."""
     return max(1e-6, math.sqrt(pixels) * 2**-22)
@@ -114,10 +120,5 @@ def _shrink(proposed: Images, images: Images, budget: Budget) -> Images:
     """Move `proposed` towards `images` until the L2 or L1 distance is eps, less the margin."""
     radius = budget.eps * (1 - margin(images[0].numel()))
     delta = proposed.double() - images
-    length = (
-        delta.flatten(1)
-        .norm(p=1 if budget.norm == "L1" else 2, dim=1)
-        .clamp_(min=torch.finfo(torch.float64).tiny)
-        .view(-1, 1, 1, 1)
-    )
-    return torch.where(length > radius, _towards(images, images + radius / length * delta), proposed)
+    distance = length(delta, budget.norm).clamp_(min=torch.finfo(torch.float64).tiny)
+    return torch.where(distance > radius, _towards(images, images + radius / distance * delta), proposed)

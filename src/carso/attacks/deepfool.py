@@ -29,8 +29,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Generator, Tensor
 
-from carso.attacks.ball import length, unit
-from carso.attacks.budget import across, bounded, confine
+from carso.attacks.ball import unit
+from carso.attacks.budget import across, bounded, confine, length
 from carso.attacks.contract import checked
 from carso.fast import faster, pullback
 from carso.types import Budget, Classifier, Images, Labels, Norm

@@ -31,7 +31,7 @@ STRETCH, SMOOTH = (0.01, 0.02, 0.03, 0.04, 0.05), 0.1
 def rotate(images: Images, severity: int, generator: Generator) -> Images:
     """Turned, one way or the other."""
     degrees = sign(images, generator) * DEGREES[severity - 1]
-    return posed(images, degrees, torch.zeros_like(degrees).expand(2, -1).T)
+    return posed(images, degrees, degrees.new_zeros(len(degrees), 2))
 
 
 def shear(images: Images, severity: int, generator: Generator) -> Images:

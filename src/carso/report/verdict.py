@@ -76,8 +76,8 @@ def _corrupted(rows: list[ResultRow], worst: ResultRow, ours: str, theirs: str |
 
 
 def _poses(rows: list[ResultRow], ours: str) -> str | None:
-    poses = [(row.norm, row) for row in rows if row.norm == "severity" and row.directed_at == "defence"]
-    kept = [f"{short(row.rates()[ours])} at {wording.budget(n, row.eps)}" for n, row in poses if ours in row.rates()]
+    poses = [row for row in rows if row.norm == "severity" and row.directed_at == "defence" and ours in row.rates()]
+    kept = [f"{short(row.rates()[ours])} at {wording.budget('severity', row.eps)}" for row in poses]
     return f"With every image in its worst pose {wording.heading(ours)} keeps {', '.join(kept)}." if kept else None
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from carso.attacks.ball import Pace, annealing, steady
+from carso.attacks.budget import length
 from carso.attacks.gradient import ascend
 from carso.attacks.losses import Loss, loss_of
 from carso.processes.dealing import deal_of, dealing, drawn
@@ -161,6 +162,4 @@ def within_ball(images: Images, norm: Norm) -> Tensor:
         return 2 * drawn(lambda rows: torch.rand(rows, *images.shape[1:], **like), len(images)) - 1
     direction = drawn(lambda rows: torch.randn(rows, *images.shape[1:], **like), len(images))
     radius = drawn(lambda rows: torch.rand(rows, 1, 1, 1, **like), len(images))
-    norms = direction.flatten(1).norm(p=1 if norm == "L1" else 2, dim=1)
-    offsets: Tensor = direction / norms.view(-1, 1, 1, 1) * radius
-    return offsets
+    return direction / length(direction, norm) * radius
