@@ -43,8 +43,8 @@ PROCESSES = (
     "folder is claimed to when it is given up. What torch imports for several processes, and",
     "their meeting, count. Weights drift apart from rounding, the CNN's in bfloat16; how far is told, as a share of",
     "the largest of their tensor. Two strangers are processes that know nothing of each other, each with half of",
-    "the images at the same time: what the machine has to give. Batches of the first training are short, and nothing",
-    "is gained of them. Written by `python benchmarks/runs/processes.py`.",
+    "the images, of a training half of every batch, at the same time: what there is to gain. Batches of the first",
+    "training are short, and nothing is gained of them. Written by `python benchmarks/runs/processes.py`.",
     "",
 )
 SERVICE = (

@@ -8,8 +8,8 @@ the thesis's network, whose batch takes a tenth of a second, `train-cnn` of the 
 more.
 `ratio` is the time of one process by that of two, of the medians; `equal` whether the figures of evaluation and audit
 are the same; `ceiling` what the machine gives two processes that know nothing of each other, each with half of the
-images, at the same time; `apart` by how much the weights of a training differ at most, relative to the largest of their
-tensor.
+images, of a training half of every batch, at the same time; `apart` by how much the weights of a training differ at
+most, relative to the largest of their tensor.
 Writes benchmarks/results/processes.json.
 """
 
@@ -42,17 +42,18 @@ data: mnist
 classifier: {classifier}
 adversarial:
   epochs: 2
-  batch: 512
+  batch: {batch}
   batches: {batches}
   rate: 0.005
   threads: 1
   attacks: [{{attack: pgd, eps: 0.3, steps: {steps}, alpha: 0.01}}]
 """
 TRAININGS = {
-    "train": RECIPE.format(classifier="{hidden: [200, 80]}", batches=107, steps=40),
-    "train-cnn": RECIPE.format(classifier="{architecture: cnn, hidden: [200, 200]}", batches=20, steps=10),
+    "train": {"classifier": "{hidden: [200, 80]}", "batches": 107, "steps": 40},
+    "train-cnn": {"classifier": "{architecture: cnn, hidden: [200, 200]}", "batches": 20, "steps": 10},
 }
-"""Their recipes."""
+"""What their recipes differ in."""
+BATCH = 512
 
 
 def commands(given: argparse.Namespace, place: Path) -> dict[str, list[str]]:
@@ -67,7 +68,9 @@ def commands(given: argparse.Namespace, place: Path) -> dict[str, list[str]]:
 
 
 def halved(arguments: list[str]) -> list[str]:
-    """The command for half of the images, in chunks as large."""
+    """The command for half of the images, in chunks as large, or of every batch."""
+    if arguments[0] == "train":
+        return [*arguments[:-1], arguments[-1].replace(".yaml", "-half.yaml")]
     at = arguments.index("--images") + 1
     return [*arguments[:at], str(int(arguments[at]) // 2), *arguments[at + 1 :]]
 
@@ -111,9 +114,7 @@ def measured(verb: str, arguments: list[str], place: Path, repeats: int) -> dict
     typed = " ".join(arguments).replace(f"{place}/", "")
     row: dict[str, Any] = {"verb": verb, "command": typed, **taken}
     row["ratio"] = median(taken["one"]) / median(taken["two"])
-    if verb in TRAININGS:
-        return row | {"apart": apart(one, two)}
-    row["equal"] = end_of(one) == end_of(two)
+    row |= {"apart": apart(one, two)} if verb in TRAININGS else {"equal": end_of(one) == end_of(two)}
     return row | {"ceiling": median(taken["one"]) / side_by_side(arguments, (one, two))}
 
 
@@ -121,7 +122,8 @@ def main(given: argparse.Namespace) -> None:
     place: Path = given.out.resolve()
     place.mkdir(parents=True, exist_ok=True)
     for verb, recipe in TRAININGS.items():
-        (place / f"{verb}.yaml").write_text(recipe, encoding="utf-8")
+        for name, batch in ((verb, BATCH), (f"{verb}-half", BATCH // 2)):
+            (place / f"{name}.yaml").write_text(RECIPE.format(batch=batch, **recipe), encoding="utf-8")
     rows = [measured(verb, arguments, place, given.repeats) for verb, arguments in commands(given, place).items()]
     table = {"environment": environment().model_dump(), "cores": os.cpu_count(), "verbs": rows}
     write_text(given.results, json.dumps(table, indent=1) + "\n")

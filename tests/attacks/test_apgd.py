@@ -132,22 +132,21 @@ def test_no_fewer_successes_than_torchattacks(attack: Any, norm: Any, network: n
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_no_fewer_successes_than_foolbox(attack: Any, network: nn.Module, batch: Batch) -> None:
+@pytest.mark.parametrize(
+    ("name", "options", "budget"),
+    [
+        ("LinfPGD", {"rel_stepsize": 0.05}, Budget("Linf", 0.07)),
+        ("SparseL1DescentAttack", {"quantile": 0.95}, Budget("L1", 2.0)),
+    ],
+)
+def test_no_fewer_successes_than_foolbox(
+    attack: Any, name: str, options: Any, budget: Budget, network: nn.Module, batch: Batch
+) -> None:
     foolbox = pytest.importorskip("foolbox")
     torch.manual_seed(0)
-    rival = foolbox.attacks.LinfPGD(steps=50, rel_stepsize=0.05)
-    _, found, _ = rival(foolbox.PyTorchModel(network, bounds=(0, 1)), *batch, epsilons=0.07)
-    ours = attack(network, *batch, Budget("Linf", 0.07), steps=50, generator=seeded())
-    assert survivors(network, ours, batch[1]) <= survivors(network, found, batch[1])
-
-
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_no_fewer_successes_in_l1_than_foolbox(attack: Any, network: nn.Module, batch: Batch) -> None:
-    foolbox = pytest.importorskip("foolbox")
-    torch.manual_seed(0)
-    rival = foolbox.attacks.SparseL1DescentAttack(steps=50, quantile=0.95)
-    _, found, _ = rival(foolbox.PyTorchModel(network, bounds=(0, 1)), *batch, epsilons=2.0)
-    ours = attack(network, *batch, Budget("L1", 2.0), steps=50, generator=seeded())
+    rival = getattr(foolbox.attacks, name)(steps=50, **options)
+    _, found, _ = rival(foolbox.PyTorchModel(network, bounds=(0, 1)), *batch, epsilons=budget.eps)
+    ours = attack(network, *batch, budget, steps=50, generator=seeded())
     left = survivors(network, ours, batch[1])
     assert left <= survivors(network, found, batch[1]) < survivors(network, *batch)
 

@@ -5,7 +5,7 @@ from carso.data import Dataset
 from carso.defence import CARSO
 from carso.demo.studio import ATTACKS, Studio
 from carso.detection import Calibration
-from carso.errors import DataError
+from carso.errors import DataError, ModelError
 from carso.nn import MLP
 from carso.purifier import Purifier
 
@@ -50,6 +50,16 @@ def test_the_end_of_a_vote_says_whether_it_is_believed(
     assert {round_.believed for round_ in before} == {None}
     monkeypatch.setattr(studio.defence, "calibration", Calibration(50, (lowest,) * 10))
     assert list(studio.vote(studio.pick(1)[0]))[-1].believed is None  # fifty images promise no hundredth
+
+
+def test_what_fails_as_the_witnesses_are_heard_is_told(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ModelError("broken")
+
+    monkeypatch.setattr(studio.defence, "calibration", Calibration(100, (0.0,) * 20))
+    monkeypatch.setattr(studio.defence, "agreement", broken)
+    with pytest.raises(ModelError, match="broken"):
+        list(studio.vote(studio.pick(1)[0]))
 
 
 def test_a_whole_vote_counts_every_candidate(studio: Studio) -> None:

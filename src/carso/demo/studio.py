@@ -20,6 +20,7 @@ from carso import attacks
 from carso.attacks import Attack
 from carso.data import Dataset
 from carso.defence import CARSO
+from carso.detection import threshold_of
 from carso.errors import CarsoError, DataError
 from carso.nn import evaluating
 from carso.purifier import Purifier
@@ -185,12 +186,12 @@ class Studio:
             return self._decode(latents, self.defence.codes(image))[:, 0]
 
     def _believes(self, image: Images, elected: Labels, seed: int) -> bool | None:
-        generator = torch.Generator().manual_seed(seed)
         try:
-            found = self.defence.detect(image, FALSE_ALARMS, elected.to(image.device), generator)
+            threshold_of(self.defence.calibration, FALSE_ALARMS)
         except CarsoError:
             return None
-        return bool(found.accepted)
+        generator = torch.Generator().manual_seed(seed)
+        return bool(self.defence.detect(image, FALSE_ALARMS, elected.to(image.device), generator).accepted)
 
     def _decode(self, latents: Tensor, codes: Tensor) -> Tensor:
         with torch.no_grad(), evaluating(self.defence.purifier):
