@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from carso.audit import Audit, audit, read_audit
 from carso.audit.checks import Evidence, make
+from carso.audit.plan import Attempt
 from carso.data import Dataset
 from carso.errors import CarsoError, DataError, ModelError, RunError
+from carso.progress import Bar
 from carso.storage.weights import digest
 
 EPS = 0.15
@@ -56,6 +58,38 @@ class TestHonest:
         result = run(robust, dataset, norm="L2", eps=(0.5, 1.5))
         assert raised(result) == set()
         assert result.budgets[1].worst_case.correct < result.budgets[0].worst_case.correct
+
+
+class TestProgress:
+    def test_every_bar_ends_full(self, robust: nn.Module, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: dict[str, list[tuple[float, float | None]]] = {}
+        advance = Bar.advance
+
+        def noted(bar: Bar, steps: int | float = 1) -> None:
+            advance(bar, steps)
+            told.setdefault(bar.description, []).append((bar.completed, bar.total))
+
+        monkeypatch.setattr(Bar, "advance", noted)
+        run(robust, dataset, eps=(0.1, 0.2), name="it")
+        parts = {f"{part} Linf {eps}" for part in ("tuning for", "attacks in") for eps in (0.1, 0.2)}
+        assert told.keys() >= {"audit of it", "square", *parts}
+        for ends in told.values():
+            assert ends[-1][0] == ends[-1][1]
+            assert all(total is not None and done <= total for done, total in ends)
+
+    @pytest.mark.parametrize(
+        ("options", "calls"),
+        [
+            ({}, 3),
+            ({"steps": 40}, 120),
+            ({"steps": 40, "eot": 4}, 480),
+            ({"queries": 150}, 150),
+            ({"steps": 12, "directions": 16, "delta": 0.05}, 384),
+            ({"version": "rand"}, 5000),
+        ],
+    )
+    def test_an_attack_weighs_what_it_calls(self, options: dict[str, Any], calls: int) -> None:
+        assert Attempt("attack", "white-box", "all", (), options=options).calls == calls
 
 
 class TestRestarts:

@@ -40,9 +40,13 @@ from carso.evaluation.environment import environment
 from carso.evaluation.seeding import seeded
 from carso.nn import evaluating
 from carso.processes.group import by_first
+from carso.progress import progress
 from carso.storage.files import check_writable
 from carso.storage.weights import AUDIT
 from carso.types import Budget, Classifier, Images, Labels, Norm
+
+TUNING, ATTACKS = 1, 4
+"""Shares of the time, roughly."""
 
 
 def audit(
@@ -110,27 +114,33 @@ def audit(
         neighbours = Neighbours(among.images, among.required_labels)
         identity = _identity(target, images, labels, sizes, votes, eot, seed, transfer, neighbours, chunk)
         found: list[BudgetResult] = []
-        for budget in budgets:
-            state = by_first(partial(_state, judge, budget, clean, images, out, identity))
-            books = (out, identity) if out else None
-            ensemble = Ensemble(
-                judge,
-                images,
-                labels,
-                state,
-                sizes=sizes,
-                seed=seed,
-                transfer=transfer,
-                neighbours=neighbours,
-                eot=eot,
-                chunk=chunk or CHUNK,
-                out=books,
-            )
-            result = ensemble.run()
-            if reject_at is not None:
-                asked = target, images, state.worst, labels, reject_at, seed
-                result.turned_away = by_first(partial(turned, *asked))
-            found.append(result)
+        with progress(f"audit of {target.name}", (TUNING + ATTACKS) * len(budgets)) as bar:
+            for budget in budgets:
+                state = by_first(partial(_state, judge, budget, clean, images, out, identity))
+                books = (out, identity) if out else None
+                ensemble = Ensemble(
+                    judge,
+                    images,
+                    labels,
+                    state,
+                    sizes=sizes,
+                    seed=seed,
+                    transfer=transfer,
+                    neighbours=neighbours,
+                    eot=eot,
+                    chunk=chunk or CHUNK,
+                    out=books,
+                )
+                bar.step = TUNING
+                ensemble.tune()
+                bar.advance(TUNING)
+                bar.step = ATTACKS
+                result = ensemble.run()
+                if reject_at is not None:
+                    asked = target, images, state.worst, labels, reject_at, seed
+                    result.turned_away = by_first(partial(turned, *asked))
+                found.append(result)
+                bar.advance(ATTACKS)
     return _conclude(target, found, dataset.name, effort, seed, judge, eot, len(images), out)
 
 

@@ -21,6 +21,7 @@ from carso.audit.plan import Tuning
 from carso.audit.tuning import Tuner, percent
 from carso.audit.verdict import Judge
 from carso.evaluation.results import Count, Percent
+from carso.progress import progress
 from carso.types import Budget, Classifier, Images, Labels
 
 VANISHED = 1e-20
@@ -150,14 +151,18 @@ class DiagnosticRun:
     def _attacked(
         self, diagnostics: Diagnostics, candidates: Candidates, sizes: Sizes, eot: int | None, generator: Generator
     ) -> tuple[Diagnostics, Tuning]:
-        tuner = Tuner(self.judge, candidates, self.images, self.labels, self.budget, generator)
-        tuning, tried = tuner.tune(sizes, eot)
-        attacked, _ = tuner.attack(tuning)
+        with progress(f"tuning for {self.budget}") as bar:
+            tuner = Tuner(self.judge, candidates, self.images, self.labels, self.budget, generator, bar)
+            bar.total = tuner.trials(sizes, eot)
+            tuning, tried = tuner.tune(sizes, eot)
+            attacked, _ = tuner.attack(tuning)
+            by_eps, unbounded = tuner.by_eps(tuning), tuner.unbounded(tuning, sizes.unbounded)
+        disagreement = self._disagreement(Expectation(candidates, 20), attacked)
         measured: dict[str, Any] = {
             **tried,
-            "by_eps": tuner.by_eps(tuning),
-            "unbounded": tuner.unbounded(tuning, sizes.unbounded),
-            "disagreement": self._disagreement(Expectation(candidates, 20), attacked),
+            "by_eps": by_eps,
+            "unbounded": unbounded,
+            "disagreement": disagreement,
         }
         return diagnostics.model_copy(update=measured), tuning
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from carso.audit.state import AttackState, State
 from carso.audit.verdict import Judge, rate
 from carso.evaluation.seeding import seeded
 from carso.processes.group import by_first, shared
-from carso.progress import progress
+from carso.progress import progress, track
 from carso.types import Classifier, Images, Labels
 
 CHUNK = 500
@@ -81,19 +81,17 @@ class Ensemble:
         self.device = judge.target.device
 
     def run(self) -> BudgetResult:
-        """Measure, attack, and pass the final verdict, from wherever the state stand."""
-        if self.state.diagnostics is None:
-            self._diagnose()
+        """Tune, attack, and pass the final verdict, from wherever the state stand."""
+        self.tune()
         attempts = self._plan()
-        rounds = sum(len(attempt.rounds) for attempt in attempts)
-        done = sum(entry.rounds for entry in self.state.entries.values())
-        with progress(f"audit {self.state.budget}", rounds, done) as bar:
+        with progress(f"attacks in {self.state.budget}", self._ahead(attempts)) as bar:
             for attempt in attempts:
                 entry = self.state.entry(attempt)
                 while entry.rounds < len(attempt.rounds) and not self._settled(attempt, entry):
+                    bar.step = attempt.calls * len(self._rows(attempt, entry))
                     self._round(attempt, entry.rounds)
-                    bar.advance()
-                bar.advance(len(attempt.rounds) - entry.rounds)
+                    bar.total = bar.completed + bar.step + self._ahead(attempts)
+                    bar.advance(bar.step)
         if self.state.final is None:
             self.state.final = by_first(self._final)
             self._save()
@@ -145,13 +143,32 @@ class Ensemble:
         parts = state.budget, self.sizes, state.tuning, self.transfer, self.neighbours
         return list(plan(target, *parts, measured.blind, broken))
 
-    def _diagnose(self) -> None:
+    def tune(self) -> None:
+        """Measure the target, and choose how the strongest attack is made, unless that is done."""
+        if self.state.diagnostics is not None:
+            return
         rows = self.state.right_when_clean.nonzero().squeeze(1)[: self.sizes.tuning]
         run = DiagnosticRun(self.judge, *self._move(rows), self.state.budget)
         with seeded(self.device, self.seed, self.state.budget, "probe") as generator:
             measured = by_first(lambda: run.measure(self.sizes, self.eot, generator))
         self.state.diagnostics, self.state.tuning = measured
         self._save()
+
+    def _ahead(self, attempts: Sequence[Attempt]) -> int:
+        """Calls of the target that the rounds not done yet will take, as far as can be told from who still stands."""
+        return sum(self._rounds_ahead(attempt) * attempt.calls * self._rows_ahead(attempt) for attempt in attempts)
+
+    def _rounds_ahead(self, attempt: Attempt) -> int:
+        entry = self.state.entries.get(attempt.name)
+        wanted = len(attempt.rounds) if attempt.least is None else attempt.least
+        return max(wanted - (entry.rounds if entry else 0), 0)
+
+    def _rows_ahead(self, attempt: Attempt) -> int:
+        entry = self.state.entries.get(attempt.name)
+        if entry is not None:
+            return len(self._rows(attempt, entry))
+        rows = self.state.right_when_clean if attempt.on == "all" else self.state.standing()
+        return min(int(rows.sum()), len(rows) if attempt.most is None else attempt.most)
 
     def _settled(self, attempt: Attempt, entry: AttackState) -> bool:
         enough = attempt.least is not None and entry.rounds >= attempt.least
@@ -161,7 +178,8 @@ class Ensemble:
         began, entry = time.perf_counter(), self.state.entry(attempt)
         rows, before, non_finite = self._rows(attempt, entry), self.state.broken(entry.right).sum(), 0
         chunks = [(start, rows[start : start + self.chunk]) for start in range(0, len(rows), self.chunk)]
-        for (_, some), found in zip(chunks, shared(chunks, partial(self._attack, attempt, index)), strict=True):
+        attacked = shared(chunks, partial(self._attack, attempt, index))
+        for (_, some), found in track(zip(chunks, attacked, strict=True), attempt.name, len(chunks)):
             self.state.note(attempt, some, found.images, found.right)
             self._aside(entry, some, found)
             non_finite += found.non_finite

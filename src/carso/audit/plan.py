@@ -34,6 +34,9 @@ Call: TypeAlias = Callable[..., Tensor]
 SPARSE = (0.01, 0.02, 0.05)
 """Shares of the pixels along which the steps of an attack in L2 go."""
 
+GRADIENT, AUTOATTACK = 3, 5000
+"""Calls of a target that a gradient takes as long as, and AutoAttack on an image: the queries of its Square."""
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -69,6 +72,18 @@ class Attempt:
     known: Classifier | None = None
     claims: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def calls(self) -> int:
+        """How many calls of the target a round takes for an image, roughly."""
+        if "version" in self.options:
+            return AUTOATTACK
+        if "queries" in self.options:
+            return int(self.options["queries"])
+        steps = int(self.options.get("steps", 1))
+        if "directions" in self.options:
+            return 2 * steps * int(self.options["directions"])
+        return GRADIENT * steps * int(self.options.get("eot", 1))
 
 
 def lately(gains: Sequence[float | int]) -> float | int:

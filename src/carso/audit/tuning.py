@@ -20,7 +20,11 @@ from carso.audit.effort import Sizes
 from carso.audit.finite import crafted
 from carso.audit.plan import Tuning
 from carso.audit.verdict import Judge
+from carso.progress import Bar
 from carso.types import Budget, Images, Labels
+
+RADII = (0.5, 1, 2)
+"""Parts of the eps at which `by_eps` attacks."""
 
 TOLERANCE = 0.5
 """Points of accuracy by which another setting must be better to be chosen."""
@@ -37,6 +41,7 @@ class Tuner:
         labels: their classes (B,), likewise.
         budget: of the attacks.
         generator: of their starts.
+        bar: which they advance.
     """
 
     judge: Judge
@@ -45,6 +50,7 @@ class Tuner:
     labels: Labels
     budget: Budget
     generator: Generator
+    bar: Bar
 
     def attack(self, tuning: Tuning, eps: float | None = None) -> tuple[Images, Tensor]:
         """Attacked images (B, C, H, W), and which of them (B,) still stand."""
@@ -61,7 +67,12 @@ class Tuner:
                 generator=self.generator,
             )
         )
+        self.bar.advance()
         return found, ~self.judge.broken(self.judge.screened(found, self.labels.cpu()))
+
+    def trials(self, sizes: Sizes, eot: int | None) -> int:
+        """How many attacks `tune`, one more with the tuning, `by_eps` and `unbounded` come to."""
+        return 2 + len(self._candidates(sizes, eot)) + len(sizes.steps) + 1 + 2 * len(RADII) + 2
 
     def tune(self, sizes: Sizes, eot: int | None) -> tuple[Tuning, dict[str, Any]]:
         """The tuning, and what each setting left: `by_loss`, `by_eot` and `by_steps`, in percent."""
@@ -69,8 +80,7 @@ class Tuner:
         by_loss = {loss: self._left(replace(few, loss=loss)) for loss in ("cross_entropy", "margin")}
         worth = by_loss["margin"] < by_loss["cross_entropy"] - TOLERANCE
         few = replace(few, loss="margin" if worth else "cross_entropy")
-        choices = sizes.eot if eot is None and self.judge.target.random_surrogate else (few.eot,)
-        by_eot = {calls: self._left(replace(few, eot=calls)) for calls in choices}
+        by_eot = {calls: self._left(replace(few, eot=calls)) for calls in self._candidates(sizes, eot)}
         few = replace(few, eot=settled(by_eot))
         by_steps = {steps: self._left(replace(few, steps=steps)) for steps in sizes.steps}
         tried = {"by_loss": by_loss, "by_eot": by_eot, "by_steps": by_steps}
@@ -78,12 +88,15 @@ class Tuner:
 
     def by_eps(self, tuning: Tuning) -> dict[str, float]:
         """What is left at half, all and twice the eps, by both losses together, in percent."""
-        return {f"{eps:g}": self._of_both(tuning, eps) for eps in (factor * self.budget.eps for factor in (0.5, 1, 2))}
+        return {f"{eps:g}": self._of_both(tuning, eps) for eps in (part * self.budget.eps for part in RADII)}
 
     def unbounded(self, tuning: Tuning, steps: int) -> float:
         """What is left when the attacker may draw any image, in at least so many steps, in percent."""
         everything = across(self.images[0].numel(), self.budget.norm)
         return self._of_both(replace(tuning, steps=max(tuning.steps, steps)), everything)
+
+    def _candidates(self, sizes: Sizes, eot: int | None) -> tuple[int, ...]:
+        return sizes.eot if eot is None and self.judge.target.random_surrogate else (eot or 1,)
 
     def _left(self, tuning: Tuning, eps: float | None = None) -> float:
         return percent(self.attack(tuning, eps)[1])

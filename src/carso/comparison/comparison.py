@@ -11,7 +11,7 @@ Every step leaves its result in the folder, and a step whose result is there is 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -52,6 +52,9 @@ from carso.types import Norm
 
 UNFORESEEN, SETTINGS = "unforeseen", "entry.json"
 
+STEPS = 4
+"""Of an entry: training, the two audits, its other figures."""
+
 
 @dataclass(frozen=True)
 class ComparisonStudy:
@@ -85,7 +88,8 @@ class ComparisonStudy:
             by_first(partial(self._open, name))
         by_first(lambda: announce([each for name in chosen for each in self._subjects.pending(name)]))
         for name, entry in track(chosen.items(), "rivals"):
-            self._entry(name, entry)
+            for _ in track(self._steps(name, entry), name, STEPS):
+                pass
             found = by_first(self._publish)
         return found
 
@@ -114,20 +118,24 @@ class ComparisonStudy:
     def _examples(self) -> SharedExamples:
         return SharedExamples(self.seed)
 
-    def _entry(self, name: str, entry: Entry) -> None:
-        """One entry, from its training, if it has one, to its figures."""
+    def _steps(self, name: str, entry: Entry) -> Iterator[None]:
+        """Carry out one entry, from its training, if it has one, to its figures."""
         folder, ball, eps = self.out / name, self.study.unforeseen, self.study.eps
         if self.images is None and not (folder / AUDIT).exists():
             by_first(partial(self._take_shipped_audit, entry, folder))
         subject = self._subjects.of(name)
+        yield
         images = self.images or entry.images or self.study.images
         unforeseen = min(images, ball.images)
         self._audit(subject, name, folder, "Linf", eps, images, entry.effort or self.study.effort)
+        yield
         self._audit(subject, name, folder / UNFORESEEN, ball.norm, (ball.eps,), unforeseen, ball.effort)
+        yield
         if not (folder / FIGURES).exists():
             rows, trained = rows_of(self.study.data, eps), self._subjects.seconds(name)
             figures = measured(subject, self._test[:images], self._examples, self.seed, trained, rows)
             by_first(partial(write_figures, figures, folder))
+        yield
 
     def _take_shipped_audit(self, entry: Entry, folder: Path) -> None:
         """The audit that ships beside a target's weights, if it asked the same of them."""
