@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.audit.conftest import blobs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -188,6 +189,20 @@ def test_hard_vote_without_surrogate(plain: nn.Module, other: nn.Module, dataset
     assert transfer is not None
     assert transfer.result.accuracy < 30
     assert all(attack.kind in ("noise", "transfer", "black-box") for attack in found.attacks)
+
+
+def test_a_plateau_far_from_the_images_shields_nothing(plain: nn.Module) -> None:
+    """An attack that may begin anywhere begins there, and stands still; but it may also draw what nearer ones find."""
+    images, labels = blobs(300, seed=2)
+    zeros = Dataset("blobs", images[labels == 0], labels[labels == 0], tuple("0123456789"))
+
+    def far_away_always_zero(images: Tensor) -> Tensor:
+        far = images.mean((1, 2, 3)) > 0.3
+        return torch.where(far[:, None], 10 * F.one_hot(torch.zeros(len(images)).long(), 10).float(), plain(images))
+
+    result = run(far_away_always_zero, zeros)
+    assert result.budgets[0].diagnostics.by_eps["0.15"] < 5
+    assert "survives-unbounded-attack" not in raised(result)
 
 
 @pytest.mark.parametrize("plant", [RandomNoise, RandomResize])

@@ -157,11 +157,13 @@ class DiagnosticRun:
             tuning, tried = tuner.tune(sizes, eot)
             attacked, _ = tuner.attack(tuning)
             by_eps, unbounded = tuner.by_eps(tuning), tuner.unbounded(tuning, sizes.unbounded)
+        for within in by_eps.values():
+            unbounded = unbounded & within
         disagreement = self._disagreement(Expectation(candidates, 20), attacked)
         measured: dict[str, Any] = {
             **tried,
-            "by_eps": by_eps,
-            "unbounded": unbounded,
+            "by_eps": {eps: percent(standing) for eps, standing in by_eps.items()},
+            "unbounded": percent(unbounded),
             "disagreement": disagreement,
         }
         return diagnostics.model_copy(update=measured), tuning

@@ -86,12 +86,12 @@ class Tuner:
         tried = {"by_loss": by_loss, "by_eot": by_eot, "by_steps": by_steps}
         return replace(few, steps=settled(by_steps)), tried
 
-    def by_eps(self, tuning: Tuning) -> dict[str, float]:
-        """What is left at half, all and twice the eps, by both losses together, in percent."""
+    def by_eps(self, tuning: Tuning) -> dict[str, Tensor]:
+        """Which images (B,) stand at half, all and twice the eps, by both losses together."""
         return {f"{eps:g}": self._of_both(tuning, eps) for eps in (part * self.budget.eps for part in RADII)}
 
-    def unbounded(self, tuning: Tuning, steps: int) -> float:
-        """What is left when the attacker may draw any image, in at least so many steps, in percent."""
+    def unbounded(self, tuning: Tuning, steps: int) -> Tensor:
+        """Which images (B,) stand where the attacker may draw any image, in at least so many steps."""
         everything = across(self.images[0].numel(), self.budget.norm)
         return self._of_both(replace(tuning, steps=max(tuning.steps, steps)), everything)
 
@@ -101,9 +101,9 @@ class Tuner:
     def _left(self, tuning: Tuning, eps: float | None = None) -> float:
         return percent(self.attack(tuning, eps)[1])
 
-    def _of_both(self, tuning: Tuning, eps: float) -> float:
+    def _of_both(self, tuning: Tuning, eps: float) -> Tensor:
         by_one, by_other = (self.attack(replace(tuning, loss=loss), eps)[1] for loss in ("cross_entropy", "margin"))
-        return percent(by_one & by_other)
+        return by_one & by_other
 
 
 def settled(accuracies: Mapping[int, float]) -> int:
