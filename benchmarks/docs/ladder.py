@@ -91,6 +91,13 @@ RUNGS = (
     Rung(
         "784-200-80-10 behind contrast, trained there",
         alone("`carso train classifier robust-mlp-contrast`", "ladder/robust-mlp-contrast"),
+        (
+            Subject(
+                "CARSO",
+                "`carso reproduce strong-contrast`: the purifier of `strong`, its image behind contrast, true labels",
+                "strong-contrast-audit/carso",
+            ),
+        ),
     ),
     Rung(
         "CNN of 312 thousand weights, trained by others, TRADES",
@@ -125,7 +132,8 @@ def told(first: Audit, second: Audit, name: str) -> str:
 def figures(audit: Audit) -> str:
     raised = ", ".join(check.name for check in audit.raised) or "none"
     rates = (audit.budgets[0].clean, worst(audit, SMALL), worst(audit))
-    cells = (f"{audit.n:,}", *("" if each is None else brief(each) for each in rates), raised)
+    n = f"{audit.n:,}" if audit.effort == "standard" else f"{audit.n:,}, {audit.effort}"
+    cells = (n, *("" if each is None else brief(each) for each in rates), raised)
     return " | ".join(cells)
 
 

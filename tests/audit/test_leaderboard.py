@@ -41,7 +41,8 @@ def own(defence: carso.CARSO, dataset: Dataset) -> Dataset:
 
 class TestModels:
     def test_what_ships_is_listed_with_its_classifier(self) -> None:
-        expected = ["mnist-strong", "mnist-strong/classifier", "mnist-thesis", "mnist-thesis/classifier"]
+        shipped = ("mnist-strong", "mnist-strong-contrast", "mnist-thesis")
+        expected = [each for name in shipped for each in (name, f"{name}/classifier")]
         assert list_models("mnist") == list_models("mnist", "Linf") == expected
         assert list_models("fashion-mnist") == ["fashion", "fashion/classifier"]
         assert list_models("mnist", "L2") == []

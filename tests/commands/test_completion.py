@@ -38,7 +38,7 @@ def test_the_names_are_those_of_the_library() -> None:
         ("carso reproduce abl", ["ablations"]),
         ("carso recipe show quick-", ["quick-mish"]),
         ("carso attack mnist-t", ["mnist-thesis"]),
-        ("carso audit mnist-s", ["mnist-strong"]),
+        ("carso audit mnist-s", ["mnist-strong", "mnist-strong-contrast"]),
         ("carso predict x.png --defence mnist-t", ["mnist-thesis"]),
         ("carso serve mnist-t", ["mnist-thesis"]),
         ("carso evaluate --data cifar", ["cifar10", "cifar100"]),
