@@ -156,19 +156,13 @@ class Ensemble:
 
     def _ahead(self, attempts: Sequence[Attempt]) -> int:
         """Calls of the target that the rounds not done yet will take, as far as can be told from who still stands."""
-        return sum(self._rounds_ahead(attempt) * attempt.calls * self._rows_ahead(attempt) for attempt in attempts)
+        return sum(self._calls_ahead(attempt, self.state.entries.get(attempt.name)) for attempt in attempts)
 
-    def _rounds_ahead(self, attempt: Attempt) -> int:
-        entry = self.state.entries.get(attempt.name)
-        wanted = len(attempt.rounds) if attempt.least is None else attempt.least
-        return max(wanted - (entry.rounds if entry else 0), 0)
-
-    def _rows_ahead(self, attempt: Attempt) -> int:
-        entry = self.state.entries.get(attempt.name)
-        if entry is not None:
-            return len(self._rows(attempt, entry))
-        rows = self.state.right_when_clean if attempt.on == "all" else self.state.standing()
-        return min(int(rows.sum()), len(rows) if attempt.most is None else attempt.most)
+    def _calls_ahead(self, attempt: Attempt, entry: AttackState | None) -> int:
+        most = len(attempt.rounds)
+        least = most if attempt.least is None else min(attempt.least, most)
+        rounds = least - (entry.rounds if entry else 0)
+        return rounds * attempt.calls * len(self._rows(attempt, entry)) if rounds > 0 else 0
 
     def _settled(self, attempt: Attempt, entry: AttackState) -> bool:
         enough = attempt.least is not None and entry.rounds >= attempt.least
@@ -201,12 +195,13 @@ class Ensemble:
                 known = None if attempt.known is None else (attempt.known(found).argmax(1) == labels).cpu()
         return _Found(found.cpu(), right, non_finite, claimed, known)
 
-    def _rows(self, attempt: Attempt, entry: AttackState) -> Tensor:
-        """The images that a round is for."""
+    def _rows(self, attempt: Attempt, entry: AttackState | None) -> Tensor:
+        """The images that a round is for; of an attack that has no entry yet, its first."""
         left = self.state.right_when_clean if attempt.on == "all" else self.state.standing()
-        left = left & ~self.state.broken(entry.right)
-        if attempt.most is not None and entry.rounds:
-            left = left & entry.attacked
+        if entry is not None:
+            left = left & ~self.state.broken(entry.right)
+            if attempt.most is not None and entry.rounds:
+                left = left & entry.attacked
         return left.nonzero().squeeze(1)[: attempt.most]
 
     def _aside(self, entry: AttackState, rows: Tensor, found: _Found) -> None:
