@@ -15,7 +15,7 @@ from typing import Any
 from carso.training.reading import read_recipe
 
 ROOT = Path(__file__).parents[2]
-MINUTES = {"quick": 10, "strong": 60, "strong-unlabelled": 60}
+MINUTES = {"quick": 10, "strong": 60, "strong-unlabelled": 60, "rivals": 240}
 RACES = ("pgd", "pgd-cnn", "pgd-resnet", "deepfool", "vote", "training", "training-resnet", "fresh")
 HEAD = """# Speed
 
@@ -129,7 +129,9 @@ def targets(found: dict[str, Any]) -> list[str]:
     for whole in found["from-nothing"]:
         place, most = whole["environment"], MINUTES[whole["recipe"]]
         size = f"{whole['peak_mib']:,} MiB at its peak, {place['cpu']}, threads: {place['threads']}"
-        work = f"`carso reproduce {whole['recipe']}` from nothing, {size}"
+        by = f" by {several} processes" if (several := whole.get("processes", 1)) > 1 else ""
+        sat = f" in {sittings} sittings" if (sittings := len(whole.get("sittings", [0]))) > 1 else ""
+        work = f"`carso reproduce {whole['recipe']}` from nothing{by}{sat}, {size}"
         work += f", beside {whole['beside']}" if whole.get("beside") else ""
         measured = f"{whole['minutes']:.1f} min", verdict(whole["minutes"] <= most)
         line({"work": work}, "the clock", f"at most {most} min", measured)
@@ -282,7 +284,8 @@ def main() -> None:
     results = ROOT / "benchmarks" / "results"
     found = json.loads((results / "bench" / "bench.json").read_text(encoding="utf-8"))
     runs = [results / "from-nothing" / f"{recipe}.json" for recipe in MINUTES]
-    found["from-nothing"] = [json.loads(path.read_text(encoding="utf-8")) for path in runs if path.exists()]
+    wholes = [json.loads(path.read_text(encoding="utf-8")) for path in runs if path.exists()]
+    found["from-nothing"] = [whole for whole in wholes if whole.get("finished", True)]
     raced = [found[key] for key in RACES if key in found]
     lines = [HEAD, machine(raced[0]), "", "## Targets", "", *targets(found), "", "## Races", ""]
     lines += [line for entry in raced for line in race(entry)]

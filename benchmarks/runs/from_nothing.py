@@ -1,13 +1,18 @@
-"""How long a recipe takes from nothing, and how much memory: `carso reproduce RECIPE` in a process of its own.
+"""How long a recipe or a study takes from nothing, and how much memory: `carso reproduce RECIPE`, timed.
 
     python benchmarks/runs/from_nothing.py quick --out out/from-nothing/quick
+    python benchmarks/runs/from_nothing.py rivals --out out/from-nothing/rivals --processes 2 --sitting 120
 
-The folder must not hold a run yet. Writes benchmarks/results/from-nothing/RECIPE.json.
+A sitting ends with the work or after so many minutes, when whatever is under way is broken off; the next one, of the
+same command, goes on in the same folder. All sittings count, with what was done twice. Writes
+benchmarks/results/from-nothing/RECIPE.json, which is of the whole work once it is finished.
 """
 
 import argparse
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -18,20 +23,37 @@ from carso.evaluation.environment import environment
 RESULTS = Path(__file__).parents[1] / "results" / "from-nothing"
 
 
-def main(recipe: str, out: Path, beside: str) -> None:
-    if out.exists():
-        raise SystemExit(f"{out} exists; a run from nothing needs a new folder")
+def main(given: argparse.Namespace) -> None:
+    record, seconds = RESULTS / f"{given.recipe}.json", given.sitting * 60
+    before = json.loads(record.read_text(encoding="utf-8")) if given.out.exists() and record.exists() else {}
+    if given.out.exists() and before.get("finished", True):
+        raise SystemExit(f"{given.out} exists; a run from nothing needs a new folder")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(given.processes)]
+    command = [sys.executable, *(launcher if given.processes > 1 else []), "-m", "carso", "reproduce", given.recipe]
     started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "carso", "reproduce", recipe, "--out", str(out)], check=True)
+    work = subprocess.Popen([*command, "--out", str(given.out)], start_new_session=True)
+    try:
+        status = work.wait(seconds or None)
+    except subprocess.TimeoutExpired:
+        os.killpg(work.pid, signal.SIGTERM)
+        status = None
+        work.wait()
+    if status:
+        raise SystemExit(status)
+    peak = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+    sittings = [*before.get("sittings", []), round((time.monotonic() - started) / 60, 2)]
     took = {
-        "recipe": recipe,
-        "beside": beside,
-        "minutes": round((time.monotonic() - started) / 60, 2),
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
+        "recipe": given.recipe,
+        "beside": given.beside,
+        "processes": given.processes,
+        "finished": status is not None,
+        "sittings": sittings,
+        "minutes": round(sum(sittings), 2),
+        "peak_mib": max(peak, before.get("peak_mib", 0)),
         "environment": environment().model_dump(),
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{recipe}.json").write_text(json.dumps(took, indent=1) + "\n", encoding="utf-8")
+    record.write_text(json.dumps(took, indent=1) + "\n", encoding="utf-8")
     print(took)
 
 
@@ -39,6 +61,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--processes", type=int, default=1, help="that share the work")
+    parser.add_argument("--sitting", type=float, default=0, help="minutes after which it is broken off")
     parser.add_argument("--beside", default="", help="what else the machine was doing, if anything")
-    given = parser.parse_args()
-    main(given.recipe, given.out, given.beside)
+    main(parser.parse_args())

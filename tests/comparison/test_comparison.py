@@ -74,6 +74,17 @@ def test_what_is_done_is_not_done_again(
     assert replace(run).carry_out(["bare"]).entries == found.entries
 
 
+@pytest.mark.parametrize(("processes", "units"), [(2, [["gan"], ["gan", "gan-other"]]), (3, [])])
+def test_processes_share_entries_where_there_are_enough(
+    found: Comparison, run: ComparisonStudy, monkeypatch: pytest.MonkeyPatch, processes: int, units: list[list[str]]
+) -> None:
+    divided: list[list[str]] = []
+    monkeypatch.setattr(comparison, "count", lambda: processes)
+    monkeypatch.setattr(comparison, "divided", lambda some, work: divided.append(some) or [])
+    assert replace(run).carry_out(["gan", "gan-other"]).entries == found.entries
+    assert divided == units
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"images": 10}])
 def test_other_settings_need_another_folder(found: Comparison, run: ComparisonStudy, change: dict[str, int]) -> None:
     with pytest.raises(RunError, match="choose another --out"):

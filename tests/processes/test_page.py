@@ -36,7 +36,7 @@ def verb(arguments: list[str]) -> str:
 def test_the_launcher_and_the_verb_understand_the_line(line: str) -> None:
     given = get_args_parser().parse_args(shlex.split(line)[1:])
     assert (given.module, given.training_script) == (True, "carso")
-    assert verb(given.training_script_args) in {"purifier", "evaluate", "audit"}
+    assert verb(given.training_script_args) in {"purifier", "evaluate", "audit", "reproduce"}
 
 
 def test_the_other_lines_are_of_files_that_are_there() -> None:

@@ -5,13 +5,14 @@
                            classifier.safetensors; history.json, audit.json, figures.json
     OUT/NAME/unforeseen/   audit.json in the norm that no training foresaw
 
-Every step leaves its result in the folder, and a step whose result is there is not done again.
+Every step leaves its result in the folder, and a step whose result is there is not done again. Processes that work
+together share the entries, each alone with one; fewer entries than processes are shared image by image.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -42,8 +43,8 @@ from carso.data import Dataset
 from carso.errors import RunError
 from carso.evaluation.environment import environment
 from carso.evaluation.examples import SharedExamples
-from carso.processes.group import by_first
-from carso.progress import track
+from carso.processes.group import by_first, count, divided
+from carso.progress import progress, track
 from carso.storage import weights
 from carso.storage.files import copy, says, write_text
 from carso.storage.weights import AUDIT
@@ -87,11 +88,24 @@ class ComparisonStudy:
         for name in chosen:
             by_first(partial(self._open, name))
         by_first(lambda: announce([each for name in chosen for each in self._subjects.pending(name)]))
-        for name, entry in track(chosen.items(), "rivals"):
-            for _ in track(self._steps(name, entry), name, STEPS):
-                pass
-            found = by_first(self._publish)
-        return found
+        if len(chosen) < count():
+            for name in chosen:
+                self._carry_out(name)
+        else:
+            sources = sorted({entry.weights_of for entry in chosen.values() if entry.weights_of})
+            self._divide(sources, self._subjects.of, "trainings of several entries")
+            self._divide(list(chosen), self._carry_out, "rivals")
+        return by_first(self._publish)
+
+    def _divide(self, names: Sequence[str], work: Callable[[str], object], description: str) -> None:
+        with progress(description, len(names)) as bar:
+            for done in divided(names, work):
+                bar.advance(done - bar.completed)
+
+    def _carry_out(self, name: str) -> None:
+        for _ in track(self._steps(name, self.study.entries[name]), name, STEPS):
+            pass
+        by_first(self._publish)
 
     def _open(self, name: str) -> None:
         """Hold the folder of an entry to what the study says of it, the seed and the number of images."""

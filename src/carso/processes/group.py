@@ -1,6 +1,7 @@
 """The group of processes: who is one of it, what the first does for all, and how work is shared.
 
-    process r of P has the units r, r + P, r + 2P, ... of any work, and what becomes of them is known to all
+    process r of P has the units r, r + P, r + 2P, ... of any work, and what becomes of them is known to all; of units
+    that take unequally long, each process takes the next that nobody has begun, and does it alone
 
 `torchrun` tells each process its rank, their number and where they meet, in its environment. Whoever does not join is
 alone, whatever that says: a function of the library then does all of its work and waits for nobody.
@@ -10,6 +11,7 @@ Source: torch.distributed, with gloo between processors and NCCL between GPUs.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -37,6 +39,10 @@ GRACE = 5.0
 """Seconds for which another process keeps its error to itself: the first one mostly meets and says the same."""
 
 _together = False
+_meeting: Any = None
+"""The store of a process that has joined, in which those that work together count."""
+
+_queues = itertools.count()
 
 
 def started() -> int:
@@ -59,7 +65,8 @@ def joined() -> Iterator[None]:
     if gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % gpus)
     store, place, size = next(rendezvous("env://", timeout=PATIENCE))
-    store = PrefixStore(_attempt(), store)
+    global _meeting
+    _meeting = store = PrefixStore(_attempt(), store)
     between = "cpu:gloo,cuda:nccl" if gpus else "gloo"
     distributed.init_process_group(between, timeout=PATIENCE, store=store, rank=place, world_size=size)
     with _set(True), ExitStack() as muted:
@@ -147,6 +154,38 @@ def shared(units: Sequence[U], work: Callable[[U], T]) -> Iterator[T]:
         mine = _tried(partial(work, some[rank()])) if rank() < len(some) else None
         _distributed().all_gather_object(found, mine)
         yield from map(_given, found[: len(some)])
+
+
+def divided(units: Sequence[U], work: Callable[[U], object]) -> Iterator[int]:
+    """Do some work with every unit, each in one process, which is alone meanwhile; all are done at the end.
+
+    Args:
+        units: the same ones in every process.
+        work: what is done with one; it must not depend on who does it, nor on the others.
+
+    Yields:
+        how many are done at least, after each that this process has done.
+
+    Raises:
+        CarsoError: of a unit that ends in one, in all processes, once each has ended what it had begun.
+    """
+    if not _together:
+        for done, unit in enumerate(units, start=1):
+            work(unit)
+            yield done
+        return
+    queue, error = f"queue {next(_queues)}", None
+    while error is None and (place := _meeting.add(queue, 1) - 1) < len(units):
+        with alone():
+            _, error = _tried(partial(work, units[place]))
+        yield max(1, place + 2 - count())
+    if error is not None:
+        _meeting.add(queue, len(units))
+    errors: list[CarsoError | None] = [None] * count()
+    _distributed().all_gather_object(errors, error)
+    for each in errors:
+        if each is not None:
+            raise each
 
 
 def sum_over(tensors: Iterable[Tensor]) -> None:
