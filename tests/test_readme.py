@@ -67,7 +67,7 @@ def test_the_audits_table_tells_the_committed_audits() -> None:
     results = ROOT / "benchmarks" / "results"
     plain = ("ladder/robust-mlp-contrast", "strong-audit/control", "ladder/thesis-contrast")
     subjects = ("strong-audit/adversarially_trained", "thesis-audit/carso", "strong-audit/carso")
-    places = [*plain, *subjects, "strong-unlabelled-audit/carso"]
+    places = [*plain, *subjects, "strong-contrast-audit/carso", "strong-unlabelled-audit/carso"]
     found = []
     for place in places:
         budgets = json.loads((results / place / "audit.json").read_text())["budgets"]

@@ -205,6 +205,7 @@ README = {
             "the thesis's adversarially trained classifier alone": "strong-audit/adversarially_trained",
             "`mnist-thesis`: CARSO as in the thesis": "thesis-audit/carso",
             "`mnist-strong`: hardened, with labels; same classifier": "strong-audit/carso",
+            "`mnist-strong-contrast`: likewise, around `robust-mlp-contrast`": "strong-contrast-audit/carso",
             "`strong-unlabelled`: hardened, without labels; its classifier trained anew": (
                 "strong-unlabelled-audit/carso"
             ),

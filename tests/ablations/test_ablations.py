@@ -20,6 +20,8 @@ from carso.training.recipe import Recipe
 from carso.types import Budget
 from carso.vote import mean_logit
 
+pytestmark = pytest.mark.whole
+
 STUDY = """
 base: thesis
 images: 24

@@ -20,7 +20,7 @@ from carso.storage.weights import digest
 
 EPS = 0.15
 
-pytestmark = pytest.mark.usefixtures("small")
+pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("small")]
 
 
 def run(subject: Any, dataset: Dataset, **options: Any) -> Audit:

@@ -13,6 +13,8 @@ from carso.audit.finite import crafted, mended, non_finite
 from carso.data import Dataset
 from carso.errors import ModelError, NonFiniteError
 
+pytestmark = pytest.mark.whole
+
 
 class StuckError(NonFiniteError):
     """Raised by an attack that met such gradients on some images."""

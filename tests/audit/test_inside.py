@@ -16,6 +16,8 @@ from carso.audit import Audit, audit
 from carso.audit.inside import Inside, broken, inside
 from carso.data import Dataset
 
+pytestmark = pytest.mark.whole
+
 EPS = 0.27
 
 

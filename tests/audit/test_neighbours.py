@@ -20,6 +20,8 @@ from carso.data import Dataset
 from carso.errors import RunError
 from carso.types import Budget
 
+pytestmark = pytest.mark.whole
+
 NAME = "pgd-annealed-neighbours"
 
 

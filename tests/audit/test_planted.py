@@ -19,7 +19,7 @@ from carso.nn.contrast import Contrast
 
 EPS = 0.15
 
-pytestmark = pytest.mark.usefixtures("small")
+pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("small")]
 
 
 def run(subject: Any, dataset: Dataset, **options: Any) -> Audit:

@@ -23,7 +23,7 @@ from carso.data import Dataset
 from carso.errors import DataError, ModelError
 from carso.nn import MLP, ResNet, Standardise
 
-pytestmark = pytest.mark.usefixtures("small")
+pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("small")]
 
 
 def run(subject: Any, dataset: Dataset, **options: Any) -> Audit:

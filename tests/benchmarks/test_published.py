@@ -22,6 +22,8 @@ from carso.purifier import ConvolutionalPurifier
 from carso.representation import Representation
 from carso.storage import weights
 
+pytestmark = pytest.mark.whole
+
 LOGITS = torch.randn(3, 8, 4, generator=torch.Generator().manual_seed(0))
 
 

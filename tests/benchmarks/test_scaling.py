@@ -1,6 +1,8 @@
 import pytest
 from benchmarks.speed import scaling
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.mark.parametrize("work", ["pgd", "vote"])
 def test_a_point_in_a_process_of_its_own(work: str) -> None:

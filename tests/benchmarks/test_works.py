@@ -14,6 +14,8 @@ from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.training.reading import read_recipe
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def defence() -> CARSO:

@@ -7,6 +7,8 @@ from carso.commands.attack import row_of, run
 from carso.data import load_pairs
 from carso.errors import CarsoError
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(scope="module")
 def defence() -> carso.CARSO:

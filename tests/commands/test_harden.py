@@ -19,6 +19,8 @@ from carso.errors import CarsoError
 from carso.hardening import hardening, proposal
 from carso.training import design
 
+pytestmark = pytest.mark.whole
+
 MODELS = """import torch
 from torch import nn
 

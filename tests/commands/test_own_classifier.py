@@ -17,6 +17,8 @@ from typer.testing import CliRunner, Result
 from carso.commands import cli
 from carso.errors import CarsoError
 
+pytestmark = pytest.mark.whole
+
 MODELS = """import torch
 from torch import nn
 

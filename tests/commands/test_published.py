@@ -17,6 +17,8 @@ from carso.purifier import ConvolutionalPurifier
 from carso.training.reading import read_recipe
 from carso.training.recipe import AttackSpec
 
+pytestmark = pytest.mark.whole
+
 SMALL = """name: small
 base: cifar10-published
 data: {data}

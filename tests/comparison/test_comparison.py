@@ -17,6 +17,8 @@ from carso.errors import CarsoError, RunError
 from carso.rivals import files
 from carso.storage import weights
 
+pytestmark = pytest.mark.whole
+
 
 def test_every_entry_has_the_figures_of_its_own_files(found: Comparison, run: ComparisonStudy) -> None:
     assert found == read_comparison(run.out)

@@ -53,7 +53,7 @@ def test_every_purifier_stands_before_both_classifiers_alike() -> None:
     assert len(pairs) == 5
     for name in pairs:
         first, second = entries[name], entries[f"{name}-adversarial"]
-        assert (first.classifier, second.classifier) == ("mnist/undefended", "mnist/classifier")
+        assert (first.classifier, second.classifier) == ("mnist-strong/undefended", "mnist-strong/classifier")
         assert first.rival == second.rival
         assert second.training == first.training or second.weights_of == name
         assert (first.images, first.effort) == (second.images, second.effort)

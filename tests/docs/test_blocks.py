@@ -19,6 +19,8 @@ from carso import weights
 from carso.commands import cli
 from carso.types import OUTPUT
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {
     "README.md": "test_readme.py",

@@ -18,6 +18,8 @@ from carso.storage import weights
 from carso.training.experiment import Experiment
 from carso.training.recipe import PurifierSpec
 
+pytestmark = pytest.mark.whole
+
 CPU = torch.device("cpu")
 BUDGETS = (Budget("Linf", 0.02),)
 

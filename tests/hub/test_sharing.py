@@ -51,7 +51,7 @@ def test_the_card_of_a_defence_that_nobody_attacked_says_so(defence: CARSO, tmp_
 
 
 def test_the_card_of_a_shipped_defence_tells_its_audit(tmp_path: Path) -> None:
-    folder = weights.load("mnist").save_pretrained(tmp_path / "strong", run="mnist")
+    folder = weights.load("mnist-strong").save_pretrained(tmp_path / "strong", run="mnist-strong")
     text = (folder / "README.md").read_text()
     assert "n = 2,000 images of mnist, seed 0" in text
     assert "| Linf 0.3 | 98.0 [97.3, 98.6] | 71.5 [69.5, 73.5] |" in text

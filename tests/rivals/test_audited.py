@@ -33,6 +33,8 @@ from carso.rivals.defense_gan import encoder
 from carso.training.loop import fit, seeded
 from carso.types import Budget
 
+pytestmark = pytest.mark.whole
+
 RIVALS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "puvae": lambda n: PuVAE(n, ConditionalVAE(SHAPE, CLASSES, 2, (8,))),
     "defense-gan": lambda n: DefenseGAN(n, Generator(SHAPE, 2, (8,)), encoder(SHAPE, 2, (8,)), steps=2, restarts=2),

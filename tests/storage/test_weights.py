@@ -327,7 +327,7 @@ def test_the_names_of_the_classes_are_kept(defence: carso.CARSO, tmp_path: Path)
     defence.class_names = tuple(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
     weights.save(defence, tmp_path)
     assert carso.load(tmp_path).class_names == defence.class_names
-    assert carso.load("mnist").class_names is None
+    assert carso.load("mnist-thesis").class_names is None
 
 
 def test_thresholds_are_kept(defence: carso.CARSO, tmp_path: Path) -> None:

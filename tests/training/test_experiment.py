@@ -20,6 +20,8 @@ from carso.training.history import read_history
 from carso.training.reading import parse_recipe, read_recipe
 from carso.training.recipe import Recipe
 
+pytestmark = pytest.mark.whole
+
 CPU = torch.device("cpu")
 TEXT = "name: x\nseed: {seed}\npurification: {{epochs: 1, rate: 0.1}}\n"
 
@@ -293,6 +295,18 @@ def test_images_of_the_users_own_stand_in_for_those_of_the_recipe(tmp_path: Path
         assert experiment.defence().class_names == ("red", "green", "blue")
         digests.add(weights.digest(experiment.defence().purifier))
     assert len(digests) == 1
+
+
+def test_contrast_is_a_defence_which_the_undefended_network_does_without(tmp_path: Path, pictures: Dataset) -> None:
+    stage = "{epochs: 1, batch: 8, rate: 0.001}"
+    text = f"name: x\nclassifier: {{hidden: [5], contrast: 0.1}}\nundefended: {stage}\nadversarial: {stage}\n"
+    experiment = Experiment(recipe(text), tmp_path, CPU, sets=(pictures, pictures))
+    experiment.open()
+    experiment.train_undefended()
+    experiment.train_classifier()
+    files = weights.UNDEFENDED, weights.CLASSIFIER
+    undefended, classifier = (dict(weights.load_classifier(tmp_path / file).named_children()) for file in files)
+    assert undefended.keys() == classifier.keys() - {"contrast"} != classifier.keys()
 
 
 def test_a_recipe_makes_the_pictures_of_a_folder_alike(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ _HEADERS: dict[str, type[Header]] = {"classifier": ClassifierHeader, "purifier":
 SHIPPED = Path(str(resources.files("carso"))) / "assets" / "weights"
 """Where the package keeps its own."""
 
-DEFAULTS = {"mnist": "mnist-strong"}
+DEFAULTS = {"mnist": "mnist-strong-contrast"}
 """The shipped defence that a data set's name stands for."""
 
 

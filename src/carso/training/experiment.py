@@ -161,7 +161,7 @@ class Experiment:
         """A stage with fresh networks, on the first so many images."""
         (train, pairs), validation = self._pairs(schedule), self.validation[:held_out]
         if isinstance(schedule, ClassifierTraining):
-            classifier = deepcopy(self._untrained())
+            classifier = deepcopy(self._untrained(name))
             return ClassifierStage(name, classifier, schedule, train[:few], validation, self.device)
         known = self.classifier is not None or (self.out / weights.CLASSIFIER).exists()
         representation, purifier = self._design(self._trained_classifier() if known else self._untrained(), train)
@@ -265,16 +265,17 @@ class Experiment:
         if (self.out / file).exists():
             return
         with seeded(self.recipe.seed, name):
-            classifier = self._untrained()
+            classifier = self._untrained(name)
         self._fit(ClassifierStage(name, classifier, schedule, self.train, self.validation, self.device))
         self._save_classifier(classifier.cpu(), file, trained=True)
         by_first(partial(self._forget, name))
 
-    def _untrained(self) -> nn.Module:
+    def _untrained(self, name: str = "adversarial training") -> nn.Module:
+        """The network of a stage; contrast is a defence, which the undefended one does without."""
         spec, train = self.recipe.classifier, self.train
         if spec.factory is not None:
             return self._from_factory(spec.factory)
-        return classifier_of(spec, train)
+        return classifier_of(spec.model_copy(update={"contrast": 0.0}) if name == "undefended" else spec, train)
 
     def _fit(self, stage: Stage) -> None:
         read_history(self.out)

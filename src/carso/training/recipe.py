@@ -151,7 +151,8 @@ class ClassifierSpec(Section):
     hidden: Annotated[tuple[Positive, ...], Unit("neurons")] = (200, 80)
     """Of an mlp or cnn: its hidden layers."""
     contrast: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """Of an mlp or cnn: the change of a pixel that black and white withstand, by `carso.nn.Contrast`; 0 for none."""
+    """Of an mlp or cnn: the change of a pixel that black and white withstand, by `carso.nn.Contrast`; 0 for none. The
+    undefended network has none."""
     dropout: Annotated[Fraction, Unit("share of the neurons")] = 0.15
     """Of an mlp: what is left out in training."""
     output: Literal["logits", "mish-log-softmax"] = "logits"
