@@ -31,9 +31,9 @@ class Corrupted:
 
 
 CORRUPTED = (
-    Corrupted("undefended", "mnist", "undefended"),
-    Corrupted("the thesis's N", "mnist", "adversarially_trained"),
-    Corrupted("CARSO before it (`strong`)", "mnist", "carso"),
+    Corrupted("undefended", "mnist-strong", "undefended"),
+    Corrupted("the thesis's N", "mnist-strong", "adversarially_trained"),
+    Corrupted("CARSO before it (`strong`)", "mnist-strong", "carso"),
     Corrupted("robust-mlp-contrast", "robust-mlp-contrast", "adversarially_trained"),
     Corrupted("CNN trained by others", "public-cnn", "classifier"),
 )
@@ -97,7 +97,7 @@ def mechanism(names: Sequence[str]) -> str:
 
 
 TURNED = {
-    "CARSO before the thesis's N (`strong`)": "detection/mnist",
+    "CARSO before the thesis's N (`strong`)": "detection/mnist-strong",
     "robust-mlp-contrast, by its confidence": "detection/robust-mlp-contrast",
 }
 

@@ -211,7 +211,7 @@ def exact() -> str:
     return "\n".join([*lines, "", f"n = {found['n']:,}, Linf {found['eps']:.2f}, {effort}."])
 
 
-MECHANISM = ("mnist",)
+MECHANISM = ("mnist-strong",)
 """Defences that were taken apart."""
 
 UNFORESEEN = {

@@ -1,6 +1,6 @@
 """What a hardened purifier's gain is made of: its parts, each attacked as a whole by the same attack.
 
-    python -m benchmarks.runs.mechanism mnist --out out/mechanism.json [--images 1000]
+    python -m benchmarks.runs.mechanism mnist-strong --out out/mechanism.json [--images 1000]
 
     N          the classifier on the image itself
     code       a linear classifier of the code c = R(r(x)), trained on clean images: what R knows without any image

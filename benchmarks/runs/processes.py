@@ -61,8 +61,8 @@ def commands(given: argparse.Namespace, place: Path) -> dict[str, list[str]]:
     some = ["--images", str(given.images), "--chunk", str(max(1, given.images // 8))]
     verbs = {
         **{verb: ["train", "classifier", str(place / f"{verb}.yaml")] for verb in TRAININGS},
-        "evaluate": ["evaluate", "mnist", *some],
-        "audit": ["audit", "mnist", "--effort", "quick", "--eps", "0.15", *some],
+        "evaluate": ["evaluate", "mnist-strong", *some],
+        "audit": ["audit", "mnist-strong", "--effort", "quick", "--eps", "0.15", *some],
     }
     return {verb: verbs[verb] for verb in given.verbs}
 

@@ -95,7 +95,7 @@ async def visit(address: str, bodies: list[bytes], clients: int, seconds: float)
 
 
 def load(clients: int, seconds: float, bodies: list[bytes], onnx: Path | None) -> dict[str, Any]:
-    answering = ["mnist"] if onnx is None else ["--onnx", str(onnx)]
+    answering = ["mnist-strong"] if onnx is None else ["--onnx", str(onnx)]
     with served("serve", *answering) as (address, process):
         httpx2.post(
             f"{address}/predict", content=bodies[0], headers={"Content-Type": "image/png"}, trust_env=False
