@@ -48,8 +48,8 @@ PROCESSES = (
     "",
 )
 SERVICE = (
-    "`carso serve mnist-strong` on loopback, clients beside it on the same processor, each asking again as soon as it is",
-    "answered, for a minute. Written by `python benchmarks/runs/serve_load.py`.",
+    "`carso serve mnist-strong` on loopback, clients beside it on the same processor, each asking again as soon as it",
+    "is answered, for a minute. Written by `python benchmarks/runs/serve_load.py`.",
     "",
 )
 
