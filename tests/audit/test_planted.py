@@ -12,10 +12,13 @@ from tests.audit.conftest import blobs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from carso.attacks import annealed
 from carso.audit import Audit, audit
+from carso.audit.plan import SPARSE
 from carso.audit.results import BudgetResult
 from carso.data import Dataset
 from carso.nn.contrast import Contrast
+from carso.types import Budget
 
 EPS = 0.15
 
@@ -366,6 +369,21 @@ def test_a_threshold_that_small_changes_do_not_pass_falls_to_few_large_ones(plai
     left = {attack.name: attack.result.accuracy for attack in found.attacks}
     assert left["pgd-annealed-sparse"] < left["pgd-annealed"] - 20
     assert found.strongest == "pgd-annealed-sparse"
+
+
+@pytest.mark.parametrize("share", SPARSE)
+def test_as_many_pixels_as_a_step_changes_are_the_fewest_that_suffice(share: float) -> None:
+    """A digit is lost where so many of its pixels are above a half, and the budget is hardly enough for these."""
+    needed = round(784 * share)
+
+    def switched(images: Tensor) -> Tensor:
+        on = images + (images.round() - images).detach()
+        count = on.flatten(1).sum(1)
+        return torch.stack([needed - 0.5 - count, count - needed + 0.5], 1)
+
+    dark, labels, budget = torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.long), Budget("L2", 0.6 * needed**0.5)
+    found = {q: annealed(switched, dark, labels, budget, steps=50, start=dark, share=q) for q in (*SPARSE, 1.0)}
+    assert [q for q, images in found.items() if switched(images).argmax(1) == 1] == [share]
 
 
 def test_there_is_nothing_sparse_about_linf(plain: nn.Module, dataset: Dataset) -> None:

@@ -31,7 +31,7 @@ Rounds: TypeAlias = tuple[Craft, ...]
 Call: TypeAlias = Callable[..., Tensor]
 
 
-SPARSE = (0.01, 0.02, 0.05)
+SPARSE = (0.003, 0.007, 0.02, 0.05)
 """Shares of the pixels along which the steps of an attack in L2 go."""
 
 GRADIENT, AUTOATTACK = 3, 5000
