@@ -215,7 +215,10 @@ MECHANISM = ("mnist-strong",)
 """Defences that were taken apart."""
 
 UNFORESEEN = {
-    "robust-mlp-contrast": "ladder/robust-mlp-contrast-L2",
+    "`robust-mlp-contrast`": "strong-contrast-L2-audit/adversarially_trained",
+    "the same recipe, by the attacks of before": "ladder/robust-mlp-contrast-L2",
+    "CARSO, hardened around it (`strong-contrast`)": "strong-contrast-L2-audit/carso",
+    "CNN trained by others": "ladder/public-cnn-L2",
     "CARSO, hardened (`strong`)": "strong-L2-audit/carso",
     "its N": "strong-L2-audit/adversarially_trained",
 }
@@ -223,18 +226,26 @@ UNFORESEEN = {
 
 
 def unforeseen() -> str:
-    """What audits in L2 left, and whether they looked for few large changes."""
+    """What audits in L2 left, and along how few of the pixels they went."""
     audits = {name: read_audit(RESULTS / folder) for name, folder in UNFORESEEN.items()}
-    radii = [budget.eps for budget in next(iter(audits.values())).budgets]
+    radii = sorted({budget.eps for audit in audits.values() for budget in audit.budgets})
     lines = [
-        f"| subject | {' | '.join(f'L2 {eps:.1f}' for eps in radii)} | n, effort | sparse |",
-        "|---|---:|---:|---:|---|---|",
+        f"| subject | {' | '.join(f'L2 {eps:.1f}' for eps in radii)} | n, effort | pixels of a step, of 784 |",
+        f"|---|{'---:|' * len(radii)}---|---|",
     ]
     for name, audit in audits.items():
-        left = " | ".join(brief(budget.worst_case) for budget in audit.budgets)
-        sparse = "yes" if audit.budgets[0].find("pgd-annealed-sparse") else "no: made before there was that attack"
-        lines.append(f"| {name} | {left} | {audit.n}, {audit.effort} | {sparse} |")
+        left = {budget.eps: brief(budget.worst_case) for budget in audit.budgets}
+        cells = " | ".join(left.get(eps, "") for eps in radii)
+        lines.append(f"| {name} | {cells} | {audit.n}, {audit.effort} | {_pixels(audit)} |")
     return "\n".join(lines)
+
+
+def _pixels(audit: Audit) -> str:
+    """Along how many pixels the steps of the sparse attack went."""
+    sparse = audit.budgets[0].find("pgd-annealed-sparse")
+    if sparse is None:
+        return "all: made before there were others"
+    return ", ".join(str(round(784 * share)) for share in sparse.options["shares"]) + ", or all"
 
 
 def page() -> str:
