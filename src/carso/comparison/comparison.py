@@ -99,6 +99,7 @@ class ComparisonStudy:
 
     def _divide(self, names: Sequence[str], work: Callable[[str], object], description: str) -> None:
         with progress(description, len(names)) as bar:
+            bar.step = count()
             for done in divided(names, work):
                 bar.advance(done - bar.completed)
 
