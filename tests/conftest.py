@@ -37,7 +37,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 
 @contextmanager
 def unchecked() -> Iterator[None]:
-    """Without the checks of types and shapes, which cost as much as all else."""
+    """Without the checks of types and shapes, which nearly double the time."""
     before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
@@ -49,7 +49,7 @@ def unchecked() -> Iterator[None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
     """What several tests share is a whole run, unchecked: the tests of its parts check them."""
-    with unchecked() if fixturedef.scope in ("session", "module", "class") else nullcontext():
+    with nullcontext() if fixturedef.scope == "function" else unchecked():
         return (yield)
 
 

@@ -16,15 +16,19 @@ from torch import Tensor
 import carso
 
 ROOT = Path(__file__).parents[2]
-CELL, GAP, MARGIN, SHOWN, LOOKED_AT = 72, 8, 34, 7, 300
-PICTURES = {"mnist": ("recall.png", 0.3, 0.01), "cifar10": ("recall-photographs.png", 8 / 255, 2 / 255)}
+CELL, GAP, MARGIN, SHOWN = 72, 8, 34, 7
+PICTURES = {
+    "mnist": ("recall.png", 0.3, 0.01, 300),
+    "cifar10": ("recall-photographs.png", 8 / 255, 2 / 255, 60),
+}
+"""By data set: file, radius, step, and how many images are attacked together."""
 
 
 def draw(name: str) -> None:
-    file, eps, alpha = PICTURES[name]
+    file, eps, alpha, count = PICTURES[name]
     defence = carso.load(name)
     names = defence.class_names or tuple(map(str, range(defence.classes)))
-    test = carso.data.load(name, "test")[:LOOKED_AT]
+    test = carso.data.load(name, "test")[:count]
     generator = torch.Generator().manual_seed(0)
     attacked = carso.attacks.pgd(
         defence.classifier,

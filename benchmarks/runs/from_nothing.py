@@ -3,9 +3,9 @@
     python benchmarks/runs/from_nothing.py quick --out out/from-nothing/quick
     python benchmarks/runs/from_nothing.py rivals --out out/from-nothing/rivals --processes 2 --sitting 120
 
-A sitting ends with the work or after so many minutes, when whatever is under way is broken off; the next one, of the
-same command, goes on in the same folder. All sittings count, with what was done twice. Writes
-benchmarks/results/from-nothing/RECIPE.json, which is of the whole work once it is finished.
+A sitting ends with the work, with its error, or after so many minutes, when what is under way is broken off; the next
+one, of the same command, goes on in the same folder; what they took is kept beside it. All sittings count, with what
+was done twice. Once the work is finished, benchmarks/results/from-nothing/RECIPE.json tells of the whole.
 """
 
 import argparse
@@ -24,37 +24,38 @@ RESULTS = Path(__file__).parents[1] / "results" / "from-nothing"
 
 
 def main(given: argparse.Namespace) -> None:
-    record, seconds = RESULTS / f"{given.recipe}.json", given.sitting * 60
-    before = json.loads(record.read_text(encoding="utf-8")) if given.out.exists() and record.exists() else {}
-    if given.out.exists() and before.get("finished", True):
+    kept = given.out.with_name(f"{given.out.name}-sittings.json")
+    before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {"sittings": [], "peak_mib": 0}
+    if given.out.exists() and not before["sittings"]:
         raise SystemExit(f"{given.out} exists; a run from nothing needs a new folder")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(given.processes)]
     command = [sys.executable, *(launcher if given.processes > 1 else []), "-m", "carso", "reproduce", given.recipe]
     started = time.monotonic()
     work = subprocess.Popen([*command, "--out", str(given.out)], start_new_session=True)
     try:
-        status = work.wait(seconds or None)
+        status = work.wait(given.sitting * 60 or None)
     except subprocess.TimeoutExpired:
         os.killpg(work.pid, signal.SIGTERM)
         status = None
         work.wait()
-    if status:
-        raise SystemExit(status)
-    peak = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
-    sittings = [*before.get("sittings", []), round((time.monotonic() - started) / 60, 2)]
+    sittings = [*before["sittings"], round((time.monotonic() - started) / 60, 2)]
+    peak = max(before["peak_mib"], round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024))
     took = {
         "recipe": given.recipe,
         "beside": given.beside,
         "processes": given.processes,
-        "finished": status is not None,
         "sittings": sittings,
         "minutes": round(sum(sittings), 2),
-        "peak_mib": max(peak, before.get("peak_mib", 0)),
+        "peak_mib": peak,
         "environment": environment().model_dump(),
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(took, indent=1) + "\n", encoding="utf-8")
+    place = RESULTS / f"{given.recipe}.json" if status == 0 else kept
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps(took, indent=1) + "\n", encoding="utf-8")
+    if status == 0:
+        kept.unlink(missing_ok=True)
     print(took)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,17 @@ def blobs(count: int, seed: int) -> tuple[Tensor, Tensor]:
     shades = 0.2 + 0.5 * torch.rand(count, 1, 12, 12, generator=generator)
     noise = 0.3 * torch.rand(count, 1, 12, 12, generator=generator) - 0.2
     return (F.interpolate(patterns[labels], scale_factor=3) * shades + noise).clamp(0, 1), labels
+
+
+def switched_by(needed: int) -> Callable[[Tensor], Tensor]:
+    """Class 1 where so many pixels of a dark image are above a half; rounded, with the gradient of the identity."""
+
+    def logits(images: Tensor) -> Tensor:
+        on = images + (images.round() - images).detach()
+        count = on.flatten(1).sum(1)
+        return torch.stack([needed - 0.5 - count, count - needed + 0.5], 1)
+
+    return logits
 
 
 @pytest.fixture(scope="session")

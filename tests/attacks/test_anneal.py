@@ -4,20 +4,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from tests.attacks.conftest import switched_by
 
 from carso.attacks import annealed
 from carso.attacks.ball import foremost
 from carso.types import Budget
 
 NEEDED = 4
-
-
-def switched(images: Tensor) -> Tensor:
-    """Class 1 where `NEEDED` pixels of a dark image are above a half; rounded, with the gradient of the identity."""
-    on = images + (images.round() - images).detach()
-    count = on.flatten(1).sum(1)
-    return torch.stack([NEEDED - 0.5 - count, count - NEEDED + 0.5], 1)
+switched = switched_by(NEEDED)
 
 
 def test_few_large_changes_reach_what_many_small_ones_do_not() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.attacks.conftest import switched_by
 from tests.audit.conftest import blobs
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -375,12 +376,7 @@ def test_a_threshold_that_small_changes_do_not_pass_falls_to_few_large_ones(plai
 def test_as_many_pixels_as_a_step_changes_are_the_fewest_that_suffice(share: float) -> None:
     """A digit is lost where so many of its pixels are above a half, and the budget is hardly enough for these."""
     needed = round(784 * share)
-
-    def switched(images: Tensor) -> Tensor:
-        on = images + (images.round() - images).detach()
-        count = on.flatten(1).sum(1)
-        return torch.stack([needed - 0.5 - count, count - needed + 0.5], 1)
-
+    switched = switched_by(needed)
     dark, labels, budget = torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.long), Budget("L2", 0.6 * needed**0.5)
     found = {q: annealed(switched, dark, labels, budget, steps=50, start=dark, share=q) for q in (*SPARSE, 1.0)}
     assert [q for q, images in found.items() if switched(images).argmax(1) == 1] == [share]
