@@ -4,7 +4,8 @@
     x is accepted where a(x) >= t,    t = a_(j),  j = floor(alpha (n + 1))
 
 with a_(1) <= ... <= a_(n) the agreements of n clean held-out images. A clean image that is drawn as those were is
-turned away with a probability of at most alpha, over images, latents and the draw of the n.
+turned away with a probability of at most alpha, over images and the draw of the n, up to the variation of a(x) with its
+K latents: those that a threshold is set by share one draw of them, and a later image has another.
 
 Sources: V. Vovk, A. Gammerman and G. Shafer, Algorithmic learning in a random world, 2005 (split conformal prediction);
 the two witnesses are ours.

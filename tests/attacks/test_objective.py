@@ -226,3 +226,14 @@ def test_an_attribute_of_that_name_may_mean_something_else(network: nn.Module, b
 
     ours, theirs = Objective(Normed().eval(), margin)(*batch), Objective(network, margin)(*batch)
     assert all(map(torch.equal, ours, theirs))
+
+
+def test_a_model_that_says_it_varies_is_believed(network: nn.Module, batch: Batch) -> None:
+    class Saying(nn.Module):
+        varies = True
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = network(images)
+            return logits
+
+    assert is_random(Saying(), batch[0])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from carso.audit import Audit, audit, read_audit
 from carso.audit.checks import Evidence, make
+from carso.audit.ensemble import Ensemble
 from carso.audit.plan import Attempt
 from carso.data import Dataset
 from carso.errors import CarsoError, DataError, ModelError, RunError
@@ -226,6 +227,25 @@ class TestResuming:
             run(robust, dataset, out=tmp_path, n=30)
         with pytest.raises(RunError, match="another"):
             run(plain, dataset, out=tmp_path, n=30, seed=1)
+
+    def test_another_transfer_of_the_same_name_is_another_audit(
+        self, plain: nn.Module, robust: nn.Module, other: nn.Module, dataset: Dataset, tmp_path: Path
+    ) -> None:
+        run(plain, dataset, out=tmp_path, n=30, transfer={"one": other})
+        with pytest.raises(RunError, match="another"):
+            run(plain, dataset, out=tmp_path, n=30, transfer={"one": robust})
+
+    def test_the_final_verdict_is_passed_again_where_attacks_have_joined(
+        self, plain: nn.Module, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = Ensemble._plan
+        with monkeypatch.context() as patch:
+            patch.setattr(Ensemble, "_plan", lambda self: whole(self)[:1])
+            (begun,) = run(plain, dataset, out=tmp_path, n=30).budgets
+        (joined,) = run(plain, dataset, out=tmp_path, n=30).budgets
+        (unbroken,) = run(plain, dataset, n=30).budgets
+        assert begun.mean > joined.mean
+        assert (joined.mean, joined.worst_of_k) == (unbroken.mean, unbroken.worst_of_k)
 
     def test_damaged_books_are_named(self, plain: nn.Module, dataset: Dataset, tmp_path: Path) -> None:
         run(plain, dataset, out=tmp_path, n=30)

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from carso import CARSO
+from carso.attacks import annealed
+from carso.attacks.eot import Expectation
+from carso.attacks.objective import is_random
 from carso.audit import Audit, audit
 from carso.audit.detecting import detecting
 from carso.audit.target import target_of
@@ -18,6 +21,7 @@ from carso.detection import Calibration, Confidence
 from carso.errors import CarsoError
 from carso.nn import MLP
 from carso.purifier import Purifier
+from carso.types import Budget
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -97,3 +101,16 @@ def test_both_witnesses_of_a_defence_are_attacked() -> None:
 def test_who_turns_nothing_away_is_refused(plain: nn.Module, dataset: Dataset) -> None:
     with pytest.raises(CarsoError, match=r"a MLP turns nothing away; wrap it in carso\.detection\.Confidence"):
         run(plain, dataset, 0.1, reject_at=0.01)
+
+
+def test_attacks_go_on_where_the_scores_are_fooled_until_the_wrong_class_is_believed(
+    greys: Dataset, sure: Confidence
+) -> None:
+    """Within 0.25 many small steps meet the border long before they meet what is believed."""
+    images, labels = greys[:20].images, greys.required_labels[:20]
+    target = detecting(target_of(sure.classifier, images), sure, 0.05)
+    assert target.candidates is not None
+    for scores in (target.scores, Expectation(target.candidates)):
+        assert is_random(scores, images)
+        found = annealed(scores, images, labels, Budget("Linf", 0.25), steps=40, start=images)
+        assert torch.equal(classes_of(target, found), 1 - labels)

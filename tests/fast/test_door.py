@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 import carso
 from carso.attacks import pgd
+from carso.errors import ModelError, NoGradientError
 from carso.fast import faster, full_precision
 from carso.fast.folding import Folded
 from carso.fast.surrogate import FoldedDefence
@@ -159,3 +161,69 @@ def test_a_form_is_tried_on_the_first_images(bright: int, noticed: bool, monkeyp
     assert largest[bright] > limit
     monkeypatch.setattr(nn.Mish, "forward", lambda _, t: torch.where(t > limit, -t, F.mish(t)))
     assert isinstance(faster(classifier, images), Folded) is not noticed
+
+
+class Convolved(nn.Module):
+    """A small network with a convolution and a habit."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution, self.last = nn.Conv2d(1, 4, 3), nn.Linear(400, 5)
+        self.scale = scale
+
+    def before(self, images: Tensor) -> Tensor:
+        return images
+
+    def forward(self, images: Tensor) -> Tensor:
+        made: Tensor = self.last(self.convolution(self.before(images)).relu().flatten(1)) * self.scale
+        return made
+
+
+class Blind(Convolved):
+    def before(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return (images * 8).round() / 8
+
+
+class Noisy(Convolved):
+    def before(self, images: Tensor) -> Tensor:
+        return images + torch.rand(1, 1, 12, 12)
+
+
+class Keeping(Convolved):
+    def before(self, images: Tensor) -> Tensor:
+        self.seen = images * 1
+        return self.seen
+
+
+class Locked(Convolved):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = Lock()
+
+
+def test_what_hides_its_images_from_gradients_is_not_seen_through_by_a_form() -> None:
+    model, budget = Blind().eval().requires_grad_(False), Budget("Linf", 0.1)
+    assert faster(model, IMAGES) is model
+    with pytest.raises(NoGradientError):
+        pgd(model, IMAGES, torch.zeros(40).long(), budget, steps=2)
+    assert faster(Convolved().eval(), IMAGES) is not model
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_noise_is_not_frozen_however_small_the_logits(scale: float) -> None:
+    noisy, plain = Noisy(scale).eval(), Convolved(scale).eval()
+    assert faster(noisy, IMAGES) is noisy
+    assert faster(plain, IMAGES) is not plain
+
+
+def test_what_cannot_be_copied_is_taken_as_it_is() -> None:
+    keeping, locked = Keeping().eval(), Locked().eval()
+    keeping(IMAGES.clone().requires_grad_())
+    for model in (keeping, locked):
+        assert faster(model, IMAGES) is model
+        moved = pgd(model, IMAGES, torch.zeros(40).long(), Budget("Linf", 0.1), steps=2)
+        assert not torch.equal(moved, IMAGES)
+    with pytest.raises(ModelError, match="fast=True needs"):
+        faster(locked, IMAGES, wanted=True)

@@ -154,3 +154,27 @@ def test_attacks_are_as_strong(dtype: torch.dtype, monkeypatch: pytest.MonkeyPat
             left.append((model(found).argmax(1) == labels).float().mean().item())
     assert 0.1 < left[1] < 0.9
     assert abs(left[0] - left[1]) <= 0.03
+
+
+class Attending(nn.Module):
+    """Weights that are in no layer of their own: those of attention, and a parameter of the root."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.attention = nn.Conv2d(3, 8, 4, 4), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.last = nn.Parameter(torch.randn(8, 5))
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = self.patches(images).flatten(2).mT
+        found: Tensor = self.attention(seen, seen, seen, need_weights=False)[0].mean(1) @ self.last
+        return found
+
+
+def test_weights_that_no_layer_holds_leave_the_network_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carso.fast.network.product_dtype", lambda _: torch.bfloat16)
+    model = Attending().eval()
+    form = network(model, IMAGES)
+    assert form is not None
+    assert form.low is form.exact
+    torch.testing.assert_close(form(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-4)

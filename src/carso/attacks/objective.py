@@ -100,15 +100,16 @@ def is_random(model: Classifier, images: Images) -> bool:
     """Whether calls of the model differ, on images spread over the batch or half-way between, where it is least sure.
 
     Two calls are made on all of these, then many on a few of them each: a model that is noisy in a tenth of its calls
-    is taken for deterministic once in a thousand times. A model known not to vary, which says so in an attribute
-    `varies`, is not called.
+    is taken for deterministic once in a thousand times. A model that says in an attribute `varies` whether it does is
+    not called; one that is no success where it is fooled may say so, too, and no attack rests there.
 
     Args:
         model: images to logits; its randomness, if any, is its own.
         images: (B, C, H, W) in [0, 1].
     """
-    if getattr(unqueried(model), "varies", None) is False:
-        return False
+    said: bool | None = getattr(unqueried(model), "varies", None)
+    if said is not None:
+        return said
     tried = min(len(images), TRIED)
     places = torch.linspace(0, len(images) - 1, tried, device=images.device, dtype=torch.float32).long()
     spread = images[places]

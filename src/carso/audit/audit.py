@@ -37,6 +37,7 @@ from carso.defence import CARSO
 from carso.detection import Confidence
 from carso.errors import CarsoError, NothingRightError
 from carso.evaluation.environment import environment
+from carso.evaluation.models import weights_of
 from carso.evaluation.seeding import seeded
 from carso.nn import evaluating
 from carso.processes.group import by_first
@@ -102,17 +103,18 @@ def audit(
     _check_counts(n=n, votes=votes, eot=eot, chunk=chunk)
     if out is not None:
         check_writable(out / AUDIT)
-    sizes = SIZES[effort]
+    sizes, dataset = SIZES[effort], dataset.in_turns()
     images, _ = first(dataset, n, sizes.n)
     with evaluating(subject):
         target = _target(subject, images, name, seed, reject_at)
         given, dataset = dataset, matched(dataset, target.classes, target.names)
         images, labels = first(dataset, n, sizes.n)
+        others = [(other, weights_of(model)) for other, model in sorted((transfer or {}).items())]
         judge, transfer = Judge(target, votes), transfers(target, given, dataset, transfer or {})
         clean = by_first(lambda: _clean(judge, images, labels, seed, chunk))
         among = dataset[:: spacing(len(dataset), math.prod(dataset.shape))]
         neighbours = Neighbours(among.images, among.required_labels)
-        identity = _identity(target, images, labels, sizes, votes, eot, seed, transfer, neighbours, chunk)
+        identity = _identity(target, images, labels, sizes, votes, eot, seed, others, neighbours, chunk)
         found: list[BudgetResult] = []
         with progress(f"audit of {target.name}", (TUNING + ATTACKS) * len(budgets)) as bar:
             for budget in budgets:
@@ -224,12 +226,12 @@ def _identity(
     votes: int,
     eot: int | None,
     seed: int,
-    transfer: Mapping[str, Classifier],
+    others: Sequence[tuple[str, str | None]],
     neighbours: Neighbours,
     chunk: int | None,
 ) -> str:
     """A digest of all that decides the figures, as far as it can be seen."""
-    settings = (target.name, target.identity, asdict(sizes), votes, eot, seed, sorted(transfer), carso.__version__)
+    settings = (target.name, target.identity, asdict(sizes), votes, eot, seed, others, carso.__version__)
     digest = hashlib.sha256(repr(settings if chunk is None else (*settings, chunk)).encode())
     for tensor in (images, labels, neighbours.images, neighbours.labels):
         digest.update(tensor.numpy().tobytes())

@@ -4,7 +4,8 @@
     attacked    a(x)_y = log p(y | x) + mean_k log p(y | x_k)     both witnesses at once (see `carso.detection`)
 
 Whoever climbs a(x) for a wrong class makes it the answer, and the higher it is the more the witnesses agree, so that
-the image is believed. Any other classifier turns away what it is not sure of: its own scores are what is attacked.
+the image is believed. Any other classifier turns away what it is not sure of: its own scores are what is attacked, and
+no attack rests where they are fooled, least sure as they are there, but goes on as against a random model.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from carso.detection import Confidence
 from carso.evaluation.queries import checked_query
 from carso.evaluation.results import Believed
 from carso.evaluation.seeding import seeded
+from carso.fast import batch_of
 from carso.types import CandidateLogits, Classifier, Images, Labels, Logits
 
 SEEN = 4
@@ -46,7 +48,15 @@ def detecting(target: Target, subject: CARSO | Confidence, false_alarms: float) 
     name = f"{target.name}, turning away {100 * false_alarms:g} % of clean images"
     identity = f"{target.identity}, {false_alarms}, {subject.calibration}"
     changed = replace(target, name=name, answer=answer, identity=identity)
-    return changed if isinstance(subject, Confidence) else _with_both_witnesses(changed, subject.classifier)
+    return restless(changed) if isinstance(subject, Confidence) else _with_both_witnesses(changed, subject.classifier)
+
+
+def restless(target: Target) -> Target:
+    """The target as attacks see it that are to climb on where its scores are fooled."""
+    drawn = target.candidates
+    assert isinstance(drawn, Known | None)
+    candidates = None if drawn is None else replace(drawn, varies=True)
+    return replace(target, scores=Known(target.scores, batch_of(target.scores), varies=True), candidates=candidates)
 
 
 def _with_both_witnesses(target: Target, classifier: Classifier) -> Target:

@@ -169,7 +169,7 @@ class Ensemble:
         return enough and 100 * lately(entry.gains) < SETTLED * len(self.labels)
 
     def _round(self, attempt: Attempt, index: int) -> None:
-        began, entry = time.perf_counter(), self.state.entry(attempt)
+        began, entry, self.state.final = time.perf_counter(), self.state.entry(attempt), None
         rows, before, non_finite = self._rows(attempt, entry), self.state.broken(entry.right).sum(), 0
         chunks = [(start, rows[start : start + self.chunk]) for start in range(0, len(rows), self.chunk)]
         attacked = shared(chunks, partial(self._attack, attempt, index))

@@ -98,7 +98,8 @@ class Known:
     Args:
         function: images, and whatever else it takes, to logits.
         batch: how many images at a time a thread computes fastest (see `batch_of` of `carso.fast`).
-        varies: whether its calls differ, if that is known (see `is_random` of `carso.attacks.objective`).
+        varies: whether its calls differ, if that is known, or it is to be attacked as if they did, because to fool it
+            is not to fool the target (see `is_random` of `carso.attacks.objective`).
     """
 
     function: Callable[..., Tensor]
@@ -205,7 +206,9 @@ def _callable(subject: Any, images: Images, name: str) -> Target:
         name=name,
         answer=partial(_answer, subject, name, scores.classes),
         scores=scores,
-        candidates=Known(calls(surrogate), surrogate.batch, varies) if follow else None,
+        candidates=Known(calls(surrogate), surrogate.batch, varies or hasattr(subject, "surrogate"))
+        if follow
+        else None,
         known=partial(_fixed, surrogate) if follow else None,
         exact=partial(_fixed, exact or surrogate) if follow else None,
         random=random,

@@ -13,7 +13,7 @@ whose kinds of layers have been patched to answer otherwise on some other images
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ from carso.nn.modes import evaluating
 from carso.nn.querying import query, unqueried
 from carso.types import Classifier, Codes, Counts, Images, Latents
 
+T = TypeVar("T")
 Voting: TypeAlias = Callable[[Latents, Codes], Counts]
 
 TRIED = 2
@@ -67,12 +68,9 @@ def faster(model: Any, images: Images | None = None, wanted: bool | None = None)
         return _fast_defence(itself, images, wanted)
     if wanted is False or (wanted is None and images is not None and images.device.type != "cpu"):
         return model
-    folded = fold(itself)
-    if folded is not None and (images is None or same(folded, model, images[:TRIED])):
-        return folded
-    lowered = None if images is None else network(itself, images)
-    if images is not None and lowered is not None and _follows(lowered, model, images[:TRIED]):
-        return lowered
+    form = attempted(lambda: _form(itself, model, images))
+    if form is not None:
+        return form
     if wanted:
         raise ModelError(
             "fast=True needs a chain of Standardise, Flatten, Linear, BatchNorm1d, Dropout and element-wise layers, or "
@@ -82,11 +80,33 @@ def faster(model: Any, images: Images | None = None, wanted: bool | None = None)
     return model
 
 
+def attempted(make: Callable[[], T | None]) -> T | None:
+    """A form, or None: a module that does not let itself be copied, traced or rounded is taken as it is."""
+    try:
+        return make()
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception:
+        return None
+
+
+def _form(itself: Any, model: Classifier, images: Images | None) -> Folded | Network | None:
+    folded = fold(itself)
+    if folded is not None and (images is None or same(folded, model, images[:TRIED])):
+        return folded
+    lowered = None if images is None else network(itself, images)
+    return lowered if images is not None and lowered and _follows(lowered, model, images[:TRIED]) else None
+
+
 def _follows(form: Network, model: Classifier, images: Images) -> bool:
-    """Whether a network's form answers alike in float32, and its rounded gradients point where the exact ones do."""
+    """Whether a network's form answers alike in float32, and its gradients, rounded or not, point where its own do.
+
+    Raises:
+        NoGradientError: if the network has none.
+    """
     if not same(form.exact, model, images):
         return False
-    return _parallel(form.exact, form, images)
+    return _parallel(model, form.exact, images) and _parallel(form.exact, form, images)
 
 
 def _parallel(exact: Classifier, low: Classifier, images: Images) -> bool:
@@ -105,7 +125,8 @@ def slope_at(model: Classifier, images: Images) -> Images:
 
 def _fast_defence(defence: Defence, images: Images | None, wanted: bool | None) -> FastDefence:
     folded = None if wanted is False else _folded_defence(defence, images)
-    whole = None if folded or wanted is False or images is None else _convolved_defence(defence, images)
+    at = images
+    whole = None if folded or wanted is False or at is None else attempted(lambda: _convolved_defence(defence, at))
     return FastDefence(defence, folded) if whole is None else FastDefence(defence, *whole)
 
 
@@ -155,7 +176,7 @@ def voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: 
     some, few = codes[:TRIED], latents[:TRIED]
     pairs = min(len(some), len(few))
     with torch.no_grad(), evaluating(classifier):
-        folded = fold_vote(classifier, purifier) or convolve_vote(classifier, purifier)
+        folded = attempted(lambda: fold_vote(classifier, purifier) or convolve_vote(classifier, purifier))
         if folded is None:
             return None
         theirs = query(classifier, purifier.decode(few[:pairs], some[:pairs]))
@@ -179,5 +200,4 @@ def alike(ours: Tensor, theirs: object) -> bool:
     """Whether two tensors of logits differ by rounding alone."""
     if not isinstance(theirs, Tensor) or theirs.shape != ours.shape or theirs.dtype != ours.dtype or not len(ours):
         return False
-    largest = float(theirs.abs().max())
-    return bool((ours - theirs).abs().max() <= TOLERANCE * max(largest, 1.0))
+    return bool((ours - theirs).abs().max() <= TOLERANCE * float(theirs.abs().max()))

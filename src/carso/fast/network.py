@@ -92,7 +92,20 @@ def _low(exact: nn.Module, images: Images) -> tuple[nn.Module, int]:
     first = next((i for i, layer in enumerate(run) if isinstance(layer, CONVOLUTIONS)), len(run))
     low = product_dtype(images.device) if images.device.type == "cpu" else torch.bfloat16
     batch = max(LEAST, CACHED // (largest * low.itemsize))
-    return exact if low is torch.float32 else _lowered(exact, run, first, low), batch
+    lowered = exact if low is torch.float32 else _lowered(exact, run, first, low)
+    return lowered if lowered is exact or _runs(lowered, images[:1]) else exact, batch
+
+
+@torch.no_grad()
+def _runs(lowered: nn.Module, images: Images) -> bool:
+    """Whether no weight was left in another dtype than what it meets."""
+    try:
+        lowered(images.contiguous(memory_format=torch.channels_last))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        return False
+    return True
 
 
 def convolves(module: nn.Module) -> bool:
