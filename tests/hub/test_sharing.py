@@ -132,3 +132,17 @@ def test_a_classifier_of_ones_own_is_handed_over_again(defence: CARSO, tmp_path:
     assert votes(CARSO.from_pretrained(folder, classifier=own)) == votes(made)
     with pytest.raises(CarsoError, match="pass it as `classifier`"):
         CARSO.from_pretrained(folder)
+
+
+def test_a_classifier_that_was_trained_in_the_run_is_restored_into_a_fresh_one(defence: CARSO, tmp_path: Path) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 5)).eval()
+
+    own = build()
+    neurons = sum(Representation(own).sizes(IMAGES[:1]).values())
+    made = CARSO(own, type(defence.purifier)((1, 8, 8), neurons, latent=4), samples=20)
+    weights.save_classifier(own, tmp_path / "run" / weights.CLASSIFIER, {"trained": True})
+    weights.save_purifier(made, tmp_path / "run" / weights.PURIFIER)
+    for run in (tmp_path / "run", None):
+        folder = made.save_pretrained(tmp_path / "shared", run=run)
+        assert votes(CARSO.from_pretrained(folder, classifier=build())) == votes(made)

@@ -400,3 +400,18 @@ def test_a_classifier_that_is_alone_is_found_as_one(tmp_path: Path, monkeypatch:
     assert isinstance(weights.load_classifier(weights.find("cifar10", weights.CLASSIFIER) / weights.CLASSIFIER), ResNet)
     with pytest.raises(WeightsError, match="no defence 'cifar10'"):
         carso.load("cifar10")
+
+
+def test_weights_that_are_tied_are_kept_twice_and_come_back(tmp_path: Path) -> None:
+    def tied() -> nn.Sequential:
+        inner = nn.Linear(64, 64)
+        other = nn.Linear(64, 64)
+        other.weight = inner.weight
+        return nn.Sequential(nn.Flatten(), inner, nn.ReLU(), other, nn.ReLU(), nn.Linear(64, 3)).eval()
+
+    own, fresh = tied(), tied()
+    weights.save_classifier(own, tmp_path / weights.CLASSIFIER, {"trained": True})
+    again = weights.with_own_weights(fresh, tmp_path / weights.CLASSIFIER)
+    images = torch.rand(4, 1, 8, 8)
+    assert torch.equal(again(images), own(images))
+    assert again[1].weight is again[3].weight

@@ -56,8 +56,10 @@ def store(defence: CARSO, folder: str | Path, run: str | Path | None = None, nam
     source = None if run is None else weights.find(run)
     if source is not None:
         _check_same(defence, source)
-    origin = None if source is None else weights.about(source / weights.PURIFIER, "purifier")
-    weights.save(defence, folder, _told(origin))
+    origin = {} if source is None else _told(weights.about(source / weights.PURIFIER, "purifier"))
+    own = source is None or _is_trained(source / weights.CLASSIFIER)
+    weights.save_classifier(defence.classifier, folder / weights.CLASSIFIER, origin | {"trained": own})
+    weights.save_purifier(defence, folder / weights.PURIFIER, origin)
     for file in (weights.UNDEFENDED, weights.AUDIT, RESULTS):
         if source is not None and (source / file).exists():
             copy(source / file, folder / file)
@@ -193,5 +195,10 @@ def _card(folder: Path, name: str) -> str:
     return card(name, known if known and data.is_name(known) else None, audit, results)
 
 
-def _told(origin: dict[str, Any] | None) -> dict[str, Any]:
-    return {key: value for key, value in (origin or {}).items() if key in ("recipe", "seed", "stage")}
+def _is_trained(path: Path) -> bool:
+    """Whether the weights of a classifier come of the run, and not with the module."""
+    return path.exists() and bool(weights.about(path, "classifier").get("trained", False))
+
+
+def _told(origin: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in origin.items() if key in ("recipe", "seed", "stage")}

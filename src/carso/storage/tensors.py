@@ -29,7 +29,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mappin
     Raises:
         RunError: if the file cannot be written; an old one stays whole.
     """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     metadata = {_KEY: json.dumps({**description, _DIGEST: _digest(plain, description)})}
 
     def write(aside: Path) -> None:
@@ -39,6 +39,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mappin
             raise OSError(str(error)) from error
 
     write_aside(path, write)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, those that share memory copied, as tied weights are: a file of safetensors shares nothing."""
+    found: dict[str, Tensor] = {}
+    met: set[int] = set()
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place in met else tensor
+        met.add(place)
+    return found
 
 
 def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
