@@ -154,3 +154,24 @@ def test_a_set_with_an_unlabelled_part_is_moved_as_a_whole(folder: Path, cache: 
     moved = Dataset("d", train.pixels).to(torch.device("cpu"))
     assert moved.labels is None
     assert torch.equal(moved[:3].images, expected()[:3])
+
+
+def test_what_could_not_be_read_for_a_while_is_read_again(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        (tmp_path / "few" / "train" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(PIXELS[number]).save(tmp_path / "few" / "train" / "ab"[number % 2] / f"{number}.png")
+    (tmp_path / "few" / "train" / "a" / "broken.png").write_bytes(b"nothing")
+    attempt = pictures.Fitting.attempt
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            pictures.Fitting,
+            "attempt",
+            lambda self, path: f"{path}: cannot be read" if path.name == "2.png" else attempt(self, path),
+        )
+        assert len(data.load(tmp_path / "few", "train", skip_bad=True)) == 3
+    again = data.load(tmp_path / "few", "train", skip_bad=True)
+    assert torch.equal(again.images, torch.tensor(PIXELS[[0, 2, 1, 3]].transpose(0, 3, 1, 2) / 255).float())
+    monkeypatch.setattr(pictures, "each", None)
+    assert len(data.load(tmp_path / "few", "train", skip_bad=True)) == 4

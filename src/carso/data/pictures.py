@@ -102,14 +102,25 @@ class Survey:
             yield self._row(at, path, pixels)
 
     def _row(self, at: int, path: Path, pixels: NDArray[np.uint8] | str) -> NDArray[np.uint8]:
-        if isinstance(pixels, str):
-            self.faults[at] = pixels
-        else:
+        if not isinstance(pixels, str):
             self.kinds[kind_of(pixels.shape)] += 1
-            if pixels.shape == self.shape:
-                return pixels
-            self.faults[at] = f"{path}: is {kind_of(pixels.shape)}, but {self.first} is {kind_of(self.shape)}"
+        fault = self.fault_of(path, pixels)
+        if fault is None and not isinstance(pixels, str):
+            return pixels
+        self.faults[at] = str(fault)
         return np.zeros(self.shape, np.uint8)
+
+    def fault_of(self, path: Path, pixels: NDArray[np.uint8] | str) -> str | None:
+        """Why what `Fitting.attempt` gave cannot be used; None if it can."""
+        if isinstance(pixels, str):
+            return pixels
+        if pixels.shape == self.shape:
+            return None
+        return f"{path}: is {kind_of(pixels.shape)}, but {self.first} is {kind_of(self.shape)}"
+
+    def still(self, paths: Sequence[Path], fitting: Fitting) -> bool:
+        """Whether what could not be used cannot be used now, for the same reason."""
+        return all(self.fault_of(paths[at], fitting.attempt(paths[at])) == fault for at, fault in self.faults.items())
 
     @property
     def listed(self) -> str:
@@ -153,15 +164,23 @@ def _first(paths: Sequence[Path], fitting: Fitting) -> tuple[Path, NDArray[np.ui
 def _kept(paths: Sequence[Path], fitting: Fitting, survey: Survey) -> tuple[Lazy, Survey]:
     folder = cache_folder() / "pictures" / _key(paths, fitting)
     shape = (len(paths), *survey.shape)
-    if not (folder / SURVEY).is_file():
+    if not _is_kept(folder, survey, paths, fitting):
         with filling(folder, "decoding pictures"):
-            if not (folder / SURVEY).is_file():
+            if not _is_kept(folder, survey, paths, fitting):
+                survey.faults, survey.kinds = {}, Counter()
                 _keep(folder, shape, survey, survey.rows(paths, fitting))
+    channels, height, width = survey.shape
+    return Lazy(Stored(folder / IMAGES, shape), torch.arange(len(paths)), (channels, height, width)), survey
+
+
+def _is_kept(folder: Path, survey: Survey, paths: Sequence[Path], fitting: Fitting) -> bool:
+    """Whether the pictures were decoded before, as they would be now; then the survey is what was found."""
+    if not (folder / SURVEY).is_file():
+        return False
     said = json.loads(read_text(folder / SURVEY))
     survey.faults = {int(at): fault for at, fault in said["faults"].items()}
     survey.kinds = Counter(said["kinds"])
-    channels, height, width = survey.shape
-    return Lazy(Stored(folder / IMAGES, shape), torch.arange(len(paths)), (channels, height, width)), survey
+    return survey.still(paths, fitting)
 
 
 def _keep(folder: Path, shape: tuple[int, ...], survey: Survey, rows: Iterable[NDArray[np.uint8]]) -> None:
