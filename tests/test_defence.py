@@ -370,6 +370,13 @@ class TestFixed:
             assert torch.equal(fixed.latents(samples), fixed.latents()[:samples])
         assert fixed.latents(130).shape == (130, 6)
 
+    @pytest.mark.parametrize("samples", [1, 5, 7, 10])
+    def test_more_latents_begin_with_its_own(self, defence: carso.CARSO, samples: int) -> None:
+        few = carso.CARSO(defence.classifier, defence.purifier, defence.representation.layers, samples=samples)
+        fixed = few.fixed(7)
+        for more in (samples + 1, 64, 200):
+            assert torch.equal(fixed.latents(more)[:samples], fixed.latents())
+
     def test_it_says_so_and_the_defence_stays_random(self, defence: carso.CARSO, images: Tensor) -> None:
         fixed = defence.fixed(7)
         assert fixed.fixed_by == 7

@@ -31,6 +31,9 @@ from carso.vote import Aggregation, Stop, Tally
 
 IMAGES_AT_A_TIME = 1024
 
+BLOCK = 16
+"""Normal numbers that torch draws together: only of a multiple of them are the first ones those of a longer draw."""
+
 
 class CARSO(Pretrained, nn.Module):
     """A classifier behind its purifier.
@@ -56,6 +59,7 @@ class CARSO(Pretrained, nn.Module):
 
     Attributes:
         class_names: what the data set that it was trained on calls its classes, in their order; None if unknown.
+        data: the data set that it was trained on, by its name or folder; None if unknown.
         calibration: the agreements of clean images, by which `detect` turns others away; None until `calibrate`.
         fixed_by: the seed of the latents where they are the same in every call (see `fixed`); None for fresh ones.
     """
@@ -87,6 +91,7 @@ class CARSO(Pretrained, nn.Module):
         self.stop: Stop = stop
         self.error = error
         self.class_names: tuple[str, ...] | None = None
+        self.data: str | None = None
         self.calibration: Calibration | None = None
         self.fixed_by: int | None = None
         self._join(classifier, purifier, layers)
@@ -130,7 +135,8 @@ class CARSO(Pretrained, nn.Module):
         """
         voting = {name: getattr(self, name) for name in ("samples", "aggregation", "stop", "error")}
         twin = CARSO(self.classifier, self.purifier, self.representation.layers, **voting)
-        twin.class_names, twin.calibration, twin.fixed_by = self.class_names, self.calibration, seed
+        twin.class_names, twin.data, twin.calibration = self.class_names, self.data, self.calibration
+        twin.fixed_by = seed
         return twin
 
     def extra_repr(self) -> str:
@@ -223,8 +229,8 @@ class CARSO(Pretrained, nn.Module):
         device, wanted = next(self.purifier.parameters()).device, self.samples if samples is None else samples
         if self.fixed_by is None:
             return draw(wanted, self.purifier, generator, device)
-        known = torch.Generator().manual_seed(self.fixed_by)
-        return draw(max(wanted, self.samples), self.purifier, known, device)[:wanted]
+        known, rows = torch.Generator().manual_seed(self.fixed_by), max(wanted, self.samples)
+        return draw(rows + -rows % BLOCK, self.purifier, known, device)[:wanted]
 
     def recall(
         self,

@@ -59,6 +59,24 @@ def test_classes_are_called_by_their_names() -> None:
     assert "ship 75.0 % cat 25.0 % 8" in " ".join(console.export_text().split())
 
 
+def test_names_are_shown_as_they_are_whatever_brackets_they_hold() -> None:
+    known = Prediction(Path("in[bold]box/a.png"), 1, (0.25, 0.75), 8, ("[/x]", "[unknown]"))
+    console = Console(record=True, width=120)
+    render([known], console)
+    assert "in[bold]box/a.png [unknown] 75.0 % [/x] 25.0 % 8" in " ".join(console.export_text().split())
+
+
+def test_clothes_are_not_taken_for_digits(tmp_path: Path) -> None:
+    defence = carso.load("fashion")
+    pixels = torch.rand(28, 28, generator=torch.Generator().manual_seed(0)) / 4 + 0.7
+    pixels[8:20, 4:24] = 0.1
+    Image.fromarray((pixels * 255).byte().numpy()).resize((280, 280)).save(tmp_path / "bag.png")
+    seen: list[torch.Tensor] = []
+    defence.classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    predict(defence, [tmp_path / "bag.png"], stop="never")
+    assert 0.6 < seen[0].mean().item() < 0.7
+
+
 def test_pictures_may_be_turned_away(tmp_path: Path) -> None:
     test, noise = carso.data.load("mnist", "test"), torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(0))
     for name, image in (("digit", test.images[0]), ("noise", noise)):

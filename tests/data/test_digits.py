@@ -122,3 +122,13 @@ def test_a_thin_pen_is_still_seen(mnist: np.ndarray) -> None:
     drawn = Image.fromarray((enlarge(mnist[0], 400) * 255).astype(np.uint8)).filter(ImageFilter.MinFilter(15))
     image = digits.normalise(1 - np.asarray(drawn, np.float32) / 255)
     assert likeness(image, mnist[0]) > 0.6
+
+
+def test_digits_are_known_by_shape_names_and_data() -> None:
+    names = tuple("0123456789")
+    assert digits.meant((1, 28, 28), names)
+    assert digits.meant((1, 28, 28), list(names), "mnist")
+    assert not digits.meant((1, 28, 28), names, "pictures")
+    assert not digits.meant((1, 28, 28), (*names, "10"))
+    assert not digits.meant((1, 28, 28), ("T-shirt", *names[1:]))
+    assert not digits.meant((1, 32, 32), names)

@@ -330,3 +330,11 @@ def test_damaged_bytes_are_read_or_refused(content: bytes, at: int, damage: byte
         read = picture.prepare(image, (3, 6, 5))
         assert read.shape == (3, 6, 5)
         assert 0 <= read.min() <= read.max() <= 1
+
+
+def test_what_shows_no_digit_is_only_resized(tmp_path: Path, digit: torch.Tensor) -> None:
+    light = 1 - digit[0]
+    Image.fromarray((light * 255).round().byte().numpy()).save(tmp_path / "light.png")
+    seen = data.read_image(tmp_path / "light.png", (1, 28, 28), digit=False)
+    torch.testing.assert_close(seen[0], light, atol=1e-6, rtol=0)
+    torch.testing.assert_close(data.read_image(tmp_path / "light.png", (1, 28, 28))[0], digit[0], atol=1e-6, rtol=0)

@@ -87,3 +87,13 @@ def test_the_first_images_are_as_many_as_asked_for() -> None:
         first(four, 5)
     with pytest.raises(DataError, match="bare: has no labels"):
         first(Dataset("bare", IMAGES))
+
+
+def test_names_that_several_classes_have_say_nothing_of_others() -> None:
+    birds = ("crane", "dog", "crane")
+    same = matched(dataset(birds, 0, 1, 2, 2), 3, birds)
+    assert same.required_labels.tolist() == [0, 1, 2, 2]
+    with pytest.raises(DataError, match="several classes are called 'crane', so which is which is unknown"):
+        matched(dataset(birds, 0, 1, 2), 3, ("dog", "crane", "eel"))
+    with pytest.raises(DataError, match="several classes are called 'crane'"):
+        matched(dataset(("dog", "crane"), 0, 1), 3, birds)

@@ -23,7 +23,7 @@ def defence() -> CARSO:
 class Echo:
     """Says of an image that its class is its first pixel, in fifths; keeps the batches that it saw."""
 
-    name, engine, shape, samples = "echo", "none", (1, 2, 2), 10
+    name, engine, shape, samples, digits = "echo", "none", (1, 2, 2), 10, False
     names: Sequence[str] = NAMES
 
     def __init__(self) -> None:

@@ -38,7 +38,7 @@ def test_pictures_are_shrunk_before_they_become_floats(
 ) -> None:
     seen: list[tuple[int, int]] = []
 
-    def prepare(image: Image.Image, shape: tuple[int, int, int]) -> torch.Tensor:
+    def prepare(image: Image.Image, shape: tuple[int, int, int], digit: bool) -> torch.Tensor:
         seen.append(image.size)
         return torch.zeros(shape)
 

@@ -39,6 +39,7 @@ def render(predictions: Sequence[Prediction], console: Console | None = None) ->
     """Print predictions as a table: the answer, then every class that got a vote."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None)
     table.add_column("image", overflow="fold")
@@ -50,5 +51,6 @@ def render(predictions: Sequence[Prediction], console: Console | None = None) ->
             f"{p.names[k]} {100 * p.shares[k]:.1f} %" for k in ranked if k != p.label and p.shares[k] > 0
         )
         answer = f"turned away ({p.name})" if p.accepted is False else p.name
-        table.add_row(str(p.path), answer, f"{100 * p.shares[p.label]:.1f} %", others or "none", str(p.samples))
+        cells = (str(p.path), answer, f"{100 * p.shares[p.label]:.1f} %", others or "none", str(p.samples))
+        table.add_row(*map(Text, cells))
     (console or Console()).print(table)

@@ -13,6 +13,8 @@ LeCun, Cortes, Burges: The MNIST database of handwritten digits (1998).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
@@ -21,9 +23,23 @@ from carso.errors import DataError
 
 SHAPE = (1, 28, 28)
 
+NAMES = tuple("0123456789")
+"""What its classes are called."""
+
 _SIDE, _BOX = SHAPE[1], 20
 _WORKING_SIDE, _BACKGROUND_SIDE = 280, 70
 _FAINTEST, _STROKE = 0.1, 0.3
+
+
+def meant(shape: Sequence[int], names: Sequence[str], data: str | None = None) -> bool:
+    """Whether a model is one of MNIST's digits, for which a picture is to be made into what MNIST is made of.
+
+    Args:
+        shape: (C, H, W) of its images.
+        names: of its classes.
+        data: the data set that it was trained on; None if unknown.
+    """
+    return tuple(shape) == SHAPE and tuple(names) == NAMES and data in (None, "mnist")
 
 
 def normalise(grey: NDArray[np.float32]) -> NDArray[np.float32]:

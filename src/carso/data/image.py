@@ -35,15 +35,17 @@ UPLOADS = ("PNG", "JPEG")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I;16", "I;16B")
 
 
-def read_image(path: str | Path, shape: tuple[int, int, int]) -> Tensor:
+def read_image(path: str | Path, shape: tuple[int, int, int], digit: bool = True) -> Tensor:
     """Read a picture as one image for a model.
 
-    Where `shape` is MNIST's (1, 28, 28) the picture is taken for one of a digit and prepared by `carso.data.digits`;
-    elsewhere it is cut about its centre to the aspect that the model takes, then resized.
+    Where `shape` is MNIST's (1, 28, 28) the picture is taken for one of a digit and prepared by `carso.data.digits`,
+    unless it is said to show something else; elsewhere it is cut about its centre to the aspect that the model takes,
+    then resized.
 
     Args:
         path: a PNG, JPEG, WebP, BMP or TIFF of any size: grey, colour, palette, 16 bits, transparent, turned by EXIF.
         shape: channels (1 or 3), height and width of the model's images.
+        digit: whether an image of MNIST's shape is one of a digit.
 
     Returns:
         The image, float32 (C, H, W) in [0, 1].
@@ -53,13 +55,13 @@ def read_image(path: str | Path, shape: tuple[int, int, int]) -> Tensor:
         ValueError: if the model takes neither 1 nor 3 channels.
     """
     with naming(path):
-        return prepare(open_image(path, tuple(FORMATS)), shape)
+        return prepare(open_image(path, tuple(FORMATS)), shape, digit)
 
 
-def prepare(image: Image.Image, shape: tuple[int, int, int]) -> Tensor:
+def prepare(image: Image.Image, shape: tuple[int, int, int], digit: bool = True) -> Tensor:
     """What `read_image` does, for a picture that `open_image` decoded or that was drawn."""
     channels, height, width = shape
-    if (channels, height, width) == digits.SHAPE:
+    if digit and (channels, height, width) == digits.SHAPE:
         grey = flatten(image, _contrast(image)).convert("L")
         return torch.from_numpy(digits.normalise(_unit(_shrunk(grey))))[None]
     pixels = _unit(fitted(flatten(image), channels, (height, width)))

@@ -6,6 +6,7 @@ a model that does not say. By position, where one side has no names but numbers 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -28,9 +29,15 @@ def first(dataset: Dataset, n: int | None = None, usual: int | None = None) -> t
         DataError: if it has no labels, or fewer than n images.
     """
     labels = dataset.required_labels
-    if n is not None and n > len(dataset):
-        raise DataError(f"{dataset.name}: has {len(dataset)} images, fewer than the {n} asked for")
+    if n is not None:
+        check_enough(dataset, n)
     return dataset[: n or usual].images, labels[: n or usual]
+
+
+def check_enough(dataset: Dataset, n: int) -> None:
+    """Raise a DataError unless there are n images."""
+    if n > len(dataset):
+        raise DataError(f"{dataset.name}: has {len(dataset)} images, fewer than the {n} asked for")
 
 
 def check_shape(dataset: Dataset, shape: Sequence[int]) -> None:
@@ -56,6 +63,11 @@ def matched(dataset: Dataset, classes: int, names: Sequence[str] | None = None) 
     own = tuple(names or numbers(classes))
     if len(own) != classes:
         raise ModelError(f"the defence names {len(own)} classes and tells {classes} apart; mend its class_names")
+    if dataset.classes == own:
+        return dataset
+    for named in (own, dataset.classes):
+        if twice := [name for name, count in Counter(named).items() if count > 1]:
+            raise DataError(f"{dataset.name}: several classes are called {_some(twice)}, so which is which is unknown")
     if _are_among(dataset, own, anyway=names is None):
         places = torch.tensor([own.index(name) if name in own else -1 for name in dataset.classes])
         return replace(dataset, labels=places[dataset.labels], classes=own)

@@ -71,7 +71,8 @@ class Demo:
 
     async def picture(self, body: bytes, visit: Visit) -> Response:
         """An uploaded picture as an image."""
-        return JSONResponse({"image": encode(await visit.run(partial(picture, body, self.studio.shape)))})
+        read = partial(picture, body, self.studio.shape, self.studio.digits)
+        return JSONResponse({"image": encode(await visit.run(read))})
 
     async def attack(self, asked: AttackRequest, visit: Visit) -> Response:
         """An image attacked, and what every model says of it before and after."""

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from carso import attacks
 from carso.attacks import Attack
 from carso.data import Dataset
+from carso.data.digits import meant
+from carso.data.labelled import numbers
 from carso.defence import CARSO
 from carso.detection import threshold_of
 from carso.errors import CarsoError, DataError
@@ -95,14 +97,15 @@ class Studio:
     ) -> None:
         self.defence, self.undefended, self.dataset, self.name = defence, undefended, dataset, name
         self.shape = defence.purifier.shape
+        self.digits = meant(self.shape, defence.class_names or numbers(defence.classes), defence.data)
         self.axes = _heaviest(defence.purifier)
 
     @property
     def classes(self) -> list[str]:
         """Names of the classes."""
-        if self.dataset is not None and self.dataset.classes:
+        if self.defence.class_names is None and self.dataset is not None and self.dataset.classes:
             return list(self.dataset.classes)
-        return [str(k) for k in range(self.defence.classes)]
+        return list(self.defence.class_names or numbers(self.defence.classes))
 
     def pick(self, index: int) -> tuple[Images, int | None]:
         """Image (1, C, H, W) and class, if it is known, `index` of the data set, counted round and round.

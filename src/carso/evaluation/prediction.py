@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from carso.data import read_image
+from carso.data.digits import meant
 from carso.data.labelled import numbers
 from carso.defence import CARSO
 from carso.evaluation.cost import say_if_long
@@ -58,14 +59,15 @@ def predict(
         DataError: naming the file that cannot be used.
         CarsoError: if the defence cannot turn away at that rate.
     """
-    images = torch.stack([read_image(path, defence.purifier.shape) for path in paths])
+    names = defence.class_names or numbers(defence.classes)
+    digits = meant(defence.purifier.shape, names, defence.data)
+    images = torch.stack([read_image(path, defence.purifier.shape, digits) for path in paths])
     say_if_long(defence, images, len(images), stop=stop if defence.aggregation == "mode" else "never")
     labels, tally = elected(defence, images, stop, seed)
     accepted: list[bool | None] = [None] * len(paths)
     if reject_at is not None:
         accepted = defence.detect(images, reject_at, labels, _source(seed)).accepted.tolist()
     rows = zip(paths, labels.tolist(), tally.shares.tolist(), tally.samples.tolist(), accepted, strict=True)
-    names = defence.class_names or numbers(defence.classes)
     return [Prediction(path, label, tuple(shares), k, names, believed) for path, label, shares, k, believed in rows]
 
 

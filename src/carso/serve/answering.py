@@ -8,6 +8,7 @@ Where N alone says another class than the vote, the image may have been tampered
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from carso.data.digits import meant
 from carso.data.labelled import numbers
 from carso.defence import CARSO
 from carso.errors import ModelError
@@ -54,11 +56,17 @@ class Answer:
             "class": self.label,
             "name": names[self.label],
             "share": self.shares[self.label],
-            "shares": dict(zip(names, self.shares, strict=True)),
+            "shares": dict(zip(apart(names), self.shares, strict=True)),
             "disagreement": self.disagrees,
             "classifier": alone,
             "samples": self.samples,
         }
+
+
+def apart(names: Sequence[str]) -> list[str]:
+    """The names of classes, those that several have with the class's number behind them."""
+    counts = Counter(names)
+    return [name if counts[name] == 1 else f"{name} ({k})" for k, name in enumerate(names)]
 
 
 @runtime_checkable
@@ -71,10 +79,12 @@ class Answering(Protocol):
         shape: (C, H, W) of its images.
         names: of its classes, in order.
         samples: K, candidates per image at most.
+        digits: whether its images are MNIST's digits, into which pictures are then made.
     """
 
     name: str
     engine: str
+    digits: bool
     shape: Shape
     names: Sequence[str]
     samples: int
@@ -97,6 +107,7 @@ class ByTorch:
         self.defence, self.name = defence, name
         self.shape, self.samples = defence.purifier.shape, defence.samples
         self.names: Sequence[str] = defence.class_names or numbers(defence.classes)
+        self.digits = meant(self.shape, self.names, defence.data)
 
     def __call__(self, images: Images) -> list[Answer]:
         """An answer for each of the images (B, C, H, W) in [0, 1], by fresh latents."""
@@ -129,6 +140,7 @@ class ByOnnx:
         channels, height, width = facts["shape"]
         self.shape: Shape = (channels, height, width)
         self.names: Sequence[str] = facts.get("names") or numbers(facts["classes"])
+        self.digits = meant(self.shape, self.names, facts.get("data"))
 
     def __call__(self, images: Images) -> list[Answer]:
         """An answer for each of the images (B, C, H, W) in [0, 1], by the latents of the file."""

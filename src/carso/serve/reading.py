@@ -37,7 +37,7 @@ def kind_of(header: str | None) -> str:
     return kind
 
 
-def images_of(body: bytes, kind: str, shape: Shape, most: int) -> Images:
+def images_of(body: bytes, kind: str, shape: Shape, most: int, digits: bool = True) -> Images:
     """The images (B, C, H, W) in [0, 1] that a body holds.
 
     Args:
@@ -45,16 +45,17 @@ def images_of(body: bytes, kind: str, shape: Shape, most: int) -> Images:
         kind: as `kind_of` says.
         shape: (C, H, W) of the images.
         most: images in a request.
+        digits: whether those of MNIST's shape are digits.
 
     Raises:
         RefusedError: with status 400, naming what is wrong, or with status 413 if there are too many.
     """
     if kind != JSON:
-        return picture(body, shape).unsqueeze(0)
+        return picture(body, shape, digits).unsqueeze(0)
     listed = _listed(body)
     if len(listed) > most:
         raise RefusedError(413, f"{len(listed)} images are more than the {most} of one request; send several")
-    return torch.stack([_image(entry, f"image {place}", shape) for place, entry in enumerate(listed)])
+    return torch.stack([_image(entry, f"image {place}", shape, digits) for place, entry in enumerate(listed)])
 
 
 def _listed(body: bytes) -> list[Any]:
@@ -68,12 +69,14 @@ def _listed(body: bytes) -> list[Any]:
     return listed
 
 
-def _image(entry: Any, name: str, shape: Shape) -> Tensor:
+def _image(entry: Any, name: str, shape: Shape, digits: bool) -> Tensor:
     if isinstance(entry, str):
-        return _picture(entry, name, shape)
+        return _picture(entry, name, shape, digits)
     try:
-        values = np.asarray(entry, np.float64)
-    except (ValueError, TypeError) as error:
+        if (given := np.asarray(entry)).dtype.kind in "bU":
+            raise ValueError("truth values or text")
+        values = given.astype(np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
         raise RefusedError(400, f"{name}: neither nested lists of numbers nor base64") from error
     if values.shape not in (shape, shape[1:] if shape[0] == 1 else shape):
         raise RefusedError(400, f"{name}: has the shape {values.shape}, but the defence takes {shape}")
@@ -82,9 +85,9 @@ def _image(entry: Any, name: str, shape: Shape) -> Tensor:
     return torch.from_numpy(values.astype(np.float32)).view(shape)
 
 
-def _picture(text: str, name: str, shape: Shape) -> Tensor:
+def _picture(text: str, name: str, shape: Shape, digits: bool) -> Tensor:
     try:
-        return picture(base64.b64decode(text, validate=True), shape)
+        return picture(base64.b64decode(text, validate=True), shape, digits)
     except (binascii.Error, ValueError) as error:
         raise RefusedError(400, f"{name}: not a picture in base64") from error
     except RefusedError as error:

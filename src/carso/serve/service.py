@@ -57,7 +57,7 @@ class Service:
         """The images of a request, decoded one request at a time."""
         kind = kind_of(request.headers.get("content-type"))
         body = await bounded(request, UPLOAD)
-        decode = partial(images_of, body, kind, self.answering.shape, self.batcher.batch)
+        decode = partial(images_of, body, kind, self.answering.shape, self.batcher.batch, self.answering.digits)
         return await asyncio.get_running_loop().run_in_executor(self.reader, decode)
 
     async def predict(self, images: Images, _: None) -> Response:

@@ -100,6 +100,7 @@ def export(
     outputs = ["logits"] if classifier_only else ["votes", "winners"]
     facts = {"name": name, "answers": outputs, "classes": defence.classes, "shape": defence.purifier.shape}
     facts |= {} if defence.class_names is None else {"names": defence.class_names}
+    facts |= {} if defence.data is None else {"data": Path(defence.data).name}
     facts |= {"carso": carso.__version__} | ({} if classifier_only else {"seed": seed, "samples": defence.samples})
 
     def write(draft: Path) -> None:

@@ -87,7 +87,7 @@ def load(source: str | Path, classifier: nn.Module | None = None) -> CARSO:
         raise WeightsError(f"{path}: {error}") from error
     if header.classes is not None and len(header.classes) != defence.classes:
         raise WeightsError(f"{path}: names {len(header.classes)} classes, the classifier knows {defence.classes}")
-    defence.class_names = header.classes
+    defence.class_names, defence.data = header.classes, header.origin.data
     if header.calibration is not None:
         defence.calibration = Calibration(**header.calibration.model_dump())
     return defence

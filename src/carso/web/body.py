@@ -48,14 +48,19 @@ def _size(length: int) -> str:
     return f"{length // 2**20} MB" if length >= 2**20 else f"{length // 2**10} kB"
 
 
-def picture(body: bytes, shape: tuple[int, int, int]) -> Tensor:
+def picture(body: bytes, shape: tuple[int, int, int], digit: bool = True) -> Tensor:
     """The image (C, H, W) of an uploaded PNG or JPEG, refused by its header if it is too large to be decoded.
+
+    Args:
+        body: as it came.
+        shape: (C, H, W).
+        digit: see `carso.data.read_image`.
 
     Raises:
         RefusedError: with status 400, naming what is wrong with the picture.
     """
     try:
-        return prepare(_shrunk(open_image(body), max(SIDE, *shape[1:])), shape)
+        return prepare(_shrunk(open_image(body), max(SIDE, *shape[1:])), shape, digit)
     except DataError as error:
         raise RefusedError(400, f"the picture {error}") from error
 
