@@ -48,6 +48,29 @@ def test_an_order_that_is_drawn_keeps_images_and_labels_together() -> None:
     assert torch.equal(drawn.required_labels, LABELS[positions])
 
 
+def test_classes_that_lie_one_after_another_take_turns() -> None:
+    images = torch.arange(6).view(6, 1, 1, 1).expand(6, 1, 1, 1) / 6
+    found = Dataset("d", images, torch.tensor([0, 0, 0, 0, 1, 1]), PAIR).in_turns()
+    assert found.required_labels.tolist() == [0, 1, 0, 0, 1, 0]
+    assert torch.equal(found.images.flatten() * 6, torch.tensor([0.0, 4, 1, 2, 5, 3]))
+
+
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=6))
+def test_any_first_images_in_turns_stand_for_all(counts: list[int]) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    mixed = Dataset("d", torch.zeros(len(labels), 1, 1, 1), labels, tuple(map(str, range(len(counts))))).in_turns()
+    assert mixed.required_labels.bincount().tolist() == counts
+    shares = torch.tensor(counts) / len(labels)
+    for n in range(1, len(labels)):
+        met = mixed[:n].required_labels.bincount(minlength=len(counts))
+        assert bool(((met - n * shares).abs() < len(counts)).all())
+
+
+def test_any_other_order_stays() -> None:
+    for dataset in (Dataset("d", IMAGES, LABELS.flip(0), PAIR), Dataset("d", IMAGES)):
+        assert dataset.in_turns() is dataset
+
+
 def test_a_part_without_labels_has_none() -> None:
     assert Dataset("d", IMAGES)[:2].labels is None
 

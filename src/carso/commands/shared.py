@@ -99,7 +99,7 @@ def calibrated(model: Any, held_out: Callable[[], Dataset], false_alarms: float)
     from carso.detection import HELD_OUT, Confidence
 
     known = model if isinstance(model, CARSO) else Confidence(model)
-    calibration = known.calibration or known.calibrate(held_out()[:HELD_OUT].images)
+    calibration = known.calibration or known.calibrate(held_out().in_turns()[:HELD_OUT].images)
     calibration.threshold(false_alarms)
     return known
 

@@ -127,7 +127,7 @@ class ComparisonStudy:
 
     @cached_property
     def _test(self) -> Dataset:
-        return data.load(self.study.data, "test")
+        return data.load(self.study.data, "test").in_turns()
 
     @cached_property
     def _examples(self) -> SharedExamples:

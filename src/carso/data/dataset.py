@@ -65,6 +65,20 @@ class Dataset:
         """The images in an order drawn by a seed."""
         return self[torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))]
 
+    def in_turns(self) -> Dataset:
+        """The images in an order of which any first ones stand for all.
+
+        Classes that lie one after another, as pictures in folders do, take turns, each as often as it is common; any
+        other order stays.
+        """
+        labels = self.labels
+        if labels is None or bool((labels.diff() < 0).any()):
+            return self
+        counts = labels.bincount()
+        begun = counts.cumsum(0) - counts
+        places = torch.arange(len(self), device=labels.device) - begun[labels]
+        return self[((places + 0.5).double() / counts[labels]).argsort(stable=True)]
+
     @property
     def images(self) -> Images:
         """All images, float32 (N, C, H, W) in [0, 1]; of a large set, take some first: `dataset[:100].images`."""

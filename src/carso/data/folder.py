@@ -57,10 +57,10 @@ def _check(survey: Survey, count: int, skip_bad: bool) -> None:
     if skip_bad and 2 * len(faults) <= count:
         _tell(faults, f"{len(faults)} of {count} pictures cannot be used and are left out")
         return
-    hint = "" if skip_bad else "; skip_bad (--skip-bad) leaves such pictures out"
+    hint = "" if skip_bad else "; skip_bad (--skip-bad, or in a recipe) leaves such pictures out"
     if len(survey.kinds) > 1:
         odd = next(fault for fault in faults if ": is grey" in fault or ": is in colour" in fault)
-        alike = "pass size=(height, width) and channels=1 or 3 (--size, --channels) to make them alike"
+        alike = "pass size=(height, width) and channels=1 or 3 (--size, --channels, or in a recipe) to make them alike"
         raise DataError(f"{odd}; {alike}{hint}; there are {survey.listed}")
     if len(faults) > 1:
         _tell(faults, f"{len(faults)} of {count} pictures cannot be used")

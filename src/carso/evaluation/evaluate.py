@@ -165,7 +165,7 @@ class _Run:
         self.columns = columns
         self.settings = settings
         self.directory = directory
-        dataset = suited(columns, dataset, settings.seed)
+        dataset = suited(columns, dataset.in_turns(), settings.seed)
         self.images, self.labels = first(dataset, settings.n)
         self.crafting = crafting
         self.records = Records(
