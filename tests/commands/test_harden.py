@@ -16,8 +16,9 @@ import carso
 from carso import progress
 from carso.commands import cli
 from carso.errors import CarsoError
-from carso.hardening import hardening, proposal
+from carso.hardening import Request, hardening, proposal
 from carso.training import design
+from carso.training.recipe import PurifierSpec
 
 pytestmark = pytest.mark.whole
 
@@ -178,3 +179,15 @@ def test_the_defence_loads_with_the_function(done: Result) -> None:
     defence = carso.load("out", carso.storage.factory.module(BUILD))
     assert defence.class_names == BARS
     assert defence.samples == 20
+
+
+def test_pictures_of_several_sizes_are_made_alike_where_that_is_said(place: Path) -> None:
+    shutil.copytree(place / "pictures", place / "mixed")
+    first = sorted((place / "mixed" / "above").iterdir())[0]
+    Image.open(first).resize((9, 9)).save(first)
+    told = ("harden", BUILD, "--data", "mixed", "--eps", "8/255", "--minutes", "0.01", "--out", "mixed-out")
+    assert "--size, --channels, or in a recipe" in str(run(*told).exception)
+    assert "is too short for anything" in str(run(*told, "--size", "6x6").exception)
+    assert Request.of("a:b", "mixed", (0.1,), "Linf", 1.0, 0, size=(6, 6)).fitting == {"size": (6, 6)}
+    made = proposal.proposed("x", "a:b", "mixed", (0.1,), "Linf", 0, PurifierSpec(), size=(6, 6), skip_bad=True)
+    assert (made.size, made.channels, made.skip_bad) == ((6, 6), None, True)

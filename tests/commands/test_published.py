@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ from typer.testing import CliRunner
 
 import carso
 from carso.commands import cli
+from carso.commands.reproduce import table
+from carso.commands.shared import experiment_of
+from carso.data import Dataset
 from carso.nn import ResNet
 from carso.purifier import ConvolutionalPurifier
 from carso.training.reading import read_recipe
@@ -59,6 +63,30 @@ def test_the_published_design_is_trained_on_pictures(pictures: Path, tmp_path: P
     assert defence.purifier.options["compression"] == "published"
     assert (defence.samples, defence.aggregation) == (8, "peel")
     assert defence.class_names == ("blue", "green", "red")
+
+
+def test_too_few_test_images_are_missed_before_anything_is_trained(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SMALL.format(data=pictures))
+    told = ["reproduce", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out"), "--test-images", "7"]
+    result = CliRunner().invoke(cli.app, told)
+    assert "has 6 images, fewer than the 7 asked for" in str(result.exception)
+    assert not list((tmp_path / "out").glob("*.safetensors"))
+
+
+def test_where_nobody_says_how_many_all_test_images_are_taken(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int | None, str]] = []
+
+    def told(models: Any, dataset: Dataset, **options: Any) -> None:
+        asked.append((options["settings"].n, dataset.name))
+
+    out = run(["train", "purifier"], pictures, tmp_path)
+    monkeypatch.setattr("carso.evaluation.evaluate", told)
+    monkeypatch.setattr("carso.report.publish.publish", lambda records, out: out)
+    experiment = experiment_of(str(tmp_path / "small.yaml"), out, None, "cpu")
+    table(experiment, None, "confident")
+    assert asked == [(6, str(pictures))]
 
 
 @pytest.mark.slow

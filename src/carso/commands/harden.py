@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from carso.commands.options import MOST, Device, Watch, radius
+from carso.commands.options import MOST, Channels, Device, Size, SkipBad, Watch, fitting, radius
 from carso.commands.shared import claimed, say
 
 
@@ -22,6 +22,9 @@ def harden(
     minutes: Annotated[float, typer.Option(min=0.01, help="How long all of it may take.")] = 30.0,
     out: Annotated[Path | None, typer.Option(help="Folder for everything. [default: out/harden]")] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Root of all randomness.")] = 0,
+    size: Size = None,
+    channels: Channels = None,
+    skip_bad: SkipBad = False,
     device: Device = "auto",
     watch: Watch = None,
 ) -> None:
@@ -34,7 +37,7 @@ def harden(
 
     folder = out or Path("out") / "harden"
     with claimed(folder):
-        request = Request.of(classifier, data, eps, norm, minutes, seed)
+        request = Request.of(classifier, data, eps, norm, minutes, seed, **fitting(size, channels, skip_bad))
         hardening = Hardening(request, folder, choose_device(device), watcher_of(watch))
         plan = hardening.plan()
         typer.echo("\n".join(plan.lines))

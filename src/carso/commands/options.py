@@ -75,10 +75,16 @@ Data = Annotated[
 ]
 Size = Annotated[
     str | None,
-    typer.Option(metavar="HxW", help="Cut and resize the pictures of a folder, as 224x224. [default: as in training]"),
+    typer.Option(
+        metavar="HxW",
+        help="Cut and resize the pictures of a folder, as 224x224. [default: as in training, else as they are]",
+    ),
 ]
 Channels = Annotated[
-    int | None, typer.Option(help="Make the pictures of a folder grey (1) or coloured (3). [default: as in training]")
+    int | None,
+    typer.Option(
+        help="Make the pictures of a folder grey (1) or coloured (3). [default: as in training, else as they are]"
+    ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be used; they are listed.")]
 Radii = Annotated[

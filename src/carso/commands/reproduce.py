@@ -59,9 +59,10 @@ def reproduce(
             experiment.carry_out(shipped_of(experiment.recipe.data, experiment.recipe.name))
         else:
             experiment.check()
+            check_count(experiment, test_images)
             prepare(experiment)
             experiment.complete()
-        page = table(experiment, test_images or USUAL, stop, command_line())
+        page = table(experiment, test_images, stop, command_line())
     say(f"report: {page}")
 
 
@@ -126,19 +127,33 @@ def shipped_of(data: str, recipe: str) -> str:
     return recipe if recipe in weights.shipped() else f"{data}-{recipe}"
 
 
-def table(experiment: Experiment, test_images: int, stop: vote.Stop, command: str = "") -> Path:
-    """Evaluate a trained experiment on the first test images and return the report's path."""
+def check_count(experiment: Experiment, test_images: int | None) -> None:
+    """Raise a DataError before anything is trained if there are fewer test images than were asked for."""
+    from carso import data
+    from carso.data.labelled import check_enough
+
+    if test_images is not None:
+        check_enough(data.load(experiment.recipe.data, "test", **experiment.recipe.fitting), test_images)
+
+
+def table(experiment: Experiment, test_images: int | None, stop: vote.Stop, command: str = "") -> Path:
+    """Evaluate a trained experiment on the first test images, and return the report's path.
+
+    Where nobody says how many, `USUAL` are taken, or all if there are fewer; N labels them if nobody did.
+    """
     from carso import data
     from carso.evaluation import Settings, evaluate
+    from carso.evaluation.labelling import labelled
     from carso.evaluation.models import models_of
     from carso.evaluation.radii import protocol_of
     from carso.report.publish import publish
     from carso.storage import weights
 
     recipe, out = experiment.recipe, experiment.out
-    models = models_of(experiment.defence(), weights.load_undefended(out))
-    settings = Settings(n=test_images, seed=recipe.seed, samples=recipe.samples, stop=stop)
-    test = data.load(recipe.data, "test", **recipe.fitting)
+    defence = experiment.defence()
+    models = models_of(defence, weights.load_undefended(out))
+    test = labelled(data.load(recipe.data, "test", **recipe.fitting), defence.classifier)
+    settings = Settings(n=test_images or min(USUAL, len(test)), seed=recipe.seed, samples=recipe.samples, stop=stop)
     protocol = protocol_of(weights.origin(out), recipe.data)
     records = evaluate(
         models, test, settings=settings, recipe=recipe.name, command=command, directory=out, **vars(protocol)

@@ -121,14 +121,17 @@ class Hardening:
     @cached_property
     def test(self) -> Dataset:
         """The test images, in an order drawn by the seed: pictures on disk lie class by class."""
-        return data.load(self.request.data, "test").shuffled(self.request.seed)
+        return data.load(self.request.data, "test", **self.request.fitting).shuffled(self.request.seed)
 
     def _planned(self, began: float) -> Plan:
         asked = self.request
-        train, held_out = data.load(asked.data, "train"), data.load(asked.data, "validation")
+        train, held_out = (data.load(asked.data, split, **asked.fitting) for split in ("train", "validation"))
+        held_out = held_out.in_turns()
         check_classes(classifier := module(asked.factory), train)
         purifier = purifier_for(classifier.eval().to(self.device), held_out, asked.budgets)
-        recipe = proposed("hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed, purifier)
+        recipe = proposed(
+            "hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed, purifier, **asked.fitting
+        )
         experiment = Experiment(recipe, self.out, self.device, sets=(train, held_out))
         check_shape(self.test, train.shape)
         pending = experiment.pending()

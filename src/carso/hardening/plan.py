@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -61,10 +61,15 @@ class Request(Schema):
     norm: Norm
     minutes: float
     seed: int
+    size: tuple[int, int] | None = None
+    channels: Literal[1, 3] | None = None
+    skip_bad: bool = False
 
     @classmethod
-    def of(cls, factory: str, data: str, eps: Sequence[float], norm: Norm, minutes: float, seed: int) -> Request:
-        """The request with its radii in order, each once.
+    def of(
+        cls, factory: str, data: str, eps: Sequence[float], norm: Norm, minutes: float, seed: int, **fitting: Any
+    ) -> Request:
+        """The request with its radii in order, each once, and how pictures of a folder are made alike.
 
         Raises:
             CarsoError: if there is no radius, or one that no image in [0, 1] can be attacked within.
@@ -72,7 +77,12 @@ class Request(Schema):
         if not eps or not all(0 < radius <= 10 for radius in eps):
             raise CarsoError(f"--eps must be numbers above 0 and at most 10, not {', '.join(map(str, eps)) or 'none'}")
         radii = tuple(sorted(set(eps)))
-        return cls(factory=factory, data=data, eps=radii, norm=norm, minutes=minutes, seed=seed)
+        return cls(factory=factory, data=data, eps=radii, norm=norm, minutes=minutes, seed=seed, **fitting)
+
+    @property
+    def fitting(self) -> dict[str, Any]:
+        """How pictures are made alike, as `carso.data.load` is told, and recipes are."""
+        return {name: value for name in ("size", "channels", "skip_bad") if (value := getattr(self, name))}
 
     @property
     def budgets(self) -> tuple[Budget, ...]:

@@ -125,6 +125,7 @@ def proposed(
     norm: Norm,
     seed: int,
     purifier: PurifierSpec,
+    **fitting: Any,
 ) -> Recipe:
     """The recipe, with one epoch of each stage.
 
@@ -136,6 +137,7 @@ def proposed(
         norm: of their balls.
         seed: root of all randomness.
         purifier: its architecture.
+        fitting: how pictures are made alike: `size`, `channels` and `skip_bad` of a recipe.
     """
     first = [AttackSpec(attack="fgsm", eps=radius, norm=norm) for radius in eps]
     second = [spec for radius in eps for spec in _attacks(radius, norm)]
@@ -151,6 +153,7 @@ def proposed(
         purifier=purifier,
         purification=PurifierTraining(**common, rate=rates[0], attacks=tuple(first)),
         hardening=PurifierTraining(**common, rate=rates[1], attacks=tuple(second)),
+        **fitting,
     )
 
 
