@@ -1,7 +1,7 @@
 """The published CARSO attacked three ways: through its aggregation, before it, and by an audit.
 
-    python benchmarks/runs/published_design.py out/cifar10-published
-    python benchmarks/runs/published_design.py out/cifar10-published --images 200 --eot 5 --only peel before
+    python -m benchmarks.runs.published_design out/cifar10-published
+    python -m benchmarks.runs.published_design out/cifar10-published --images 200 --eot 5 --only peel before
 
 Every attack is AutoAttack's `rand` (package pyautoattack, its own code, NaN left as it is); an image counts as right if
 one fresh answer to it is. The attacks:
@@ -12,7 +12,8 @@ one fresh answer to it is. The attacks:
     classifier                                  on N alone
     copies                                      on N alone behind peel over alike candidates: no defence at all
 
-Whatever is done of `--out` is kept and gone on from; the audits lie beside it, a folder each.
+Whatever is done of `--out` is kept and gone on from; the audits lie beside it, a folder each. Weights of
+`published_short.py` say how they were trained, and the record repeats it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 import torch
+from benchmarks.runs.published_short import TRAINING
 from torch import Tensor
 
 from carso import CARSO, data, vote
@@ -170,6 +172,9 @@ def main(given: argparse.Namespace) -> None:
     settings = {"n": given.images, "seed": given.seed, "batch": given.batch, "eps": given.eps, "eot": given.eot}
     of = {"weights": weights.digest(defence), "samples": defence.samples, "data": test.name}
     of["classifier"] = weights.about(weights.find(given.name) / weights.CLASSIFIER, "classifier")["options"]
+    trained = weights.find(given.name) / TRAINING
+    if trained.exists():
+        of["training"] = json.loads(trained.read_text(encoding="utf-8"))
     protocol = Protocol(defence, test, settings | of, given.out / FILE)
     for attack in (name for name in ATTACKS if name in given.only):
         protocol.run(attack)

@@ -11,16 +11,19 @@ import torch
 from benchmarks.docs import published as document
 from benchmarks.runs import published_design
 from benchmarks.runs.published_design import ATTACKS, FILE, PUBLISHED, Protocol, copies, parser, through
+from benchmarks.runs.published_short import shortened
 from torch import Tensor
 
 import carso
 from carso import vote
 from carso.data import Dataset
 from carso.errors import RunError
+from carso.evaluation.results import Rate
 from carso.nn import ResNet
 from carso.purifier import ConvolutionalPurifier
 from carso.representation import Representation
 from carso.storage import weights
+from carso.training.reading import read_recipe
 
 pytestmark = pytest.mark.whole
 
@@ -104,6 +107,35 @@ def test_a_broken_off_protocol_goes_on_to_the_same_figures(
     text = document.page(json.loads((tmp_path / FILE).read_text()), {})
     assert f"| the same attack before the aggregation | {document.cell(one['before']['rates']['mode'])} |" in text
     assert "leads by 17.3" in text
+    assert "less training" not in text
+
+
+def test_the_page_says_what_was_shortened_and_who_keeps_more() -> None:
+    rates = {"high": Rate.of(80, 100), "low": Rate.of(10, 100), "near": Rate.of(76, 100)}
+    assert document.than(rates["high"], rates["low"]) == "more than"
+    assert document.than(rates["low"], rates["high"]) == "fewer than"
+    assert document.than(rates["high"], rates["near"]) == "not to be told apart from"
+    attacks = {
+        attack: {"seconds": 1.0, "rates": {name: rate.model_dump() for name in ("classifier", *PUBLISHED)}}
+        for attack, rate in zip(ATTACKS, [rates["high"]] * 2 + [rates["low"]] * 6, strict=True)
+    }
+    about = {"n": 100, "seed": 0, "eps": 8 / 255, "eot": 1, "samples": 8, "data": "cifar10"}
+    about |= {"classifier": {"blocks": [2], "width": 32, "classes": 10}}
+    about["training"] = {"images": 8000, "epochs": 30, "steps": 10}
+    found = {"settings": about, "environment": {"cpu": "cpu", "torch": "2", "carso": "0"}, "attacks": attacks}
+    text = document.page(found, {})
+    assert "8,000 images in place of 45,000,\n30 epochs in place of 200, PGD of 10 steps in place of 40" in text
+    assert f"keeps {document.cell(rates['high'])} % under it: more than the defence" in text
+
+
+def test_the_shortened_recipe_is_the_published_one_but_for_its_length() -> None:
+    short, whole = shortened(30, 10).purification, read_recipe("cifar10-published").purification
+    assert short is not None
+    assert whole is not None
+    assert (short.epochs, [attack.steps for attack in short.attacks if attack.attack == "pgd"]) == (30, [10, 10])
+    steps = [{"steps": attack.steps} for attack in whole.attacks]
+    attacks = tuple(a.model_copy(update=b) for a, b in zip(short.attacks, steps, strict=True))
+    assert short.model_copy(update={"epochs": whole.epochs, "attacks": attacks}) == whole
 
 
 def test_what_is_asked_for_is_done_on_saved_weights(
