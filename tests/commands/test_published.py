@@ -101,6 +101,7 @@ def test_the_recipe_is_what_was_published() -> None:
     purifier, training = recipe.purifier, recipe.purification
     assert training is not None
     assert (recipe.samples, recipe.aggregation, recipe.hardening) == (8, "peel", None)
+    assert training.batches is None
     assert (purifier.kind, purifier.compression, purifier.latent, purifier.code) == (
         "convolutional",
         "published",

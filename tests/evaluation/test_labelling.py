@@ -35,6 +35,7 @@ def test_images_without_labels_get_those_of_the_classifier(capsys: pytest.Captur
     assert "d: has no labels; the classifier's own clean answers stand for them" in capsys.readouterr().err
     assert torch.equal(found.required_labels, BRIGHTEST)
     assert found.classes == ("0", "1", "2", "3")
+    assert found.name == "d, labelled by the classifier's own answers"
 
 
 def test_classes_have_the_names_that_the_classifier_gives_them() -> None:

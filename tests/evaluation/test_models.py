@@ -48,6 +48,15 @@ def test_another_aggregation_answers_with_its_scores(columns, dataset, aggregati
     assert outcome.counts is None
 
 
+def test_another_aggregation_is_of_as_many_candidates_as_are_asked_for(columns, dataset):
+    columns["carso"].aggregation = "mean-logit"
+    few = answer(columns["carso"], dataset.images, generator(), samples=3).predicted
+    asked = columns["carso"].samples
+    columns["carso"].samples = 3
+    assert asked != 3
+    assert torch.equal(few, answer(columns["carso"], dataset.images, generator()).predicted)
+
+
 def test_a_training_mode_is_given_back(columns, dataset):
     model = columns["undefended"].train()
     first, second = (answer(model, dataset.images, generator()).predicted for _ in range(2))

@@ -1,7 +1,10 @@
 import pytest
 import torch
 
+import carso
 from carso.evaluation import sweep
+from carso.nn import MLP
+from carso.purifier import Purifier
 from carso.vote import Tally
 
 
@@ -47,3 +50,16 @@ def test_the_ladder_ends_at_the_most():
 def test_refuses_a_ladder_that_does_not_rise(samples):
     with pytest.raises(ValueError, match="increasing"):
         sweep.elected(Scripted([]), torch.zeros(1, 1, 2, 2), samples, lambda k: None)
+
+
+def test_a_fixed_defence_votes_by_its_first_latents_whatever_k():
+    torch.manual_seed(0)
+    whole = carso.CARSO(MLP((1, 8, 8), (12,), 5).eval(), Purifier((1, 8, 8), 17, latent=4), samples=40)
+    with torch.no_grad():
+        whole.purifier.decoder[0].weight.mul_(20)
+        whole.purifier.decoder[-2].weight.mul_(20)
+    fixed, images = whole.fixed(3), torch.rand(30, 1, 8, 8)
+    found = sweep.elected(fixed, images, (1, 2, 5, 40), lambda k: torch.Generator().manual_seed(k))
+    assert len(found.unique(dim=0)) > 1
+    for k, classes in zip((1, 2, 5, 40), found, strict=True):
+        assert torch.equal(classes.long(), fixed.poll(images, samples=k, stop="never").winners)

@@ -1,10 +1,15 @@
 import re
 from pathlib import Path
 
+import torch
+
 from carso.audit.results import read_audit
-from carso.evaluation import Rate, ResultRow, Results, read_results
+from carso.data import Dataset
+from carso.evaluation import Rate, ResultRow, Results, Row, Settings, evaluate, read_results
 from carso.evaluation.environment import environment
+from carso.nn import MLP
 from carso.report import figures
+from carso.types import Budget
 
 AUDIT = Path(__file__).parents[2] / "benchmarks" / "results" / "thesis-audit" / "carso"
 
@@ -94,3 +99,16 @@ def test_styles_of_a_view_touch_nothing_outside_it(finished):
         assert re.fullmatch(r"\s*\.carso-inline \{.*\}\s*", style, re.DOTALL)
         assert style.count("{") == style.count("}")
     assert len(styles) == 1
+
+
+def test_a_curve_is_of_one_norm():
+    torch.manual_seed(0)
+    dataset = Dataset("noise", torch.rand(12, 1, 4, 4), torch.arange(12) % 3, tuple("abc"))
+    balls = [Budget("Linf", 0.1), Budget("L2", 1.0), Budget("Linf", 0.2), Budget("L2", 2.0)]
+    points = (Row("none"), *(Row("fgsm", ball) for ball in balls))
+    columns = {"adversarially_trained": MLP((1, 4, 4), (6,), 3).eval()}
+    settings = Settings(curve_images=12, sweep_images=0)
+    linf, l2 = figures.against_eps(evaluate(columns, dataset, points[:1], settings, curve_rows=points))
+    assert ("L∞" in linf.heading, "L2" in l2.heading) == (True, True)
+    assert [row[0] for row in linf.body] == ["0", "0.1", "0.2"]
+    assert [row[0] for row in l2.body] == ["0", "1", "2"]

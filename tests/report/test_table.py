@@ -71,3 +71,10 @@ def test_a_narrow_terminal_loses_no_figure(results, monkeypatch, capsys):
             published = f" ({row.thesis[name]:.2f})" if row.thesis else ""
             assert f"{rate.accuracy:.2f}{published} " in printed
             assert f"[{rate.ci95[0]:.2f}, {rate.ci95[1]:.2f}] " in printed
+
+
+def test_what_stands_in_brackets_is_no_markup(results: Results) -> None:
+    named = results.model_copy(update={"dataset": "pictures[/v2] [bold]"})
+    console = Console(record=True, width=200)
+    console.print(terminal(named))
+    assert "pictures[/v2] [bold]" in console.export_text()

@@ -1,7 +1,7 @@
 import pytest
 
 from carso.evaluation.environment import environment
-from carso.evaluation.results import Rate, ResultRow, Results
+from carso.evaluation.results import OWN, Rate, ResultRow, Results
 from carso.report.artifacts import Audit
 from carso.report.verdict import hardest, subject, verdict
 
@@ -135,3 +135,9 @@ def test_a_run_without_carso_is_about_its_last_column():
     )
     assert subject(results(bare)) == "undefended"
     assert verdict(results(bare)).headline.startswith("Without attack, Undefended is right on 90.0 %")
+
+
+def test_images_that_nobody_labelled_are_not_said_to_be_answered_rightly():
+    found = verdict(results(CLEAN, PGD, dataset="pictures" + OWN))
+    assert found.notes[0].startswith("Nobody labelled these images")
+    assert not any(note.startswith("Without attack") for note in found.notes)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from carso.data import Dataset, from_torch
+from carso.data import Dataset, from_torch, save_pairs
 from carso.errors import DataError, ModelError, RecipeError, RunError
 from carso.nn import MLP, ResNet
 from carso.purifier import ConvolutionalPurifier
@@ -321,3 +321,27 @@ def test_a_recipe_makes_the_pictures_of_a_folder_alike(tmp_path: Path) -> None:
     assert (len(experiment.train), len(experiment.validation)) == (17, 2)
     with pytest.raises(DataError, match=r"a/00\.png: is not a PNG"):
         _ = Experiment(recipe(text.replace("skip_bad: true\n", "")), tmp_path / "out", CPU).train
+
+
+def test_more_attacked_images_than_are_kept_are_missed_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = tuple(Dataset("d", torch.rand(n, 1, 8, 8), torch.arange(n) % 3, tuple("abc")) for n in (30, 10))
+    monkeypatch.setattr("carso.training.purifier.ATTACKED_KEPT", 2 * 30 * 64 - 1)
+    told = TEXT.format(seed=0).replace("rate: 0.1", "rate: 0.1, attacks: [{attack: pgd, eps: 0.1}]")
+    with pytest.raises(RecipeError, match="purifier: attacked once and kept"):
+        Experiment(recipe(told), tmp_path, CPU, sets=sets).check()
+
+
+def test_pairs_bring_their_labels_and_the_classes_keep_their_names(tmp_path: Path) -> None:
+    images, labels = torch.rand(30, 1, 8, 8), torch.arange(30) % 3
+    train = Dataset("d", images, labels, ("ant", "bee", "cat"))
+    save_pairs(tmp_path / "pairs.npz", images, images, labels)
+    told = f"epochs: 1, batch: 10, rate: 0.01, feed: pairs, pairs: {tmp_path / 'pairs.npz'}, labels: true"
+    network = MLP((1, 8, 8), (6,), 3).eval()
+    text = f"name: x\npurification: {{{told}}}\n"
+    experiment = Experiment(recipe(text), tmp_path / "out", CPU, network, sets=(train, train[:10]))
+    experiment.open()
+    experiment.train_classifier()
+    experiment.train_purifier()
+    assert experiment.defence().class_names == ("ant", "bee", "cat")

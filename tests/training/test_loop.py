@@ -161,6 +161,12 @@ def test_a_batch_has_at_least_an_image_for_each_portion() -> None:
         fit(classifier_stage(accumulate=17), 3, "f")
 
 
+def test_batch_norm_needs_two_images_in_a_portion() -> None:
+    with pytest.raises(RecipeError, match="batch norm needs two images in a portion, and 16 make at most 8"):
+        fit(purifier_stage(accumulate=9), 3, "f")
+    fit(purifier_stage(epochs=1, accumulate=8), 3, "f")
+
+
 class Counting:
     """A stage that notes on how many threads its epochs begin."""
 

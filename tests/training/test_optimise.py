@@ -90,3 +90,16 @@ def test_lookahead_pulls_the_fast_weights_to_the_slow_ones(average: float) -> No
     assert not torch.equal(oracle.weight, phi)
     optimisation.finish()
     torch.testing.assert_close(module.weight.detach(), optimisation.average["weight"] if average else phi)
+
+
+def test_too_few_steps_to_look_ahead_leave_what_was_learned() -> None:
+    module = torch.nn.Linear(3, 1, bias=False)
+    before = module.weight.detach().clone()
+    optimisation = Optimisation(module, Schedule(epochs=1, rate=0.1, shape="plateau", lookahead=6), steps_per_epoch=2)
+    for _ in range(2):
+        optimisation.prepare()
+        optimisation.step([module.weight.sum()])
+    learned = module.weight.detach().clone()
+    optimisation.finish()
+    assert not torch.equal(learned, before)
+    assert torch.equal(module.weight.detach(), learned)

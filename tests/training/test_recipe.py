@@ -7,6 +7,7 @@ from carso.errors import RecipeError
 from carso.training.reading import derived, parse_recipe, read_recipe, shipped
 
 LEAST = "name: x\npurification: {epochs: 1, rate: 0.1}\n"
+PGD, WHOLE = "attacks: [{attack: pgd, eps: 0.3}]", "attacks: [{attack: pgd, eps: 0.3, directed_at: defence}]"
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -42,6 +43,8 @@ def test_sizes_may_be_written_as_people_do(written: str) -> None:
         ("name: x\npurification:\n  rate: 0.1\n", r"line 2: purification.epochs: Field required"),
         ("name: x\npurification:\n  epochs: 1\n  rate: 1\n  attacks:\n  - {attack: pgd, eps: -1}\n", r"line 6: .*eps"),
         (LEAST.replace("0.1", "0.1, feed: pairs"), "go together"),
+        (LEAST.replace("0.1", f"0.1, feed: pairs, pairs: a.npz, {PGD}"), "leave them out here: attacks: "),
+        (f"name: x\nadversarial: {{epochs: 1, rate: 0.1, {WHOLE}}}\n", "there is no defence before the purifier"),
         (LEAST.replace("0.1", "0.1, ramp: 0.5"), "ramp, crop and flip need attacks made anew"),
         (LEAST.replace("0.1", "0.1, flip: true"), "ramp, crop and flip need attacks made anew"),
         (LEAST.replace("0.1", "0.1, flat: 0.5"), "flat is of shape: linear"),

@@ -9,6 +9,7 @@ import torch
 from carso.data import Dataset
 from carso.data.labelled import numbers
 from carso.evaluation.models import device_of, names_of
+from carso.evaluation.results import OWN
 from carso.nn import evaluating, query
 from carso.nn.querying import answers
 from carso.progress import note
@@ -19,11 +20,11 @@ CHUNK = 100
 
 
 def labelled(images: Dataset, classifier: Classifier) -> Dataset:
-    """The images with their labels, or with N's own answers where they have none, which is said."""
+    """The images with their labels, or with N's own answers where they have none, which is said; their name says it."""
     if images.labels is not None:
         return images
     note(f"{images.name}: has no labels; the classifier's own clean answers stand for them")
-    return answered(images, classifier, names_of(classifier))
+    return replace(answered(images, classifier, names_of(classifier)), name=images.name + OWN)
 
 
 def answered(images: Dataset, classifier: Classifier, names: tuple[str, ...] | None) -> Dataset:

@@ -6,6 +6,7 @@ share a classifier are handed the same attacked images.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import uuid
 from collections.abc import Mapping
@@ -126,6 +127,9 @@ def _answer(
         return Outcome(
             predicted=tally.winners.cpu().int(), counts=tally.counts.cpu().int(), samples=tally.samples.cpu().int()
         )
+    if samples is not None and isinstance(column, CARSO):
+        column = copy.copy(column)
+        column.samples = samples
     return Outcome(predicted=_scores(column, images, generator).argmax(1).cpu().int())
 
 

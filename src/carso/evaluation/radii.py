@@ -6,8 +6,10 @@ other work       the radii of its trainings; a single one is joined by its half
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from carso.errors import CarsoError
-from carso.evaluation.protocol import END_TO_END, Protocol, protocol_at
+from carso.evaluation.protocol import END_TO_END, Protocol, Row, protocol_at
 from carso.progress import note
 from carso.storage.headers import Origin, OwnAttack
 from carso.types import Norm
@@ -64,11 +66,21 @@ def protocol_of(origin: Origin, data: str, radii: tuple[float, ...] = (), norm: 
         norm: of the balls, by default that of the recipe's attacks.
     """
     norm = norm or norm_of(origin)
-    if not radii and norm == "Linf" and is_thesis(origin, data):
-        return Protocol()
     used = _followed(origin, norm)
     foreseen = {("pgd-eot" if attack.directed_at == "defence" else KIN[attack.attack], attack.eps) for attack in used}
+    if not radii and norm == "Linf" and is_thesis(origin, data):
+        return _thesis(foreseen) if origin.attacks else Protocol()
     return protocol_at(radii or radii_of(origin, data, norm), norm, foreseen)
+
+
+def _thesis(foreseen: set[tuple[str, float]]) -> Protocol:
+    """The thesis's rows, with what a training other than the thesis's has foreseen."""
+    rows = Protocol().rows
+    return Protocol(rows=tuple(row if row.norm is None else _known(row, foreseen) for row in rows))
+
+
+def _known(row: Row, foreseen: set[tuple[str, float]]) -> Row:
+    return replace(row, foreseen=row.norm == "Linf" and (row.attack, row.eps) in foreseen)
 
 
 def _followed(origin: Origin, norm: Norm) -> list[OwnAttack]:

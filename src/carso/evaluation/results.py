@@ -31,6 +31,9 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 COLUMNS = ("undefended", "adversarially_trained", "carso")
 FILE = "results.json"
 
+OWN = ", labelled by the classifier's own answers"
+"""At the end of the name of images that nobody labelled."""
+
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=0)]
 

@@ -42,6 +42,9 @@ def elected(
     """
     if list(samples) != sorted(set(samples)) or min(samples, default=0) < 1:
         raise ValueError(f"samples must be increasing and positive, not {list(samples)}")
+    if getattr(defence, "fixed_by", None) is not None:
+        polled = [checked_query(defence.poll, images, samples=most, stop="never") for most in samples]
+        return torch.stack([mode(tally.counts) for tally in polled]).cpu().int()
     blocks = [
         checked_query(defence.poll, images, samples=after - before, stop="never", generator=generator_of(after)).counts
         for before, after in pairwise((0, *samples))

@@ -76,6 +76,9 @@ DOTS = 15
 NAMED = 14
 """Votes over more classes than this name only the elected and the true one."""
 
+READABLE = 9.0
+"""Side of a cell of a heatmap in which a count can be read."""
+
 PERCENT = Axis("accuracy (%)", 0, 100, (0, 25, 50, 75, 100))
 
 
@@ -120,10 +123,12 @@ def heatmap(title: str, counts: Sequence[Sequence[int]], classes: Sequence[str])
     parts = [_text(left + size / 2, 10, "answer", "middle", "axis"), _sideways(8, top + size / 2, "true class")]
     for i, row in enumerate(counts):
         total = sum(row) or 1
-        parts.append(_text(left - 4, top + cell * (i + 0.5) + 4, names[i], "end"))
-        parts.append(_text(left + cell * (i + 0.5), top - 4, names[i], "middle"))
+        if cell >= READABLE:
+            parts.append(_text(left - 4, top + cell * (i + 0.5) + 4, names[i], "end"))
+            parts.append(_text(left + cell * (i + 0.5), top - 4, names[i], "middle"))
         for j, count in enumerate(row):
-            parts.append(_cell(left + cell * j, top + cell * i, cell, count, count / total, i == j))
+            if count:
+                parts.append(_cell(left + cell * j, top + cell * i, cell, count, count / total, i == j))
     return _svg(title, left + size + 4, top + size + 4, *parts)
 
 
@@ -192,9 +197,12 @@ def _dot(name: str, point: Point, place: tuple[Number, Number]) -> Markup:
 
 
 def _cell(x: Number, y: Number, size: Number, count: int, share: Number, right: bool) -> Markup:
-    square = Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill-opacity="{:.3f}"/>')
-    shade = square.format("right" if right else "wrong", x, y, size - 1, size - 1, share**0.5 if count else 0)
-    if not count:
+    side = size - min(1.0, size / 4)
+    square = Markup(
+        '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.2f}" height="{:.2f}" fill-opacity="{:.3f}">{}</rect>'
+    )
+    shade = square.format("right" if right else "wrong", x, y, side, side, share**0.5, _hover(f"{count:,}"))
+    if size < READABLE:
         return shade
     style = "dark" if right and share > 0.62 else "count"
     return shade + _text(x + size / 2 - 0.5, y + size / 2 + 3.5, str(count), "middle", style)

@@ -16,7 +16,7 @@ from carso.report import charts, wording
 from carso.report.artifacts import Audit, Epoch
 from carso.report.charts import Axis, Box, Point, Series
 from carso.report.verdict import hardest, subject
-from carso.types import Norm
+from carso.types import Norm, Scale
 
 if TYPE_CHECKING:
     from carso.audit.results import Audit as FullAudit
@@ -39,14 +39,9 @@ class Figure:
 def against_eps(records: Records) -> list[Figure]:
     """Accuracy against the budget, one figure per aim and norm."""
     found = []
-    by_aim: dict[str, list[RowRecord]] = defaultdict(list)
-    for record in records.curve.values():
-        by_aim[record.row.directed_at].append(record)
-    for aim, rows in by_aim.items():
-        ordered = sorted(rows, key=lambda record: record.row.eps)
-        attacked = next((r.row for r in ordered if r.row.norm), None)
-        if attacked is None:
-            continue
+    for aim, norm in dict.fromkeys((r.row.directed_at, r.row.norm) for r in records.curve.values() if r.row.norm):
+        ordered = _curved(records, aim, norm)
+        attacked = ordered[-1].row
         series = [_curve(records, ordered, column, _style(column, i)) for i, column in enumerate(ordered[0].outcomes)]
         n = len(next(iter(ordered[0].outcomes.values())).predicted)
         name = wording.name_of(attacked.attack)
@@ -112,8 +107,15 @@ def compared(runs: Mapping[str, Records]) -> list[Figure]:
 
 
 def _aimed_at_classifier(records: Records) -> list[RowRecord]:
-    rows = [record for record in records.curve.values() if record.row.directed_at == "classifier"]
-    return sorted(rows, key=lambda record: record.row.eps)
+    """The curve of the norm that was first."""
+    norms = [r.row.norm for r in records.curve.values() if r.row.norm and r.row.directed_at == "classifier"]
+    return _curved(records, "classifier", norms[0]) if norms else []
+
+
+def _curved(records: Records, aim: str, norm: Scale | None) -> list[RowRecord]:
+    """The points of one aim and norm by their budget, after the clean one."""
+    rows = [record for record in records.curve.values() if record.row.directed_at == aim]
+    return sorted((r for r in rows if r.row.norm in (norm, None)), key=lambda record: record.row.eps)
 
 
 def against_votes(records: Records) -> Figure | None:
@@ -141,7 +143,7 @@ def votes_needed(records: Records) -> Figure | None:
             most = max(most, used[-1].max)
     if not rows:
         return None
-    axis = Axis("votes until decided", 10, max(most, 20), [k for k in (10, 30, 100, 300, 1000) if k <= most], log=True)
+    axis = Axis("votes until decided", 1, max(most, 20), [k for k in (1, 10, 100, 1000) if k <= most], log=True)
     heading = "Votes until decided"
     chart = charts.strips(heading, axis, [(label, u.low, u.median, u.high, u.max) for label, u in rows])
     body = tuple((label, *(f"{v:g}" for v in (u.mean, u.low, u.median, u.high, u.max))) for label, u in rows)

@@ -29,7 +29,7 @@ def print_table(results: Results, file: IO[str] | None = None) -> None:
 def terminal(results: Results, narrow: bool = False) -> Table:
     """The table for a rich console; where it is narrow, a row takes two lines."""
     columns, gap = results.columns(), "\n" if narrow else " "
-    table = Table(title=title(results), caption=caption(results), title_style="bold", caption_style="dim")
+    table = Table(title=Text(title(results)), caption=Text(caption(results)), title_style="bold", caption_style="dim")
     table.add_column("attack", min_width=17)
     for column in columns:
         table.add_column(wording.heading(column), justify="right", no_wrap=True)

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from carso.evaluation.interval import apart
-from carso.evaluation.results import Rate, ResultRow, Results
+from carso.evaluation.results import OWN, Rate, ResultRow, Results
 from carso.report import wording
 from carso.report.artifacts import Audit
+
+UNLABELLED = (
+    "Nobody labelled these images: right is what answers as the classifier does on the image without attack. The "
+    "classifier itself is right on all of those, then; how often anything is truly right is not known."
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ def verdict(results: Results, audit: Audit | None = None) -> Verdict:
     tally = _tally(results, ours, theirs) if theirs else None
     raised = _raised(counted) if counted else None
     ignored = f"{doubt} The sentence above does not count it." if doubt else None
-    notes = (_clean(results.rows, ours, theirs), tally, _poses(results.rows, ours), raised, ignored)
+    clean = UNLABELLED if results.dataset.endswith(OWN) else _clean(results.rows, ours, theirs)
+    notes = (clean, tally, _poses(results.rows, ours), raised, ignored)
     return Verdict(headline, tuple(note for note in notes if note))
 
 

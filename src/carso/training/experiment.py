@@ -33,7 +33,7 @@ from carso.training.design import assembled, check_classes, classifier_of, look_
 from carso.training.history import add_history, read_history
 from carso.training.loop import Stage, fit, seeded
 from carso.training.plan import Pending
-from carso.training.purifier import PurifierStage, Shared
+from carso.training.purifier import PurifierStage, Shared, check_kept
 from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
 from carso.training.watching import Watcher, tell
 
@@ -77,7 +77,9 @@ class Experiment:
             RecipeError: saying what the recipe is for, or what is wrong with the purifier's fields.
             ModelError: if the purifier is to read layers that the classifier does not have.
         """
-        self._purification()
+        for name, schedule in (("purifier", self._purification()), ("hardening", self.recipe.hardening)):
+            if schedule is not None and schedule.feed == "cached":
+                check_kept(name, schedule, self.train)
         own = self.classifier is None and self.recipe.classifier.factory is None
         if own and not (self.out / weights.CLASSIFIER).exists():
             with seeded(self.recipe.seed, "check"):
@@ -238,7 +240,7 @@ class Experiment:
         self._fit(PurifierStage(name, representation, purifier, schedule, *data))
         representation.classifier.cpu()
         defence = assembled(self.recipe, representation, purifier.cpu())
-        defence.class_names = _names(train, defence.classes)
+        defence.class_names = _names(self.train, defence.classes)
         by_first(partial(self._save_purifier, name, defence, file))
 
     def _save_purifier(self, name: str, defence: CARSO, file: str) -> None:
@@ -325,7 +327,8 @@ class Experiment:
         if isinstance(schedule, ClassifierTraining) or schedule.pairs is None:
             return self.train, None
         pairs = data.load_pairs(schedule.pairs)
-        return Dataset(pairs.name, pairs.clean), pairs.attacked
+        classes = () if pairs.labels is None else self.train.classes
+        return Dataset(pairs.name, pairs.clean, pairs.labels, classes), pairs.attacked
 
 
 def _names(train: Dataset, classes: int) -> tuple[str, ...] | None:

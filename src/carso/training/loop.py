@@ -146,6 +146,11 @@ def _check_sharing(stage: Stage) -> None:
         raise RecipeError(
             f"{stage.name}: accumulate: a batch of {size} images has no {what}; at most {size // count()}"
         )
+    dense = any(isinstance(layer, nn.BatchNorm1d) for layer in stage.module.modules())
+    if dense and portions > 1 and size < 2 * portions:
+        raise RecipeError(
+            f"{stage.name}: accumulate: batch norm needs two images in a portion, and {size} make at most {size // 2}"
+        )
 
 
 def _fit(

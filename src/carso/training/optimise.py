@@ -153,6 +153,7 @@ class Optimisation:
 
     def finish(self) -> None:
         """Put the averaged weights, if any, into the module, else the slow ones, if any."""
-        final = self.average if self.schedule.average else self.slow
+        ahead = self.slow if self.slow and self.steps >= self.schedule.lookahead else {}
+        final = self.average if self.schedule.average else ahead
         if final:
             self.module.load_state_dict(self.module.state_dict() | final)

@@ -262,7 +262,7 @@ class PurifierStage:
     def _made(self, seed: int) -> Tensor:
         """All training images under each attack (attacks, images, C, H, W) in float16."""
         shape = (len(self.mixture.attacks), self.size, *self.train.shape)
-        _check_keeping(2 * math.prod(shape), self.name)
+        check_kept(self.name, self.schedule, self.train)
         kept = torch.zeros(shape, dtype=torch.float16, device=self.device)
         everything = torch.arange(self.size, device=self.device)
         with seeded(seed, self.name, "attacks"), evaluating(self.classifier):
@@ -283,8 +283,10 @@ class PurifierStage:
                     bar.advance()
 
 
-def _check_keeping(size: int, name: str) -> None:
-    if size > ATTACKED_KEPT:
+def check_kept(name: str, schedule: PurifierTraining, train: Dataset) -> None:
+    """Raise a RecipeError if a stage would keep more attacked images than fit; those of pairs are there already."""
+    size = 2 * len(schedule.attacks) * len(train) * math.prod(train.shape)
+    if schedule.feed == "cached" and size > ATTACKED_KEPT:
         raise RecipeError(
             f"{name}: attacked once and kept, the training images would take {size / 1e9:.1f} GB, more than the "
             f"{ATTACKED_KEPT / 1e9:.1f} that are kept; set feed: fresh in the recipe"

@@ -58,9 +58,10 @@ class AttackSpec(Section):
     """One attack of a training mixture.
 
     "annealed" is PGD whose step shrinks from 2 eps to almost nothing (`carso.attacks.annealed`); `alpha` is PGD's own.
-    "noise" is drawn uniformly from the ball and follows no gradient. "n-fgsm" is one step of length eps from noise in
-    the ball of twice the radius, not projected back: it costs one gradient, and training with it does not collapse as
-    with "fgsm" (P. de Jorge et al., "Make some noise", NeurIPS 2022). It is for training alone.
+    "noise" is drawn from the ball, uniformly in Linf, else with a uniform radius; it follows no gradient. "n-fgsm" is
+    one step of length eps from noise in the ball of twice the radius, not projected back: it costs one gradient, and
+    training with it does not collapse as with "fgsm" (P. de Jorge et al., "Make some noise", NeurIPS 2022). It is for
+    training alone.
     """
 
     attack: Literal["fgsm", "n-fgsm", "pgd", "annealed", "noise"]
@@ -211,6 +212,8 @@ class ClassifierTraining(Augmented):
     def _something_to_learn_from(self) -> ClassifierTraining:
         if not self.clean and not self.attacks:
             raise ValueError("clean: false needs attacks, or a batch would have no part")
+        if any(a.directed_at == "defence" for a in self.attacks):
+            raise ValueError("there is no defence before the purifier: attacks of a classifier are directed at it")
         return self
 
     @model_validator(mode="after")
@@ -240,7 +243,7 @@ class PurifierSpec(Section):
     representation: Annotated[tuple[Positive, ...], Unit("neurons")] = ()
     """The layers of R, the code's last, in place of the rule's; if dense."""
     maps: Annotated[tuple[Positive, ...], Unit("channels")] = ()
-    """Convolutions with which R begins, if dense; else residual groups that read the image, for the layer `input`."""
+    """Convolutions with which R begins, if dense; residual groups that read the layer `input`, if convolutional."""
     width: Annotated[Positive, Unit("channels")] = 48
     """Of R's grid, if corrective."""
     blocks: Annotated[Positive, Unit("residual blocks")] = 2
@@ -297,6 +300,8 @@ class PurifierTraining(Augmented):
     def _coherent(self) -> PurifierTraining:
         if (self.feed == "pairs") != (self.pairs is not None):
             raise ValueError("feed: pairs and the file `pairs` go together")
+        if self.pairs is not None and self.attacks:
+            raise ValueError("feed: pairs has its attacks in the file; leave them out here: attacks: []")
         if self.feed == "cached" and any(a.directed_at == "defence" for a in self.attacks):
             raise ValueError("attacks on the defence change as the purifier learns: use feed: fresh")
         if self.feed != "fresh" and (self.ramp or self.crop or self.flip):
