@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 import carso
 from carso import vote
-from carso.errors import DataError, ModelError, NoGradientError
+from carso.correction import CorrectivePurifier
+from carso.errors import CarsoError, DataError, ModelError, NoGradientError
 from carso.nn import MLP
-from carso.purifier import Purifier
+from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.recall import classify
+from carso.representation import Representation
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -394,3 +396,70 @@ class TestFixed:
         fixed = other.fixed()
         for name in ("samples", "aggregation", "stop", "error", "class_names", "calibration"):
             assert getattr(fixed, name) == getattr(other, name)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"aggregation": "median"}, "aggregation must be one of mode, .*, not 'median'"),
+        ({"stop": "often"}, "stop must be one of never, exact, confident, not 'often'"),
+        ({"samples": 8.5}, "samples must be a whole number, at least 1, not 8.5"),
+        ({"samples": 0}, "samples must be a whole number"),
+    ],
+)
+def test_how_it_votes_is_checked_when_it_is_made(defence: carso.CARSO, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        carso.CARSO(defence.classifier, defence.purifier, **options)
+
+
+def test_a_vote_has_a_sample(defence: carso.CARSO, images: Tensor) -> None:
+    with pytest.raises(ValueError, match="samples must be at least 1, not 0"):
+        defence.poll(images, 0)
+
+
+class TestDetectionOfOddInput:
+    @pytest.fixture
+    def calibrated(self, defence: carso.CARSO, images: Tensor) -> carso.CARSO:
+        own = copy.copy(defence)
+        own.calibrate(images)
+        return own
+
+    def test_no_images_are_all_answered(self, calibrated: carso.CARSO, images: Tensor) -> None:
+        found = calibrated.detect(images[:0], 0.1)
+        assert (found.classes.shape, found.accepted.shape) == ((0,), (0,))
+
+    @pytest.mark.whole
+    @pytest.mark.parametrize("classes", [[0, 1], [0, 1, 10], [0, 1, -1]])
+    def test_classes_are_one_of_its_own_for_each(
+        self, calibrated: carso.CARSO, images: Tensor, classes: list[int]
+    ) -> None:
+        with pytest.raises(ValueError, match="one of 0 to 9 for each of the 3 images"):
+            calibrated.detect(images[:3], 0.1, torch.tensor(classes))
+
+    def test_an_endless_rate_is_too_high(self, calibrated: carso.CARSO, images: Tensor) -> None:
+        with pytest.raises(CarsoError, match=r"at most 0\.2, not inf"):
+            calibrated.detect(images, float("inf"))
+
+
+class TestShapesOfLayers:
+    @staticmethod
+    def network() -> nn.Sequential:
+        torch.manual_seed(0)
+        shared = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU())
+        return nn.Sequential(*shared, nn.Conv2d(4, 16, 3, 2, 1), nn.Flatten(), nn.Linear(256, 5)).eval()
+
+    def test_layers_in_another_order_are_refused(self) -> None:
+        network, layers = self.network(), ("1", "3", "output")
+        shapes = [s for each in Representation(network, layers).shapes(torch.rand(1, 3, 16, 16)).values() for s in each]
+        purifier = ConvolutionalPurifier((3, 16, 16), shapes, latent=4, code=6)
+        carso.CARSO(network, purifier, layers, samples=2)
+        with pytest.raises(ModelError, match=r"layers of the shapes .* in their order"):
+            carso.CARSO(network, purifier, ("3", "1", "output"), samples=2)
+
+    def test_what_corrects_begins_with_the_image_and_nothing_like_it(self) -> None:
+        network = self.network()
+        purifier = CorrectivePurifier((3, 16, 16), [(3, 16, 16), (3, 16, 16), (5,)], width=8, channels=2)
+        carso.CARSO(network, purifier, ("input", "0", "output"), samples=2)
+        with pytest.raises(ModelError, match="layer '0' has the shape of the image"):
+            carso.CARSO(network, purifier, ("0", "input", "output"), samples=2)

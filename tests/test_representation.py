@@ -233,3 +233,26 @@ def test_a_classifier_in_another_dtype_is_read_in_that_of_the_images(dtype: torc
     assert torch.equal(representations[:, :784], images.flatten(1))
     _, double = Representation(model, ["mish1"])(images.double())
     assert double.dtype == torch.float64
+
+
+class Named(nn.Module):
+    """A network whose last layer is called output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.output = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.output(self.hidden(images.flatten(1)).relu())
+        return found
+
+
+def test_a_layer_called_output_is_named_once() -> None:
+    assert default_layers(Named()) == ("hidden", "output")
+    assert Representation(Named().eval()).sizes(torch.rand(1, 1, 2, 2)) == {"hidden": 6, "output": 3}
+
+
+def test_low_precision_probabilities_are_probabilities() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 50), nn.Softmax(1)).to(torch.bfloat16).eval()
+    with pytest.raises(ModelError, match="take off its final softmax"):
+        check_classifier(network, (1, 2, 2))

@@ -10,13 +10,15 @@ Source: E. Ballarin, MSc thesis, University of Trieste, 2022, chapter 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from carso import vote
+from carso.correction import CorrectivePurifier
 from carso.detection import WITNESSES, Calibration, Detection, agreement, threshold_of
 from carso.errors import ModelError
 from carso.nn.modes import evaluating
@@ -24,9 +26,9 @@ from carso.nn.pretrained import Pretrained
 from carso.nn.querying import query
 from carso.purifier import Purifier
 from carso.recall import at_a_time, classify, draw, poll, recall
-from carso.representation import Representation, check_classifier
+from carso.representation import Representation, check_classifier, layers_of
 from carso.surrogate import SAMPLES, Surrogate, undifferentiable
-from carso.types import CandidateLogits, Candidates, Codes, Counts, Images, Labels, Latents, Logits, check_images
+from carso.types import INPUT, CandidateLogits, Candidates, Codes, Counts, Images, Labels, Latents, Logits, check_images
 from carso.vote import Aggregation, Stop, Tally
 
 IMAGES_AT_A_TIME = 1024
@@ -80,8 +82,11 @@ class CARSO(Pretrained, nn.Module):
     ) -> None:
         super().__init__()
         self.training = False
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, not {samples}")
+        if not isinstance(samples, int) or samples < 1:
+            raise ValueError(f"samples must be a whole number, at least 1, not {samples}")
+        for name, value, known in (("aggregation", aggregation, get_args(Aggregation)), ("stop", stop, get_args(Stop))):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         if not 0 < error < 1:
             raise ValueError(f"error must be between 0 and 1, not {error}")
         self.classifier = classifier
@@ -167,6 +172,8 @@ class CARSO(Pretrained, nn.Module):
             CarsoError: if so low a rate cannot be promised, or it is too high.
         """
         threshold = threshold_of(self.calibration, false_alarms)
+        if classes is not None and (len(classes) != len(images) or not _among(classes, self.classes)):
+            raise ValueError(f"classes must be one of 0 to {self.classes - 1} for each of the {len(images)} images")
         classes = self.predict(images, generator) if classes is None else classes
         found = self.agreement(images, classes, generator)
         return Detection(classes, found >= threshold, found, threshold)
@@ -183,9 +190,11 @@ class CARSO(Pretrained, nn.Module):
 
     def agreement(self, images: Images, classes: Labels, generator: torch.Generator | None = None) -> Tensor:
         """a (B,): how far N on the images and N on recalled candidates agree on the classes (B,)."""
+        if not len(images):
+            return images.new_zeros(0)
         latents = self.latents(WITNESSES, generator)
         few = max(1, at_a_time(self.purifier) // WITNESSES)
-        found = [images.new_zeros(0)]
+        found = []
         with torch.no_grad(), evaluating(self.classifier):
             for some, elected in zip(images.split(few), classes.split(few), strict=True):
                 recalled = self.surrogate(some, latents=latents)
@@ -204,6 +213,8 @@ class CARSO(Pretrained, nn.Module):
         Traced by `torch.export`, it takes all samples: a graph cannot stop early.
         """
         check_images(images, self.purifier.shape)
+        if samples is not None and samples < 1:
+            raise ValueError(f"samples must be at least 1, not {samples}")
         latents = self.latents(samples, generator)
         stop = "never" if torch.compiler.is_compiling() else stop or self.stop
         if not len(images):
@@ -287,6 +298,10 @@ class CARSO(Pretrained, nn.Module):
         self.classes, self.representation = classes, representation
 
 
+def _among(classes: Labels, count: int) -> bool:
+    return bool(((classes >= 0) & (classes < count)).all())
+
+
 def _check_finite(purifier: Purifier) -> None:
     for name, value in purifier.state_dict().items():
         if not value.isfinite().all():
@@ -295,10 +310,33 @@ def _check_finite(purifier: Purifier) -> None:
 
 def _check_neurons(representation: Representation, purifier: Purifier) -> None:
     device = next(purifier.parameters()).device
-    sizes = representation.sizes(torch.zeros(1, *purifier.shape, device=device, dtype=torch.float32))
+    shapes = representation.shapes(torch.zeros(1, *purifier.shape, device=device, dtype=torch.float32))
+    sizes = {layer: sum(map(math.prod, found)) for layer, found in shapes.items()}
     if sum(sizes.values()) != purifier.neurons:
         listed = ", ".join(f"{layer} {size}" for layer, size in sizes.items())
         raise ModelError(
             f"the purifier was made for {purifier.neurons} neurons, these layers have {sum(sizes.values())} "
             f"({listed}); pass the `layers` it was trained with"
+        )
+    made_for = getattr(purifier.maps, "shapes", None)
+    given = [(layer, tuple(shape)) for layer, found in shapes.items() for shape in found]
+    if made_for is not None and [tuple(shape) for shape in made_for] != [shape for _, shape in given]:
+        listed = ", ".join(f"{layer} {shape}" for layer, shape in given)
+        raise ModelError(
+            f"the purifier was made for layers of the shapes {', '.join(map(str, map(tuple, made_for)))}, these have "
+            f"others ({listed}); pass the `layers` it was trained with, in their order"
+        )
+    if isinstance(purifier, CorrectivePurifier):
+        _check_begins_with_the_image(representation, [layer for layer, shape in given if shape == purifier.shape])
+
+
+def _check_begins_with_the_image(representation: Representation, image_like: Sequence[str]) -> None:
+    """What a corrective purifier takes for the image must be it."""
+    if INPUT in layers_of(representation.classifier):
+        raise ModelError(
+            f"the classifier has a layer {INPUT!r} of its own, so that the image cannot be named; rename it"
+        )
+    if image_like[0] != INPUT:
+        raise ModelError(
+            f"layer {image_like[0]!r} has the shape of the image and comes first; name {INPUT!r} before it"
         )

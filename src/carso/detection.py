@@ -86,9 +86,9 @@ class Calibration:
         Raises:
             CarsoError: if it is more than `MOST`, or less than so many images can promise.
         """
-        rank = _rank(false_alarms, self.n)
         if not 0 < false_alarms <= MOST:
             raise CarsoError(f"the rate of false alarms must be above 0 and at most {MOST:g}, not {false_alarms:g}")
+        rank = _rank(false_alarms, self.n)
         if rank < 1:
             needed = math.ceil(1 / false_alarms) - 1
             raise CarsoError(

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.modules import activation
 
 from carso.errors import ModelError
-from carso.nn.modes import evaluating, uncompiled
+from carso.nn.modes import evaluating, uncompiled, uncompiled_name
 from carso.nn.querying import query, widened
 from carso.types import INPUT, OUTPUT, Images, Logits, Representations
 
@@ -62,7 +62,7 @@ def default_layers(classifier: nn.Module) -> tuple[str, ...]:
     found = nonlinearities(classifier) or affine(classifier)
     if not found:
         raise ModelError(hidden(classifier))
-    return (*found, OUTPUT)
+    return (*(name for name in found if name != OUTPUT), OUTPUT)
 
 
 def hidden(classifier: nn.Module) -> str:
@@ -76,7 +76,7 @@ def hidden(classifier: nn.Module) -> str:
 
 def layers_of(classifier: nn.Module) -> dict[str, nn.Module]:
     """The classifier's modules by their names, which are those that they had before `torch.compile`."""
-    named = {".".join(p for p in name.split(".") if p != "_orig_mod"): m for name, m in classifier.named_modules()}
+    named = {uncompiled_name(name): module for name, module in classifier.named_modules()}
     return {name: module for name, module in named.items() if name}
 
 
@@ -145,6 +145,7 @@ class Representation:
             _, activations = self._run(images)
         return {layer: [tuple(a.shape[1:]) for a in outputs] for layer, outputs in activations.items()}
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _run(self, images: Tensor) -> tuple[Tensor, dict[str, list[Tensor]]]:
         activations: dict[str, list[Tensor]] = {layer: [] for layer in self.layers}
         ends = {INPUT, OUTPUT} & activations.keys() - layers_of(self.classifier).keys()
@@ -247,7 +248,7 @@ def check_classifier(classifier: nn.Module, shape: Sequence[int], classes: int |
         raise ModelError("the classifier has a single class; a vote needs two or more")
     if not logits.isfinite().all():
         raise ModelError("the classifier returns NaN or infinity on random images")
-    if (logits >= 0).all() and torch.allclose(logits.sum(1), logits.new_ones(3), atol=1e-4):
+    if ((logits >= 0) & (logits <= 1)).all() and torch.allclose(logits.sum(1), logits.new_ones(3), atol=1e-2):
         raise ModelError("the classifier returns probabilities; take off its final softmax, so that it returns logits")
     if classes is not None and logits.shape[1] != classes:
         raise ModelError(f"the classifier has {logits.shape[1]} classes, {classes} were expected")

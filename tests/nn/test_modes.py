@@ -104,3 +104,10 @@ def test_a_frozen_module_passes_gradients_on_and_takes_none() -> None:
     assert images.grad is not None
     assert linear.weight.grad is None
     assert [p.requires_grad for p in linear.parameters()] == [True, False]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_frozen_script_has_no_mode_to_leave() -> None:
+    script = torch.jit.freeze(torch.jit.script(nn.Sequential(nn.Linear(3, 2), nn.ReLU()).eval()))
+    with evaluating(script):
+        assert script(torch.rand(4, 3)).shape == (4, 2)

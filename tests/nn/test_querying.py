@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+import carso
 from carso.errors import ModelError, NoGradientError
 from carso.nn import MLP, Standardise
 from carso.nn.monitor import Monitor, cleaned, monitored, note
@@ -124,3 +127,25 @@ def test_nobody_listens_outside() -> None:
     rows = torch.tensor([[torch.nan], [1.0]])
     note(rows)
     assert cleaned(rows) is rows
+
+
+class Steps(torch.autograd.Function):
+    """A quantiser that says nothing of its slope."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return (x * 8).round() / 8
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> None:  # type: ignore[override]
+        return None
+
+
+def test_a_backward_pass_that_ends_in_nothing_has_no_gradient() -> None:
+    images = torch.rand(4, 1, 2, 2)
+
+    def model(x: Tensor) -> Tensor:
+        return Steps.apply(x).flatten(1)
+
+    with pytest.raises(NoGradientError):
+        carso.attacks.pgd(model, images, torch.zeros(4).long(), carso.Budget("Linf", 0.1), steps=2)

@@ -415,3 +415,31 @@ def test_weights_that_are_tied_are_kept_twice_and_come_back(tmp_path: Path) -> N
     images = torch.rand(4, 1, 8, 8)
     assert torch.equal(again(images), own(images))
     assert again[1].weight is again[3].weight
+
+
+def test_a_defence_of_a_compiled_network_comes_back_with_either(tmp_path: Path) -> None:
+    own = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
+    compiled = torch.compile(own, backend="eager")
+    for number, network in enumerate((own, compiled)):
+        weights.save(carso.CARSO(network, Purifier((1, 8, 8), 8)), tmp_path / str(number))
+        for other in (own, compiled):
+            assert carso.load(tmp_path / str(number), other).classifier is other
+    ours = torch.compile(MLP((1, 8, 8), (12,)).eval(), backend="eager")
+    weights.save(carso.CARSO(ours, Purifier((1, 8, 8), 22)), tmp_path / "ours")
+    assert isinstance(carso.load(tmp_path / "ours").classifier, MLP)
+
+
+def test_what_no_file_of_weights_can_hold_is_named(defence: carso.CARSO, tmp_path: Path) -> None:
+    class Extra(nn.Sequential):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"version": 1}
+
+        def set_extra_state(self, state: object) -> None:
+            return
+
+    own = Extra(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
+    with pytest.raises(WeightsError, match="_extra_state of the Extra is a dict; a file of weights holds tensors only"):
+        weights.save(carso.CARSO(own, Purifier((1, 8, 8), 8)), tmp_path)
+    many = carso.CARSO(defence.classifier, defence.purifier, defence.representation.layers, samples=10_001)
+    with pytest.raises(WeightsError, match="at most 10,000 samples, this one by 10,001"):
+        weights.save_purifier(many, tmp_path / weights.PURIFIER)

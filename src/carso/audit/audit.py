@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -103,6 +103,8 @@ def audit(
     _check_counts(n=n, votes=votes, eot=eot, chunk=chunk)
     if out is not None:
         check_writable(out / AUDIT)
+    if effort not in SIZES:
+        raise CarsoError(f"an audit's effort is one of {', '.join(SIZES)}, not {effort!r}")
     sizes, dataset = SIZES[effort], dataset.in_turns()
     images, _ = first(dataset, n, sizes.n)
     with evaluating(subject):
@@ -186,6 +188,8 @@ def _conclude(
 
 
 def _budgets(eps: Sequence[float], norm: Norm, dataset: Dataset) -> list[Budget]:
+    if norm not in get_args(Norm):
+        raise CarsoError(f"an audit's norm is one of {', '.join(get_args(Norm))}, not {norm!r}")
     most = across(math.prod(dataset.shape), norm)
     if not eps:
         raise CarsoError("an audit needs at least one eps")

@@ -11,6 +11,7 @@ Source: F. Croce et al., "RobustBench: a standardized adversarial robustness ben
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import nn
@@ -62,7 +63,12 @@ def list_models(dataset: str | None = None, threat_model: Norm | None = None) ->
     Args:
         dataset: only those for these images.
         threat_model: only those trained against attacks in this norm.
+
+    Raises:
+        CarsoError: if there is no such norm.
     """
+    if threat_model is not None and threat_model not in get_args(Norm):
+        raise CarsoError(f"a threat model is one of {', '.join(get_args(Norm))}, not {threat_model!r}")
     suited = [name for name in shipped(CLASSIFIER) if _suits(origin_of(name), dataset, threat_model)]
     return [name + part for name in suited for part in ("", f"/{PARTS[0]}") if part or name in shipped()]
 

@@ -24,6 +24,7 @@ from carso.evaluation.models import device_of
 from carso.nn.contrast import Contrast
 from carso.nn.correction import viewed
 from carso.nn.querying import answers
+from carso.representation import layers_of
 from carso.training.design import LOOKED_AT, is_convolutional
 from carso.training.plan import Cost
 from carso.training.recipe import AttackSpec, ClassifierSpec, PurifierSpec, PurifierTraining, Recipe
@@ -81,7 +82,7 @@ def purifier_for(classifier: nn.Module, images: Dataset, budgets: Sequence[Budge
         images: held out; their labels are not used.
         budgets: of the attacks.
     """
-    if INPUT in dict(classifier.named_modules()):
+    if INPUT in layers_of(classifier):
         return PurifierSpec()
     some, shift = images[:LOOKED_AT], min(images.shape[1:]) // SHIFTED
     contrast = _contrast(classifier, some, budgets)

@@ -30,6 +30,11 @@ def uncompiled(module: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else module
 
 
+def uncompiled_name(name: str) -> str:
+    """The name that a module or a tensor had before torch.compile."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
 def lock_of(module: nn.Module) -> threading.RLock:
     """The one re-entrant lock that guards temporary changes to `module`."""
     with _registry:
@@ -43,7 +48,10 @@ def evaluating(model: object) -> Iterator[None]:
         with _keeping_buffers(modules_behind(model)):
             yield
         return
-    with lock_of(model), _without([module for module in model.modules() if module.training], "training"):
+    with (
+        lock_of(model),
+        _without([module for module in model.modules() if getattr(module, "training", False)], "training"),
+    ):
         yield
 
 
@@ -68,7 +76,7 @@ def _without(holders: Sequence[object], flag: str) -> Iterator[None]:
 
 @contextmanager
 def _keeping_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
-    moving = [each for module in modules for each in module.modules() if each.training]
+    moving = [each for module in modules for each in module.modules() if getattr(each, "training", False)]
     kept = [(buffer, buffer.clone()) for module in moving for buffer in module.buffers(recurse=False)]
     try:
         yield

@@ -52,7 +52,7 @@ def query(model: Classifier, images: Tensor) -> Tensor:
     """
     model, monitor, copy = unqueried(model), monitor_in_use(), images.clone()
     if monitor is not None and copy.requires_grad:
-        copy.register_hook(monitor.cleaned)
+        copy.register_hook(lambda slopes: None if slopes is None else monitor.cleaned(slopes))
     with monitored(None):
         answer = _answer(model, as_taken(model, copy))
     if not answer.is_floating_point():

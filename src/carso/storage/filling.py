@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from carso.errors import WeightsError, shown
+from carso.nn.modes import uncompiled_name
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -35,8 +36,8 @@ def fill(module: M, tensors: Mapping[str, Tensor], path: Path) -> M:
         WeightsError: naming the tensors that do not fit.
     """
     expected = module.state_dict()
-    check_fit(expected, tensors, path)
-    own = {name: tensors[name].to(value.dtype, copy=True) for name, value in expected.items()}
+    check_fit({uncompiled_name(name): value for name, value in expected.items()}, tensors, path)
+    own = {name: tensors[uncompiled_name(name)].to(value.dtype, copy=True) for name, value in expected.items()}
     module.load_state_dict(own, assign=any(value.is_meta for value in expected.values()))
     return module
 

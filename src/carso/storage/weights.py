@@ -30,11 +30,13 @@ from carso.detection import Calibration
 from carso.errors import ModelError, WeightsError
 from carso.nn import ARCHITECTURES
 from carso.nn.maps import Maps
+from carso.nn.modes import uncompiled, uncompiled_name
 from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.storage.filling import fill, filled
 from carso.storage.headers import OPTIONS, ClassifierHeader, Header, Origin, PurifierHeader
 from carso.storage.schema import validated
 from carso.storage.tensors import check_finite, read_tensors, write_tensors
+from carso.vote import MOST
 
 H = TypeVar("H", bound=Header)
 
@@ -178,7 +180,7 @@ def save_classifier(
         **(origin or {}),
         "kind": "classifier",
         "architecture": ours or "foreign",
-        "options": classifier.options if ours else None,
+        "options": uncompiled(classifier).options if ours else None,
     }
     stored = _stored(classifier, half)
     learned = stored if ours else {name: value for name, value in classifier.named_parameters()}
@@ -188,7 +190,7 @@ def save_classifier(
 
 def architecture_of(classifier: nn.Module) -> str | None:
     """The name of one of the library's own architectures; None for a class of the user's."""
-    return next((name for name, kind in ARCHITECTURES.items() if type(classifier) is kind), None)
+    return next((name for name, kind in ARCHITECTURES.items() if type(uncompiled(classifier)) is kind), None)
 
 
 def _described(purifier: Purifier) -> dict[str, Any]:
@@ -204,6 +206,10 @@ def _described(purifier: Purifier) -> dict[str, Any]:
 def save_purifier(defence: CARSO, path: Path, origin: Mapping[str, Any] | None = None, *, half: bool = False) -> None:
     """Write a defence's purifier, its settings, and a digest of the classifier that it belongs to."""
     purifier = defence.purifier
+    if defence.samples > MOST:
+        raise WeightsError(
+            f"{path}: a saved defence votes by at most {MOST:,} samples, this one by {defence.samples:,}"
+        )
     description = {
         **(origin or {}),
         "kind": "purifier",
@@ -269,7 +275,14 @@ def _folder_of(source: str | Path, file: str) -> Path | None:
 
 def _stored(module: nn.Module, half: bool) -> dict[str, Tensor]:
     """The weights as a file holds them; float16 where that is wanted and large enough for them."""
-    return {name: value.half() if half and _fits(value) else value for name, value in module.state_dict().items()}
+    state = {uncompiled_name(name): value for name, value in module.state_dict().items()}
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise WeightsError(
+                f"{name} of the {type(module).__name__} is a {kind}; a file of weights holds tensors only"
+            )
+    return {name: value.half() if half and _fits(value) else value for name, value in state.items()}
 
 
 def _fits(value: Tensor) -> bool:
