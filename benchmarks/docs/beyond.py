@@ -98,7 +98,8 @@ def mechanism(names: Sequence[str]) -> str:
 
 TURNED = {
     "CARSO before the thesis's N (`strong`)": "detection/mnist-strong",
-    "robust-mlp-contrast, by its confidence": "detection/robust-mlp-contrast",
+    "robust-mlp-contrast, the N of `strong-contrast`, by its confidence": "detection/mnist-strong-contrast/classifier",
+    "CARSO before that N (`strong-contrast`)": "detection/mnist-strong-contrast/carso",
 }
 
 

@@ -97,7 +97,7 @@ def _splits(purifier: Purifier, latents: Latents, codes: Codes) -> bool:
 def classify(classifier: Classifier, candidates: Candidates) -> Tensor:
     """Logits (B, K, classes) of candidates (B, K, C, H, W)."""
     logits = query(classifier, candidates.flatten(0, 1)).to(widened(candidates.dtype))
-    return logits.view(*candidates.shape[:2], -1)
+    return logits.view(*candidates.shape[:2], logits.shape[1])
 
 
 def poll(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes, stop: Stop, error: float) -> Tally:

@@ -87,3 +87,10 @@ def test_trained_on_noise_it_classifies_under_noise() -> None:
     assert isinstance(stage, Stage)
     fit(stage, 0, "f")
     assert accuracy(rival) > 0.95
+
+
+def test_no_images_are_all_answered_and_no_certificate_is_always_wrong() -> None:
+    rival = Smoothed(MLP(SHAPE, (8,), CLASSES).eval(), sigma=0.3, samples=5)
+    assert rival(torch.zeros(0, *SHAPE)).shape == (0, CLASSES)
+    with pytest.raises(ValueError, match="alpha must be between 0 and 1, not 2"):
+        rival.certify(torch.rand(2, *SHAPE), alpha=2.0)

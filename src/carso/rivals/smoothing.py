@@ -78,7 +78,12 @@ class Smoothed(Voted):
             samples: n.
             alpha: probability, per image, that the certificate is wrong.
             generator: source of the noise.
+
+        Raises:
+            ValueError: unless alpha lies between 0 and 1.
         """
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
         leaders = self.votes(images, selection, generator).argmax(1)
         counted = self.votes(images, samples, generator).gather(1, leaders.unsqueeze(1)).squeeze(1)
         quantiles = torch.special.ndtri(lower_bound(counted, samples, alpha))
