@@ -103,7 +103,8 @@ each image of a batch as published. Gradients are taken in bfloat16 where the pr
 are.
 
 {settings["data"]}, the first n = {settings["n"]:,} test images, Linf {255 * settings["eps"]:.3g}/255,
-{settings["samples"]} candidates, gradients averaged per step: {settings["eot"]} (AutoAttack's own are 20; fewer make it weaker, if anything), seed
+{settings["samples"]} candidates, gradients averaged per step: {settings["eot"]} (AutoAttack's own are 20;
+fewer make it weaker, if anything), seed
 {settings["seed"]}; AutoAttack's own code, version `rand` of package pyautoattack;
 {machine["cpu"]}, torch {machine["torch"]}, carso {machine["carso"]}.
 
