@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, get_args
 
 import torch
@@ -82,7 +83,7 @@ class CARSO(Pretrained, nn.Module):
     ) -> None:
         super().__init__()
         self.training = False
-        if not isinstance(samples, int) or samples < 1:
+        if not isinstance(samples, int | Integral) or samples < 1:
             raise ValueError(f"samples must be a whole number, at least 1, not {samples}")
         for name, value, known in (("aggregation", aggregation, get_args(Aggregation)), ("stop", stop, get_args(Stop))):
             if value not in known:

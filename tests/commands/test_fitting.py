@@ -97,3 +97,17 @@ def test_coloured_pictures_of_any_size_are_attacked(tmp_path: Path, monkeypatch:
     clean = data.load_pairs(pairs)
     order = np.argsort(digits.required_labels.numpy(), kind="stable")
     assert (clean.clean - digits.images[order]).abs().mean() < 0.02
+
+
+def test_the_first_of_a_folder_are_of_all_its_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = data.load("mnist", "test")[:200]
+    for label in (1, 4, 7):
+        (tmp_path / "set" / "test" / str(label)).mkdir(parents=True)
+        for number in (digits.required_labels == label).nonzero().flatten()[:4].tolist():
+            levels = Image.fromarray((255 * digits.images[number, 0]).byte().numpy())
+            levels.save(tmp_path / "set" / "test" / str(label) / f"{number:03}.png")
+    monkeypatch.chdir(tmp_path)
+    told = ["--data", "set", "--images", "6", "--samples", "20", "--out", "pairs.npz"]
+    found = CliRunner().invoke(cli.app, ["attack", "mnist", "--attack", "fgsm", *told])
+    assert found.exit_code == 0, found.output
+    assert data.load_pairs("pairs.npz").labels.tolist() == [1, 4, 7, 1, 4, 7]

@@ -121,7 +121,8 @@ def run(
         check_writable(out)
     test = labelled(data.load(data_name, "test", **fitted), defence.classifier)
     check_shape(test, defence.purifier.shape)
-    test = matched(test, defence.classes, names_of(defence)).in_turns()[:images]
+    test = matched(test, defence.classes, names_of(defence))
+    test = test if images >= len(test) else test.in_turns()[:images]
     say_if_long(defence, test[:64].images, len(test))
     attacked = attacked_images(defence, test, row, seed)
     found = rates(defence, attacked, test.required_labels, seed)
