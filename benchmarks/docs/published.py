@@ -28,7 +28,8 @@ The later CARSO paper (E. Ballarin, A. Ansuini and L. Bortolussi, 2023) evaluate
 `rand` follows the gradient through purifier, classifier and the *aggregation* of the candidates' answers, and one fresh
 answer to each image that it finds decides. The aggregation of its published code, called peel, is
 
-    p = softmax over classes k of the sum over candidates i of exp(l_ik),    handed on as log(p / (1 - p)).
+    p = softmax over classes k of the sum over candidates i of exp(l_ik),
+    handed on as log(p / (1 - p)).
 
 """
 
@@ -140,7 +141,9 @@ def controls(found: dict[str, Any], audits: dict[str, Audit]) -> str:
     """N alone, and behind nothing but peel."""
     attacks = found["attacks"]
     alone, masked = (attacks[name]["rates"]["classifier"] for name in ("classifier", "copies"))
-    audited = f" An audit leaves {cell(audits['classifier'].budgets[0].worst_case)}." if "classifier" in audits else ""
+    audited = (
+        f" An audit of N leaves {cell(audits['classifier'].budgets[0].worst_case)}." if "classifier" in audits else ""
+    )
     samples = found["settings"]["samples"]
     return f"""The control has no purifier. The same attack leaves N alone {cell(alone)} %. Behind peel over {samples}
 copies of its own logits, which change none of its answers, N keeps {cell(masked)} %.{audited}
@@ -156,8 +159,8 @@ def doubts(audits: dict[str, Audit]) -> str:
         lines.append(f"| {name} | {audit.n:,} | {audit.effort} | {raised} |")
     return """## What the audits doubt
 
-An audit attacks the candidates' logits whatever the aggregation, judges an image by ten fresh answers, and raises
-`non-finite-gradients` where the gradient of the answer itself is NaN ([audit.md](audit.md)).
+An audit attacks the candidates' logits whatever the aggregation, so that one stands for all where the others are empty
+above. It judges an image by ten fresh answers, and raises `non-finite-gradients` where the gradient of the answer itself is NaN ([audit.md](audit.md)).
 
 """ + "\n".join(lines)
 
