@@ -160,7 +160,8 @@ def doubts(audits: dict[str, Audit]) -> str:
     return """## What the audits doubt
 
 An audit attacks the candidates' logits whatever the aggregation, so that one stands for all where the others are empty
-above. It judges an image by ten fresh answers, and raises `non-finite-gradients` where the gradient of the answer itself is NaN ([audit.md](audit.md)).
+above. It judges an image by ten fresh answers, and raises `non-finite-gradients` where the
+gradient of the answer itself is NaN ([audit.md](audit.md)).
 
 """ + "\n".join(lines)
 
