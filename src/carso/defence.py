@@ -10,7 +10,6 @@ Source: E. Ballarin, MSc thesis, University of Trieste, 2022, chapter 3.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, get_args
@@ -27,7 +26,7 @@ from carso.nn.pretrained import Pretrained
 from carso.nn.querying import query
 from carso.purifier import Purifier
 from carso.recall import at_a_time, classify, draw, poll, recall
-from carso.representation import Representation, check_classifier, layers_of
+from carso.representation import Representation, check_classifier, counted, layers_of
 from carso.surrogate import SAMPLES, Surrogate, undifferentiable
 from carso.types import INPUT, CandidateLogits, Candidates, Codes, Counts, Images, Labels, Latents, Logits, check_images
 from carso.vote import Aggregation, Stop, Tally
@@ -312,7 +311,7 @@ def _check_finite(purifier: Purifier) -> None:
 def _check_neurons(representation: Representation, purifier: Purifier) -> None:
     device = next(purifier.parameters()).device
     shapes = representation.shapes(torch.zeros(1, *purifier.shape, device=device, dtype=torch.float32))
-    sizes = {layer: sum(map(math.prod, found)) for layer, found in shapes.items()}
+    sizes = counted(shapes)
     if sum(sizes.values()) != purifier.neurons:
         listed = ", ".join(f"{layer} {size}" for layer, size in sizes.items())
         raise ModelError(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -137,7 +137,7 @@ class Representation:
 
     def sizes(self, images: Images) -> dict[str, int]:
         """How many neurons each layer contributes, found by a dry run on `images`."""
-        return {layer: sum(map(math.prod, shapes)) for layer, shapes in self.shapes(images).items()}
+        return counted(self.shapes(images))
 
     def shapes(self, images: Images) -> dict[str, list[tuple[int, ...]]]:
         """The shape, without the batch, of every output that each layer contributes, found by a dry run on `images`."""
@@ -177,6 +177,11 @@ class Representation:
                 raise ModelError(f"the classifier has no layer {layer!r}; near: {', '.join(near)}")
             if self.layers.count(layer) > 1:
                 raise ModelError(f"layer {layer!r} is named twice")
+
+
+def counted(shapes: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, int]:
+    """How many neurons each layer contributes, of the shapes of its outputs."""
+    return {layer: sum(map(math.prod, found)) for layer, found in shapes.items()}
 
 
 @contextmanager

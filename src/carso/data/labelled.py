@@ -60,13 +60,13 @@ def matched(dataset: Dataset, classes: int, names: Sequence[str] | None = None) 
     """
     if dataset.labels is None:
         return dataset
-    own = tuple(names or numbers(classes))
+    own = named(names, classes)
     if len(own) != classes:
         raise ModelError(f"the defence names {len(own)} classes and tells {classes} apart; mend its class_names")
     if dataset.classes == own:
         return dataset
-    for named in (own, dataset.classes):
-        if twice := [name for name, count in Counter(named).items() if count > 1]:
+    for either in (own, dataset.classes):
+        if twice := [name for name, count in Counter(either).items() if count > 1]:
             raise DataError(f"{dataset.name}: several classes are called {_some(twice)}, so which is which is unknown")
     if _are_among(dataset, own, anyway=names is None):
         places = torch.tensor([own.index(name) if name in own else -1 for name in dataset.classes])
@@ -78,6 +78,11 @@ def matched(dataset: Dataset, classes: int, names: Sequence[str] | None = None) 
     if highest >= classes:
         raise DataError(f"{dataset.name}: has the label {highest}, the defence knows the classes 0 to {classes - 1}")
     return replace(dataset, classes=dataset.classes if alike else own)
+
+
+def named(names: Sequence[str] | None, classes: int) -> tuple[str, ...]:
+    """The names of a model's classes, or their numbers where it says none."""
+    return tuple(names or numbers(classes))
 
 
 def numbers(classes: int) -> tuple[str, ...]:

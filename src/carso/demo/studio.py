@@ -20,7 +20,7 @@ from carso import attacks
 from carso.attacks import Attack
 from carso.data import Dataset
 from carso.data.digits import meant
-from carso.data.labelled import numbers
+from carso.data.labelled import named
 from carso.defence import CARSO
 from carso.detection import threshold_of
 from carso.errors import CarsoError, DataError
@@ -97,7 +97,7 @@ class Studio:
     ) -> None:
         self.defence, self.undefended, self.dataset, self.name = defence, undefended, dataset, name
         self.shape = defence.purifier.shape
-        self.digits = meant(self.shape, defence.class_names or numbers(defence.classes), defence.data)
+        self.digits = meant(self.shape, named(defence.class_names, defence.classes), defence.data)
         self.axes = _heaviest(defence.purifier)
 
     @property
@@ -105,7 +105,7 @@ class Studio:
         """Names of the classes."""
         if self.defence.class_names is None and self.dataset is not None and self.dataset.classes:
             return list(self.dataset.classes)
-        return list(self.defence.class_names or numbers(self.defence.classes))
+        return list(named(self.defence.class_names, self.defence.classes))
 
     def pick(self, index: int) -> tuple[Images, int | None]:
         """Image (1, C, H, W) and class, if it is known, `index` of the data set, counted round and round.

@@ -10,7 +10,7 @@ import torch
 
 from carso.data import read_image
 from carso.data.digits import meant
-from carso.data.labelled import numbers
+from carso.data.labelled import named
 from carso.defence import CARSO
 from carso.evaluation.cost import say_if_long
 from carso.types import Images, Labels
@@ -59,7 +59,7 @@ def predict(
         DataError: naming the file that cannot be used.
         CarsoError: if the defence cannot turn away at that rate.
     """
-    names = defence.class_names or numbers(defence.classes)
+    names = named(defence.class_names, defence.classes)
     digits = meant(defence.purifier.shape, names, defence.data)
     images = torch.stack([read_image(path, defence.purifier.shape, digits) for path in paths])
     say_if_long(defence, images, len(images), stop=stop if defence.aggregation == "mode" else "never")

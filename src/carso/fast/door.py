@@ -13,6 +13,7 @@ whose kinds of layers have been patched to answer otherwise on some other images
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -94,8 +95,10 @@ def _form(itself: Any, model: Classifier, images: Images | None) -> Folded | Net
     folded = fold(itself)
     if folded is not None and (images is None or same(folded, model, images[:TRIED])):
         return folded
-    lowered = None if images is None else network(itself, images)
-    return lowered if images is not None and lowered and _follows(lowered, model, images[:TRIED]) else None
+    if images is None:
+        return None
+    lowered = network(itself, images)
+    return lowered if lowered is not None and _follows(lowered, model, images[:TRIED]) else None
 
 
 def _follows(form: Network, model: Classifier, images: Images) -> bool:
@@ -125,8 +128,9 @@ def slope_at(model: Classifier, images: Images) -> Images:
 
 def _fast_defence(defence: Defence, images: Images | None, wanted: bool | None) -> FastDefence:
     folded = None if wanted is False else _folded_defence(defence, images)
-    at = images
-    whole = None if folded or wanted is False or at is None else attempted(lambda: _convolved_defence(defence, at))
+    if folded or wanted is False or images is None:
+        return FastDefence(defence, folded)
+    whole = attempted(partial(_convolved_defence, defence, images))
     return FastDefence(defence, folded) if whole is None else FastDefence(defence, *whole)
 
 

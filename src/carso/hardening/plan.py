@@ -24,6 +24,7 @@ from carso.hardening.kept import kept
 from carso.hardening.proposal import fitted, least
 from carso.progress import duration
 from carso.storage.files import write_text
+from carso.storage.headers import fitting_of
 from carso.storage.schema import Schema
 from carso.training.plan import Cost
 from carso.training.recipe import PurifierSpec, Recipe
@@ -82,7 +83,7 @@ class Request(Schema):
     @property
     def fitting(self) -> dict[str, Any]:
         """How pictures are made alike, as `carso.data.load` is told, and recipes are."""
-        return {name: value for name in ("size", "channels", "skip_bad") if (value := getattr(self, name))}
+        return fitting_of(self)
 
     @property
     def budgets(self) -> tuple[Budget, ...]:

@@ -48,10 +48,7 @@ def evaluating(model: object) -> Iterator[None]:
         with _keeping_buffers(modules_behind(model)):
             yield
         return
-    with (
-        lock_of(model),
-        _without([module for module in model.modules() if getattr(module, "training", False)], "training"),
-    ):
+    with lock_of(model), _without(_training(model), "training"):
         yield
 
 
@@ -60,6 +57,11 @@ def frozen(module: nn.Module) -> Iterator[None]:
     """Have what is computed within need no gradient of the module's parameters; then let them want it as before."""
     with lock_of(module), _without([p for p in module.parameters() if p.requires_grad], "requires_grad"):
         yield
+
+
+def _training(model: nn.Module) -> list[nn.Module]:
+    """The modules in train mode; a scripted one that was frozen knows no mode."""
+    return [module for module in model.modules() if getattr(module, "training", False)]
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def _without(holders: Sequence[object], flag: str) -> Iterator[None]:
 
 @contextmanager
 def _keeping_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
-    moving = [each for module in modules for each in module.modules() if getattr(each, "training", False)]
+    moving = [each for module in modules for each in _training(module)]
     kept = [(buffer, buffer.clone()) for module in moving for buffer in module.buffers(recurse=False)]
     try:
         yield

@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from carso.data.digits import meant
-from carso.data.labelled import numbers
+from carso.data.labelled import named
 from carso.defence import CARSO
 from carso.errors import ModelError
 from carso.evaluation.prediction import elected
@@ -106,7 +106,7 @@ class ByTorch:
     def __init__(self, defence: CARSO, name: str) -> None:
         self.defence, self.name = defence, name
         self.shape, self.samples = defence.purifier.shape, defence.samples
-        self.names: Sequence[str] = defence.class_names or numbers(defence.classes)
+        self.names: Sequence[str] = named(defence.class_names, defence.classes)
         self.digits = meant(self.shape, self.names, defence.data)
 
     def __call__(self, images: Images) -> list[Answer]:
@@ -139,7 +139,7 @@ class ByOnnx:
         self.name, self.samples = str(facts["name"]), int(facts["samples"])
         channels, height, width = facts["shape"]
         self.shape: Shape = (channels, height, width)
-        self.names: Sequence[str] = facts.get("names") or numbers(facts["classes"])
+        self.names: Sequence[str] = named(facts.get("names"), facts["classes"])
         self.digits = meant(self.shape, self.names, facts.get("data"))
 
     def __call__(self, images: Images) -> list[Answer]:

@@ -84,6 +84,11 @@ OPTIONS: dict[str, type[Schema]] = {"mlp": MLPOptions, "cnn": CNNOptions, "resne
 """The schema of a classifier's options, by its architecture."""
 
 
+def fitting_of(told: Any) -> dict[str, Any]:
+    """How pictures are made alike, as `carso.data.load` is told: those of its three fields that say so."""
+    return {name: value for name in ("size", "channels", "skip_bad") if (value := getattr(told, name))}
+
+
 class OwnClassifier(Schema):
     """What a recipe says of a classifier of the user's own."""
 
@@ -119,8 +124,7 @@ class Origin(Schema):
 
     def fitting(self, data: str) -> dict[str, Any]:
         """How `carso.data.load` made the pictures of these data alike; nothing, if they are others than those."""
-        fields = {"size": self.size, "channels": self.channels, "skip_bad": self.skip_bad}
-        return {name: value for name, value in fields.items() if value} if data == self.data else {}
+        return fitting_of(self) if data == self.data else {}
 
     @property
     def attacks(self) -> tuple[OwnAttack, ...]:

@@ -111,9 +111,8 @@ class Experiment:
     @cached_property
     def validation(self) -> Dataset:
         """The held-out images, their classes in turns."""
-        if self.sets:
-            return self.sets[1].in_turns()
-        return data.load(self.recipe.data, "validation", **self.recipe.fitting).in_turns()
+        held_out = self.sets[1] if self.sets else data.load(self.recipe.data, "validation", **self.recipe.fitting)
+        return held_out.in_turns()
 
     def adopt(self, name: str) -> None:
         """Copy shipped weights, and the audit of them, into the folder instead of training; an audit there stays.

@@ -284,9 +284,9 @@ class PurifierStage:
 
 
 def check_kept(name: str, schedule: PurifierTraining, train: Dataset) -> None:
-    """Raise a RecipeError if a stage would keep more attacked images than fit; those of pairs are there already."""
+    """Raise a RecipeError if the attacked images of a stage that keeps them are more than fit."""
     size = 2 * len(schedule.attacks) * len(train) * math.prod(train.shape)
-    if schedule.feed == "cached" and size > ATTACKED_KEPT:
+    if size > ATTACKED_KEPT:
         raise RecipeError(
             f"{name}: attacked once and kept, the training images would take {size / 1e9:.1f} GB, more than the "
             f"{ATTACKED_KEPT / 1e9:.1f} that are kept; set feed: fresh in the recipe"

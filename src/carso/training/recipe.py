@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
+from carso.storage.headers import fitting_of
 from carso.storage.schema import Schema
 from carso.types import Budget, Norm, radius, sides
 from carso.vote import MOST, Aggregation
@@ -350,7 +351,7 @@ class Recipe(Section):
     @property
     def fitting(self) -> dict[str, Any]:
         """How `carso.data.load` is to make the pictures of a folder alike: the fields that say so, if any."""
-        return {name: value for name in ("size", "channels", "skip_bad") if (value := getattr(self, name))}
+        return fitting_of(self)
 
     @property
     def first_stage(self) -> dict[str, Any]:
