@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from carso.errors import DataError
-from carso.types import ByAttributes, check_images, radius, sides
+from carso.types import ByAttributes, check_images, radius, sides, spelled
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,22 @@ def test_good_images_pass() -> None:
 @pytest.mark.parametrize(("written", "value"), [("0.3", 0.3), ("8/255", 8 / 255), ("1e-2", 0.01), ("2 / 4", 0.5)])
 def test_radii_are_read_as_people_write_them(written: str, value: float) -> None:
     assert radius(written) == value
+
+
+@pytest.mark.parametrize(
+    ("eps", "written"),
+    [
+        (0.3, "0.3"),
+        (8 / 255, "8/255"),
+        (0.0156863, "4/255"),
+        (51 / 255, "0.2"),
+        (0.0314, "0.0314"),
+        (8.1 / 255, "0.0317647"),
+    ],
+)
+def test_radii_are_written_as_people_do(eps: float, written: str) -> None:
+    assert spelled(eps) == written
+    assert radius(spelled(eps)) == pytest.approx(eps, rel=1e-5)
 
 
 @pytest.mark.parametrize("written", ["", "eight", "8/", "/255", "1/0", "1/2/3"])

@@ -16,6 +16,7 @@ from carso.audit import Audit, read_audit
 from carso.evaluation.results import Rate
 from carso.report.wording import brief
 from carso.training.reading import read_recipe
+from carso.types import spelled
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "published"
@@ -104,7 +105,7 @@ off fewer convolutions; its attacks are made once and kept, and batches are of {
 each image of a batch as published. Gradients are taken in bfloat16 where the processor has units for it; answers never
 are.
 
-{settings["data"]}, the first n = {settings["n"]:,} test images, Linf {255 * settings["eps"]:.3g}/255,
+{settings["data"]}, the first n = {settings["n"]:,} test images, Linf {spelled(settings["eps"])},
 {settings["samples"]} candidates, gradients averaged per step: {settings["eot"]} (AutoAttack's own are 20;
 fewer make it weaker, if anything), seed
 {settings["seed"]}; AutoAttack's own code, version `rand` of package pyautoattack;

@@ -69,7 +69,7 @@ class Budget:
             raise ValueError(f"eps must be a positive finite number, not {self.eps!r}")
 
     def __str__(self) -> str:
-        return f"{self.norm} {self.eps:g}"
+        return f"{self.norm} {spelled(self.eps)}"
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,12 @@ def radius(written: str) -> float:
         return float(above) / float(below if over else 1)
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"a radius is a number or a fraction, such as 0.03 or 8/255, not {written!r}") from None
+
+
+def spelled(eps: float) -> str:
+    """A radius as people write it, and as `radius` reads it: "0.3", "8/255"."""
+    plain, levels = f"{eps:g}", round(255 * eps)
+    return f"{levels}/255" if len(plain) > len("0.075") and math.isclose(255 * eps, levels, rel_tol=1e-5) else plain
 
 
 def sides(written: str) -> tuple[int, int]:

@@ -172,7 +172,7 @@ def test_data_and_radii_are_those_of_the_training(place: Path) -> None:
     assert [row["attack"] for row in found["rows"] if row["foreseen"]] == ["none", "fgsm"]
     assert all(row["thesis"] is None for row in found["rows"])
     answer = run("attack", "near", "--attack", "fgsm", "--images", "5", *FACTORY)
-    assert "fgsm Linf 0.0313725 directed at the classifier, n = 5" in answer.output
+    assert "fgsm Linf 8/255 directed at the classifier, n = 5" in answer.output
     told = run("evaluate", "near", "--eps", "0.02", "--images", "5", "--out", "told", *FACTORY)
     assert told.exit_code == 0
     assert {row["eps"] for row in json.loads(Path("told/results.json").read_text())["rows"]} == {0, 0.02}

@@ -27,7 +27,7 @@ from carso.evaluation.environment import Environment
 from carso.evaluation.reading import read_json, within, write_json
 from carso.evaluation.results import Believed, Count, Percent, Rate
 from carso.storage.weights import AUDIT
-from carso.types import Norm
+from carso.types import Norm, spelled
 
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -82,7 +82,7 @@ class BudgetResult(_Model):
     @property
     def title(self) -> str:
         """Norm and radius."""
-        return f"{self.norm} {self.eps:g}"
+        return f"{self.norm} {spelled(self.eps)}"
 
     def find(self, name: str) -> AttackResult | None:
         """An attack by its name."""

@@ -12,7 +12,7 @@ from carso.errors import CarsoError
 from carso.evaluation.protocol import END_TO_END, Protocol, Row, protocol_at
 from carso.progress import note
 from carso.storage.headers import Origin, OwnAttack
-from carso.types import Norm
+from carso.types import Norm, spelled
 
 RADII = tuple(row.eps for row in END_TO_END)
 """The thesis's foreseen radii, 0.15 and 0.30."""
@@ -51,7 +51,7 @@ def radii_of(origin: Origin, data: str, norm: Norm | None = None) -> tuple[float
     if not own and not norm == norm_of(origin) == "Linf":
         raise CarsoError(f"--norm {norm}: nothing was trained for it, so that --eps must say how far an attack may go")
     if not own:
-        note(f"the recipe names no radius: {', '.join(f'{eps:g}' for eps in RADII)} are taken; --eps 8/255 says others")
+        note(f"the recipe names no radius: {', '.join(map(spelled, RADII))} are taken; --eps 8/255 says others")
         return RADII
     return tuple(own) if len(own) > 1 else (own[0] / 2, own[0])
 

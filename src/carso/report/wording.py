@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from carso.evaluation.protocol import Row
 from carso.evaluation.results import Believed, Rate, ResultRow, Results
-from carso.types import Scale
+from carso.types import Scale, spelled
 
 
 @runtime_checkable
@@ -58,7 +58,7 @@ def budget(norm: Scale, eps: float) -> str:
     """A budget, such as "L∞ 0.30", or "severity 3"."""
     if norm == "severity":
         return f"{NORMS[norm]} {eps:g}"
-    return f"{NORMS[norm]} {eps:.2f}" if eps == round(eps, 2) else f"{NORMS[norm]} {eps:.4g}"
+    return f"{NORMS[norm]} {eps:.2f}" if eps == round(eps, 2) else f"{NORMS[norm]} {spelled(eps)}"
 
 
 def attack(row: ResultRow) -> str:
