@@ -40,7 +40,7 @@ def _audited(line: Line, radii: Sequence[tuple[str, float]]) -> list[str]:
         brief(line.audit.budgets[0].clean),
         *("" if one is None else brief(one) for one in worst),
         f"{line.audit.n:,}, {line.audit.effort}; {other.norm} {other.n}, {other.effort}",
-        checks(line.audit),
+        checks(line),
         f"{brief(row.result)}, {ATTACKS.get(row.attack, row.attack)}",
     ]
 

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from carso import attacks
 from carso.ablations import Ablations, AblationStudy, Study, read_ablations
+from carso.ablations.results import open_variant, tabulated
 from carso.ablations.study import parse_study
 from carso.commands.cli import app
 from carso.errors import RunError
@@ -149,6 +151,18 @@ def test_what_is_done_is_not_done_again(found: Ablations, run: AblationStudy, mo
 def test_other_images_need_another_folder(found: Ablations, run: AblationStudy) -> None:
     with pytest.raises(RunError, match="choose another folder"):
         replace(run, images=12).carry_out(["one"])
+
+
+def test_a_variant_of_another_change_is_neither_gone_on_with_nor_shown(
+    found: Ablations, run: AblationStudy, tmp_path: Path
+) -> None:
+    name, variant = next((name, each) for name, each in run.study.variants.items() if each.intervention is not None)
+    copytree(run.out, tmp_path / "run")
+    (tmp_path / "run" / name / "change.json").write_text("{}")
+    with pytest.raises(RunError, match="holds a variant with another change"):
+        open_variant(variant, tmp_path / "run" / name)
+    shown = [each.name for each in tabulated(run.study, tmp_path / "run").variants]
+    assert shown == [each.name for each in found.variants if each.name != name]
 
 
 def test_the_page_shows_every_variant_and_every_verdict(found: Ablations, run: AblationStudy) -> None:

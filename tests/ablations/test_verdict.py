@@ -74,3 +74,9 @@ def test_rows_are_those_that_the_claim_is_about() -> None:
 def test_missing_figures_and_no_claims_are_not_testable() -> None:
     assert verdict(said(of=("a", "b")), {"base": [row(50)], "a": [row(90)]})[0] == "not testable"
     assert verdict(Statement(says="x", place="y", reason="z"), {})[0] == "not testable"
+
+
+def test_a_variant_of_which_rows_are_missing_is_not_testable() -> None:
+    figures = {"base": [row(50), row(50, 0.2)], "a": [row(90)]}
+    assert verdict(said(), figures)[0] == "not testable"
+    assert verdict(said(), figures | {"a": [row(90), row(90, 0.2)]})[0] == "confirmed"

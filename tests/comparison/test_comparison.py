@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
@@ -91,6 +92,31 @@ def test_processes_share_entries_where_there_are_enough(
 def test_other_settings_need_another_folder(found: Comparison, run: ComparisonStudy, change: dict[str, int]) -> None:
     with pytest.raises(RunError, match="choose another --out"):
         replace(run, **change).carry_out(["bare"])
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"images": 10}])
+def test_weights_of_other_settings_are_not_taken_over(
+    found: Comparison, run: ComparisonStudy, tmp_path: Path, change: dict[str, int]
+) -> None:
+    copytree(run.out / "gan", tmp_path / "gan")
+    with pytest.raises(RunError, match="gan holds another study, seed or number of images"):
+        replace(run, out=tmp_path, **change).carry_out(["gan-other"])
+
+
+def test_the_table_is_of_one_study_alone(
+    found: Comparison, run: ComparisonStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("bare", "schooled"):
+        copytree(run.out / name, tmp_path / name)
+    (tmp_path / "bare" / "entry.json").write_text("{}")
+    assert [line.name for line in replace(run, out=tmp_path).carry_out(["schooled"]).entries] == ["schooled"]
+    assert "number of images: bare" in capsys.readouterr().err
+
+
+def test_weights_for_the_attacker_count_for_nothing(found: Comparison, run: ComparisonStudy) -> None:
+    gan = rivals.load(run.out / "gan")
+    parts = sum(weight.numel() for part in (gan.classifier, gan.generator) for weight in part.parameters())
+    assert found.entries[3].figures.weights == parts
 
 
 def test_the_words_of_an_entry_may_change(found: Comparison, run: ComparisonStudy) -> None:

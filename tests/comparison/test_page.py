@@ -4,7 +4,7 @@ import pytest
 from benchmarks.docs import comparison as document
 
 from carso.comparison import Comparison, ComparisonStudy
-from carso.comparison.page import each, trained, weakest
+from carso.comparison.page import checks, each, trained, weakest
 from carso.report.wording import brief
 
 
@@ -44,3 +44,11 @@ def test_the_page_of_the_docs_has_every_figure(found: Comparison) -> None:
         assert f"| `{line.name}` | {brief(line.audit.budgets[0].clean)} | {shown} |" in page
         assert f"`carso reproduce rivals/{line.name}`" in page
     assert "55 % left" in page
+
+
+def test_what_the_audit_of_the_other_norm_doubts_is_shown_too(found: Comparison) -> None:
+    line = found.entries[0]
+    doubted = line.unforeseen.model_copy(update={"checks": ["not-converged-in-restarts"]})
+    shown = checks(line.model_copy(update={"unforeseen": doubted}))
+    assert shown.endswith("; L2: not-converged-in-restarts")
+    assert ";" not in checks(line.model_copy(update={"unforeseen": line.unforeseen.model_copy(update={"checks": []})}))

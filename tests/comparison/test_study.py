@@ -73,6 +73,10 @@ def test_an_unknown_name_is_answered_with_a_near_one() -> None:
         ("{about: x, rival: {kind: puvae}, training: " + TRAINING + "}", "needs an N"),
         ("{about: x, rival: {kind: parseval}, classifier: mnist/undefended}", "trains an N"),
         ("{about: x, rival: {kind: puvae}, classifier: mnist/undefended, weights_of: b}", "takes its weights of 'b'"),
+        ("{about: x, rival: {kind: puvae}, classifier: mnist/undefended, weights_of: a}", "takes its weights of 'a'"),
+        ("{about: x, rival: {kind: puvae}, classifier: mnist/undefended}", "another number of trainings than 0: 1"),
+        ("{about: x, target: mnist}\n  a: {about: y, target: mnist}", "line 9: field 'a' stands here twice"),
+        ("{about: x, target: [}", "the study, line .* is not valid YAML"),
         ("{about: x, recipe: quick, randomised: [decoder]}", "randomised is of a target"),
         ("{about: x, target: mnist, images: 0}", "entries.a.images"),
     ],
@@ -80,3 +84,17 @@ def test_an_unknown_name_is_answered_with_a_near_one() -> None:
 def test_a_study_that_is_wrong_is_refused(entry: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse_study(f"{HEAD}  a: {entry}\n")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("rival: {kind: puvae, options: {latent: 3}}", "which is another rival"),
+        ("rival: {kind: puvae}, training: " + TRAINING, "and so has no training"),
+    ],
+)
+def test_weights_are_taken_of_the_same_kind_and_without_a_training(other: str, message: str) -> None:
+    first = "  a: {about: x, rival: {kind: puvae}, classifier: mnist/undefended, training: " + TRAINING + "}"
+    second = "  b: {about: x, classifier: mnist/undefended, weights_of: a, " + other + "}"
+    with pytest.raises(RecipeError, match=f"b takes its weights of 'a', {message}"):
+        parse_study(f"{HEAD}{first}\n{second}\n")

@@ -1,9 +1,16 @@
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from carso.errors import ModelError
 from carso.evaluation.models import Defence, Outcome, answer, exposed, fingerprint
 from carso.nn import MLP
+from carso.nn.fiwagr import randomised
+from carso.rivals import Augmented, DefenseGAN, DiffusionPurified, Smoothed, WinnersTakeAll
+from carso.rivals.defense_gan import Generator, encoder
+from carso.rivals.diffusion import DDPM
 
 
 def generator():
@@ -98,3 +105,35 @@ def test_the_fingerprint_follows_the_weights(columns):
     assert fingerprint(columns["carso"]) != before
     function = torch.sin
     assert fingerprint(function) != fingerprint(function)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda n: Smoothed(n, 0.25), lambda n: Smoothed(n, 1.0)),
+        (lambda n: Augmented(n, shift=1), lambda n: Augmented(n, shift=4)),
+        (lambda n: WinnersTakeAll(n, 0.1), lambda n: WinnersTakeAll(n, 0.5)),
+        (lambda n: gan(n, steps=2), lambda n: gan(n, steps=200)),
+        (lambda n: diffused(n, 0.1), lambda n: diffused(n, 0.2)),
+        (lambda n: n, lambda n: noisy(n, 1.0)),
+        (lambda n: noisy(n, 1.0), lambda n: noisy(n, 2.0)),
+    ],
+)
+def test_the_fingerprint_follows_the_settings(one, other):
+    n = MLP((1, 4, 4), (8,), 3).eval()
+    first, again, second = (fingerprint(make(copy.deepcopy(n))) for make in (one, one, other))
+    assert first == again != second
+
+
+def gan(classifier, steps):
+    torch.manual_seed(0)
+    return DefenseGAN(classifier, Generator((1, 4, 4), 2, (3,)), encoder((1, 4, 4), 2, (3,)), steps=steps)
+
+
+def noisy(classifier, sigma):
+    randomised(classifier.linear1, sigma)
+    return classifier
+
+
+def diffused(classifier, t):
+    return DiffusionPurified(classifier, DDPM(nn.Identity()), t=t)

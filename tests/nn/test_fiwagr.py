@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from carso.defence import CARSO
 from carso.fast import faster
 from carso.fast.surrogate import FastDefence
 from carso.nn import MLP
-from carso.nn.fiwagr import FiWAGR, randomised
+from carso.nn.fiwagr import FiWAGR, paths, randomised
 from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.representation import Representation
 
@@ -123,3 +124,25 @@ def test_a_purifier_learns_before_it_as_ever() -> None:
     plain, layered = dense().purifier.train(), dense().purifier.train()
     randomised(layered.decoder[-1])
     assert torch.equal(learnt(plain), learnt(layered))
+
+
+def test_no_gradient_passes_however_the_input_is_handed_over() -> None:
+    class Sum(nn.Module):
+        def forward(self, x: Any) -> Tensor:
+            return 2 * (x if isinstance(x, Tensor) else sum(x))
+
+    module = Sum().eval()
+    randomised(module)
+    for handed in (lambda a: module(a), lambda a: module(x=a), lambda a: module((a, a)), lambda a: module(x=[a, a])):
+        a = torch.ones(50, requires_grad=True)
+        handed(a).sum().backward()
+        assert a.grad is not None
+        assert a.grad.unique().numel() == 50
+
+
+def test_the_paths_that_it_stands_in_are_known_until_it_is_taken_out() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    handle = randomised(network[1], 0.5)
+    assert paths(network) == [("1", 0.5)]
+    handle.remove()
+    assert paths(network) == []

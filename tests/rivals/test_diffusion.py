@@ -156,3 +156,21 @@ def test_trained_it_takes_noise_away(classifier: nn.Module) -> None:
     images, _ = bars(64, 4)
     noisy = (images + 0.3 * torch.randn_like(images)).clamp(0, 1)
     assert (rival.purify(noisy) - images).square().mean() < (noisy - images).square().mean()
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(4), nn.Dropout(0.5)])
+def test_gradients_are_those_of_eval_mode_whatever_the_mode(layer: nn.Module) -> None:
+    class Denoiser(nn.Sequential):
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            return super().forward(x)
+
+    denoiser = Denoiser(nn.Conv2d(1, 4, 3, padding=1), layer, nn.SiLU(), nn.Conv2d(4, 1, 3, padding=1))
+    rival = DiffusionPurified(Means(), DDPM(denoiser), t=0.1, steps=2)
+    slopes = []
+    for mode in (True, False):
+        x = torch.full((2, 1, 4, 4), 0.5, requires_grad=True)
+        rival.train(mode)
+        rival.purify(x, torch.Generator().manual_seed(0)).sum().backward()
+        assert denoiser.training == mode
+        slopes.append(x.grad)
+    torch.testing.assert_close(*slopes)

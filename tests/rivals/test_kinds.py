@@ -74,6 +74,34 @@ def test_what_is_no_rival_is_refused_by_name() -> None:
         build(spec("winners", gamma=1.5), network(), SHAPE, CLASSES)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("augmentation", {"samples": 2.5}, "samples must be a whole number, not 2.5"),
+        ("augmentation", {"shift": [1, 2]}, r"shift must be a whole number, not \(1, 2\)"),
+        ("augmentation", {"flip": 1}, "flip must be true or false, not 1"),
+        ("smoothing", {"sigma": [1, 2]}, r"sigma must be a number, not \(1, 2\)"),
+        ("smoothing", {"sigma": 0.0}, "sigma must be positive"),
+        ("defense-gan", {"restarts": 2.0}, "restarts must be a whole number, not 2.0"),
+        ("defense-gan", {"steps": 0}, "steps must be at least 1, not 0"),
+        ("defense-gan", {"rate": 0.0}, "rate must be positive, not 0.0"),
+        ("diffusion", {"width": 9}, "width must be even"),
+        ("puvae", {"hidden": 12}, "hidden must be a list of sizes, not 12"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_is_trained(
+    kind: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=f"rival {kind}: {message}"):
+        build(spec(kind, **options), network(), SHAPE, CLASSES)
+
+
+def test_zero_is_a_whole_number_and_a_switch_none() -> None:
+    rival = build(spec("augmentation", shift=0, flip=True), network(), SHAPE, CLASSES)
+    assert (rival.shift, rival.flip) == (0, True)
+    assert rival(torch.rand(2, *SHAPE)).shape == (2, CLASSES)
+
+
 @pytest.mark.parametrize(("kind", "count"), [("classifier", 2), ("defense-gan", 1), ("augmentation", 1)])
 def test_another_number_of_trainings_is_refused(kind: str, count: int) -> None:
     rival = build(spec(kind), network(), SHAPE, CLASSES)

@@ -1,7 +1,8 @@
 """The study carried out in a folder: the base, then each variant, trained or intervened upon, under the same attacks.
 
     OUT/                   the base: weights, results.json, records; ablations.json and report.html of all
-    OUT/NAME/              a variant: results.json, records; weights, where it has a training of its own
+    OUT/NAME/              a variant: change.json, what it has other than the base; results.json, records; weights,
+                           where it has a training of its own
 
 What is the same is made once: an N that several variants share is trained for the first of them and copied; its
 attacked training images and attacked test images are kept for the next. Every step leaves its result in the folder, and
@@ -23,7 +24,7 @@ from carso import data
 from carso.ablations import cost
 from carso.ablations.intervention import intervened
 from carso.ablations.page import write_page
-from carso.ablations.results import Ablations, tabulated, write_ablations
+from carso.ablations.results import Ablations, open_variant, tabulated, write_ablations
 from carso.ablations.study import BASE, NAME, Study, Variant, recipe_of
 from carso.data import Dataset
 from carso.defence import CARSO
@@ -122,6 +123,7 @@ class AblationStudy:
 
     def _variant(self, name: str, variant: Variant) -> None:
         """One variant, from its training, if it has one, to its results."""
+        by_first(partial(open_variant, variant, self.out / name))
         if variant.intervention is None:
             defence = self._trained(self.trained[name])
         else:

@@ -11,22 +11,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from carso.ablations.study import BASE, NAME, Study
+from carso.ablations.study import BASE, NAME, Study, Variant
 from carso.ablations.verdict import Figures, Verdict, verdict
 from carso.errors import RunError
 from carso.evaluation.environment import Environment
 from carso.evaluation.reading import read_json, within, write_json
 from carso.evaluation.results import FILE as RESULTS
 from carso.evaluation.results import Count, Percent, Rate, ResultRow, Results, Target, read_results
+from carso.storage.files import says, write_text
 from carso.types import Scale
 
-FILE = "ablations.json"
+FILE, CHANGE = "ablations.json", "change.json"
 
 
 class _Model(BaseModel):
@@ -106,7 +108,7 @@ def tabulated(study: Study, folder: Path, command: str = "") -> Ablations:
         RunError: if the base's results are missing, or some are damaged, or of another seed, data set or n.
     """
     base = read_results(folder)
-    found = {name: folder / name for name in study.variants if (folder / name / RESULTS).exists()}
+    found = {name: folder / name for name, variant in study.variants.items() if _is_there(variant, folder / name)}
     results = {name: _alike(read_results(path), base, path) for name, path in found.items()}
     figures = {BASE: base.rows} | {name: each.rows for name, each in results.items()}
     own = {row.key: row for row in _rows(base)}
@@ -122,13 +124,34 @@ def tabulated(study: Study, folder: Path, command: str = "") -> Ablations:
             VariantFigures(
                 name=name,
                 about=study.variants[name].about,
-                change=study.variants[name].model_dump(include={"recipe", "intervention"}, exclude_none=True),
+                change=study.variants[name].change,
                 rows=_rows(each, own),
             )
             for name, each in results.items()
         ],
         statements=_judged(study, figures),
     )
+
+
+def open_variant(variant: Variant, folder: Path) -> None:
+    """Hold the folder of a variant to what it changes.
+
+    Raises:
+        RunError: if what is there was made with another change.
+    """
+    path, text = folder / CHANGE, _written(variant)
+    if path.exists() and not says(path, text):
+        raise RunError(f"{folder} holds a variant with another change; choose another --out")
+    write_text(path, text)
+
+
+def _is_there(variant: Variant, folder: Path) -> bool:
+    made = (folder / RESULTS).exists() and (folder / CHANGE).exists()
+    return made and says(folder / CHANGE, _written(variant))
+
+
+def _written(variant: Variant) -> str:
+    return json.dumps(variant.change, indent=1) + "\n"
 
 
 def _alike(results: Results, base: Results, path: Path) -> Results:

@@ -61,6 +61,11 @@ class Variant(Part):
         return self
 
     @property
+    def change(self) -> dict[str, Any]:
+        """What it has other than the base."""
+        return self.model_dump(mode="json", include={"recipe", "intervention"}, exclude_none=True)
+
+    @property
     def attacked_as_base(self) -> bool:
         """Whether whoever attacks it meets the base: it only votes otherwise."""
         change = self.intervention

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from carso.ablations.study import Claim, Reference, Rows, Statement
+from carso.ablations.study import BASE, Claim, Reference, Rows, Statement
 from carso.evaluation.interval import apart
 from carso.evaluation.results import Rate, ResultRow
 
@@ -62,7 +62,14 @@ def verdict(statement: Statement, figures: Figures) -> tuple[Verdict, Counter[St
 
 
 def _complete(statement: Statement, figures: Figures) -> bool:
-    return all(name in figures for claim in statement.claims for name in (*claim.of, claim.than.variant))
+    """Whether every variant that is compared is there, with all the rows of the base."""
+    compared = {name for claim in statement.claims for name in (*claim.of, claim.than.variant)}
+    wanted = {_key(row) for row in figures.get(BASE, ())}
+    return all(name in figures and wanted <= {_key(row) for row in figures[name]} for name in compared)
+
+
+def _key(row: ResultRow) -> tuple[str, str | None, float, str]:
+    return row.attack, row.norm, row.eps, row.directed_at
 
 
 def _of_variant(claim: Claim, name: str, figures: Figures) -> list[Standing]:

@@ -44,7 +44,7 @@ from carso.errors import RunError
 from carso.evaluation.environment import environment
 from carso.evaluation.examples import SharedExamples
 from carso.processes.group import by_first, count, divided
-from carso.progress import progress, track
+from carso.progress import note, progress, track
 from carso.storage import weights
 from carso.storage.files import copy, says, write_text
 from carso.storage.weights import AUDIT
@@ -85,8 +85,9 @@ class ComparisonStudy:
             RunError: if the folder holds another study.
         """
         chosen = self.study.chosen(names)
-        for name in chosen:
+        for name in dict.fromkeys([*chosen, *filter(None, (entry.weights_of for entry in chosen.values()))]):
             by_first(partial(self._open, name))
+        by_first(self._tell_of_others)
         by_first(lambda: announce([each for name in chosen for each in self._subjects.pending(name)]))
         if len(chosen) < count():
             for name in chosen:
@@ -96,6 +97,11 @@ class ComparisonStudy:
             self._divide(sources, self._subjects.of, "trainings of several entries")
             self._divide(list(chosen), self._carry_out, "rivals")
         return by_first(self._publish)
+
+    def _tell_of_others(self) -> None:
+        others = [name for name in self.study.entries if (self.out / name).exists() and not self._is_own(name)]
+        if others:
+            note(f"left out, as made by another study, seed or number of images: {', '.join(others)}")
 
     def _divide(self, names: Sequence[str], work: Callable[[str], object], description: str) -> None:
         with progress(description, len(names)) as bar:
@@ -114,6 +120,11 @@ class ComparisonStudy:
         if path.exists() and not says(path, text):
             raise RunError(f"{path.parent} holds another study, seed or number of images; choose another --out")
         write_text(path, text)
+
+    def _is_own(self, name: str) -> bool:
+        """Whether the folder of an entry is there and of this study, seed and number of images."""
+        path = self.out / name / SETTINGS
+        return path.exists() and says(path, self._settings(name))
 
     def _settings(self, name: str) -> str:
         """All that decides the figures of an entry, as JSON."""
@@ -153,12 +164,13 @@ class ComparisonStudy:
         yield
 
     def _take_shipped_audit(self, entry: Entry, folder: Path) -> None:
-        """The audit that ships beside a target's weights, if it asked the same of them."""
+        """The audit that ships beside a target's weights, if it asked the same of them and of no fewer images."""
         source = weights.find(entry.target) / AUDIT if entry.target in (*weights.DEFAULTS, *weights.shipped()) else None
         if source is None or entry.randomised or not source.exists():
             return
         found, wanted = read_audit(source), (entry.effort or self.study.effort, self.seed, "Linf", *self.study.eps)
-        if (found.effort, found.seed, found.budgets[0].norm, *(each.eps for each in found.budgets)) == wanted:
+        asked = (found.effort, found.seed, found.budgets[0].norm, *(each.eps for each in found.budgets))
+        if asked == wanted and found.n >= (entry.images or self.study.images):
             copy(source, folder / AUDIT)
 
     def _audit(
@@ -186,8 +198,10 @@ class ComparisonStudy:
         return found
 
     def _line(self, name: str, entry: Entry) -> Line | None:
-        """What there is of an entry that is finished."""
+        """What there is of an entry that is finished, and is the study's of today."""
         folder = self.out / name
+        if not self._is_own(name):
+            return None
         if not all((folder / each).exists() for each in (AUDIT, Path(UNFORESEEN) / AUDIT, FIGURES)):
             return None
         audits: list[Audit] = [read_audit(folder), read_audit(folder / UNFORESEEN)]

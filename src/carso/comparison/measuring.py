@@ -59,9 +59,15 @@ def measured(
     found = [_row(subject, row, test, examples, seed) for row in track(rows, "attacks on N")]
     few = test[:TIMED].images
     own, plain = _seconds(subject, classifier_of(subject), few, seed)
-    weights = sum(p.numel() for p in subject.parameters()) if isinstance(subject, nn.Module) else 0
+    weights = own_weights(subject) if isinstance(subject, nn.Module) else 0
     cpu = environment().cpu
     return Figures(trained=trained, weights=weights, seconds=own, of_n=own / plain, cpu=cpu, protocol=found)
+
+
+def own_weights(subject: nn.Module) -> int:
+    """How many weights it has, but for those that are there only for its attacker."""
+    theirs = tuple(f"{name}." for name in getattr(subject, "attackers", ()))
+    return sum(weight.numel() for name, weight in subject.named_parameters() if not name.startswith(theirs))
 
 
 def _row(subject: Model, row: Row, test: Dataset, examples: SharedExamples, seed: int) -> ProtocolRow:

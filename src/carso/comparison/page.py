@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from carso.comparison.results import Audited, Comparison, Line, ProtocolRow
+from carso.comparison.results import Comparison, Line, ProtocolRow
 from carso.comparison.study import Published
 from carso.evaluation.results import Rate
 from carso.progress import duration
@@ -57,9 +57,10 @@ def weakest(line: Line) -> ProtocolRow:
     return min(rows, key=lambda row: row.result.accuracy)
 
 
-def checks(audited: Audited) -> str:
-    """What the audit doubts, in words."""
-    return ", ".join(audited.checks) or "none"
+def checks(line: Line) -> str:
+    """What its audits doubt, in words; of the unforeseen norm only where that one doubts something."""
+    own, other = (", ".join(audited.checks) for audited in (line.audit, line.unforeseen))
+    return (own or "none") + (f"; {line.unforeseen.norm}: {other}" if other else "")
 
 
 def trained(line: Line) -> str:

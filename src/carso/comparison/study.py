@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from carso.audit.effort import Effort
 from carso.evaluation.results import Percent
-from carso.rivals.kinds import RivalSpec, trains
+from carso.rivals.kinds import RivalSpec, check_trainings, trains
 from carso.training import studies
 from carso.training.recipe import ClassifierSpec, ClassifierTraining
 from carso.training.studies import Part
@@ -127,10 +127,21 @@ class Study(Part):
     @model_validator(mode="after")
     def _of_known_entries(self) -> Study:
         for name, entry in self.entries.items():
-            source = self.entries.get(entry.weights_of or name)
-            if source is None or (source.weights_of is not None and source is not entry):
-                raise ValueError(f"{name} takes its weights of {entry.weights_of!r}, which trains none")
+            if entry.weights_of is not None:
+                self._check_source(name, entry)
+            elif entry.rival is not None:
+                check_trainings(entry.rival, len(entry.training))
         return self
+
+    def _check_source(self, name: str, entry: Entry) -> None:
+        """Hold what an entry takes over to being trained by another of the same kind and options."""
+        source = self.entries.get(str(entry.weights_of))
+        if source is None or source.rival is None or source.weights_of is not None:
+            raise ValueError(f"{name} takes its weights of {entry.weights_of!r}, which trains none")
+        if source.rival != entry.rival:
+            raise ValueError(f"{name} takes its weights of {entry.weights_of!r}, which is another rival")
+        if entry.training:
+            raise ValueError(f"{name} takes its weights of {entry.weights_of!r}, and so has no training")
 
     def chosen(self, names: Sequence[str] = ()) -> dict[str, Entry]:
         """The entries of these names, or all, in the study's order.

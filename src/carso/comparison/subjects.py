@@ -111,8 +111,9 @@ class Subjects:
             return
         with seeded(self.seed, name, "stages"):
             pending = stages(spec, rival, entry.training, self._sets, self.device)
-        taken = [self._fit(name, stage) for stage in pending]
-        seconds = None if None in taken else sum(each for each in taken if each is not None)
+        taken = {stage.name: self._fit(name, stage) for stage in pending}
+        own = [seconds for stage, seconds in taken.items() if stage not in getattr(rival, "attackers", ())]
+        seconds = None if None in own else sum(each for each in own if each is not None)
         by_first(partial(files.save, rival.cpu(), spec, classifier, self.out / name, seconds))
         for stage in pending:
             self._checkpoint(name, stage.name).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from carso.errors import ModelError
 from carso.evaluation.arrays import Numbers, Tables, check_alike
 from carso.evaluation.queries import checked_query, name_of, scores_of
 from carso.evaluation.results import Target
+from carso.nn.fiwagr import paths
 from carso.nn.modes import evaluating
 from carso.storage.weights import digest
 from carso.types import ByAttributes, Classifier, Logits
@@ -182,7 +183,10 @@ def weights_of(column: Model) -> str | None:
 
 
 def fingerprint(column: Model) -> str:
-    """A hash of architecture and weights; never twice the same for a plain function, which cannot be looked into."""
+    """A hash of architecture, settings and weights; a plain function, which cannot be looked into, has never the same.
+
+    Settings are those that a module names in its `extra_repr`, as torch's own modules do.
+    """
     return _hashed(column, voting(column))
 
 
@@ -195,7 +199,7 @@ def _hashed(column: Model, *settings: object) -> str:
     if not isinstance(column, nn.Module):
         return uuid.uuid4().hex
     layers = getattr(getattr(column, "representation", None), "layers", None)
-    digest = hashlib.sha256(repr((column, layers, *settings)).encode())
+    digest = hashlib.sha256(repr((column, layers, *settings, *paths(column))).encode())
     for name, tensor in sorted(column.state_dict().items()):
         bytes_ = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
         digest.update(name.encode() + bytes_.numpy().tobytes())

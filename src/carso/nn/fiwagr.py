@@ -24,10 +24,12 @@ gradient is drawn; the name "weight-agnostic" after A. Gaier and D. Ha, Weight a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 from torch.utils.hooks import RemovableHandle
 
 
@@ -74,13 +76,24 @@ def randomised(module: nn.Module, sigma: float = 1.0) -> RemovableHandle:
     """Put the layer before a module: no gradient passes its input while the module is in eval mode.
 
     Args:
-        module: any that takes tensors.
+        module: any that takes tensors, by position or by name, in tuples, lists or dicts too.
         sigma: as for `FiWAGR`.
     """
-    layer = FiWAGR(sigma)
+    return module.register_forward_pre_hook(_Before(FiWAGR(sigma)), with_kwargs=True)
 
-    def before(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        layer.train(module.training)
-        return tuple(layer(a) if isinstance(a, Tensor) else a for a in given)
 
-    return module.register_forward_pre_hook(before)
+def paths(module: nn.Module) -> list[tuple[str, float]]:
+    """Before which of its modules the layer stands, by their names, and its sigma."""
+    hooks = ((name, hook) for name, part in module.named_modules() for hook in part._forward_pre_hooks.values())
+    return [(name, hook.layer.sigma) for name, hook in hooks if isinstance(hook, _Before)]
+
+
+@dataclass(frozen=True)
+class _Before:
+    """The layer on whatever a module takes, however it is handed over."""
+
+    layer: FiWAGR
+
+    def __call__(self, module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        self.layer.train(module.training)
+        return tree_map(lambda a: self.layer(a) if isinstance(a, Tensor) else a, (given, named))

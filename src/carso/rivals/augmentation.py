@@ -26,11 +26,20 @@ class Augmented(Voted):
         samples: K.
         shift: s, pixels at most in each direction.
         flip: whether half of the versions are mirrored left to right.
+
+    Raises:
+        ValueError: if shift is negative, or samples less than 1.
     """
 
     def __init__(self, classifier: nn.Module, samples: int = 20, *, shift: int = 2, flip: bool = False) -> None:
         super().__init__(classifier, samples)
+        if shift < 0:
+            raise ValueError(f"shift must be at least 0 pixels, not {shift}")
         self.shift, self.flip = shift, flip
+
+    def extra_repr(self) -> str:
+        """What it does to an image."""
+        return f"shift={self.shift}, flip={self.flip}, {super().extra_repr()}"
 
     def version(self, images: Images, generator: torch.Generator | None = None) -> Images:
         """All images, alike shifted and mirrored, differentiably."""

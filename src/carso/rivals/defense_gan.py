@@ -35,17 +35,16 @@ from torch.func import functional_call
 from carso.data import Dataset
 from carso.nn import evaluating, query
 from carso.nn.perceptron import perceptron
+from carso.nn.querying import widened
 from carso.progress import track
+from carso.recall import PIXELS
 from carso.rivals.purified import Purified, normal, of_each
 from carso.rivals.stage import GenerativeStage
 from carso.training.mixture import within_ball
 from carso.training.recipe import Schedule
-from carso.types import Images, Labels, Logits, check_images
+from carso.types import Images, Labels, Logits
 
 MOMENTUM = 0.7
-ROWS = 4096
-"""Descents at a time, at most."""
-
 PENALTY, CRITIC_PASSES = 10.0, 5
 """lambda, and the critic's steps before each of the generator's."""
 
@@ -93,7 +92,12 @@ class DefenseGAN(Purified):
         restarts: R.
         rate: of the descent, on the squared error averaged over the pixels.
         refinements: steps of the surrogate's descent.
+
+    Raises:
+        ValueError: if one of these numbers is not positive.
     """
+
+    attackers = ("encoder",)
 
     def __init__(
         self,
@@ -108,11 +112,25 @@ class DefenseGAN(Purified):
     ) -> None:
         super().__init__(classifier)
         self.generator, self.encoder = generator, encoder
+        for name, least in {"steps": steps, "restarts": restarts, "refinements": refinements}.items():
+            if least < 1:
+                raise ValueError(f"{name} must be at least 1, not {least}")
+        if not rate > 0:
+            raise ValueError(f"rate must be positive, not {rate}")
         self.steps, self.restarts, self.rate, self.refinements = steps, restarts, rate, refinements
 
+    def extra_repr(self) -> str:
+        """How it descends, and how its surrogate does."""
+        return f"steps={self.steps}, restarts={self.restarts}, rate={self.rate}, refinements={self.refinements}"
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """(C, H, W) of the images, if G says."""
+        return getattr(self.generator, "shape", None)
+
     def _purified(self, images: Images, generator: torch.Generator | None) -> Images:
-        starts = normal(self.restarts, self.generator.latent, like=images, generator=generator)
-        parts = images.detach().split(max(1, ROWS // self.restarts))
+        starts = normal(self.restarts, self.generator.latent, like=images, generator=generator).to(images)
+        parts = images.detach().split(max(1, PIXELS // (self.restarts * math.prod(images.shape[1:]))))
         return torch.cat([self._nearest(some, starts) for some in track(parts, "descents")])
 
     def _nearest(self, images: Images, starts: Starts) -> Images:
@@ -140,13 +158,13 @@ class DefenseGAN(Purified):
 
     def surrogate(self, images: Images) -> Logits:
         """N at the end of `refinements` steps from E(x): logits (B, classes), differentiable in the images."""
-        check_images(images)
-        fixed = images.detach()
+        taken = self._taken(images)
+        fixed = taken.detach()
         with evaluating(self):
             with torch.no_grad():
                 latents = self.descend(fixed, self.encoder(fixed), self.refinements)
                 nearest = self.generator(latents)
-            return query(self.classifier, nearest + _within(self.tangent(latents), images - fixed))
+            return query(self.classifier, nearest + _within(self.tangent(latents), taken - fixed))
 
     @torch.enable_grad()
     def tangent(self, latents: Starts) -> Float[Tensor, "rows latent pixels"]:
@@ -160,8 +178,9 @@ class DefenseGAN(Purified):
         u = torch.zeros_like(images, requires_grad=True)
         (along,) = torch.autograd.grad(images, z, u, create_graph=True)
         (slopes,) = torch.autograd.grad((along * axes).sum(), u)
-        directions: Tensor = torch.linalg.qr(slopes.flatten(1).unflatten(0, latents.shape).mT).Q.mT
-        return directions
+        columns = slopes.flatten(1).unflatten(0, latents.shape).mT
+        directions: Tensor = torch.linalg.qr(columns.to(widened(columns.dtype))).Q.mT
+        return directions.to(columns.dtype)
 
 
 def _within(basis: Float[Tensor, "rows latent pixels"], images: Images) -> Images:

@@ -27,6 +27,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from carso.data import Dataset
+from carso.nn import evaluating
+from carso.nn.querying import widened
 from carso.rivals.purified import Purified, normal
 from carso.rivals.stage import GenerativeStage
 from carso.training.recipe import Schedule
@@ -44,31 +46,34 @@ class DDPM(nn.Module):
         horizon: T.
     """
 
-    a: Tensor
-
     def __init__(self, denoiser: nn.Module, horizon: int = 1000) -> None:
         super().__init__()
         self.denoiser, self.horizon = denoiser, horizon
         kept = 1 - torch.linspace(FIRST, LAST, horizon, dtype=torch.float64)
-        a = torch.cat([kept.new_ones(1), kept.cumprod(0)])
-        self.register_buffer("a", a.float(), persistent=False)
+        self.a = torch.cat([kept.new_ones(1), kept.cumprod(0)])
 
     def diffuse(self, x: Tensor, t: Labels, noise: Tensor) -> Tensor:
         """x_t of x_0 (B, C, H, W) at times t (B,)."""
-        a = self.a[t].view(-1, 1, 1, 1)
+        a = self._a(x)[t].view(-1, 1, 1, 1)
         return a.sqrt() * x + (1 - a).sqrt() * noise
 
     def origin(self, x: Tensor, t: Labels) -> Tensor:
         """x^: what x_0 seems to be, given x_t (B, C, H, W) at times t (B,)."""
-        a = self.a[t].view(-1, 1, 1, 1)
-        origin: Tensor = (x - (1 - a).sqrt() * self.denoiser(x, t)) / a.sqrt()
+        a = self._a(x)[t].view(-1, 1, 1, 1)
+        own = next((weight.dtype for weight in self.denoiser.parameters()), x.dtype)
+        origin: Tensor = (x - (1 - a).sqrt() * self.denoiser(x.to(own), t)) / a.sqrt()
         return origin
 
     def posterior(self, x: Tensor, origin: Tensor, t: int, s: int) -> tuple[Tensor, Float[Tensor, ""]]:
         """mu (B, C, H, W) and v of q(x_s | x_t, x_0)."""
-        a_t, a_s, r = self.a[t], self.a[s], self.a[t] / self.a[s]
+        a_t, a_s = self._a(x)[[t, s]]
+        r = a_t / a_s
         mean = (a_s.sqrt() * (1 - r) * origin + r.sqrt() * (1 - a_s) * x) / (1 - a_t)
         return mean, (1 - a_s) * (1 - r) / (1 - a_t)
+
+    def _a(self, x: Tensor) -> Tensor:
+        """a (T + 1,) for maps like x, in float32 at least: less cannot tell a_1 from 1."""
+        return self.a.to(x.device, widened(x.dtype))
 
     def reverse(self, x: Tensor, t: int, s: int, noise: Tensor) -> Tensor:
         """x_s of x_t (B, C, H, W), by standard normal noise."""
@@ -104,11 +109,20 @@ class DiffusionPurified(Purified):
     def _purified(self, images: Images, generator: torch.Generator | None) -> Images:
         shape = (1, *images.shape[1:])
         start = torch.full((len(images),), self.times[0], device=images.device)
-        x = self.ddpm.diffuse(2 * images - 1, start, normal(*shape, like=images, generator=generator))
+        x = self.ddpm.diffuse(2 * images - 1, start, normal(*shape, like=images, generator=generator).to(images))
         for t, s in pairwise(self.times):
-            noise = normal(*shape, like=images, generator=generator)
-            x = checkpoint(self.ddpm.reverse, x, t, s, noise, use_reentrant=False, preserve_rng_state=False)
+            noise = normal(*shape, like=images, generator=generator).to(images)
+            x = checkpoint(self._reverse, x, t, s, noise, use_reentrant=False, preserve_rng_state=False)
         return ((x + 1) / 2).clamp(0, 1)
+
+    def _reverse(self, x: Tensor, t: int, s: int, noise: Tensor) -> Tensor:
+        """A step back, in eval mode whenever it is computed."""
+        with evaluating(self.ddpm):
+            return self.ddpm.reverse(x, t, s, noise)
+
+    def extra_repr(self) -> str:
+        """The times, from which one step leads to the next."""
+        return f"times={self.times}"
 
 
 class DiffusionStage(GenerativeStage):

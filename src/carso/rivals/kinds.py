@@ -28,7 +28,17 @@ from carso.training.recipe import ClassifierTraining
 
 Size = Annotated[int, Field(ge=1, le=2**16)]
 Shape: TypeAlias = tuple[Size, Size, Size]
-Option: TypeAlias = Size | Annotated[float, Field(ge=0, le=2**16)] | Annotated[tuple[Size, ...], Field(max_length=64)]
+Whole = Annotated[int, Field(ge=0, le=2**16)]
+Option: TypeAlias = (
+    bool | Whole | Annotated[float, Field(ge=0, le=2**16)] | Annotated[tuple[Size, ...], Field(max_length=64)]
+)
+FORMS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "hidden": ((tuple,), "a list of sizes"),
+    "flip": ((bool,), "true or false"),
+    **dict.fromkeys(("gamma", "sigma", "t", "rate"), ((int, float), "a number")),
+}
+"""What an option must be, and the words for it; all others are whole numbers."""
+
 Sets: TypeAlias = tuple[Dataset, Dataset]
 """The images that fit, and the held-out ones."""
 
@@ -75,6 +85,7 @@ def build(spec: RivalSpec, classifier: nn.Module, shape: Sequence[int], classes:
     Raises:
         RecipeError: if there is no such kind, or its options are others.
     """
+    _check_options(spec)
     try:
         return _kind(spec).build(classifier, tuple(shape), classes, **spec.options)
     except (TypeError, ValueError) as error:
@@ -89,10 +100,26 @@ def stages(
     Raises:
         RecipeError: if there are not as many schedules as stages.
     """
-    makers = _kind(spec).stages
-    if len(schedules) != len(makers):
-        raise RecipeError(f"rival {spec.kind} has another number of trainings than {len(schedules)}: {len(makers)}")
-    return [make(rival, schedule, *sets, device) for make, schedule in zip(makers, schedules, strict=True)]
+    check_trainings(spec, len(schedules))
+    return [make(rival, schedule, *sets, device) for make, schedule in zip(_kind(spec).stages, schedules, strict=True)]
+
+
+def check_trainings(spec: RivalSpec, count: int) -> None:
+    """Hold the number of schedules to the kind's number of stages.
+
+    Raises:
+        RecipeError: if it is another, or there is no such kind.
+    """
+    wanted = len(_kind(spec).stages)
+    if count != wanted:
+        raise RecipeError(f"rival {spec.kind} has another number of trainings than {count}: {wanted}")
+
+
+def _check_options(spec: RivalSpec) -> None:
+    for name, value in spec.options.items():
+        types, words = FORMS.get(name, ((int,), "a whole number"))
+        if type(value) not in types:
+            raise RecipeError(f"rival {spec.kind}: {name} must be {words}, not {value!r}")
 
 
 def trains(spec: RivalSpec) -> bool:

@@ -23,6 +23,9 @@ class Purified(nn.Module, ABC):
         classifier: N, images (B, C, H, W) in [0, 1] to logits (B, classes).
     """
 
+    attackers: tuple[str, ...] = ()
+    """Names of the parts that only an attacker has, for `surrogate`; they count for nothing in the defence."""
+
     input_dtype = torch.float32
     """What it takes, in whatever dtype its modules compute."""
 
@@ -41,10 +44,26 @@ class Purified(nn.Module, ABC):
             return query(self.classifier, self.purify(images, generator))
 
     def purify(self, images: Images, generator: torch.Generator | None = None) -> Images:
-        """g: images (B, C, H, W) in [0, 1] to images of the same shape in [0, 1]."""
-        check_images(images)
+        """g: images (B, C, H, W) in [0, 1] to images of the same shape and dtype in [0, 1].
+
+        Raises:
+            DataError: if they are no such images, or not of the shape that g was made for.
+        """
+        taken = self._taken(images)
         with evaluating(self):
-            return self._purified(images, generator)
+            return self._purified(taken, generator).to(images.dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """(C, H, W) of the images that g was made for; `None` if of any."""
+        return None
+
+    def _taken(self, images: Images) -> Images:
+        """The images, held to the shape, in the dtype in which g computes."""
+        check_images(images, self.shape)
+        weights = (weight for name, weight in self.named_parameters() if not name.startswith("classifier."))
+        own = next((weight.dtype for weight in weights if weight.is_floating_point()), images.dtype)
+        return images.to(own)
 
     @abstractmethod
     def _purified(self, images: Images, generator: torch.Generator | None) -> Images:

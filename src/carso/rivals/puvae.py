@@ -34,7 +34,7 @@ from carso.purifier import Moments, kl_divergence, reconstruction_loss
 from carso.rivals.purified import Purified, of_each
 from carso.rivals.stage import GenerativeStage
 from carso.training.recipe import Schedule
-from carso.types import Images, Labels, Logits, check_images
+from carso.types import Images, Labels, Logits
 
 Projections = Float[Tensor, "batch classes channels height width"]
 
@@ -75,7 +75,7 @@ class ConditionalVAE(nn.Module):
         return self.decode(latents, labels), mean, log_variance
 
     def _marked(self, labels: Labels) -> Tensor:
-        return F.one_hot(labels, self.classes).float()
+        return F.one_hot(labels, self.classes).to(next(self.parameters()).dtype)
 
 
 class PuVAE(Purified):
@@ -89,6 +89,11 @@ class PuVAE(Purified):
     def __init__(self, classifier: nn.Module, vae: ConditionalVAE) -> None:
         super().__init__(classifier)
         self.vae = vae
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """(C, H, W) of the images, if the VAE says."""
+        return getattr(self.vae, "shape", None)
 
     def projections(self, images: Images) -> Projections:
         """x_y (B, classes, C, H, W) for every class y."""
@@ -104,11 +109,11 @@ class PuVAE(Purified):
 
     def surrogate(self, images: Images) -> Logits:
         """Log-probabilities (B, classes) of the mixture over all projections, differentiable in the images."""
-        check_images(images)
+        taken = self._taken(images)
         with evaluating(self):
-            projections = self.projections(images)
+            projections = self.projections(taken)
             logits = query(self.classifier, projections.flatten(0, 1)).unflatten(0, projections.shape[:2])
-        nearness = (-distances(images, projections) / 2).log_softmax(1)
+        nearness = (-distances(taken, projections) / 2).log_softmax(1)
         joint: Tensor = nearness.unsqueeze(2) + logits.log_softmax(2)
         return joint.logsumexp(1)
 

@@ -51,11 +51,20 @@ class Smoothed(Voted):
         classifier: N, images (B, C, H, W) to logits (B, classes), trained on noisy images.
         sigma: standard deviation of the noise, in pixel values in [0, 1]; noisy images are not clipped.
         samples: votes of a prediction.
+
+    Raises:
+        ValueError: if sigma is not positive, or samples less than 1.
     """
 
     def __init__(self, classifier: nn.Module, sigma: float = 0.25, samples: int = 100) -> None:
         super().__init__(classifier, samples)
+        if not sigma > 0:
+            raise ValueError(f"sigma must be positive, not {sigma}")
         self.sigma = sigma
+
+    def extra_repr(self) -> str:
+        """What it does to an image."""
+        return f"sigma={self.sigma}, {super().extra_repr()}"
 
     def version(self, images: Images, generator: torch.Generator | None = None) -> Images:
         """x + e, one e for all images."""
@@ -80,7 +89,7 @@ class Smoothed(Voted):
             generator: source of the noise.
 
         Raises:
-            ValueError: unless alpha lies between 0 and 1.
+            ValueError: unless alpha lies between 0 and 1, and there are votes of both sorts.
         """
         if not 0 < alpha < 1:
             raise ValueError(f"alpha must be between 0 and 1, not {alpha}")

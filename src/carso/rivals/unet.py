@@ -32,10 +32,15 @@ class UNet(nn.Module):
         channels: of the images.
         width: channels of the largest maps; all smaller ones have twice as many.
         levels: how often height and width are halved.
+
+    Raises:
+        ValueError: if the width is odd.
     """
 
     def __init__(self, channels: int, width: int = 32, levels: int = 2) -> None:
         super().__init__()
+        if width < 2 or width % 2:
+            raise ValueError(f"width must be even, half for sines and half for cosines of the time, not {width}")
         widths = [width, *[2 * width] * levels]
         self.width = width
         self.time = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
@@ -48,7 +53,7 @@ class UNet(nn.Module):
 
     def forward(self, images: Images, times: Labels) -> Images:
         """(B, C, H, W) at times (B,), whole numbers."""
-        time = self.time(waves(times, self.width))
+        time = self.time(waves(times, self.width).to(images.dtype))
         passed = [self.first(self.stem(images), time)]
         for down, block in zip(self.down, self.descending, strict=True):
             passed.append(block(down(passed[-1]), time))

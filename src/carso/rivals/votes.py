@@ -15,12 +15,9 @@ from torch import nn
 
 from carso.nn import evaluating, query
 from carso.progress import track
-from carso.recall import classify
+from carso.recall import PIXELS, classify
 from carso.types import Counts, Images, Logits, check_images
 from carso.vote import count
-
-ROWS = 4096
-"""Versions classified at a time, at most, where one image has that many."""
 
 
 class Voted(nn.Module, ABC):
@@ -39,9 +36,12 @@ class Voted(nn.Module, ABC):
 
     def __init__(self, classifier: nn.Module, samples: int) -> None:
         super().__init__()
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, not {samples}")
+        _check(samples)
         self.classifier, self.samples = classifier, samples
+
+    def extra_repr(self) -> str:
+        """How it votes."""
+        return f"samples={self.samples}"
 
     def forward(self, images: Images, generator: torch.Generator | None = None) -> Logits:
         """Shares of the votes (B, classes) of images (B, C, H, W) in [0, 1]; they have no gradient.
@@ -54,9 +54,14 @@ class Voted(nn.Module, ABC):
 
     @torch.no_grad()
     def votes(self, images: Images, samples: int, generator: torch.Generator | None = None) -> Counts:
-        """Votes per class (B, classes) of so many versions; each row sums to their number."""
+        """Votes per class (B, classes) of so many versions; each row sums to their number.
+
+        Raises:
+            ValueError: if samples is less than 1.
+        """
         check_images(images)
-        most = max(1, ROWS // max(1, len(images)))
+        _check(samples)
+        most = max(1, PIXELS // max(1, images.numel()))
         with evaluating(self.classifier):
             firsts = track(range(0, samples, most), "votes of versions")
             parts = [self._votes(images, min(most, samples - first), generator) for first in firsts]
@@ -75,3 +80,8 @@ class Voted(nn.Module, ABC):
     @abstractmethod
     def version(self, images: Images, generator: torch.Generator | None = None) -> Images:
         """T(x) (B, C, H, W) of images of that shape for one T."""
+
+
+def _check(samples: int) -> None:
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, not {samples}")

@@ -49,6 +49,10 @@ class Winners(nn.Module):
             raise ValueError(f"gamma, the share of winners, must lie in (0, 1), not {gamma}")
         self.gamma = gamma
 
+    def extra_repr(self) -> str:
+        """How many win."""
+        return f"gamma={self.gamma}"
+
     def forward(self, a: Tensor) -> Tensor:
         """Activations (B, ...) with all but the k largest of each row 0."""
         rows = a.flatten(1)

@@ -88,6 +88,15 @@ def parse_recipe(text: str, source: str) -> Recipe:
         raise RecipeError("\n".join(mistakes)) from error
 
 
+def values_of(text: str, source: str) -> str:
+    """The values of YAML text, as JSON; `source` names it in errors.
+
+    Raises:
+        RecipeError: naming the line and the field, if it is no YAML, or a field stands in a section twice.
+    """
+    return json.dumps(_parsed(text, source)[1], default=repr)
+
+
 def derived(base: Recipe, changes: dict[str, Any], source: str) -> Recipe:
     """A recipe over another, field by field as `base: NAME` takes them.
 

@@ -6,16 +6,15 @@ Each ships as `recipes/studies/NAME.yaml`, is read here, and is carried out by t
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from carso.errors import RecipeError
 from carso.storage.schema import Schema, explained
+from carso.training.reading import values_of
 
 
 class Part(Schema, extra="forbid"):
@@ -38,7 +37,7 @@ def parsed(text: str, schema: type[S]) -> S:
         RecipeError: naming the first field that is wrong.
     """
     try:
-        return schema.model_validate_json(json.dumps(yaml.safe_load(text)))
+        return schema.model_validate_json(values_of(text, "the study"))
     except ValidationError as error:
         raise RecipeError(f"the study is wrong: {explained(error)}") from error
 
