@@ -19,6 +19,7 @@ settings.load_profile("carso")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 
 class Scheduling(LoadScopeScheduling):

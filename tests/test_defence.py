@@ -414,7 +414,7 @@ def test_how_it_votes_is_checked_when_it_is_made(defence: carso.CARSO, options: 
 
 
 def test_a_vote_has_a_sample(defence: carso.CARSO, images: Tensor) -> None:
-    with pytest.raises(ValueError, match="samples must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="samples must be a whole number, at least 1, not 0"):
         defence.poll(images, 0)
 
 
@@ -463,3 +463,11 @@ class TestShapesOfLayers:
         carso.CARSO(network, purifier, ("input", "0", "output"), samples=2)
         with pytest.raises(ModelError, match="layer '0' has the shape of the image"):
             carso.CARSO(network, purifier, ("0", "input", "output"), samples=2)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("samples", [0, -1, 2.0])
+@pytest.mark.parametrize("call", ["recall", "logits", "surrogate", "aggregated", "poll"])
+def test_candidates_are_one_at_least(defence: carso.CARSO, images: torch.Tensor, call: str, samples: Any) -> None:
+    with pytest.raises(ValueError, match=f"samples must be a whole number, at least 1, not {samples}"):
+        getattr(defence, call)(images, samples=samples)

@@ -89,12 +89,17 @@ def test_thresholds_do_not_outlive_the_networks_that_they_were_set_for(defence: 
         defence.detect(torch.rand(2, 1, 4, 4))
 
 
+@pytest.mark.whole
 def test_classes_that_are_known_are_not_voted_on_again(defence: CARSO, monkeypatch: pytest.MonkeyPatch) -> None:
     clean = torch.rand(20, 1, 4, 4)
     defence.calibrate(clean)
     monkeypatch.setattr(CARSO, "poll", lambda *_, **__: pytest.fail("voted"))
     classes = torch.arange(20) % 3
-    assert torch.equal(defence.detect(clean, 0.1, classes).classes, classes)
+    for known in (classes, classes.byte(), classes.int()):
+        assert torch.equal(defence.detect(clean, 0.1, known).classes, classes)
+    for wrong in (classes + 1, classes[:3], classes.float(), classes.bool()):
+        with pytest.raises(ValueError, match="classes must be one of 0 to 2 for each of the 20 images"):
+            defence.detect(clean, 0.1, wrong)
 
 
 def test_agreement_does_not_depend_on_how_many_images_come_together(

@@ -256,3 +256,20 @@ def test_low_precision_probabilities_are_probabilities() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 50), nn.Softmax(1)).to(torch.bfloat16).eval()
     with pytest.raises(ModelError, match="take off its final softmax"):
         check_classifier(network, (1, 2, 2))
+
+
+def test_what_another_thread_has_the_classifier_do_is_not_heard() -> None:
+    class Visited(MLP):
+        """Before its last layer, another thread has it classify other images."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            if len(images) == 3:
+                with ThreadPoolExecutor(1) as pool:
+                    pool.submit(super().forward, torch.rand(2, 1, 28, 28)).result()
+            return super().forward(images)
+
+    torch.manual_seed(0)
+    model, images = Visited().eval(), torch.rand(3, 1, 28, 28)
+    _, alone = Representation(model)(images[:1])
+    _, found = Representation(model)(images)
+    torch.testing.assert_close(found[:1], alone)

@@ -82,8 +82,7 @@ class CARSO(Pretrained, nn.Module):
     ) -> None:
         super().__init__()
         self.training = False
-        if not isinstance(samples, int | Integral) or samples < 1:
-            raise ValueError(f"samples must be a whole number, at least 1, not {samples}")
+        _check_samples(samples)
         for name, value, known in (("aggregation", aggregation, get_args(Aggregation)), ("stop", stop, get_args(Stop))):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
@@ -172,11 +171,9 @@ class CARSO(Pretrained, nn.Module):
             CarsoError: if so low a rate cannot be promised, or it is too high.
         """
         threshold = threshold_of(self.calibration, false_alarms)
-        if classes is not None and (len(classes) != len(images) or not _among(classes, self.classes)):
-            raise ValueError(f"classes must be one of 0 to {self.classes - 1} for each of the {len(images)} images")
-        classes = self.predict(images, generator) if classes is None else classes
-        found = self.agreement(images, classes, generator)
-        return Detection(classes, found >= threshold, found, threshold)
+        known = self.predict(images, generator) if classes is None else _elected(classes, self.classes, images)
+        found = self.agreement(images, known, generator)
+        return Detection(known, found >= threshold, found, threshold)
 
     def calibrate(self, images: Images, generator: torch.Generator | None = None) -> Calibration:
         """Set the thresholds of `detect` by clean images (n, C, H, W) that neither N nor the purifier was trained on.
@@ -213,8 +210,6 @@ class CARSO(Pretrained, nn.Module):
         Traced by `torch.export`, it takes all samples: a graph cannot stop early.
         """
         check_images(images, self.purifier.shape)
-        if samples is not None and samples < 1:
-            raise ValueError(f"samples must be at least 1, not {samples}")
         latents = self.latents(samples, generator)
         stop = "never" if torch.compiler.is_compiling() else stop or self.stop
         if not len(images):
@@ -236,7 +231,12 @@ class CARSO(Pretrained, nn.Module):
             return self.purifier.compress(representations)
 
     def latents(self, samples: int | None = None, generator: torch.Generator | None = None) -> Latents:
-        """Fresh z (K, latent) from N(0, I); of a `fixed` defence always the first K of the same ones."""
+        """Fresh z (K, latent) from N(0, I); of a `fixed` defence always the first K of the same ones.
+
+        Raises:
+            ValueError: if K is no whole number, or less than 1.
+        """
+        _check_samples(self.samples if samples is None else samples)
         device, wanted = next(self.purifier.parameters()).device, self.samples if samples is None else samples
         if self.fixed_by is None:
             return draw(wanted, self.purifier, generator, device)
@@ -298,8 +298,18 @@ class CARSO(Pretrained, nn.Module):
         self.classes, self.representation = classes, representation
 
 
-def _among(classes: Labels, count: int) -> bool:
-    return bool(((classes >= 0) & (classes < count)).all())
+def _check_samples(samples: int) -> None:
+    if not isinstance(samples, int | Integral) or samples < 1:
+        raise ValueError(f"samples must be a whole number, at least 1, not {samples}")
+
+
+def _elected(classes: Any, count: int, images: Images) -> Labels:
+    """Whole numbers below `count`, one per image, as a tensor beside the images."""
+    found = torch.as_tensor(classes, device=images.device)
+    whole = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
+    if not whole or found.shape != (len(images),) or not ((found >= 0) & (found < count)).all():
+        raise ValueError(f"classes must be one of 0 to {count - 1} for each of the {len(images)} images")
+    return found.long()
 
 
 def _check_finite(purifier: Purifier) -> None:

@@ -250,6 +250,10 @@ class ConvolutionalPurifier(Purifier):
         self.mean, self.log_variance = nn.Linear(latent, latent), nn.Linear(latent, latent)
         self.decoder = convolutional.decoder(latent + code, shape)
 
+    def extra_repr(self) -> str:
+        """Its options, but for the shapes, which its layers tell."""
+        return ", ".join(f"{name}={value}" for name, value in self.options.items() if name != "shapes")
+
     @staticmethod
     def bound(shape: Sequence[int]) -> int:
         """Of `MAPPED` numbers, or eight for each of the image."""

@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -188,9 +189,18 @@ def counted(shapes: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, int]:
 def _hooked(
     classifier: nn.Module, hear: Callable[[str, nn.Module, Any, Any], None], layers: Sequence[str] | None = None
 ) -> Iterator[None]:
-    """Have `hear` called with the name, module, inputs and output of these layers, or all, whenever one has run."""
+    """Have `hear` called with the name, module, inputs and output of these layers, or all, whenever one has run here.
+
+    What another thread has the classifier do meanwhile is not heard.
+    """
+    here = get_ident()
+
+    def heard(name: str, *call: Any) -> None:
+        if get_ident() == here:
+            hear(name, *call)
+
     handles = [
-        module.register_forward_hook(partial(hear, name))
+        module.register_forward_hook(partial(heard, name))
         for name, module in layers_of(classifier).items()
         if (layers is None or name in layers) and not isinstance(module, torch.jit.ScriptModule)
     ]

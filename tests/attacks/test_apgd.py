@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import carso
 from carso.attacks import fgsm
 from carso.attacks.anneal import annealed
 from carso.attacks.apgd import apgd, checkpoints
@@ -164,3 +165,11 @@ def test_random_starts_of_many_seeds_beat_torchattacks_on_average(
         found = attack(network, *batch, Budget("Linf", 0.09), steps=20, generator=seeded(seed))
         ours += survivors(network, found, batch[1])
     assert ours <= theirs
+
+
+@pytest.mark.whole
+def test_l1_comes_near_autoattack_on_a_robust_network() -> None:
+    """At L1 14 AutoAttack's APGD of 100 steps, by its cross-entropy, left 6.1 % of 99 images of this network."""
+    network, test = carso.load("mnist-strong").classifier, carso.data.load("mnist", "test")[:30]
+    found = apgd(network, test.images, test.labels, Budget("L1", 14.0), steps=40, generator=seeded())
+    assert survivors(network, found, test.labels) <= 3

@@ -180,8 +180,8 @@ def test_wrong_labels_are_refused(labels: Tensor, message: str) -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (lambda x: x, r"\(1, 1, 2, 2\)"),
-        (lambda x: x.flatten(1).sum(1), r"\(1,\)"),
+        (lambda x: x, r"\(2, 1, 2, 2\)"),
+        (lambda x: x.flatten(1).sum(1), r"\(2,\)"),
         (lambda x: x.flatten(1)[:, :1], "classes >= 2"),
         (lambda x: [x], "list"),
         (lambda x: x.flatten(1) / 0, "finite"),

@@ -295,3 +295,27 @@ def test_a_train_mode_module_behind_a_function_keeps_its_statistics(batch: Batch
     run("pgd", lambda images: module(images), batch)
     assert all(layer.training for layer in module.modules())
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "pgd"])
+def test_a_function_around_a_network_that_is_in_training_gets_no_batch_of_one(attack: str) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)).train()
+    images, labels = torch.rand(4, 1, 4, 4), torch.tensor([0, 1, 2, 0])
+    found = ATTACKS[attack](lambda seen: network(seen - 0.1), images, labels, Budget("Linf", 0.1))
+    assert found.shape == images.shape
+    assert network.training
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("attack", [ATTACKS["apgd"], ATTACKS["pgd-eot"]])
+def test_a_start_may_be_of_any_kind_but_has_the_shape_of_the_images(attack: Callable[..., Tensor]) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    images, labels = torch.rand(4, 1, 4, 4), torch.tensor([0, 1, 2, 0])
+    found = [
+        attack(network, images, labels, Budget("Linf", 0.1), steps=3, start=start)
+        for start in (images, images.double(), images.numpy())
+    ]
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    with pytest.raises(ValueError, match=r"start must have the images' shape, \(4, 1, 4, 4\), not \(4, 16\)"):
+        attack(network, images, labels, Budget("Linf", 0.1), start=images.flatten(1))

@@ -112,3 +112,12 @@ def test_no_weaker_than_the_published_code(network: nn.Module, batch: Batch) -> 
 def test_nonsense_is_refused(options: dict[str, Any], network: nn.Module, batch: Batch) -> None:
     with pytest.raises(ValueError):
         square(network, *batch, Budget("Linf", 0.1), **options)
+
+
+@pytest.mark.parametrize(("power", "exponent"), [(1, 4), (2, 2)])
+def test_pyramids_fall_steeper_in_l1(power: int, exponent: int) -> None:
+    """By rings around the centre of a hill of three rows and five columns: sums of 1, 2^-e, 3^-e from each on."""
+    terms = torch.tensor([ring**-exponent for ring in (1.0, 2.0, 3.0)])
+    rings = terms.flip(0).cumsum(0).flip(0)
+    hill = pyramids(5, torch.ones(1), power)[:2]
+    torch.testing.assert_close(hill / hill[1, 2], rings[torch.tensor([[2, 1, 1, 1, 2], [2, 1, 0, 1, 2]])] / rings[0])

@@ -140,3 +140,8 @@ def test_an_evaluation_tells_fixed_latents_too(defence: carso.CARSO) -> None:
     assert voting(defence.fixed(3))["fixed_by"] == 3
     assert "fixed_by" not in voting(defence)
     assert fingerprint(defence.fixed(3)) != fingerprint(defence) != fingerprint(defence.fixed(4))
+
+
+def test_no_images_are_not_all_of_them() -> None:
+    with pytest.raises(CarsoError, match=r"n must be|at least"):
+        benchmark(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), n_examples=0, dataset="mnist", eps=0.1)

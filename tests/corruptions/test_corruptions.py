@@ -149,3 +149,12 @@ def test_what_there_is_not_is_refused(name: str, severity: int, says: str) -> No
 def test_images_out_of_range_are_refused() -> None:
     with pytest.raises(DataError, match="0, 1"):
         corrupt(photographs() + 1, "fog", 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(0, 1, 8, 8), (2, 3, 1, 1), (2, 1, 8, 5)])
+def test_fog_takes_what_the_others_take(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    images = torch.rand(shape).to(dtype)
+    found = corrupt(images, "fog", 3, torch.Generator().manual_seed(0))
+    assert (found.dtype, found.shape) == (dtype, images.shape)
+    assert found.isfinite().all()

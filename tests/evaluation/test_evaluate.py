@@ -1,3 +1,4 @@
+import copy
 import json
 from dataclasses import replace
 
@@ -269,3 +270,24 @@ def test_whoever_votes_otherwise_is_attacked_alike_but_other_weights_are_not(col
     with torch.no_grad():
         next(defence.purifier.parameters()).add_(1)
     assert models.exposure(defence) != before[0]
+
+
+@pytest.mark.parametrize("make", [examples.AdversarialExamples, examples.SharedExamples])
+def test_a_search_is_not_taken_for_that_of_other_images_or_weights(columns, dataset, make):
+    kept, model = make(0), copy.deepcopy(columns["undefended"])
+    for images, labels in ((dataset.images, dataset.labels), (dataset.images.flip(0), dataset.labels.flip(0))):
+        for _ in range(2):
+            found = kept(DEEPFOOL[1], model, images, labels, 0)
+            direct = attacks.deepfool(model, images, labels, DEEPFOOL[1].budget, steps=5)
+            torch.testing.assert_close(found, direct)
+            with torch.no_grad():
+                model.linear1.weight.mul_(1.5)
+
+
+def test_other_thresholds_are_another_run(columns, dataset, tmp_path):
+    asked, column = replace(SETTINGS, reject_at=0.2), copy.deepcopy(columns["carso"])
+    column.calibrate(dataset.images)
+    evaluate({"carso": column}, dataset, ROWS[:1], asked, directory=tmp_path, **PARTS)
+    column.calibrate(dataset.images.flip(3))
+    with pytest.raises(RunError, match="another run"):
+        evaluate({"carso": column}, dataset, ROWS[:1], asked, directory=tmp_path, **PARTS)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from carso.correction import CorrectivePurifier
 from carso.errors import ModelError
 from carso.evaluation.models import Defence, Outcome, answer, exposed, fingerprint
 from carso.nn import MLP
@@ -137,3 +138,11 @@ def noisy(classifier, sigma):
 
 def diffused(classifier, t):
     return DiffusionPurified(classifier, DDPM(nn.Identity()), t=t)
+
+
+def test_the_fingerprint_follows_how_candidates_are_viewed():
+    prints = []
+    for options in ({}, {"shift": 2}, {"flip": True}):
+        torch.manual_seed(0)
+        prints.append(fingerprint(CorrectivePurifier((3, 8, 8), [[3, 8, 8]], latent=4, **options)))
+    assert len(set(prints)) == 3

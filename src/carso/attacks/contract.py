@@ -47,7 +47,7 @@ def checked(attack: F) -> F:
         monitor = Monitor()
         with evaluating(model), torch.inference_mode(False), torch.enable_grad(), monitored(monitor):
             images = images.detach().clone()
-            classes = labels_of(labels, logits_of(model, images[:1]).shape[1], images)
+            classes = labels_of(labels, logits_of(model, images[:2]).shape[1], images)
             found = attack(Queried(model), images, classes, *args, **options).detach()
         bad = max(min(monitor.most, len(found)), int(found.isnan().flatten(1).any(1).sum()))
         if bad:

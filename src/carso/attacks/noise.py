@@ -4,7 +4,7 @@
 
     Linf    every component of u is -1 or 1
     L2      u is uniform on the unit sphere
-    L1      a twentieth of u's components, drawn at random, are alike but for their signs; the others are 0
+    L1      a fiftieth of u's components, drawn at random, are alike but for their signs; the others are 0
 
 The loudest noise of the ball: the corners of the box and the surface of the ball, before [0, 1] cuts them off.
 """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -125,6 +126,13 @@ def _differs(model: Classifier, images: Images, calls: int) -> bool:
     return any(not first.equal(model(images.clone()).nan_to_num()) for _ in range(calls - 1))
 
 
+def _start(start: Any, images: Images) -> Images:
+    found = torch.as_tensor(start).to(images)
+    if found.shape != images.shape:
+        raise ValueError(f"start must have the images' shape, {tuple(images.shape)}, not {tuple(found.shape)}")
+    return found
+
+
 def repeat(
     run: Run,
     objective: Objective,
@@ -148,6 +156,7 @@ def repeat(
         start: where the first run starts; the others, or all if None, start uniformly in the ball.
         generator: source of the random starts.
     """
+    start = None if start is None else _start(start, images)
     best, reached = images.clone(), images.new_full((len(images),), -torch.inf)
     left = torch.arange(len(images), device=images.device)
     for restart in range(restarts):

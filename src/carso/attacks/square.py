@@ -5,13 +5,14 @@
 
     Linf    a candidate sets a random square of the perturbation to eps or -eps, per channel
     L2      a candidate moves the energy of one square into a pyramid-shaped pattern in another, and rescales to eps
-    L1      the same with absolute values in place of squares
+    L1      the same with absolute values in place of squares, and steeper pyramids
 
 The squares cover a share p of the image, which falls from 0.8 on the schedule of the paper. Equal losses are accepted:
 on a plateau, where scores say nothing, the search drifts instead of standing still.
 
 Source: M. Andriushchenko, F. Croce, N. Flammarion and M. Hein, "Square attack: a query-efficient black-box adversarial
-attack via random search", ECCV 2020.
+attack via random search", ECCV 2020; L1 as in the code of F. Croce and M. Hein, "Mind the box: l1-APGD for sparse
+adversarial attacks on image classifiers", ICML 2021.
 """
 
 from __future__ import annotations
@@ -195,12 +196,12 @@ def pyramids(side: int, like: Tensor, power: int = 2) -> Tensor:
 
 
 def _hill(height: int, width: int, power: int) -> Tensor:
-    """sum_{n >= d} 1 / (n + 1)^2 at the distance d from the centre, in the maximum norm."""
+    """sum_{n >= d} 1 / (n + 1)^(2 p) at the distance d from the centre, in the maximum norm; p: 1 in L2, 2 in L1."""
     cpu = torch.device("cpu")
     rows, columns = (torch.arange(size, device=cpu) - size // 2 for size in (height, width))
     distance = torch.maximum(rows.abs().unsqueeze(1), columns.abs())
-    squares = torch.arange(1, max(height, width) // 2 + 2, dtype=torch.float32, device=cpu).square()
-    tails = (1 / squares).flip(0).cumsum(0).flip(0)
+    rings = torch.arange(1, max(height, width) // 2 + 2, dtype=torch.float32, device=cpu)
+    tails = rings.pow(-2 if power == 2 else -4).flip(0).cumsum(0).flip(0)
     return _normed(tails[distance], power)
 
 

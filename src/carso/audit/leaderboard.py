@@ -148,7 +148,7 @@ def benchmark(
         effort=effort,
         eps=(radius,),
         norm=threat_model,
-        n=n_examples or len(test),
+        n=len(test) if n_examples is None else n_examples,
         seed=seed,
         chunk=batch_size,
         name=model_name,

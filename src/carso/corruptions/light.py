@@ -10,6 +10,8 @@ the frequency domain.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Generator, Tensor
 
@@ -36,17 +38,20 @@ def fog(images: Images, severity: int, generator: Generator) -> Images:
     """Behind drifting white."""
     brightest = images.amax(dim=(1, 2, 3), keepdim=True)
     amount = FOG[severity - 1]
-    return (images + amount * plasma(images, generator)) * brightest / (brightest + amount)
+    return (images + amount * plasma(images, generator).to(images.dtype)) * brightest / (brightest + amount)
 
 
 def plasma(images: Images, generator: Generator) -> Tensor:
-    """Clouds F (B, 1, H, W), from 0 to 1."""
+    """Clouds F (B, 1, H, W), from 0 to 1, in float32."""
     height, width = images.shape[2:]
-    down, right = torch.fft.fftfreq(height, device=images.device), torch.fft.rfftfreq(width, device=images.device)
+    if not len(images):
+        return images.new_zeros(0, 1, height, width, dtype=torch.float32)
+    like: Any = {"device": images.device, "dtype": torch.float32}
+    down, right = torch.fft.fftfreq(height, **like), torch.fft.rfftfreq(width, **like)
     frequency = torch.hypot(down[:, None], right)
     frequency[0, 0] = torch.inf
-    spectrum = torch.fft.rfft2(normal(images, generator, 1, height, width)) * frequency**-BETA
+    spectrum = torch.fft.rfft2(normal(images, generator, 1, height, width).float()) * frequency**-BETA
     clouds = torch.fft.irfft2(spectrum, s=(height, width))
     low, high = clouds.amin(dim=(2, 3), keepdim=True), clouds.amax(dim=(2, 3), keepdim=True)
-    scaled: Tensor = (clouds - low) / (high - low)
+    scaled: Tensor = (clouds - low) / (high - low).clamp_min(torch.finfo(clouds.dtype).tiny)
     return scaled

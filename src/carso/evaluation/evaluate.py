@@ -299,6 +299,8 @@ class _Run:
             digest.update(part.contiguous().numpy().tobytes())
         for name, column in self.columns.items():
             digest.update(f"{name}={fingerprint(column)}".encode())
+            if self.settings.reject_at is not None:
+                digest.update(str(getattr(column, "calibration", None)).encode())
         return digest.hexdigest()
 
     def _go_on(self) -> None:

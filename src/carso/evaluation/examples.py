@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Hashable
 from functools import partial
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from carso.attacks import ATTACKS, spatial
 from carso.attacks.deepfool import minimal_perturbation, perturb
@@ -71,7 +71,8 @@ class AdversarialExamples:
         return partial(checked_query, faster(model, images).surrogate, samples=row.eot, generator=generator)
 
     def _search(self, row: Row, budget: Budget, model: Model, images: Images, labels: Labels, start: int) -> Tensor:
-        key = (model, budget.norm, str(row.options), start, len(images))
+        seen = exposure(model) if isinstance(model, nn.Module) else model
+        key = (seen, budget.norm, row.eot, str(row.options), start, _digest(images, labels))
         if key not in self._searched:
             surface = self._surface(row, model, images, start)
             self._searched[key] = minimal_perturbation(surface, images, labels, budget.norm, **row.options)
@@ -90,8 +91,7 @@ class SharedExamples(AdversarialExamples):
 
     def __call__(self, row: Row, model: Model, images: Images, labels: Labels, start: int) -> Images:
         """As `AdversarialExamples`."""
-        seen = hashlib.sha256(images.cpu().numpy().tobytes() + labels.cpu().numpy().tobytes()).digest()
-        key = (row.key, exposure(model), start, seen)
+        key = (row.key, exposure(model), start, _digest(images, labels))
         if key not in self._crafted:
             crafted = super().__call__(row, model, images, labels, start)
             if not self._fits(crafted):
@@ -101,3 +101,7 @@ class SharedExamples(AdversarialExamples):
 
     def _fits(self, images: Images) -> bool:
         return sum(kept.nbytes for kept in (*self._crafted.values(), images)) <= KEPT
+
+
+def _digest(images: Images, labels: Labels) -> bytes:
+    return hashlib.sha256(images.cpu().numpy().tobytes() + labels.cpu().numpy().tobytes()).digest()
