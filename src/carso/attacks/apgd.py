@@ -13,14 +13,24 @@ eta is halved and its ascent goes on from the best point so far, if either
     the loss rose in fewer than 3/4 of the steps since the last checkpoint, or
     eta was not halved at the last checkpoint and the best loss is still what it was there.
 
-Source: F. Croce and M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-attacks", ICML 2020, algorithm 1.
+In L1 there is no momentum, eta is eps at first, and s moves a share q of the components, 0.2 at first, but for those at
+a wall of the box. After each twenty-fifth of the run, of n components,
+
+    q = m / (1.5 n)                                         m: how many the best point so far moves
+    eta = eps, and on from the best point                   where m fell below 0.95 of what it was
+    eta = max(eta / 1.5, eps / 10)                          elsewhere
+
+Sources: F. Croce and M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+attacks", ICML 2020, algorithm 1; in L1 "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers",
+ICML 2021.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import repeat as repeated
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -34,6 +44,10 @@ from carso.types import Budget, Classifier, Images, Labels, Norm
 MOMENTUM = 0.25
 """1 - a."""
 PERSISTENCE = 0.75
+
+FIRST_SHARE, SPARSER, SHRINKING, LEAST, INTERVAL = 0.2, 0.95, 1.5, 10.0, 0.04
+"""In L1: the share at first, what counts as sparser, by what shares and steps shrink, down to which part of the first,
+and the share of the run between checkpoints."""
 
 
 @bounded
@@ -90,6 +104,8 @@ def apgd(
 class _Ascent:
     """A run under way; every field has one row per image."""
 
+    momentum: ClassVar[float] = MOMENTUM
+
     index: Tensor
     images: Tensor
     labels: Tensor
@@ -128,6 +144,11 @@ class _Ascent:
             loss_before=loss,
         )
 
+    @staticmethod
+    def lengths(steps: int) -> Iterator[int]:
+        """Of the intervals between checkpoints."""
+        return checkpoints(steps)
+
     def keep(self, rows: Tensor) -> None:
         """Let the other images go."""
         for field in fields(self):
@@ -135,9 +156,13 @@ class _Ascent:
 
     def step(self, norm: Norm, eps: float, momentum: float) -> None:
         """Move x along the gradient and along the last move."""
-        u = project(self.x + self.eta * unit(self.gradient, norm, self.x), self.images, eps, norm)
+        u = project(self.x + self.eta * self.direction(norm), self.images, eps, norm)
         moved = self.x + (1 - momentum) * (u - self.x) + momentum * (self.x - self.previous)
         self.previous, self.x = self.x, project(moved, self.images, eps, norm) if momentum else u
+
+    def direction(self, norm: Norm) -> Images:
+        """s."""
+        return unit(self.gradient, norm)
 
     def note(self, loss: Tensor, gradient: Tensor, fooled: Tensor, rest: bool) -> None:
         """Record what was found at x; the best point is that of highest loss, or the first success if it may `rest`."""
@@ -159,11 +184,52 @@ class _Ascent:
         self.loss_before, self.rises = self.best_loss, torch.zeros_like(self.rises)
 
 
+@dataclass
+class _SparseAscent(_Ascent):
+    """A run in L1, of steps that move ever fewer components."""
+
+    momentum: ClassVar[float] = 0.0
+
+    longest: Tensor
+    share: Tensor
+    moved: Tensor
+
+    @classmethod
+    def begin(cls, objective: Objective, images: Images, labels: Labels, start: Images, eps: float) -> _SparseAscent:
+        """At `start`, with the longest step."""
+        plain, longest = (
+            _Ascent.begin(objective, images, labels, start, eps),
+            images.new_full((len(images), 1, 1, 1), eps),
+        )
+        share, moved = (images.new_full((len(images),), value) for value in (FIRST_SHARE, images[0].numel()))
+        return cls(**{**vars(plain), "eta": longest}, longest=longest, share=share, moved=moved)
+
+    @staticmethod
+    def lengths(steps: int) -> Iterator[int]:
+        """Of the intervals between checkpoints: all alike."""
+        return repeated(max(1, int(INTERVAL * steps)))
+
+    def direction(self, norm: Norm) -> Images:
+        """s, of the images' own shares."""
+        return unit(self.gradient, norm, self.x, self.share)
+
+    def checkpoint(self, length: int) -> None:
+        """Begin anew from the best point where it has become sparser, else shorten the step."""
+        moved = (self.best != self.images).flatten(1).sum(1).to(self.moved)
+        sparser = (moved < SPARSER * self.moved).view(-1, 1, 1, 1)
+        self.share, self.moved = moved / (SHRINKING * self.images[0].numel()), moved
+        shorter = torch.maximum(self.eta / SHRINKING, self.longest / LEAST)
+        self.eta = torch.where(sparser, self.longest, shorter)
+        self.x = torch.where(sparser, self.best, self.x)
+        self.gradient = torch.where(sparser, self.best_gradient, self.gradient)
+
+
 def _climb(objective: Objective, images: Images, labels: Labels, start: Images, budget: Budget, steps: int) -> Images:
     """One run from `start`: the point of highest loss, or the first success against a deterministic model."""
     eps, rest, found = reach(images, budget), not objective.random, torch.empty_like(images)
-    ascent = _Ascent.begin(objective, images, labels, start, eps)
-    lengths = checkpoints(steps)
+    kind = _SparseAscent if budget.norm == "L1" else _Ascent
+    ascent = kind.begin(objective, images, labels, start, eps)
+    lengths = kind.lengths(steps)
     length = left = next(lengths)
     for t in range(steps):
         if rest and ascent.best_fooled.any():
@@ -171,7 +237,7 @@ def _climb(objective: Objective, images: Images, labels: Labels, start: Images, 
             ascent.keep(~ascent.best_fooled)
         if not len(ascent.index):
             break
-        ascent.step(budget.norm, eps, MOMENTUM if t else 0.0)
+        ascent.step(budget.norm, eps, kind.momentum if t else 0.0)
         ascent.note(*objective(ascent.x, ascent.labels), rest)
         left -= 1
         if not left:

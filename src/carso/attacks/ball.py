@@ -46,15 +46,15 @@ def annealing(share: float) -> float:
     return SHORTEST + (LONGEST - SHORTEST) * (1 + math.cos(math.pi * share)) / 2
 
 
-def unit(gradient: Images, norm: Norm, at: Images | None = None) -> Images:
+def unit(gradient: Images, norm: Norm, at: Images | None = None, share: float | Tensor = SPARSE) -> Images:
     """The step of length one that follows the gradient furthest; zero where the gradient is.
 
-    In L1, components of images `at` hand that are at a wall of the box already are passed over.
+    In L1 it moves a share of the components, and passes over those of images `at` hand that are at a wall of the box.
     """
     if norm == "Linf":
         return gradient.sign()
     if norm == "L1":
-        moved = foremost(gradient if at is None else free(gradient, at), SPARSE).sign()
+        moved = foremost(gradient if at is None else free(gradient, at), share).sign()
         return moved / length(moved, norm).clamp_min(1)
     largest = gradient.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny).view(-1, 1, 1, 1)
     scaled = gradient / largest
@@ -66,11 +66,20 @@ def free(gradient: Images, at: Images) -> Images:
     return gradient.masked_fill(torch.where(gradient > 0, at >= 1, at <= 0), 0)
 
 
-def foremost(gradient: Images, share: float) -> Images:
-    """The largest components of each image's gradient, this share of them and at least one; the others are zero."""
+def foremost(gradient: Images, share: float | Tensor) -> Images:
+    """The largest components of each image's gradient, a share of them and at least one; the others are zero.
+
+    Args:
+        gradient: (B, C, H, W).
+        share: in [0, 1]; of all images, or each image's own (B,).
+    """
     rows = gradient.flatten(1)
-    largest = rows.abs().topk(max(1, round(share * rows.shape[1])), dim=1).indices
-    return torch.zeros_like(rows).scatter(1, largest, rows.gather(1, largest)).view_as(gradient)
+    counts = (torch.as_tensor(share, dtype=torch.float64) * rows.shape[1]).round().clamp(1, rows.shape[1])
+    largest = rows.abs().topk(int(counts.max()), dim=1).indices
+    kept = rows.gather(1, largest)
+    if counts.ndim:
+        kept = kept.masked_fill(torch.arange(kept.shape[1], device=kept.device) >= counts.unsqueeze(1), 0)
+    return torch.zeros_like(rows).scatter(1, largest, kept).view_as(gradient)
 
 
 def project(x: Images, images: Images, eps: float | Tensor, norm: Norm) -> Images:
