@@ -50,5 +50,5 @@ def test_what_the_audit_of_the_other_norm_doubts_is_shown_too(found: Comparison)
     line = found.entries[0]
     doubted = line.unforeseen.model_copy(update={"checks": ["not-converged-in-restarts"]})
     shown = checks(line.model_copy(update={"unforeseen": doubted}))
-    assert shown.endswith("; L2: not-converged-in-restarts")
+    assert shown.endswith("; in L2 also not-converged-in-restarts")
     assert ";" not in checks(line.model_copy(update={"unforeseen": line.unforeseen.model_copy(update={"checks": []})}))

@@ -58,9 +58,10 @@ def weakest(line: Line) -> ProtocolRow:
 
 
 def checks(line: Line) -> str:
-    """What its audits doubt, in words; of the unforeseen norm only where that one doubts something."""
-    own, other = (", ".join(audited.checks) for audited in (line.audit, line.unforeseen))
-    return (own or "none") + (f"; {line.unforeseen.norm}: {other}" if other else "")
+    """What its audits doubt, in words; of the unforeseen norm what the first does not doubt already."""
+    own = line.audit.checks
+    other = [check for check in line.unforeseen.checks if check not in own]
+    return (", ".join(own) or "none") + (f"; in {line.unforeseen.norm} also {', '.join(other)}" if other else "")
 
 
 def trained(line: Line) -> str:
