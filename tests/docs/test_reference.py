@@ -26,7 +26,8 @@ def packages() -> list[str]:
 
 
 def test_every_public_name_has_one_entry() -> None:
-    modules = {"carso.attacks", "carso.data", "carso.rivals", "carso.weights"}
+    modules = {"carso.attacks", "carso.data", "carso.nn", "carso.rivals", "carso.weights"}
+    assert modules == {f"carso.{name}" for name in carso.__all__ if inspect.ismodule(getattr(carso, name))}
     public = {f"{package}.{name}" for package in packages() for name in importlib.import_module(package).__all__}
     assert public - modules <= set(ENTRIES)
     assert len(ENTRIES) == len(set(ENTRIES))
