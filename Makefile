@@ -16,7 +16,7 @@ check: .venv/dev ## lint, formatting and types
 	$(BIN)/mypy
 
 docs: .venv/docs ## the documentation as a site, in out/site; a warning is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

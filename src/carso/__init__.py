@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from carso import attacks, data, rivals
+    from carso import attacks, data, nn, rivals
     from carso.audit.leaderboard import benchmark, list_models, load_model
     from carso.defence import CARSO
     from carso.errors import CarsoError
@@ -28,6 +28,7 @@ __all__ = [
     "list_models",
     "load",
     "load_model",
+    "nn",
     "rivals",
     "show",
     "weights",

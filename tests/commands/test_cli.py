@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from carso import __version__
 from carso.commands import cli
 from carso.commands.options import spread
 from carso.errors import CarsoError
@@ -28,6 +29,12 @@ def test_every_verb_explains_itself(verb: str) -> None:
     answer = carso(verb, "--help")
     assert answer.returncode == 0
     assert "Usage" in answer.stdout
+
+
+def test_versions_are_told() -> None:
+    answer = CliRunner().invoke(cli.app, ["--version"])
+    assert answer.exit_code == 0
+    assert answer.output.startswith(f"carso {__version__}, torch {torch.__version__}, Python 3.")
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,22 @@
-"""The commands of docs/your-own-classifier.md, run as they stand there, on pictures made here."""
+"""The commands and the code of docs/your-own-classifier.md, run on pictures made here, only shortened."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from tests.efforts import shorten
 from torch import nn
+from torch.utils.data import TensorDataset
 from typer.testing import CliRunner
 
 from carso.commands import cli
+from carso.correction import CorrectivePurifier
 from carso.hardening import proposal
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +67,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
             path.parent.mkdir(parents=True, exist_ok=True)
             picture(2 - channel, generator).save(path)
     picture(0, generator).save("picture.png")
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     untaught = code.replace('    network.load_state_dict(torch.load("my_network.pt", weights_only=True))\n', "")
     names: dict[str, object] = {}
     exec(untaught, names)
@@ -78,6 +81,18 @@ def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     files = set(re.findall(r"`([\w./-]+\.(?:json|yaml|safetensors|html|md|onnx))`(?:,| \|)", TEXT.split("| file |")[1]))
     assert len(files) >= 8
     assert all((Path("out/mine") / file).exists() for file in files)
+
+
+def test_data_sets_of_torch_take_the_place_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (recipe,), (_, code) = blocks("yaml"), blocks("python")
+    Path("mine.yaml").write_text(recipe.replace("epochs: 30", "epochs: 1").replace("steps: 10", "steps: 1"))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.ReLU(), nn.Linear(6, 3))
+    some = TensorDataset(torch.rand(12, 3, 8, 8), torch.arange(12) % 3)
+    names: dict[str, Any] = {"mine": some, "others": some, "network": network}
+    exec(code, names)
+    assert isinstance(names["defence"].purifier, CorrectivePurifier)
+    assert names["train"].labels is not None
 
 
 def test_every_link_leads_somewhere() -> None:

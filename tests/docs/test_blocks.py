@@ -33,12 +33,6 @@ ELSEWHERE = {
 """The tests of pages whose code needs more than to be run."""
 
 HERE = ("other-libraries.md", "sharing.md", "watching.md")
-RECIPE = """name: tiny
-classifier: {hidden: [12]}
-samples: 10
-adversarial: {epochs: 1, batches: 2, rate: 0.01}
-purification: {epochs: 1, batches: 2, rate: 0.01}
-"""
 OWN = """import carso
 from torch import nn
 
@@ -79,7 +73,8 @@ def test_the_code_of_a_page_runs(page: str, tmp_path: Path) -> None:
     """As a reader runs it: the commands, then all of the Python in one process."""
     if page == "watching.md":
         pytest.importorskip("tensorboard")
-    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    for text in (text for language, text in blocks(page) if language == "text" and text.startswith("name: tiny")):
+        (tmp_path / "tiny.yaml").write_text(text)
     lines = [shlex.split(line) for language, text in blocks(page) if language == "sh" for line in text.splitlines()]
     run = [["-m", *line] for line in lines]
     code = "\n".join(text for language, text in blocks(page) if language == "python" and can_run(text))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from benchmarks.docs import site
+from pydantic import BaseModel
 
 import carso
 
@@ -20,13 +21,17 @@ PAGES = {path.name: path.read_text(encoding="utf-8") for path in (DOCS / "refere
 ENTRIES = [entry for text in PAGES.values() for entry in re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE)]
 
 
+TELLS_FIELDS = re.compile(r"^(?:Args|Attributes):$", re.MULTILINE)
+
+
 def packages() -> list[str]:
     rooms = (f"carso.{found.name}" for found in pkgutil.iter_modules(carso.__path__) if found.name != "__main__")
     return ["carso", *(room for room in rooms if hasattr(importlib.import_module(room), "__all__"))]
 
 
 def test_every_public_name_has_one_entry() -> None:
-    modules = {"carso.attacks", "carso.data", "carso.rivals", "carso.weights"}
+    modules = {"carso.attacks", "carso.data", "carso.nn", "carso.rivals", "carso.weights"}
+    assert modules == {f"carso.{name}" for name in carso.__all__ if inspect.ismodule(getattr(carso, name))}
     public = {f"{package}.{name}" for package in packages() for name in importlib.import_module(package).__all__}
     assert public - modules <= set(ENTRIES)
     assert len(ENTRIES) == len(set(ENTRIES))
@@ -40,6 +45,18 @@ def test_every_entry_is_there_and_explains_itself(entry: str) -> None:
     found: Any = getattr(importlib.import_module(module), name)
     if inspect.isclass(found) or inspect.isfunction(found):
         assert inspect.getdoc(found)
+
+
+def test_a_function_is_shown_where_its_module_has_its_name_and_a_result_with_its_fields() -> None:
+    text = "\n".join(PAGES.values())
+    for entry in ENTRIES:
+        module, _, name = entry.rpartition(".")
+        found = getattr(importlib.import_module(module), name)
+        if inspect.isfunction(found) and found.__module__ == entry:
+            assert f"::: {entry}\n    options: {{members: [{name}]}}\n" in text
+        model = inspect.isclass(found) and issubclass(found, BaseModel)
+        if model and not TELLS_FIELDS.search(inspect.getdoc(found) or ""):
+            assert f"::: {entry}\n    options: {{show_if_no_docstring: true}}\n" in text, entry
 
 
 def test_every_page_is_in_the_site() -> None:

@@ -48,6 +48,14 @@ def test_the_other_lines_are_of_files_that_are_there() -> None:
     assert verb(batch[batch.index("examples/slurm/carso.sbatch") + 1 :]) == "purifier"
 
 
+def test_the_file_of_slurm_asks_for_gpus_only_where_a_verb_uses_them() -> None:
+    text = (ROOT / "examples" / "slurm" / "carso.sbatch").read_text(encoding="utf-8")
+    told = [shlex.split(line) for line in re.findall(r"^#     (sbatch .*)$", text, re.MULTILINE)]
+    trains = [verb(words[words.index("carso.sbatch") + 1 :]) in ("purifier", "reproduce") for words in told]
+    assert trains == [True, False]
+    assert trains == ["--gpus-per-node" not in words for words in told]
+
+
 @pytest.mark.slow
 def test_an_evaluation_of_the_page_runs_by_two(tmp_path: Path) -> None:
     line = next(line for line in LAUNCHED if " evaluate " in line)

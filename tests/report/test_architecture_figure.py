@@ -43,6 +43,13 @@ def test_an_image_in_the_representation_is_told_apart_from_neurons() -> None:
     assert "x included" not in draw(dimensions_of(defence()))
 
 
+def test_an_image_of_more_contrast_is_no_layer() -> None:
+    layers = ("contrast", "mish1", "output")
+    spread = CARSO(MLP((1, 5, 5), (13, 8), 4, contrast=0.3), Purifier((1, 5, 5), 25 + 13 + 4), layers)
+    assert dimensions_of(spread).classifier == (25, 13, 4)
+    assert "42, x included" in draw(dimensions_of(spread))
+
+
 def test_a_layer_of_that_name_is_a_layer() -> None:
     classifier = nn.Sequential(OrderedDict(flatten=nn.Flatten(), input=nn.Linear(25, 6), output=nn.Linear(6, 4)))
     named_so = CARSO(classifier, Purifier((1, 5, 5), 10), ("input", "output"))

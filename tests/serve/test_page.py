@@ -16,10 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
-from carso import data
 from carso.commands import cli
 
 pytest.importorskip("uvicorn")
@@ -56,9 +54,9 @@ def serving(command: list[str], folder: Path) -> Iterator[None]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """With a seven of the test set as digit.png."""
-    pixels = (255 * data.load("mnist", "test")[:1].images[0, 0]).byte().numpy()
-    Image.fromarray(pixels).save(tmp_path / "digit.png")
+    """With a seven of the test set as digit.png, made as the page says."""
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     return tmp_path
 
 

@@ -51,7 +51,8 @@ def fgsm(
         targeted: descend the loss of `labels` instead of climbing it.
         loss: "cross_entropy", "margin", "dlr" or a callable (logits, labels) -> (B,).
         generator: unused; FGSM is deterministic.
-        fast: see `ascend`.
+        fast: whether the model is taken in a cheaper form (`carso.fast`): None where there is one and the images
+            are on the CPU, True or else fail, False never.
 
     Returns:
         (B, C, H, W), within the budget and [0, 1].
@@ -96,7 +97,8 @@ def pgd(
         targeted: descend the loss of `labels` instead of climbing it.
         loss: "cross_entropy", "margin", "dlr" or a callable (logits, labels) -> (B,).
         generator: source of the random starts.
-        fast: see `ascend`.
+        fast: whether the model is taken in a cheaper form (`carso.fast`): None where there is one and the images
+            are on the CPU, True or else fail, False never.
 
     Returns:
         (B, C, H, W), within the budget and [0, 1].

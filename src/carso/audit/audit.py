@@ -2,8 +2,8 @@
 
     for each budget: measure, attack round by round, pass fresh verdicts on each image's worst case; then doubt it all
 
-The headline of a budget is the worst case per image over all attacks. With a folder, the state are kept after each
-round; the same call goes on from them and ends as an unbroken run would.
+The headline of a budget is the worst case per image over all attacks. With a folder, the state is kept after each
+round; the same call goes on from it and ends as an unbroken run would.
 """
 
 from __future__ import annotations

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+import carso
 from carso.commands.attack import attack
 from carso.commands.audit import audit
 from carso.commands.demo import demo
@@ -43,6 +45,27 @@ for verb in (harden, reproduce, predict, attack, evaluate, audit, report, export
     app.command()(verb)
 app.add_typer(train, name="train")
 app.add_typer(recipe, name="recipe")
+
+
+def say_versions(asked: bool) -> bool:
+    """Print the versions of what figures depend on, and end."""
+    if asked:
+        import platform
+
+        import torch
+
+        typer.echo(f"carso {carso.__version__}, torch {torch.__version__}, Python {platform.python_version()}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=say_versions, is_eager=True, help="Show versions and exit.")
+    ] = False,
+) -> None:
+    """Options of no verb."""
 
 
 def main() -> None:

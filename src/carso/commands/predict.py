@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Pictures (PNG, JPEG) of any size.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Pictures (PNG, JPEG, WebP, BMP, TIFF) of any size; files, not folders: DIR/*.png."),
+    ],
     defence: Annotated[
         str, typer.Option(help="A shipped defence or a folder of weights.", autocompletion=DEFENCES)
     ] = "mnist",

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from carso.types import INPUT
-
 if TYPE_CHECKING:
     from carso.defence import CARSO
 
@@ -40,7 +38,7 @@ class Dimensions:
 
     Args:
         image: (C, H, W).
-        classifier: neurons of the image, of each tapped layer of N, in order.
+        classifier: neurons of the image, of each tapped layer of N that is no image itself, in order.
         classes: of N.
         image_encoder: layer sizes of I, the input first.
         representation_encoder: of R.
@@ -67,9 +65,8 @@ def dimensions_of(defence: CARSO) -> Dimensions:
     """Read the sizes off the modules."""
     purifier = defence.purifier
     device = next(purifier.parameters()).device
-    sizes = defence.representation.sizes(torch.zeros(1, *purifier.shape, device=device, dtype=torch.float32))
-    named = dict(defence.classifier.named_modules())
-    taps = [neurons for layer, neurons in sizes.items() if layer != INPUT or layer in named]
+    shapes = defence.representation.shapes(torch.zeros(1, *purifier.shape, device=device, dtype=torch.float32))
+    taps = [sum(map(math.prod, found)) for found in shapes.values() if found != [purifier.shape]]
     return Dimensions(
         image=purifier.shape,
         classifier=(math.prod(purifier.shape), *taps),
