@@ -273,3 +273,22 @@ def test_what_another_thread_has_the_classifier_do_is_not_heard() -> None:
     _, alone = Representation(model)(images[:1])
     _, found = Representation(model)(images)
     torch.testing.assert_close(found[:1], alone)
+
+
+@pytest.mark.parametrize(("kept", "told"), [(True, False), (False, True)])
+def test_a_classifier_whose_answers_depend_on_the_batch_is_told_of(
+    kept: bool, told: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carso.progress._display._noted", set())
+    norm = nn.BatchNorm2d(9, track_running_stats=kept)
+    check_classifier(nn.Sequential(nn.Conv2d(1, 9, 3), norm, nn.Flatten(), nn.Linear(36, 3)), (1, 4, 4))
+    assert ("depends on the images beside it" in capsys.readouterr().err) == told
+    check_classifier(nn.Sequential(nn.Flatten(), nn.Linear(16, 3), Jittering()), (1, 4, 4))
+    assert "depends on" not in capsys.readouterr().err
+
+
+class Jittering(nn.Module):
+    """Random, whatever stands beside an image."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits + torch.randn_like(logits)

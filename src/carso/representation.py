@@ -28,7 +28,11 @@ from torch.nn.modules import activation
 from carso.errors import ModelError
 from carso.nn.modes import evaluating, uncompiled, uncompiled_name
 from carso.nn.querying import query, widened
+from carso.progress import note
 from carso.types import INPUT, OUTPUT, Images, Logits, Representations
+
+SLACK = 0.05
+"""Part of the largest logit by which an answer may depend on the size of the batch: products of few bits do."""
 
 _NOT_NEURONS = (
     activation.MultiheadAttention,
@@ -245,6 +249,8 @@ def check_classifier(classifier: nn.Module, shape: Sequence[int], classes: int |
 
     Raises:
         ModelError: if it cannot run, returns anything but (B, classes) finite logits, or returns probabilities.
+
+    If what it answers to an image depends on the rest of the batch, that is noted.
     """
     device = next((p.device for p in classifier.parameters()), torch.device("cpu"))
     generator = torch.Generator("cpu").manual_seed(0)
@@ -267,4 +273,14 @@ def check_classifier(classifier: nn.Module, shape: Sequence[int], classes: int |
         raise ModelError("the classifier returns probabilities; take off its final softmax, so that it returns logits")
     if classes is not None and logits.shape[1] != classes:
         raise ModelError(f"the classifier has {logits.shape[1]} classes, {classes} were expected")
+    if (logits[:1] - alone).abs().max() > SLACK * logits.abs().max() and not _is_random(classifier, images, logits):
+        note(
+            "warning: the classifier's answer to an image depends on the images beside it, as with batch norm that "
+            "keeps no statistics; figures hold for the batches that were asked of it"
+        )
     return logits.shape[1]
+
+
+def _is_random(classifier: nn.Module, images: Tensor, logits: Tensor) -> bool:
+    with torch.no_grad(), evaluating(classifier):
+        return not torch.equal(query(classifier, images), logits)
