@@ -292,3 +292,11 @@ class Jittering(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         return logits + torch.randn_like(logits)
+
+
+def test_default_layers_of_attention_are_called() -> None:
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    model = nn.Sequential(nn.Flatten(2), nn.Linear(16, 8), encoder, nn.Flatten(), nn.Linear(24, 5)).eval()
+    assert default_layers(model) == ("1", "2.linear1", "2.linear2", "4", "output")
+    logits, activations = Representation(model)(torch.rand(2, 3, 4, 4))
+    assert (logits.shape, len(activations)) == ((2, 5), 2)

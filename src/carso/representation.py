@@ -53,9 +53,13 @@ def nonlinearities(classifier: nn.Module) -> tuple[str, ...]:
 
 
 def affine(classifier: nn.Module) -> tuple[str, ...]:
-    """The names of the classifier's linear layers and convolutions, in the order in which they are defined."""
-    kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    return tuple(name for name, module in layers_of(classifier).items() if isinstance(module, kinds))
+    """The names of the classifier's linear layers and convolutions, in the order in which they are defined.
+
+    The last map of torch's attention is none of them: its weights are used, but it is never called.
+    """
+    kinds, uncalled = (nn.Linear, nn.modules.conv._ConvNd), nn.modules.linear.NonDynamicallyQuantizableLinear
+    found = layers_of(classifier).items()
+    return tuple(name for name, module in found if isinstance(module, kinds) and not isinstance(module, uncalled))
 
 
 def default_layers(classifier: nn.Module) -> tuple[str, ...]:
