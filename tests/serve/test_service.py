@@ -201,6 +201,13 @@ def test_other_ways_and_methods_are_refused_in_json(client: TestClient) -> None:
     assert client.post("/predict", headers={"origin": "https://evil.example"}).status_code == 403
 
 
+def test_a_service_of_loopback_answers_under_its_own_names_only(echo: Echo) -> None:
+    client = client_of(application(echo, hosts=["127.0.0.1"]))
+    rebound = {"host": "evil.example", "origin": "http://evil.example"}
+    assert client.post("/predict", json={"images": [PIXELS]}, headers=rebound).status_code == 403
+    assert client.post("/predict", json={"images": [PIXELS]}, headers={"host": "localhost:8000"}).status_code == 200
+
+
 def test_health_says_what_is_served(client: TestClient) -> None:
     found = client.get("/health").json()
     expected = {"status": "ok", "defence": "echo", "engine": "none", "shape": [1, 2, 2], "classes": list(NAMES)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carso.commands.options import MNIST, Channels, Data, Defence, Factory, Samples, Size, SkipBad, fitting
+from carso.commands.options import MNIST, AllowHost, Channels, Data, Defence, Factory, Samples, Size, SkipBad, fitting
 from carso.commands.shared import check_web, classifier_of, images_of, lets_others_in, listen, say, voting_by
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ def demo(
     defence: Defence = "mnist",
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback let others in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 7860,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="A further name or address by which visitors may reach the demo.")
-    ] = None,
+    allow_host: AllowHost = None,
     data: Data = None,
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     factory: Factory = None,

@@ -12,6 +12,7 @@ does not come, 415 for another content type, 503 with Retry-After for a full que
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -96,9 +97,15 @@ class Service:
         return [Route("/health", self.health), Route("/metrics", self.counted), posted]
 
 
-def application(answering: Answering, batch: int = BATCH, queue: int = QUEUE, patience: float = PATIENCE) -> Guard:
-    """The service of who answers; sizes as `Batcher` takes them, patience as `Service` does."""
+def application(
+    answering: Answering,
+    batch: int = BATCH,
+    queue: int = QUEUE,
+    patience: float = PATIENCE,
+    hosts: Iterable[str] | None = None,
+) -> Guard:
+    """The service of who answers; sizes as `Batcher` takes them, patience as `Service`, hosts as `Guard`."""
     metrics = Metrics()
     service = Service(answering, Batcher(answering, batch, queue, metrics.batch), metrics, patience)
     app = Starlette(routes=service.routes(), exception_handlers=HANDLERS)
-    return Guard(Measured(app, metrics, PREDICT), None)
+    return Guard(Measured(app, metrics, PREDICT), hosts)
