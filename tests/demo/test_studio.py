@@ -84,6 +84,7 @@ def test_what_is_elected_is_what_the_vote_ends_with(studio: Studio) -> None:
     image, _ = studio.pick(6)
     *_, last = studio.vote(image, seed=3)
     elected = studio.elected(image, seed=3)
+    assert last.elected == elected.label
     assert elected.shares == pytest.approx([votes / last.samples for votes in last.counts])
     assert elected.label == max(range(10), key=last.counts.__getitem__)
 

@@ -28,7 +28,7 @@ from carso.nn import evaluating, query
 from carso.purifier import Purifier
 from carso.recall import at_a_time, classify, recall, rounds
 from carso.types import Budget, Classifier, Codes, Images, Labels, Latents, Norm
-from carso.vote import AGGREGATES, Stop, count, settled
+from carso.vote import AGGREGATES, Stop, count, mode, settled
 
 Aim = Literal["classifier", "defence"]
 
@@ -181,7 +181,8 @@ class Studio:
             seen.append(logits)
             round_ = Round(counts[0].tolist(), end, False, candidates[0].cpu(), logits[0, :SHOWN].argmax(1).tolist())
             if end in looks and settled(counts, end, total, stop, defence.error):
-                elected = AGGREGATES[defence.aggregation](torch.cat(seen, 1)).argmax(1)
+                scores = AGGREGATES[defence.aggregation](torch.cat(seen, 1))
+                elected = mode(counts) if defence.aggregation == "mode" else scores.argmax(1)
                 believed = self._believes(image, elected, seed)
                 yield replace(round_, decided=True, elected=int(elected), believed=believed)
                 return
