@@ -1,12 +1,18 @@
 import ipaddress
 import socket
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from carso.commands.demo import at_hand, matching, run, studio_of
+from carso.defence import CARSO
 from carso.errors import DataError
+from carso.nn import MLP
+from carso.purifier import Purifier
+from carso.storage import weights
 
 pytest.importorskip("uvicorn")
 
@@ -58,9 +64,47 @@ def test_a_host_that_is_not_ours_is_named() -> None:
         run(studio_of("mnist", "mnist"), "192.0.2.1", 7860, show=False)
 
 
-def test_images_of_another_shape_are_not_offered() -> None:
-    assert matching("mnist", (3, 32, 32)) is None
-    assert matching("mnist", (1, 28, 28)) is not None
+def defence_of(shape: tuple[int, int, int], *names: str) -> CARSO:
+    pixels = dict(mean=(0.5,) * shape[0], std=(0.5,) * shape[0])
+    defence = CARSO(MLP(shape, (6,), len(names), **pixels).eval(), Purifier(shape, 6 + len(names), latent=1), samples=5)
+    defence.class_names = names
+    return defence
+
+
+@pytest.mark.parametrize(
+    ("shape", "names"),
+    [((3, 32, 32), tuple("0123456789")), ((1, 28, 28), ("ant", "bee", "cat"))],
+    ids=["shape", "classes"],
+)
+def test_images_that_are_not_the_defences_own_are_refused_if_asked_for_else_not_offered(
+    shape: tuple[int, int, int], names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    defence = defence_of(shape, *names)
+    assert matching(defence, "mnist") is None
+    told = capsys.readouterr().err
+    assert told.startswith("mnist: ")
+    assert "the page offers no test images, --data names others" in told
+    with pytest.raises(DataError, match="mnist"):
+        matching(defence, "mnist", asked=True)
+
+
+def test_images_have_the_labels_and_names_of_the_defences_classes(tmp_path: Path) -> None:
+    for split, name, shade in product(("train", "test"), ("bee", "cat"), range(4)):
+        (folder := tmp_path / split / name).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 60 * shade).save(folder / f"{shade}.png")
+    images = matching(defence_of((1, 8, 8), "ant", "bee", "cat"), str(tmp_path), asked=True)
+    assert images is not None
+    assert images.classes == ("ant", "bee", "cat")
+    assert images.labels.tolist() == [1] * 4 + [2] * 4
+
+
+@pytest.mark.parametrize(("attacks", "adversarial"), [([], False), ([{"attack": "fgsm", "eps": 0.1}], True)])
+def test_only_a_classifier_that_was_trained_against_attacks_is_called_so(
+    tmp_path: Path, attacks: list[dict[str, Any]], adversarial: bool
+) -> None:
+    origin = {"recipe": {"data": "mnist", "adversarial": {"attacks": attacks}}}
+    weights.save(defence_of((1, 28, 28), *"0123456789"), tmp_path, origin)
+    assert studio_of(str(tmp_path), None).adversarial is adversarial
 
 
 def test_the_images_are_the_recipes_own_where_they_can_be_had(tmp_path: Path) -> None:

@@ -97,7 +97,9 @@ def test_everything_is_there_at_the_end(done: Result) -> None:
         "defence.onnx",
     }
     assert files <= made
-    rows = json.loads(Path("out/results.json").read_text())["rows"]
+    found = json.loads(Path("out/results.json").read_text())
+    assert found["adversarial"] is False
+    rows = found["rows"]
     attacks = [(row["attack"], round(row["eps"], 4), row["directed_at"]) for row in rows]
     crafted = [(attack, 0.0314, "classifier") for attack in ("fgsm", "pgd", "deepfool")]
     assert attacks == [("none", 0, "classifier"), *crafted, ("pgd-eot", 0.0314, "defence")]

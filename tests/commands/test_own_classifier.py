@@ -120,8 +120,10 @@ def test_training_takes_it_for_the_default(place: Path) -> None:
 def test_evaluate_attacks_it() -> None:
     answer = run("evaluate", "mine", "--data", "data", "--images", "5", "--out", "evaluated", *FACTORY)
     assert answer.exit_code == 0
-    weights = json.loads(Path("evaluated/results.json").read_text())["weights"]
-    assert set(weights) == {"adversarially_trained", "carso"}
+    found = json.loads(Path("evaluated/results.json").read_text())
+    assert set(found["weights"]) == {"adversarially_trained", "carso"}
+    assert found["adversarial"] is False
+    assert "Classifier alone" in Path("evaluated/report.html").read_text()
 
 
 def test_evaluate_takes_the_classifier_alone() -> None:

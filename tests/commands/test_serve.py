@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("uvicorn")
+pytest.importorskip("httpx2")
+
+from starlette.testclient import TestClient
+
 from carso.commands.serve import answering_of, serve
 from carso.errors import CarsoError, DataError, ModelError, WeightsError
-
-pytest.importorskip("uvicorn")
 
 
 @pytest.fixture
@@ -33,6 +36,24 @@ def test_a_free_port_is_found_and_named(served: dict[str, Any], capsys: pytest.C
 def test_who_lets_others_in_is_warned(served: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     serve("mnist-thesis", port=0, host="0.0.0.0")
     assert "warning: whoever reaches 0.0.0.0 can use this machine's processor" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "others", "known", "strange"),
+    [
+        ("127.0.0.1", None, "localhost", 403),
+        ("127.0.0.1", ["carso.example"], "carso.example", 403),
+        ("0.0.0.0", None, "carso.example", 200),
+        ("0.0.0.0", ["carso.example"], "carso.example", 403),
+    ],
+)
+def test_under_which_names_it_answers(
+    served: dict[str, Any], host: str, others: list[str] | None, known: str, strange: int
+) -> None:
+    serve("mnist-thesis", port=0, host=host, allow_host=others, samples=5)
+    client = TestClient(served["app"])
+    statuses = [client.get("/health", headers={"host": name}).status_code for name in (known, "evil.example")]
+    assert statuses == [200, strange]
 
 
 def test_the_samples_are_those_asked_for() -> None:

@@ -50,7 +50,10 @@ def test_an_order_that_is_drawn_keeps_images_and_labels_together() -> None:
 
 def test_classes_that_lie_one_after_another_take_turns() -> None:
     images = torch.arange(6).view(6, 1, 1, 1).expand(6, 1, 1, 1) / 6
-    found = Dataset("d", images, torch.tensor([0, 0, 0, 0, 1, 1]), PAIR).in_turns()
+    sorted_ = Dataset("d", images, torch.tensor([0, 0, 0, 0, 1, 1]), PAIR)
+    found, order = sorted_.in_turns(), sorted_.turns()
+    assert order is not None
+    assert order.tolist() == [0, 4, 1, 2, 5, 3]
     assert found.required_labels.tolist() == [0, 1, 0, 0, 1, 0]
     assert torch.equal(found.images.flatten() * 6, torch.tensor([0.0, 4, 1, 2, 5, 3]))
 
@@ -69,6 +72,7 @@ def test_any_first_images_in_turns_stand_for_all(counts: list[int]) -> None:
 def test_any_other_order_stays() -> None:
     for dataset in (Dataset("d", IMAGES, LABELS.flip(0), PAIR), Dataset("d", IMAGES)):
         assert dataset.in_turns() is dataset
+        assert dataset.turns() is None
 
 
 def test_a_part_without_labels_has_none() -> None:

@@ -53,7 +53,7 @@ def served(studio: Studio, capacity: int = CAPACITY) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    studio = Studio(carso.load("mnist"), weights.load_undefended("mnist"), data.load("mnist", "test"), "mnist")
+    studio = Studio(carso.load("mnist"), weights.load_undefended("mnist"), data.load("mnist", "test"), "mnist", True)
     with served(studio) as address:
         yield address
 
@@ -141,6 +141,23 @@ def test_the_vote_can_go_on_to_the_last_candidate(page: Any) -> None:
         page.check("#whole")
     playwright.expect(page.locator("#tally")).to_have_text(re.compile("all are counted"), timeout=30_000)
     assert sum(votes(page)) == 1500
+
+
+def test_the_vote_before_the_attack_is_by_the_same_latents(page: Any) -> None:
+    with page.expect_request("**/api/attack") as before, page.expect_request("**/api/vote") as after:
+        page.click("#pick")
+    assert before.value.post_data_json["seed"] == after.value.post_data_json["seed"] > 0
+
+
+def test_where_the_mode_does_not_decide_all_candidates_are_counted(browser: Any, studio: Studio) -> None:
+    own = studio.defence
+    other = CARSO(own.classifier, own.purifier, samples=60, aggregation="exponential")
+    with served(Studio(other, None, studio.dataset)) as address, opened(browser, address) as page:
+        playwright.expect(page.locator("#tally")).to_have_text(
+            "60 of 60 candidates: all are counted, decided by exponential."
+        )
+        assert page.locator("#whole").is_disabled()
+        assert page.locator(".answer .name").all_inner_texts() == ["Classifier alone", "CARSO"]
 
 
 def test_the_radius_and_the_norm_reach_the_attack(page: Any) -> None:

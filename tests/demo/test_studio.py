@@ -1,5 +1,8 @@
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from carso.data import Dataset
 from carso.defence import CARSO
@@ -8,6 +11,8 @@ from carso.detection import Calibration
 from carso.errors import DataError, ModelError
 from carso.nn import MLP
 from carso.purifier import Purifier
+from carso.recall import recall
+from carso.vote import Aggregation
 
 
 @pytest.mark.parametrize("aim", ["classifier", "defence"])
@@ -79,8 +84,62 @@ def test_what_is_elected_is_what_the_vote_ends_with(studio: Studio) -> None:
     image, _ = studio.pick(6)
     *_, last = studio.vote(image, seed=3)
     elected = studio.elected(image, seed=3)
+    assert last.elected == elected.label
     assert elected.shares == pytest.approx([votes / last.samples for votes in last.counts])
     assert elected.label == max(range(10), key=last.counts.__getitem__)
+
+
+@pytest.mark.parametrize("aggregation", ["mean-logit", "mean-probability", "exponential", "peel"])
+def test_another_aggregation_elects_by_all_candidates(studio: Studio, aggregation: Aggregation) -> None:
+    own = studio.defence
+    loud = CARSO(copy.deepcopy(own.classifier), own.purifier, samples=60, aggregation=aggregation)
+    with torch.no_grad():
+        list(loud.classifier.parameters())[-2].mul_(50)
+    seeds = range(3)
+    votes = [list(Studio(loud).vote(studio.pick(1)[0], seed=seed)) for seed in seeds]
+    own_answers = [int(loud.predict(studio.pick(1)[0], torch.Generator().manual_seed(seed))) for seed in seeds]
+    assert [vote[-1].elected for vote in votes] == own_answers
+    assert [Studio(loud).elected(studio.pick(1)[0], seed).label for seed in seeds] == own_answers
+    assert {(len(vote), vote[-1].samples) for vote in votes} == {(3, 60)}
+
+
+def test_a_round_is_decoded_in_parts_where_it_is_too_large(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(studio.vote(studio.pick(1)[0], whole=True))
+    sizes: list[int] = []
+
+    def noted(purifier: Purifier, latents: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(latents))
+        return recall(purifier, latents, codes)
+
+    monkeypatch.setattr("carso.demo.studio.recall", noted)
+    monkeypatch.setattr("carso.demo.studio.at_a_time", lambda purifier: 8)
+    parts = list(studio.vote(studio.pick(1)[0], whole=True))
+    assert [round_.counts for round_ in parts] == [round_.counts for round_ in whole]
+    assert [len(round_.candidates) for round_ in parts] == [20, 20, 20]
+    assert max(sizes) == 8
+
+
+class Writing(nn.Module):
+    """A network in double precision that centres its input in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(64, 4)
+        self.double()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.last(images.sub_(0.5).flatten(1))
+
+
+def test_a_network_that_writes_into_its_input_or_takes_doubles_is_asked_as_elsewhere() -> None:
+    torch.manual_seed(0)
+    strange = Studio(CARSO(Writing().eval(), Purifier((1, 8, 8), 4, latent=2), ["last"], samples=20))
+    image = torch.rand(1, 1, 8, 8)
+    kept = image.clone()
+    strange.answers(image)
+    attacked = strange.attack(image, "fgsm", "Linf", 0.1, "classifier")
+    assert torch.equal(image, kept)
+    assert (attacked - image).abs().max() <= 0.1 + 1e-6
 
 
 def test_the_walk_is_along_the_latents_that_the_decoder_heeds() -> None:
@@ -123,5 +182,8 @@ def test_other_shapes_need_neither_data_nor_an_undefended_model() -> None:
     assert colour.walk(image, 1.0, 1.0).shape == image.shape
     assert [answer.model for answer in colour.answers(image)] == ["adversarially_trained"]
     assert colour.classes == ["0", "1", "2", "3"]
+    assert (
+        Studio(colour.defence, dataset=Dataset("two", image, torch.tensor([0]), ("a", "b"))).classes == colour.classes
+    )
     with pytest.raises(DataError, match="draw or upload"):
         colour.pick(0)

@@ -55,6 +55,16 @@ def test_the_figures_are_those_of_attack_and_answer_by_hand(records, columns, da
     assert torch.equal(records.rows[FGSM.key].outcomes["carso"].counts[:20].long(), tally.counts)
 
 
+def test_images_that_lie_class_by_class_keep_their_places(columns, dataset, tmp_path):
+    lying = dataset[dataset.labels.argsort()]
+    evaluate(columns, lying, (CLEAN,), replace(SETTINGS, n=30), curve_rows=(), sweep_rows=(), directory=tmp_path)
+    found = read_records(tmp_path)
+    shown = found.rows[CLEAN.key].gallery
+    for index, clean in zip(shown.index.tolist(), shown.clean, strict=True):
+        assert torch.equal(lying.images[found.place(index)], clean)
+    assert len(found.places) == 30
+
+
 def test_results_are_the_records_in_figures(records, dataset):
     results = records.results()
     assert (results.recipe, results.seed, results.n, len(results.rows)) == ("tiny", 0, 50, 6)

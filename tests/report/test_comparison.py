@@ -1,10 +1,13 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from carso.errors import RunError
-from carso.evaluation.results import Rate, read_results, write_results
+from carso.evaluation.records import read_records
+from carso.evaluation.results import Believed, Rate, read_results, write_results
 from carso.report.comparison import compare
+from carso.types import Budget
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +79,74 @@ def test_other_numbers_of_images_are_said_in_cell_and_headline(runs, tmp_path, r
     cells = [cell.all("span", "beside")[0].text for cell in page.all("td", "run") if "ours" in cell.classes]
     assert sorted(text.partition(" · ")[2] for text in cells) == ["n = 1,000"] * 6 + ["n = 100"] * 6
     assert not [cell for cell in page.all("th") if "n = 1,000" in cell.text]
+
+
+def told(source, folder, believed=None, **fields):
+    """The run with other things said of its rows under attack."""
+    results = read_results(source)
+    seen = [None if row.norm is None else believed for row in results.rows]
+    given = [{} if row.norm is None else fields for row in results.rows]
+    rows = [row.model_copy(update=f | {"believed": b}) for row, f, b in zip(results.rows, given, seen, strict=True)]
+    folder.mkdir()
+    write_results(results.model_copy(update={"rows": rows}), folder)
+    return folder
+
+
+def attacked_rows(page):
+    return [row for row in page.all("tr") if row.attributes.get("data-attack") == "pgd"]
+
+
+@pytest.mark.parametrize(("second", "chip"), [(True, True), (False, False)])
+def test_a_row_is_marked_only_as_all_runs_have_it(runs, tmp_path, read, second, chip):
+    folders = [told(runs[0], tmp_path / "a", foreseen=True), told(runs[0], tmp_path / "b", foreseen=second)]
+    for order in (folders, folders[::-1]):
+        rows = attacked_rows(read(compare(order, tmp_path / "page.html").read_text()))
+        assert rows
+        assert {bool(row.all("span", "chip")) for row in rows} == {chip}
+
+
+def test_what_was_turned_away_stands_with_the_run_that_did(runs, tmp_path, read):
+    away = {
+        name: Believed(false_alarms=0.01, turned_away=Rate.of(n, 40), right=None) for name, n in (("a", 4), ("b", 30))
+    }
+    folders = [told(runs[0], tmp_path / name, believed) for name, believed in away.items()]
+    page = read(compare(folders, tmp_path / "page.html").read_text())
+    said = {"a": "10.00 % turned away", "b": "75.00 % turned away"}
+    for row in attacked_rows(page):
+        assert "turned away" not in row.all("th")[0].text
+        for cell in row.all("td"):
+            found = [name for name, text in said.items() if text in cell.text]
+            assert found == ([cell.attributes["data-label"]] if "ours" in cell.classes else [])
+
+
+def test_curves_of_other_norms_stand_apart(runs, tmp_path, read):
+    records = read_records(runs[1])
+    curve = [
+        r.model_copy(update={"row": r.row if r.row.norm is None else replace(r.row, budget=Budget("L2", r.row.eps))})
+        for r in records.curve.values()
+    ]
+    records.curve = {record.row.key: record for record in curve}
+    other = told(runs[1], tmp_path / "other")
+    records.write(other)
+    page = read(compare([runs[0], other], tmp_path / "page.html").read_text())
+    figures = page.get("curves").all("figure")
+    headings = [figure.all("h3")[0].text.partition(", n")[0] for figure in figures]
+    columns = ("Undefended", "Adversarial training", "CARSO")
+    assert headings == [f"{column}, PGD {norm}" for norm in ("L∞", "L2") for column in columns]
+    assert [len(figure.all("li", "swatch")) for figure in figures] == [1] * 6
+
+
+def test_a_network_that_is_not_known_to_be_trained_against_attacks_is_not_called_so(runs, tmp_path):
+    results = read_results(runs[0])
+    (tmp_path / "plain").mkdir()
+    write_results(results.model_copy(update={"adversarial": False}), tmp_path / "plain")
+    page = compare([runs[0], tmp_path / "plain"]).read_text()
+    assert "<h2>Classifier alone</h2>" in page
+    assert "Adversarial" not in page
+
+
+def test_a_run_of_nothing_is_named(runs, tmp_path):
+    results = read_results(runs[0])
+    write_results(results.model_copy(update={"rows": []}), tmp_path)
+    with pytest.raises(RunError, match=r"results\.json: rows: hold no accuracy"):
+        compare([runs[0], tmp_path])

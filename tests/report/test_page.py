@@ -11,8 +11,9 @@ from carso.errors import RunError
 from carso.evaluation import read_records, read_results
 from carso.evaluation.protocol import TABLE
 from carso.evaluation.records import Gallery, RowRecord
-from carso.evaluation.results import Rate
+from carso.evaluation.results import COLUMNS, Rate
 from carso.report.page import write_report
+from carso.report.table import markdown
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +197,70 @@ def test_what_a_defence_turned_away_stands_beside_its_attack(bare_run, tmp_path,
     assert "25.00 % turned away, 25.00 % of the others right" in first
     assert "25.00 % turned away, no image believed" in second
     assert "turned away" not in third
+
+
+@pytest.mark.parametrize("adversarial", [True, False])
+def test_a_classifier_is_called_adversarially_trained_only_if_it_is_known_to_be(finished, tmp_path, read, adversarial):
+    fields = json.loads((finished / "results.json").read_text()) | {"adversarial": adversarial}
+    (tmp_path / "results.json").write_text(json.dumps(fields))
+    records = read_records(finished)
+    records.adversarial = adversarial
+    records.write(tmp_path)
+    page = read(write_report(tmp_path).read_text())
+    shown = page.all("header")[0].text + page.get("main").text + markdown(read_results(tmp_path))
+    assert ("dversarial" in shown) == adversarial
+    assert ("Classifier alone" in shown) == (not adversarial)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            ("undefended", "adversarially_trained", "carso"),
+            {"undefended column", "defended columns", "For CARSO", "purifier"},
+        ),
+        (("adversarially_trained", "carso"), {"defended columns", "For CARSO", "purifier"}),
+        (("undefended",), {"undefended column"}),
+        (("adversarially_trained",), set()),
+    ],
+)
+def test_what_is_said_of_a_column_is_said_only_if_it_is_there(finished, tmp_path, read, columns, said):
+    fields = json.loads((finished / "results.json").read_text())
+    for row in fields["rows"]:
+        row |= {name: row[name] if name in columns else None for name in COLUMNS}
+    (tmp_path / "results.json").write_text(json.dumps(fields))
+    page = read(write_report(tmp_path).read_text())
+    parts = page.get("table").all("p")[0].text + page.get("end-to-end").all("p")[0].text
+    assert {
+        text for text in ("undefended column", "defended columns", "For CARSO", "purifier") if text in parts
+    } == said
+
+
+@pytest.mark.parametrize("rows", ["none", "without rates"])
+def test_results_of_nothing_are_named(finished, tmp_path, rows):
+    fields = json.loads((finished / "results.json").read_text())
+    fields["rows"] = [row | dict.fromkeys(COLUMNS) for row in fields["rows"] if rows != "none"]
+    (tmp_path / "results.json").write_text(json.dumps(fields))
+    with pytest.raises(RunError, match=r"results\.json: rows: hold no accuracy of any column; evaluate again"):
+        write_report(tmp_path)
+
+
+def test_a_row_without_rates_among_others_is_shown_as_not_run(finished, tmp_path, read):
+    fields = json.loads((finished / "results.json").read_text())
+    fields["rows"][-1] |= dict.fromkeys(COLUMNS)
+    (tmp_path / "results.json").write_text(json.dumps(fields))
+    assert "not run" in rows_of(read(write_report(tmp_path).read_text()))[-1].text
+
+
+def test_images_of_the_gallery_go_by_their_place_in_the_data_set(finished, tmp_path, read):
+    shutil.copy(finished / "results.json", tmp_path)
+    records = read_records(finished)
+    records.places = torch.arange(len(records.labels)).flip(0) + 100
+    records.write(tmp_path)
+    images = read(write_report(tmp_path).read_text()).get("gallery").all("article")
+    shown = [int(re.match(r"image (\d+)", image.all("span")[1].text)[1]) for image in images]
+    held = [index for record in records.rows.values() for index in record.gallery.index.tolist()]
+    assert shown == [records.places[index].item() for index in held]
 
 
 def test_results_without_records_still_make_a_page(bare_run, tmp_path, read):

@@ -22,9 +22,16 @@ def test_a_histogram_counts_up_to_each_bound() -> None:
         'h_bucket{le="1"} 2',
         'h_bucket{le="2.5"} 4',
         'h_bucket{le="+Inf"} 5',
-        "h_sum 13",
+        "h_sum 13.0",
         "h_count 5",
     ]
+
+
+def test_a_large_sum_still_grows() -> None:
+    histogram = Histogram((1.0,))
+    histogram.sum = 123_456_789.0
+    histogram.observe(0.25)
+    assert "h_sum 123456789.25" in histogram.lines("h", "Help.")
 
 
 def test_every_line_is_of_the_format_and_every_metric_has_its_type() -> None:
@@ -45,7 +52,7 @@ def test_every_line_is_of_the_format_and_every_metric_has_its_type() -> None:
         "carso_request_seconds_count 2",
         "carso_images_total 3",
         "carso_disagreements_total 1",
-        "carso_batch_images_sum 3",
+        "carso_batch_images_sum 3.0",
         "carso_queue 4",
     ):
         assert line in samples

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
+import time
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from tests.serve.conftest import NAMES, Echo
 
@@ -17,8 +20,11 @@ pytest.importorskip("httpx2")
 from starlette.testclient import TestClient
 
 from carso.defence import CARSO
+from carso.serve import reading
 from carso.serve.answering import ByTorch
-from carso.serve.service import application
+from carso.serve.batcher import Batcher
+from carso.serve.metrics import Metrics
+from carso.serve.service import Service, application
 from carso.web.guard import Guard
 
 
@@ -134,11 +140,72 @@ def test_no_answer_in_time_is_a_504(echo: Echo) -> None:
     assert "not answered within" in found.json()["error"]
 
 
+def slow_pictures(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[int]:
+    """Make pictures take so long to decode; the lengths of those that were begun."""
+    begun: list[int] = []
+
+    def decode(body: bytes, shape: tuple[int, ...], digit: bool) -> torch.Tensor:
+        begun.append(len(body))
+        time.sleep(seconds)
+        return torch.zeros(shape)
+
+    monkeypatch.setattr(reading, "picture", decode)
+    return begun
+
+
+def test_pictures_that_take_long_to_decode_are_given_up_in_time(echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = slow_pictures(monkeypatch, 0.1)
+    found = client_of(application(echo, patience=0.15)).post("/predict", json={"images": ["AAAA"] * 8})
+    assert found.status_code == 504
+    assert len(begun) <= 2
+
+
+def test_pictures_of_one_request_let_others_in_between(echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_pictures(monkeypatch, 0.05)
+    service = Service(echo, Batcher(echo), Metrics(), patience=10.0)
+
+    async def story() -> list[str]:
+        done: list[str] = []
+
+        async def ask(name: str, entries: list[str]) -> None:
+            await service.decoded("application/json", json.dumps({"images": entries}).encode())
+            done.append(name)
+
+        await asyncio.gather(ask("many", ["AAAA"] * 6), ask("one", ["AAAA"]))
+        return done
+
+    assert asyncio.run(story()) == ["one", "many"]
+
+
+def test_who_leaves_while_pictures_are_decoded_is_dropped(echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = slow_pictures(monkeypatch, 0.05)
+    body = json.dumps({"images": ["AAAA"] * 8}).encode()
+    messages = [{"type": "http.request", "body": body, "more_body": False}, {"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    headers = [(b"host", b"carso"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers, "query_string": b""}
+    asyncio.run(application(echo)(scope, receive, send))
+    assert len(begun) <= 1
+
+
 def test_other_ways_and_methods_are_refused_in_json(client: TestClient) -> None:
     assert client.get("/predict").status_code == 405
     assert client.get("/nothing").status_code == 404
     assert client.get("/nothing").json()["error"]
     assert client.post("/predict", headers={"origin": "https://evil.example"}).status_code == 403
+
+
+def test_a_service_of_loopback_answers_under_its_own_names_only(echo: Echo) -> None:
+    client = client_of(application(echo, hosts=["127.0.0.1"]))
+    rebound = {"host": "evil.example", "origin": "http://evil.example"}
+    assert client.post("/predict", json={"images": [PIXELS]}, headers=rebound).status_code == 403
+    assert client.post("/predict", json={"images": [PIXELS]}, headers={"host": "localhost:8000"}).status_code == 200
 
 
 def test_health_says_what_is_served(client: TestClient) -> None:

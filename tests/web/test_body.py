@@ -26,6 +26,10 @@ def png(size: tuple[int, int], mode: str = "L") -> bytes:
     width, height = size
     white: Any = 255 if len(mode) == 1 else (255,) * len(mode)
     image.paste(white if mode != "I;16" else 65535, (2 * width // 5, height // 4, 3 * width // 5, 3 * height // 4))
+    return encoded(image)
+
+
+def encoded(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
@@ -52,6 +56,15 @@ def test_pictures_are_shrunk_before_they_become_floats(
 def test_a_digit_stays_the_same_however_large_its_picture(mode: str) -> None:
     small, large = (picture(png((side, side), mode), (1, 28, 28)) for side in (500, 5000))
     torch.testing.assert_close(large, small, atol=0.06, rtol=0)
+
+
+@pytest.mark.parametrize("mode", ["1", "P"])
+def test_thin_lines_of_one_bit_or_a_palette_are_averaged_not_left_out(mode: str) -> None:
+    image = Image.new("L", (4000, 4000))
+    for column in range(2, 4000, 4):
+        image.paste(255, (column, 0, column + 1, 4000))
+    shaded, plain = (picture(encoded(one), (1, 20, 20)) for one in (image, image.convert(mode)))
+    torch.testing.assert_close(plain, shaded, atol=0.02, rtol=0)
 
 
 def test_a_small_picture_is_not_touched() -> None:

@@ -68,7 +68,7 @@ def test_a_service_answers_as_whatever_it_is_called_but_not_to_other_origins() -
 
 def test_the_refusal_says_what_to_do(client: TestClient) -> None:
     error = client.get("/", headers={"host": "evil.example"}).json()["error"]
-    assert error == "this demo does not answer as 'evil.example'; if it should, start it with --allow-host NAME"
+    assert error == "nothing here answers as 'evil.example'; if it should, start carso with --allow-host NAME"
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ class AblationStudy:
             self.base.adopt(shipped)
         seconds = by_first(partial(self._say_cost, chosen))
         self.base.complete()
-        self._evaluate(self.base.defence(), self.out, self.recipe.name, weights.load_undefended(self.out))
+        self._evaluate(self.base.defence(), self.base, self.recipe.name, self.out, weights.load_undefended(self.out))
         for name in weighed(seconds, NAME):
             self._variant(name, chosen[name])
         return by_first(self._publish)
@@ -124,12 +124,13 @@ class AblationStudy:
     def _variant(self, name: str, variant: Variant) -> None:
         """One variant, from its training, if it has one, to its results."""
         by_first(partial(open_variant, variant, self.out / name))
+        experiment = self.trained.get(name, self.base)
         if variant.intervention is None:
-            defence = self._trained(self.trained[name])
+            defence = self._trained(experiment)
         else:
             held_out, seed = self.base.validation, self.recipe.seed
             defence = intervened(self.base.defence(), variant.intervention, held_out, seed)
-        self._evaluate(defence, self.out / name, f"{NAME}-{name}")
+        self._evaluate(defence, experiment, f"{NAME}-{name}", self.out / name)
 
     def _trained(self, experiment: Experiment) -> CARSO:
         experiment.open()
@@ -138,7 +139,9 @@ class AblationStudy:
         experiment.complete()
         return experiment.defence()
 
-    def _evaluate(self, defence: CARSO, folder: Path, name: str, undefended: nn.Module | None = None) -> None:
+    def _evaluate(
+        self, defence: CARSO, trained: Experiment, name: str, folder: Path, undefended: nn.Module | None = None
+    ) -> None:
         settings = Settings(self.images, self.recipe.seed, stop=self.stop, curve_images=0, sweep_images=0)
         evaluate(
             models_of(defence, undefended),
@@ -151,6 +154,7 @@ class AblationStudy:
             curve_rows=(),
             sweep_rows=(),
             examples=self._examples,
+            adversarial=trained.recipe.against_attacks,
         )
 
     def _publish(self) -> Ablations:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carso.commands.options import MNIST, Channels, Data, Defence, Factory, Samples, Size, SkipBad, fitting
+from carso.commands.options import MNIST, AllowHost, Channels, Data, Defence, Factory, Samples, Size, SkipBad, fitting
 from carso.commands.shared import check_web, classifier_of, images_of, lets_others_in, listen, say, voting_by
+from carso.errors import DataError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from carso.data import Dataset
+    from carso.defence import CARSO
     from carso.demo.studio import Studio
 
 
@@ -25,9 +27,7 @@ def demo(
     defence: Defence = "mnist",
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback let others in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 7860,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="A further name or address by which visitors may reach the demo.")
-    ] = None,
+    allow_host: AllowHost = None,
     data: Data = None,
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     factory: Factory = None,
@@ -56,8 +56,8 @@ def studio_of(
     defence = voting_by(samples, weights.load(source, classifier))
     own = weights.origin(source)
     name, fitted = images_of(own, data_name or at_hand(own.data), fitted or {})
-    images = matching(name, defence.purifier.shape, fitted)
-    return Studio(defence, weights.load_undefended(source), images, Path(source).name)
+    images = matching(defence, name, fitted, asked=data_name is not None)
+    return Studio(defence, weights.load_undefended(source), images, Path(source).name, own.against_attacks)
 
 
 def at_hand(name: str | None) -> str:
@@ -86,9 +86,21 @@ def run(studio: Studio, host: str, port: int, show: bool, others: Sequence[str] 
     serve(studio, listener, [host, *others])
 
 
-def matching(name: str, shape: tuple[int, int, int], fitted: Mapping[str, Any] | None = None) -> Dataset | None:
-    """The test images of a data set, if they have the shape that the defence takes."""
-    from carso import data
+def matching(defence: CARSO, name: str, fitted: Mapping[str, Any] | None = None, asked: bool = False) -> Dataset | None:
+    """The test images of a data set as the defence numbers and names its classes; None if they are not its own.
 
-    dataset = data.load(name, "test", **(fitted or {}))
-    return dataset if dataset.shape == shape else None
+    Raises:
+        DataError: if they are not its own though they were `asked` for.
+    """
+    from carso import data
+    from carso.data.labelled import check_shape, matched
+
+    images = data.load(name, "test", **(fitted or {}))
+    try:
+        check_shape(images, defence.purifier.shape)
+        return matched(images, defence.classes, defence.class_names)
+    except DataError as error:
+        if asked:
+            raise
+        say(f"{error}; the page offers no test images, --data names others")
+        return None

@@ -132,7 +132,6 @@ def run(
     check_writable(out / FILE)
     models = models_of(target, undefended_of(source)) if whole else {column_of(source): target}
     name = f"{source} ({split})" if split != "test" else source
-    records = evaluate(
-        models, dataset, settings=settings, recipe=name, command=command, directory=out, **vars(protocol)
-    )
+    told: dict[str, Any] = {"recipe": name, "command": command, "adversarial": origin.against_attacks}
+    records = evaluate(models, dataset, settings=settings, directory=out, **told, **vars(protocol))
     return by_first(partial(publish, records, out))

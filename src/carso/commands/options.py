@@ -65,6 +65,9 @@ Watch = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+AllowHost = Annotated[
+    list[str] | None, typer.Option(help="A further name or address by which it may be reached, as behind a proxy.")
+]
 Data = Annotated[
     str | None,
     typer.Option(

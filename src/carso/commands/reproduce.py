@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -154,8 +154,7 @@ def table(experiment: Experiment, test_images: int | None, stop: vote.Stop, comm
     models = models_of(defence, weights.load_undefended(out))
     test = labelled(data.load(recipe.data, "test", **recipe.fitting), defence.classifier)
     settings = Settings(n=test_images or min(USUAL, len(test)), seed=recipe.seed, samples=recipe.samples, stop=stop)
+    told: dict[str, Any] = {"recipe": recipe.name, "command": command, "adversarial": recipe.against_attacks}
     protocol = protocol_of(weights.origin(out), recipe.data)
-    records = evaluate(
-        models, test, settings=settings, recipe=recipe.name, command=command, directory=out, **vars(protocol)
-    )
+    records = evaluate(models, test, settings=settings, directory=out, **told, **vars(protocol))
     return by_first(partial(publish, records, out))

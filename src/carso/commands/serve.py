@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carso.commands.options import DEFENCES, MNIST, Factory, Samples
+from carso.commands.options import DEFENCES, MNIST, AllowHost, Factory, Samples
 from carso.commands.shared import check_web, defence_of, lets_others_in, listen, say
 from carso.errors import CarsoError
 
@@ -25,6 +25,7 @@ def serve(
     samples: Samples = None,
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback let others in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    allow_host: AllowHost = None,
     batch: Annotated[int, typer.Option(min=1, help="Images answered together, and of one request, at most.")] = 32,
     queue: Annotated[int, typer.Option(min=1, help="Requests that are in at a time; further ones get a 503.")] = 128,
     timeout: Annotated[float, typer.Option(min=0.01, help="Seconds in which a request is answered, else 504.")] = 10.0,
@@ -37,9 +38,11 @@ def serve(
     from carso.web.serving import run
 
     say(f"{answering.name} answers at {address}predict; Ctrl-C ends it")
+    others = allow_host or []
+    hosts = None if lets_others_in(listener) and not others else [host, *others]
     if lets_others_in(listener):
         say(f"warning: whoever reaches {host} can use this machine's processor through it, without a password")
-    run(application(answering, batch, queue, timeout), listener)
+    run(application(answering, batch, queue, timeout, hosts), listener)
 
 
 def answering_of(

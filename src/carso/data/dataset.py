@@ -71,13 +71,18 @@ class Dataset:
         Classes that lie one after another, as pictures in folders do, take turns, each as often as it is common; any
         other order stays.
         """
+        order = self.turns()
+        return self if order is None else self[order]
+
+    def turns(self) -> Tensor | None:
+        """Where the images of `in_turns` lie in this set, in their order (N,); None where all stay in their places."""
         labels = self.labels
         if labels is None or bool((labels.diff() < 0).any()):
-            return self
+            return None
         counts = labels.bincount()
         begun = counts.cumsum(0) - counts
         places = torch.arange(len(self), device=labels.device) - begun[labels]
-        return self[((places + 0.5).double() / counts[labels]).argsort(stable=True)]
+        return ((places + 0.5).double() / counts[labels]).argsort(stable=True)
 
     @property
     def images(self) -> Images:

@@ -1,7 +1,7 @@
 """The demo's application: one page, and the studio behind it as JSON.
 
     GET  /                 the page
-    GET  /api/defence      name, shape, classes, attacks, latents to walk, how many images there are to pick from
+    GET  /api/defence      name, shape, classes, attacks, latents to walk, how it votes, how many images can be picked
     GET  /api/pick?index=  an image of the data set and its class, if that is known
     GET  /api/place        the visitor's place in the queue, and how many wait
     POST /api/picture      a PNG or JPEG -> an image
@@ -136,6 +136,8 @@ def facts(studio: Studio) -> dict[str, Any]:
         "latent": defence.purifier.latent,
         "axes": studio.axes,
         "samples": defence.samples,
+        "aggregation": defence.aggregation,
+        "adversarial": studio.adversarial,
         "first": next(rounds(defence.samples, "confident"))[1],
         "error": defence.error,
         "shown": SHOWN,

@@ -9,7 +9,7 @@ Everything here is plain Python and tensors; `carso.demo.server` speaks HTTP.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -24,11 +24,11 @@ from carso.data.labelled import named
 from carso.defence import CARSO
 from carso.detection import threshold_of
 from carso.errors import CarsoError, DataError
-from carso.nn import evaluating
+from carso.nn import evaluating, query
 from carso.purifier import Purifier
-from carso.recall import classify, recall, rounds
-from carso.types import Budget, Classifier, Images, Labels, Norm
-from carso.vote import Stop, count, settled
+from carso.recall import at_a_time, classify, recall, rounds
+from carso.types import Budget, Classifier, Codes, Images, Labels, Latents, Norm
+from carso.vote import AGGREGATES, Stop, count, mode, settled
 
 Aim = Literal["classifier", "defence"]
 
@@ -67,6 +67,7 @@ class Round:
         decided: whether this is the end of it.
         candidates: some of the round's.
         votes: theirs.
+        elected: at the end, the class that the defence's own aggregation elects.
         believed: at the end, whether the two witnesses agree on the elected class; None if the defence cannot tell.
     """
 
@@ -75,6 +76,7 @@ class Round:
     decided: bool
     candidates: Images
     votes: list[int]
+    elected: int | None = None
     believed: bool | None = None
 
 
@@ -86,6 +88,7 @@ class Studio:
         undefended: a classifier without defence, if there is one.
         dataset: images of the same shape, to pick from.
         name: what the page calls the defence.
+        adversarial: whether its classifier is known to be trained against attacks.
     """
 
     def __init__(
@@ -94,7 +97,9 @@ class Studio:
         undefended: nn.Module | None = None,
         dataset: Dataset | None = None,
         name: str = "a defence",
+        adversarial: bool = False,
     ) -> None:
+        self.adversarial = adversarial
         self.defence, self.undefended, self.dataset, self.name = defence, undefended, dataset, name
         self.shape = defence.purifier.shape
         self.digits = meant(self.shape, named(defence.class_names, defence.classes), defence.data)
@@ -103,9 +108,9 @@ class Studio:
     @property
     def classes(self) -> list[str]:
         """Names of the classes."""
-        if self.defence.class_names is None and self.dataset is not None and self.dataset.classes:
-            return list(self.dataset.classes)
-        return list(named(self.defence.class_names, self.defence.classes))
+        known = self.dataset.classes if self.dataset is not None and self.defence.class_names is None else ()
+        own = named(self.defence.class_names, self.defence.classes)
+        return list(known if len(known) == self.defence.classes else own)
 
     def pick(self, index: int) -> tuple[Images, int | None]:
         """Image (1, C, H, W) and class, if it is known, `index` of the data set, counted round and round.
@@ -131,10 +136,10 @@ class Studio:
             return image
         function: Attack = attacks.annealed if name == "annealed" else attacks.ATTACKS[name]
         target: Classifier = self.defence.surrogate if aim == "defence" else self.defence.classifier
-        generator, options = torch.Generator().manual_seed(seed), ATTACKS[name][1]
+        options = ATTACKS[name][1]
         with torch.random.fork_rng(devices=[]), evaluating(self.defence):
             torch.manual_seed(seed)
-            return function(target, image, self._label(image), Budget(norm, eps), generator=generator, **options)
+            return function(target, image, self._label(image), Budget(norm, eps), generator=_source(seed), **options)
 
     def answers(self, image: Images) -> list[Answer]:
         """What the plain classifiers say of an image (1, C, H, W)."""
@@ -146,40 +151,42 @@ class Studio:
         for name, model in models.items():
             if model is not None:
                 with torch.no_grad(), evaluating(model):
-                    shares = model(image).softmax(1)[0]
+                    shares = query(model, image).softmax(1)[0]
                 found.append(Answer(name, int(shares.argmax()), shares.tolist()))
         return found
 
     def elected(self, image: Images, seed: int = 0) -> Answer:
-        """What CARSO says of an image (1, C, H, W), by the vote's early stop."""
-        generator = torch.Generator().manual_seed(seed)
-        tally = self.defence.poll(image, stop="confident", generator=generator)
-        return Answer("carso", int(tally.winners), tally.shares[0].tolist())
+        """What CARSO says of an image (1, C, H, W), by its own aggregation; the mode stops early."""
+        defence, by_mode = self.defence, self.defence.aggregation == "mode"
+        tally = defence.poll(image, stop="confident" if by_mode else "never", generator=_source(seed))
+        label = tally.winners if by_mode else defence.predict(image, _source(seed))
+        return Answer("carso", int(label), tally.shares[0].tolist())
 
     def vote(self, image: Images, seed: int = 0, whole: bool = False) -> Iterator[Round]:
         """CARSO's vote on an image (1, C, H, W), round by round, the first in parts of five, until it is decided.
 
-        With `whole` all candidates are counted, twenty by twenty.
+        With `whole`, and where the mode does not decide, all candidates are counted, twenty by twenty.
         """
         defence, total = self.defence, self.defence.samples
-        stop: Stop = "never" if whole else "confident"
-        step = 20 if whole else 5
-        latents = defence.latents(generator=torch.Generator().manual_seed(seed))
+        stop: Stop = "never" if whole or defence.aggregation != "mode" else "confident"
+        step = 20 if stop == "never" else 5
+        latents = defence.latents(generator=_source(seed))
         with torch.no_grad():
             codes = defence.codes(image)
-        counts = torch.zeros(1, defence.classes, dtype=torch.long)
+        counts, seen = torch.zeros(1, defence.classes, dtype=torch.long), []
         looks = {end for _, end in rounds(total, stop)}
         for start, end in pairwise([0, *sorted(looks | set(range(step, min(looks), step)))]):
-            candidates = self._decode(latents[start:end], codes)
-            with torch.no_grad(), evaluating(defence.classifier):
-                logits = classify(defence.classifier, candidates)
+            candidates, logits = self._answered(latents[start:end], codes)
             counts = counts + count(logits).cpu()
-            decided = end in looks and bool(settled(counts, end, total, stop, defence.error))
-            shown = logits[0, :SHOWN].argmax(1).tolist()
-            believed = self._believes(image, counts.argmax(1), seed) if decided else None
-            yield Round(counts[0].tolist(), end, decided, candidates[0, :SHOWN].cpu(), shown, believed)
-            if decided:
+            seen.append(logits)
+            round_ = Round(counts[0].tolist(), end, False, candidates[0].cpu(), logits[0, :SHOWN].argmax(1).tolist())
+            if end in looks and settled(counts, end, total, stop, defence.error):
+                scores = AGGREGATES[defence.aggregation](torch.cat(seen, 1))
+                elected = mode(counts) if defence.aggregation == "mode" else scores.argmax(1)
+                believed = self._believes(image, elected, seed)
+                yield replace(round_, decided=True, elected=int(elected), believed=believed)
                 return
+            yield round_
 
     def walk(self, image: Images, first: float, second: float) -> Images:
         """The recalled image (1, C, H, W) at z = first e_i + second e_j, with i and j the studio's axes."""
@@ -193,8 +200,17 @@ class Studio:
             threshold_of(self.defence.calibration, FALSE_ALARMS)
         except CarsoError:
             return None
-        generator = torch.Generator().manual_seed(seed)
-        return bool(self.defence.detect(image, FALSE_ALARMS, elected.to(image.device), generator).accepted)
+        return bool(self.defence.detect(image, FALSE_ALARMS, elected.to(image.device), _source(seed)).accepted)
+
+    def _answered(self, latents: Latents, codes: Codes) -> tuple[Tensor, Tensor]:
+        """The first candidates, and the logits of all, no more at a time than a vote of the defence has."""
+        classifier, first, logits = self.defence.classifier, [], []
+        for some in latents.split(at_a_time(self.defence.purifier)):
+            candidates = self._decode(some, codes)
+            first.append(candidates[:, :SHOWN].clone())
+            with torch.no_grad(), evaluating(classifier):
+                logits.append(classify(classifier, candidates))
+        return torch.cat(first, 1)[:, :SHOWN], torch.cat(logits, 1)
 
     def _decode(self, latents: Tensor, codes: Tensor) -> Tensor:
         with torch.no_grad(), evaluating(self.defence.purifier):
@@ -202,8 +218,11 @@ class Studio:
 
     def _label(self, image: Images) -> Labels:
         with torch.no_grad(), evaluating(self.defence.classifier):
-            logits: Tensor = self.defence.classifier(image)
-        return logits.argmax(1)
+            return query(self.defence.classifier, image).argmax(1)
+
+
+def _source(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def _heaviest(purifier: Purifier) -> list[int]:

@@ -104,6 +104,7 @@ def evaluate(
     curve_rows: Sequence[Row] | None = None,
     sweep_rows: Sequence[Row] = SWEEP,
     examples: AdversarialExamples | None = None,
+    adversarial: bool = True,
 ) -> Records:
     """Evaluate columns under attack.
 
@@ -118,6 +119,7 @@ def evaluate(
         curve_rows: the points of the accuracy-against-eps curves; None for `protocol.curve()`.
         sweep_rows: the rows whose accuracy is followed over the number of votes.
         examples: what crafts attacked images, of the same seed; None for its own, which no other evaluation shares.
+        adversarial: whether the column `adversarially_trained` is known to be so; else it is called a classifier alone.
 
     Returns:
         The records, whose `results()` are the figures.
@@ -129,7 +131,7 @@ def evaluate(
     """
     settings = settings or Settings()
     run = _Run(columns, dataset, settings, directory, examples or AdversarialExamples(settings.seed))
-    run.records.recipe, run.records.command = recipe, command
+    run.records.recipe, run.records.command, run.records.adversarial = recipe, command, adversarial
     curve_rows = curve() if curve_rows is None else curve_rows
     of_curve, of_defence = (min(most, len(run.images)) for most in (settings.curve_images, settings.defence_images))
     by_first(partial(run.say_cost, rows, curve_rows, of_defence, of_curve))
@@ -165,6 +167,7 @@ class _Run:
         self.columns = columns
         self.settings = settings
         self.directory = directory
+        order = dataset.turns()
         dataset = suited(columns, dataset.in_turns(), settings.seed)
         self.images, self.labels = first(dataset, settings.n)
         self.crafting = crafting
@@ -177,6 +180,7 @@ class _Run:
             environment=environment(),
             settings=self._settings(),
             labels=self.labels.int(),
+            places=None if order is None else order[: len(self.labels)].int(),
             weights={name: found for name, column in columns.items() if (found := weights_of(column))},
         )
         self._go_on()

@@ -37,9 +37,9 @@ class Gallery(_Record):
 
     `classifier` is the column of the bare classifier that saw the same images, if the table has one.
 
-    `rules` says why each was chosen; `index` (G,) is its place in the data set. `clean` and `attacked` (G, C, H, W) are
-    in [0, 1]; `linf` and `l2` (G,) measure attacked - clean. `recalled` (G, k, C, H, W) and `mean` (G, C, H, W), over
-    `averaged` candidates, are bytes; both are None for a column that recalls nothing.
+    `rules` says why each was chosen; `index` (G,) is its place among the images of the records. `clean` and `attacked`
+    (G, C, H, W) are in [0, 1]; `linf` and `l2` (G,) measure attacked - clean. `recalled` (G, k, C, H, W) and `mean`
+    (G, C, H, W), over `averaged` candidates, are bytes; both are None for a column that recalls nothing.
     """
 
     column: str
@@ -119,7 +119,10 @@ class SamplesUsed(_Record):
 
 
 class Records(_Record):
-    """Everything that an evaluation found out. `labels` (n,) are the true classes; the dictionaries go by `Row.key`."""
+    """Everything that an evaluation found out; the dictionaries go by `Row.key`.
+
+    `labels` (n,) are the true classes, `places` (n,) where the images lie in the data set, None if as they are here.
+    """
 
     recipe: str
     seed: int
@@ -131,12 +134,15 @@ class Records(_Record):
     labels: Numbers
     command: str = ""
     weights: dict[str, str] = {}
+    adversarial: bool = True
+    places: Numbers | None = None
     rows: dict[str, RowRecord] = {}
     curve: dict[str, RowRecord] = {}
     sweeps: dict[str, Sweep] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> Records:
+        check_alike(labels=self.labels, places=self.places)
         if len(self.labels) and int(self.labels.max()) >= len(self.classes):
             raise ValueError("a label is not one of the classes")
         most = [record.images for part in (self.rows, self.curve) for record in part.values()]
@@ -144,6 +150,10 @@ class Records(_Record):
         if max(most, default=0) > len(self.labels):
             raise ValueError("a row is of more images than there are labels")
         return self
+
+    def place(self, index: int) -> int:
+        """Where an image lies in the data set."""
+        return index if self.places is None else int(self.places[index])
 
     def rate(self, outcome: Outcome) -> Rate:
         """The accuracy of an outcome over its (first) images."""
@@ -176,6 +186,7 @@ class Records(_Record):
             settings=self.settings,
             command=self.command,
             weights=self.weights,
+            adversarial=self.adversarial,
         )
 
     def result_row(self, record: RowRecord) -> ResultRow:

@@ -8,8 +8,8 @@
 The clean row is attack "none" with norm null and eps 0; a corruption has the norm "severity", and its level for eps.
 A column that a run lacks is null. Other fields may stand beside these: `thesis` (the published figures of the row),
 `seconds`, `samples_used`, `options`, `others` (columns), `believed` (what a defence turned away, and how many of the
-other images are right); and `weights`, a digest of each column's weights, by which an audit is known to be of the same
-ones.
+other images are right); `weights`, a digest of each column's weights, by which an audit is known to be of the same
+ones; and `adversarial`, false if the column `adversarially_trained` is a classifier that is not known to be so.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ class Results(Displayed, _Model):
     settings: dict[str, Any] = {}
     command: str = ""
     weights: dict[str, str] = {}
+    adversarial: bool = True
 
     @property
     def corrupted(self) -> bool:

@@ -149,7 +149,8 @@ class Hardening:
         n = plan.evaluated
         settings = Settings(n=n, seed=self.request.seed, curve_images=0, sweep_images=0, defence_images=n)
         columns, rows = models_of(defence, None), rows_of(plan.recipe, self.request)
-        return evaluate(columns, test, rows, settings, recipe=plan.recipe.name, directory=self.out)
+        told: dict[str, Any] = {"recipe": plan.recipe.name, "adversarial": plan.recipe.against_attacks}
+        return evaluate(columns, test, rows, settings, directory=self.out, **told)
 
     def _audited(self, subject: nn.Module, test: Dataset, plan: Plan, out: Path) -> Audit | None:
         asked = self.request

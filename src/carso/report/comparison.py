@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from carso.errors import RunError
 from carso.evaluation.records import FILE, Records, read_records
-from carso.evaluation.results import Rate, ResultRow, Results, read_results
+from carso.evaluation.results import Believed, Rate, ResultRow, Results
 from carso.report import figures, wording
-from carso.report.page import render
+from carso.report.page import evaluated, render
 from carso.report.verdict import hardest, short, subject
 from carso.storage.files import write_text
 
@@ -37,6 +38,11 @@ class Run:
         """The accuracy of a column in that row."""
         row = self.row(key)
         return None if row is None else row.rates().get(column)
+
+    def believed(self, key: Key, column: str) -> Believed | None:
+        """What was turned away in that row, if the column is the one that may."""
+        row = self.row(key)
+        return None if row is None or column != subject(self.results) else row.believed
 
 
 def key_of(row: ResultRow) -> Key:
@@ -66,7 +72,7 @@ def compare(directories: Sequence[Path], page: Path | None = None) -> Path:
 
 
 def _run(directory: Path, name: str) -> Run:
-    return Run(name, read_results(directory), read_records(directory) if (directory / FILE).exists() else None)
+    return Run(name, evaluated(directory), read_records(directory) if (directory / FILE).exists() else None)
 
 
 def _names(directories: Sequence[Path]) -> list[str]:
@@ -88,11 +94,22 @@ def _context(runs: list[Run]) -> dict[str, Any]:
         "cautions": _cautions(runs),
         "columns": sorted(columns, key=lambda column: column != "carso"),
         "groups": {column: _groups(runs, list(rows.values()), column) for column in columns},
+        "heading": partial(wording.heading, adversarial=_adversarial(runs)),
         "key_of": key_of,
+        "foreseen_alike": _foreseen_alike,
         "best": _best,
         "counts": _counts,
-        "curves": figures.compared({run.name: run.records for run in runs if run.records is not None}),
+        "curves": figures.compared({run.name: run.records for run in runs if run.records}, _adversarial(runs)),
     }
+
+
+def _adversarial(runs: list[Run]) -> bool:
+    return all(run.results.adversarial for run in runs)
+
+
+def _foreseen_alike(runs: list[Run], key: Key) -> bool:
+    """Whether a row was foreseen by all runs that have it, or by none."""
+    return len({row.foreseen for run in runs if (row := run.row(key))}) == 1
 
 
 def _groups(runs: list[Run], rows: list[ResultRow], column: str) -> dict[str, list[ResultRow]]:
@@ -111,7 +128,9 @@ def _headline(runs: list[Run]) -> str:
     )
     images = f"{counts.pop():,} images" if len(counts) == 1 else "the images"
     close = "; the best 95 % intervals overlap" if len(rates) > 1 and not wording.leader(rates) else ""
-    return f"{where}, {wording.heading(column)} is right on these shares of {images}: {listed}{close}."
+    return (
+        f"{where}, {wording.heading(column, _adversarial(runs))} is right on these shares of {images}: {listed}{close}."
+    )
 
 
 def _cautions(runs: list[Run]) -> list[str]:

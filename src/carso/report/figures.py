@@ -39,14 +39,12 @@ class Figure:
 def against_eps(records: Records) -> list[Figure]:
     """Accuracy against the budget, one figure per aim and norm."""
     found = []
-    for aim, norm in dict.fromkeys((r.row.directed_at, r.row.norm) for r in records.curve.values() if r.row.norm):
-        ordered = _curved(records, aim, norm)
-        attacked = ordered[-1].row
+    for aim, attack, norm in _kinds(records):
+        ordered = _curved(records, aim, attack, norm)
         series = [_curve(records, ordered, column, _style(column, i)) for i, column in enumerate(ordered[0].outcomes)]
         n = len(next(iter(ordered[0].outcomes.values())).predicted)
-        name = wording.name_of(attacked.attack)
         aimed = "the bare classifier" if aim == "classifier" else "the whole defence"
-        heading = f"{name} {wording.NORMS[attacked.norm or 'Linf']} aimed at {aimed}, n = {n:,}"
+        heading = f"{wording.name_of(attack)} {wording.NORMS[norm]} aimed at {aimed}, n = {n:,}"
         found.append(_figure(heading, _eps_axis(ordered[-1].row.eps), series, "eps"))
     return found
 
@@ -65,7 +63,7 @@ def of_results(results: Results, aims: Sequence[Target] = TARGETS, box: Box = ch
         ordered = first + sorted(rows, key=lambda row: row.eps)
         rates = {column: [(r.eps, r.rates()[column]) for r in ordered if column in r.rates()] for column in _all(rows)}
         series = [
-            Series(wording.heading(column), _style(column, i), [_point(*pair) for pair in pairs])
+            Series(wording.heading(column, results.adversarial), _style(column, i), [_point(*pair) for pair in pairs])
             for i, (column, pairs) in enumerate(rates.items())
         ]
         heading = f"{wording.name_of(attack)} {wording.NORMS[norm]} on the {aim}, n = {n:,}"
@@ -88,34 +86,39 @@ def of_audit(audit: Audit | FullAudit) -> Figure | None:
     return _plain(heading, worst[-1][0], series, charts.LARGE)
 
 
-def compared(runs: Mapping[str, Records]) -> list[Figure]:
-    """Accuracy against the budget of the bare classifier's attack: one figure per column, one line per run."""
-    curves = {name: _aimed_at_classifier(records) for name, records in runs.items()}
-    columns = dict.fromkeys(column for rows in curves.values() for record in rows for column in record.outcomes)
+def compared(runs: Mapping[str, Records], adversarial: bool = True) -> list[Figure]:
+    """Accuracy against the budget of the bare classifier's attack: a figure per column and attack, a line per run."""
+    lines: dict[tuple[str, str, Scale], dict[str, list[RowRecord]]] = defaultdict(dict)
+    for name, records in runs.items():
+        for aim, attack, norm in _kinds(records):
+            rows = _curved(records, aim, attack, norm)
+            for column in rows[0].outcomes if aim == "classifier" else ():
+                lines[column, attack, norm][name] = rows
     found = []
-    for column in columns:
-        lines = [(n, rows) for n, rows in curves.items() if rows and all(column in r.outcomes for r in rows)]
+    for (column, attack, norm), curves in lines.items():
         series = [
             replace(_curve(runs[name], rows, column, SHADES[i % len(SHADES)]), name=name)
-            for i, (name, rows) in enumerate(lines)
+            for i, (name, rows) in enumerate(curves.items())
         ]
-        if series and len({tuple(p.x for p in one.points) for one in series}) == 1:
-            counts = {len(rows[0].outcomes[column].predicted) for _, rows in lines}
-            heading = wording.heading(column) + (f", n = {counts.pop():,}" if len(counts) == 1 else "")
-            found.append(_figure(heading, _eps_axis(lines[0][1][-1].row.eps), series, "eps"))
+        if len({tuple(p.x for p in one.points) for one in series}) == 1:
+            counts = {len(rows[0].outcomes[column].predicted) for rows in curves.values()}
+            n = f", n = {counts.pop():,}" if len(counts) == 1 else ""
+            heading = f"{wording.heading(column, adversarial)}, {wording.name_of(attack)} {wording.NORMS[norm]}{n}"
+            found.append(_figure(heading, _eps_axis(series[0].points[-1].x), series, "eps"))
     return found
 
 
-def _aimed_at_classifier(records: Records) -> list[RowRecord]:
-    """The curve of the norm that was first."""
-    norms = [r.row.norm for r in records.curve.values() if r.row.norm and r.row.directed_at == "classifier"]
-    return _curved(records, "classifier", norms[0]) if norms else []
+def _kinds(records: Records) -> list[tuple[Target, str, Scale]]:
+    """Aim, attack and norm of every curve, in order."""
+    rows = [record.row for record in records.curve.values()]
+    return list(dict.fromkeys((row.directed_at, row.attack, row.norm) for row in rows if row.norm))
 
 
-def _curved(records: Records, aim: str, norm: Scale | None) -> list[RowRecord]:
-    """The points of one aim and norm by their budget, after the clean one."""
+def _curved(records: Records, aim: Target, attack: str, norm: Scale) -> list[RowRecord]:
+    """The points of one aim, attack and norm by their budget, after the clean one."""
     rows = [record for record in records.curve.values() if record.row.directed_at == aim]
-    return sorted((r for r in rows if r.row.norm in (norm, None)), key=lambda record: record.row.eps)
+    ours = [r for r in rows if r.row.norm is None or (r.row.attack, r.row.norm) == (attack, norm)]
+    return sorted(ours, key=lambda record: record.row.eps)
 
 
 def against_votes(records: Records) -> Figure | None:
@@ -206,7 +209,7 @@ def _all(rows: Sequence[ResultRow]) -> list[str]:
 
 def _curve(records: Records, rows: list[RowRecord], column: str, style: str) -> Series:
     points = [_point(record.row.eps, records.rate(record.outcomes[column])) for record in rows]
-    return Series(wording.heading(column), style, points)
+    return Series(wording.heading(column, records.adversarial), style, points)
 
 
 def _eps_axis(most: float) -> Axis:
@@ -223,6 +226,7 @@ def _point(x: charts.Number, rate: Rate) -> Point:
 
 def _confusion(records: Records, record: RowRecord, column: str) -> Figure:
     outcome = record.outcomes[column]
-    heading = f"{wording.heading(column)}: {records.rate(outcome).accuracy:.2f} %"
-    title = f"Confusion of {wording.heading(column)}, {wording.named(record.row)}"
+    name = wording.heading(column, records.adversarial)
+    heading = f"{name}: {records.rate(outcome).accuracy:.2f} %"
+    title = f"Confusion of {name}, {wording.named(record.row)}"
     return Figure(heading, charts.heatmap(title, records.confusion(outcome).tolist(), records.classes))

@@ -56,7 +56,7 @@ def _image(records: Records, record: RowRecord, gallery: Gallery, i: int) -> Gal
     moved = float(gallery.linf[i]) > 0
     return GalleryImage(
         rule=gallery.rules[i],
-        index=index,
+        index=records.place(index),
         true=records.classes[true],
         clean=pictures.picture(gallery.clean[i]),
         attacked=pictures.picture(gallery.attacked[i]),
@@ -78,7 +78,9 @@ def _answers(
 ) -> tuple[tuple[str, str, bool], ...]:
     saw_it = [name for name in (gallery.classifier, gallery.column) if name is not None]
     said = [(name, int(record.outcomes[name].predicted[index])) for name in saw_it]
-    return tuple((wording.heading(name), records.classes[answer], answer == true) for name, answer in said)
+    return tuple(
+        (wording.heading(name, records.adversarial), records.classes[answer], answer == true) for name, answer in said
+    )
 
 
 def _votes(records: Records, record: RowRecord, gallery: Gallery, index: int, true: int) -> Markup | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from carso.report import figures, table, wording
@@ -20,6 +21,7 @@ def results_html(results: Results) -> str:
         about
         | {
             "columns": results.columns(),
+            "heading": partial(wording.heading, adversarial=results.adversarial),
             "groups": wording.groups(results.rows),
             "figures": figures.of_results(results),
         },

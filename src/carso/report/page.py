@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from carso.errors import RunError
+from carso.evaluation.reading import within
 from carso.evaluation.records import FILE, Records, read_records
+from carso.evaluation.results import FILE as RESULTS
 from carso.evaluation.results import Results, read_results
 from carso.report import charts, figures, wording
 from carso.report.artifacts import Audit, read_audit, read_choice, read_history, read_recipe_text
@@ -41,9 +45,9 @@ def write_report(directory: Path, page: Path | None = None) -> Path:
         The page's path.
 
     Raises:
-        RunError: if results are missing or damaged, naming the file; WeightsError if the records are.
+        RunError: if results are missing, damaged or of nothing, naming the file; WeightsError if the records are.
     """
-    results, audit = read_results(directory), read_audit(directory)
+    results, audit = evaluated(directory), read_audit(directory)
     records = read_records(directory) if (directory / FILE).exists() else None
     context = _about(results, audit) | (_seen(records, results) if records else {})
     history = figures.training(read_history(directory))
@@ -51,6 +55,18 @@ def write_report(directory: Path, page: Path | None = None) -> Path:
     seen = {"history": history, "choice": read_choice(directory), "recipe_text": read_recipe_text(directory)}
     write_text(path, render("report.html", context | seen))
     return path
+
+
+def evaluated(directory: Path) -> Results:
+    """The results of a run, which hold one accuracy at least.
+
+    Raises:
+        RunError: if they are missing or damaged, or hold none; names the file.
+    """
+    results = read_results(directory)
+    if not results.columns():
+        raise RunError(f"{within(directory, RESULTS)}: rows: hold no accuracy of any column; evaluate again")
+    return results
 
 
 def render(template: str, context: dict[str, Any]) -> str:
@@ -70,6 +86,7 @@ def _about(results: Results, audit: Audit | None) -> dict[str, Any]:
         "results": results,
         "subject": subject(results),
         "columns": results.columns(),
+        "heading": partial(wording.heading, adversarial=results.adversarial),
         "groups": wording.groups(results.rows),
         "fewer": wording.fewer(results),
         "verdict": verdict(results, audit),

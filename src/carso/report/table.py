@@ -32,7 +32,7 @@ def terminal(results: Results, narrow: bool = False) -> Table:
     table = Table(title=Text(title(results)), caption=Text(caption(results)), title_style="bold", caption_style="dim")
     table.add_column("attack", min_width=17)
     for column in columns:
-        table.add_column(wording.heading(column), justify="right", no_wrap=True)
+        table.add_column(wording.heading(column, results.adversarial), justify="right", no_wrap=True)
     for name, rows in wording.groups(results.rows).items():
         table.add_section()
         table.add_row(Text(wording.GROUPS[name][0], style="italic dim"))
@@ -47,10 +47,9 @@ def markdown(results: Results) -> str:
     columns = results.columns()
     parts = [f"**{title(results)}**", ""]
     for name, rows in wording.groups(results.rows).items():
-        heading, explanation = wording.GROUPS[name]
-        parts += [f"### {heading}", "", explanation, ""]
+        parts += [f"### {wording.GROUPS[name][0]}", "", wording.explanation(name, columns), ""]
         parts += [
-            _line("attack", "foreseen", *map(wording.heading, columns)),
+            _line("attack", "foreseen", *(wording.heading(column, results.adversarial) for column in columns)),
             _line("---", "---", *["---:"] * len(columns)),
         ]
         parts += [_markdown_row(row, columns) for row in rows]

@@ -31,14 +31,14 @@ def verdict(results: Results, audit: Audit | None = None) -> Verdict:
     theirs = "adversarially_trained" if ours != "adversarially_trained" else None
     counted = audit if audit and doubt is None and audit.column(results) == ours else None
     if results.corrupted:
-        headline = _corrupted(results.rows, row, ours, theirs)
+        headline = _corrupted(results, row, theirs)
     else:
-        headline = _transfer(row, ours, theirs) + _end_to_end(results.rows, row, ours, counted) + "."
+        headline = _transfer(results, row, theirs) + _end_to_end(results.rows, row, ours, counted) + "."
     tally = _tally(results, ours, theirs) if theirs else None
     raised = _raised(counted) if counted else None
     ignored = f"{doubt} The sentence above does not count it." if doubt else None
-    clean = UNLABELLED if results.dataset.endswith(OWN) else _clean(results.rows, ours, theirs)
-    notes = (clean, tally, _poses(results.rows, ours), raised, ignored)
+    clean = UNLABELLED if results.dataset.endswith(OWN) else _clean(results, theirs)
+    notes = (clean, tally, _poses(results), raised, ignored)
     return Verdict(headline, tuple(note for note in notes if note))
 
 
@@ -55,36 +55,51 @@ def hardest(rows: list[ResultRow], column: str) -> ResultRow:
     return min(candidates, key=lambda r: r.rates()[column].accuracy if column in r.rates() else 100.0)
 
 
-def _transfer(row: ResultRow, ours: str, theirs: str | None) -> str:
-    rates = row.rates()
+def _named(results: Results) -> tuple[str, str]:
+    """The subject's column, and what it is called."""
+    ours = subject(results)
+    return ours, wording.heading(ours, results.adversarial)
+
+
+def _other(results: Results) -> str:
+    """What the column `adversarially_trained` is called beside it."""
+    return "adversarial training" if results.adversarial else "the classifier alone"
+
+
+def _transfer(results: Results, row: ResultRow, theirs: str | None) -> str:
+    (ours, name), rates = _named(results), row.rates()
     where = "Without attack" if row.norm is None else f"Under {wording.attack(row)}, crafted on the classifier alone"
     if ours not in rates:
-        return f"{where}, {wording.heading(ours)} was not evaluated"
-    said = f"{where}, {wording.heading(ours)} is right on {short(rates[ours])} of {rates[ours].total:,} images"
-    return f"{said} and adversarial training on {short(rates[theirs])}" if theirs in rates else said
+        return f"{where}, {name} was not evaluated"
+    said = f"{where}, {name} is right on {short(rates[ours])} of {rates[ours].total:,} images"
+    return f"{said} and {_other(results)} on {short(rates[theirs])}" if theirs in rates else said
 
 
-def _corrupted(rows: list[ResultRow], worst: ResultRow, ours: str, theirs: str | None) -> str:
-    """The mean over corruptions, and the worst of them for `ours`."""
-    corruptions = [row.rates() for row in rows if row.norm and row.directed_at == "classifier"]
+def _corrupted(results: Results, worst: ResultRow, theirs: str | None) -> str:
+    """The mean over corruptions, and the worst of them for the subject."""
+    ours, name = _named(results)
+    corruptions = [row.rates() for row in results.rows if row.norm and row.directed_at == "classifier"]
     means = {
         column: sum(rates[column].accuracy for rates in corruptions) / len(corruptions)
         for column in (ours, theirs)
         if column and corruptions and all(column in rates for rates in corruptions)
     }
     if ours not in means:
-        return f"{wording.heading(ours)} was not evaluated under corruptions."
-    rate, beside = worst.rates()[ours], f" and adversarial training on {means[theirs]:.1f} %" if theirs in means else ""
+        return f"{name} was not evaluated under corruptions."
+    rate, beside = worst.rates()[ours], f" and {_other(results)} on {means[theirs]:.1f} %" if theirs in means else ""
     return (
-        f"Over {len(corruptions)} corruptions, {wording.heading(ours)} is right on {means[ours]:.1f} % of "
+        f"Over {len(corruptions)} corruptions, {name} is right on {means[ours]:.1f} % of "
         f"{rate.total:,} images in the mean{beside}; on fewest, {short(rate)}, under {wording.attack(worst)}."
     )
 
 
-def _poses(rows: list[ResultRow], ours: str) -> str | None:
-    poses = [row for row in rows if row.norm == "severity" and row.directed_at == "defence" and ours in row.rates()]
+def _poses(results: Results) -> str | None:
+    ours, name = _named(results)
+    poses = [
+        row for row in results.rows if row.norm == "severity" and row.directed_at == "defence" and ours in row.rates()
+    ]
     kept = [f"{short(row.rates()[ours])} at {wording.budget('severity', row.eps)}" for row in poses]
-    return f"With every image in its worst pose {wording.heading(ours)} keeps {', '.join(kept)}." if kept else None
+    return f"With every image in its worst pose {name} keeps {', '.join(kept)}." if kept else None
 
 
 def _end_to_end(rows: list[ResultRow], row: ResultRow, ours: str, audit: Audit | None) -> str:
@@ -102,12 +117,13 @@ def _end_to_end(rows: list[ResultRow], row: ResultRow, ours: str, audit: Audit |
     return f"; attacked as a whole{at}, it keeps {short(worst)}{of}"
 
 
-def _clean(rows: list[ResultRow], ours: str, theirs: str | None) -> str | None:
-    clean = next((row.rates() for row in rows if row.norm is None and ours in row.rates()), None)
+def _clean(results: Results, theirs: str | None) -> str | None:
+    ours, name = _named(results)
+    clean = next((row.rates() for row in results.rows if row.norm is None and ours in row.rates()), None)
     if clean is None:
         return None
-    beside = f", adversarial training on {short(clean[theirs])}" if theirs in clean else ""
-    return f"Without attack, {wording.heading(ours)} is right on {short(clean[ours])}{beside}."
+    beside = f", {_other(results)} on {short(clean[theirs])}" if theirs in clean else ""
+    return f"Without attack, {name} is right on {short(clean[ours])}{beside}."
 
 
 def _tally(results: Results, ours: str, theirs: str) -> str | None:
@@ -119,8 +135,8 @@ def _tally(results: Results, ours: str, theirs: str) -> str | None:
     sides = [apart(a.ci95, b.ci95) for a, b in pairs]
     ahead, behind = sides.count(1), sides.count(-1)
     return (
-        f"Of {len(pairs)} {what}, {wording.heading(ours)} is ahead of adversarial training in "
-        f"{ahead} and behind in {behind}; in {len(pairs) - ahead - behind} the 95 % intervals overlap."
+        f"Of {len(pairs)} {what}, {_named(results)[1]} is ahead of {_other(results)} in {ahead} "
+        f"and behind in {behind}; in {len(pairs) - ahead - behind} the 95 % intervals overlap."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Protocol, runtime_checkable
 
 from carso.evaluation.protocol import Row
@@ -36,11 +36,16 @@ TRAINED = {
 }
 """The purifiers of a hardening."""
 
+PLAIN = "Classifier alone"
+"""A classifier that is not known to be trained against attacks."""
+
 NORMS = {"Linf": "L∞", "L2": "L2", "L1": "L1", "severity": "severity"}
 
 
-def heading(column: str) -> str:
-    """A column's name as people read it."""
+def heading(column: str, adversarial: bool = True) -> str:
+    """A column's name as people read it; `adversarial` as results have it."""
+    if column == "adversarially_trained" and not adversarial:
+        return PLAIN
     return HEADINGS.get(column, column.replace("_", " ").capitalize())
 
 
@@ -75,7 +80,7 @@ def bare_attack(row: ResultRow) -> str:
 
 def count(row: ResultRow) -> int:
     """The images behind a row."""
-    return max(rate.total for rate in row.rates().values())
+    return max((rate.total for rate in row.rates().values()), default=0)
 
 
 def fewer(results: Results) -> int | None:
@@ -168,6 +173,19 @@ GROUPS = {
     ),
 }
 """Title and explanation of each group."""
+
+ALONE = {
+    "thesis": "Attacks crafted on the bare classifier, then handed to every column.",
+    "own": "Attacks crafted on the bare classifier, then handed to every column.",
+    "defence": "Attacks aimed at each column as a whole. These are not comparable with the rows above.",
+}
+"""Explanations of groups where there is no CARSO among the columns."""
+
+
+def explanation(group: str, columns: Container[str]) -> str:
+    """What a group's rows are."""
+    told = GROUPS[group][1]
+    return told if "carso" in columns else ALONE.get(group, told)
 
 
 def believed(found: Believed) -> str:

@@ -1,8 +1,7 @@
-"""Requests answered together: who is let in, what makes a batch, and how long anybody waits.
+"""Requests answered together: who is let in, and what makes a batch.
 
     queue       requests that are in at a time, read, waiting or computed; a further one is told when to come back
     batch       what waits, up to so many images, as soon as they are there or `GATHER` seconds after the first came
-    patience    seconds after which a request that is not answered is refused
 
 One batch is computed at a time, in a thread of its own, while the next one gathers.
 """
@@ -23,9 +22,9 @@ import torch
 
 from carso.serve.answering import Answer
 from carso.types import Images
-from carso.web.refusal import FullError, RefusedError
+from carso.web.refusal import FullError
 
-BATCH, QUEUE, PATIENCE = 32, 128, 10.0
+BATCH, QUEUE = 32, 128
 
 GATHER = 0.005
 """Seconds."""
@@ -46,7 +45,6 @@ class Batcher:
         answer: images (B, C, H, W) to an answer each.
         batch: images at a time, and of one request, at most.
         queue: requests that are in at a time.
-        patience: seconds.
         note: told of each batch, how many images it had and the seconds that it took.
     """
 
@@ -55,10 +53,9 @@ class Batcher:
         answer: Callable[[Images], list[Answer]],
         batch: int = BATCH,
         queue: int = QUEUE,
-        patience: float = PATIENCE,
         note: Callable[[int, float], object] = lambda images, seconds: None,
     ) -> None:
-        self.answer, self.batch, self.queue, self.patience, self.note = answer, batch, queue, patience, note
+        self.answer, self.batch, self.queue, self.note = answer, batch, queue, note
         self.admitted, self.took = 0, 0.1
         self.line: deque[Asked] = deque()
         self.working: asyncio.Task[None] | None = None
@@ -84,20 +81,12 @@ class Batcher:
         return max(1, math.ceil(self.took * self.queue / self.batch))
 
     async def ask(self, images: Images) -> list[Answer]:
-        """The answers to the images (B, C, H, W) of a request, in the batch that they come to be in.
-
-        Raises:
-            RefusedError: with status 504 if there are none in time.
-        """
+        """The answers to the images (B, C, H, W) of a request, in the batch that they come to be in."""
         asked = Asked(images, asyncio.get_running_loop().create_future())
         self.line.append(asked)
         if self.working is None or self.working.done():
             self.working = asyncio.create_task(self._work())
-        try:
-            async with asyncio.timeout(self.patience):
-                return await asked.answers
-        except TimeoutError as error:
-            raise RefusedError(504, f"not answered within {self.patience:g} s; come back later") from error
+        return await asked.answers
 
     async def _work(self) -> None:
         while self.line:

@@ -48,7 +48,7 @@ class Histogram:
         for bound, count in zip([*(f"{bound:g}" for bound in self.bounds), "+Inf"], self.counts, strict=True):
             below += count
             lines.append(f'{name}_bucket{{le="{bound}"}} {below}')
-        return [*lines, f"{name}_sum {self.sum:g}", f"{name}_count {below}"]
+        return [*lines, f"{name}_sum {self.sum}", f"{name}_count {below}"]
 
 
 class Metrics:

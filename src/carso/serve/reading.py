@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor
 
 from carso.serve.answering import Shape
-from carso.types import Images
 from carso.web.body import picture
 from carso.web.refusal import RefusedError
 
@@ -37,8 +37,8 @@ def kind_of(header: str | None) -> str:
     return kind
 
 
-def images_of(body: bytes, kind: str, shape: Shape, most: int, digits: bool = True) -> Images:
-    """The images (B, C, H, W) in [0, 1] that a body holds.
+def images_of(body: bytes, kind: str, shape: Shape, most: int, digits: bool = True) -> Iterator[Tensor]:
+    """The images (C, H, W) in [0, 1] that a body holds, each decoded when it is asked for.
 
     Args:
         body: as it came.
@@ -51,11 +51,13 @@ def images_of(body: bytes, kind: str, shape: Shape, most: int, digits: bool = Tr
         RefusedError: with status 400, naming what is wrong, or with status 413 if there are too many.
     """
     if kind != JSON:
-        return picture(body, shape, digits).unsqueeze(0)
+        yield picture(body, shape, digits)
+        return
     listed = _listed(body)
     if len(listed) > most:
         raise RefusedError(413, f"{len(listed)} images are more than the {most} of one request; send several")
-    return torch.stack([_image(entry, f"image {place}", shape, digits) for place, entry in enumerate(listed)])
+    for place, entry in enumerate(listed):
+        yield _image(entry, f"image {place}", shape, digits)
 
 
 def _listed(body: bytes) -> list[Any]:

@@ -12,10 +12,11 @@ does not come, 415 for another content type, 503 with Retry-After for a full que
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
+import torch
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -23,23 +24,33 @@ from starlette.routing import Route
 
 import carso
 from carso.serve.answering import Answering
-from carso.serve.batcher import BATCH, PATIENCE, QUEUE, Batcher
+from carso.serve.batcher import BATCH, QUEUE, Batcher
 from carso.serve.metrics import TYPE, Measured, Metrics
 from carso.serve.reading import images_of, kind_of
 from carso.types import Images
 from carso.web.body import UPLOAD, bounded
 from carso.web.call import Call
 from carso.web.guard import Guard
-from carso.web.refusal import HANDLERS
+from carso.web.refusal import HANDLERS, RefusedError
 
 PREDICT = "/predict"
 
+PATIENCE = 10.0
+"""Seconds."""
+
 
 class Service:
-    """What can be asked of who answers."""
+    """What can be asked of who answers.
 
-    def __init__(self, answering: Answering, batcher: Batcher, metrics: Metrics) -> None:
-        self.answering, self.batcher, self.metrics = answering, batcher, metrics
+    Args:
+        answering: who answers.
+        batcher: what gathers the requests.
+        metrics: what counts them.
+        patience: seconds after its body has come in which a request is answered or refused.
+    """
+
+    def __init__(self, answering: Answering, batcher: Batcher, metrics: Metrics, patience: float) -> None:
+        self.answering, self.batcher, self.metrics, self.patience = answering, batcher, metrics, patience
         self.reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
 
     async def health(self, _: Request) -> Response:
@@ -53,16 +64,29 @@ class Service:
         """What it has done."""
         return PlainTextResponse(self.metrics.text(self.batcher.admitted), media_type=TYPE)
 
-    async def read(self, request: Request) -> Images:
-        """The images of a request, decoded one request at a time."""
-        kind = kind_of(request.headers.get("content-type"))
-        body = await bounded(request, UPLOAD)
-        decode = partial(images_of, body, kind, self.answering.shape, self.batcher.batch, self.answering.digits)
-        return await asyncio.get_running_loop().run_in_executor(self.reader, decode)
+    async def read(self, request: Request) -> tuple[str, bytes]:
+        """The kind and the body of a request."""
+        return kind_of(request.headers.get("content-type")), await bounded(request, UPLOAD)
 
-    async def predict(self, images: Images, _: None) -> Response:
-        """What is said of them."""
-        answers = await self.batcher.ask(images)
+    async def decoded(self, kind: str, body: bytes) -> Images:
+        """The images (B, C, H, W) of a body, decoded one at a time in turn with those of other requests."""
+        served, found = self.answering, []
+        images = images_of(body, kind, served.shape, self.batcher.batch, served.digits)
+        while (image := await asyncio.get_running_loop().run_in_executor(self.reader, next, images, None)) is not None:
+            found.append(image)
+        return torch.stack(found)
+
+    async def predict(self, asked: tuple[str, bytes], _: None) -> Response:
+        """What is said of the images.
+
+        Raises:
+            RefusedError: with status 504 if it is not said in time.
+        """
+        try:
+            async with asyncio.timeout(self.patience):
+                answers = await self.batcher.ask(await self.decoded(*asked))
+        except TimeoutError as error:
+            raise RefusedError(504, f"not answered within {self.patience:g} s; come back later") from error
         self.metrics.answered(answers)
         return JSONResponse({"predictions": [answer.told(self.answering.names) for answer in answers]})
 
@@ -73,9 +97,15 @@ class Service:
         return [Route("/health", self.health), Route("/metrics", self.counted), posted]
 
 
-def application(answering: Answering, batch: int = BATCH, queue: int = QUEUE, patience: float = PATIENCE) -> Guard:
-    """The service of who answers; sizes and patience as `Batcher` takes them."""
+def application(
+    answering: Answering,
+    batch: int = BATCH,
+    queue: int = QUEUE,
+    patience: float = PATIENCE,
+    hosts: Iterable[str] | None = None,
+) -> Guard:
+    """The service of who answers; sizes as `Batcher` takes them, patience as `Service`, hosts as `Guard`."""
     metrics = Metrics()
-    service = Service(answering, Batcher(answering, batch, queue, patience, metrics.batch), metrics)
+    service = Service(answering, Batcher(answering, batch, queue, metrics.batch), metrics, patience)
     app = Starlette(routes=service.routes(), exception_handlers=HANDLERS)
-    return Guard(Measured(app, metrics, PREDICT), None)
+    return Guard(Measured(app, metrics, PREDICT), hosts)

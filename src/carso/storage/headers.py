@@ -127,6 +127,11 @@ class Origin(Schema):
         return fitting_of(self) if data == self.data else {}
 
     @property
+    def against_attacks(self) -> bool:
+        """Whether its classifier is known to be trained against attacks."""
+        return self.adversarial is not None and bool(self.adversarial.attacks)
+
+    @property
     def attacks(self) -> tuple[OwnAttack, ...]:
         """Those of all trainings, in their order."""
         sections = (self.adversarial, self.purification, self.hardening)

@@ -354,6 +354,11 @@ class Recipe(Section):
         return fitting_of(self)
 
     @property
+    def against_attacks(self) -> bool:
+        """Whether N is trained against attacks."""
+        return self.adversarial is not None and bool(self.adversarial.attacks)
+
+    @property
     def first_stage(self) -> dict[str, Any]:
         """The fields that decide N: two recipes train the same one if these are the same."""
         return self.model_dump(include={"data", "size", "channels", "skip_bad", "seed", "classifier", "adversarial"})

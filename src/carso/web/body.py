@@ -66,6 +66,11 @@ def picture(body: bytes, shape: tuple[int, int, int], digit: bool = True) -> Ten
 
 
 def _shrunk(image: Image.Image, side: int) -> Image.Image:
-    """The picture with no side longer than `side`; Pillow cannot reduce those of 16 bits, only resize them."""
+    """The picture with no side longer than `side`.
+
+    Pillow cannot reduce pictures of 16 bits, only resize them, and leaves out pixels of those of one bit or a palette.
+    """
+    if image.mode in ("1", "P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "L" if image.mode == "1" else "RGB")
     image.thumbnail((side, side), reducing_gap=None if image.mode.startswith("I;") else 2.0)
     return image

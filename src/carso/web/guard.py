@@ -1,7 +1,8 @@
 """Where requests may come from, and the headers of every answer.
 
 A page of another site can make a browser send requests to this machine, even under its own name (DNS rebinding). So
-what computes must not be asked for by another origin, and the Host of a demo must be one of its names.
+what computes must not be asked for by another origin, and the Host of what listens on loopback must be one of its
+names.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Guard:
 
     Args:
         app: what is guarded.
-        hosts: names or addresses that a demo has beside those of loopback; None answers as whatever it is called.
+        hosts: names or addresses that it has beside those of loopback; None answers as whatever it is called.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str] | None = ()) -> None:
@@ -54,7 +55,7 @@ class Guard:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self.hosts is not None and _name(host) not in self.hosts:
-            return f"this demo does not answer as {host[:80]!r}; if it should, start it with --allow-host NAME"
+            return f"nothing here answers as {host[:80]!r}; if it should, start carso with --allow-host NAME"
         if scope["method"] not in ("GET", "HEAD") and _foreign(headers, host):
             return "what computes here is not for the pages of other sites"
         return None

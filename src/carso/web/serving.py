@@ -2,7 +2,7 @@
 
     IDLE     no request has begun, or its head has not arrived whole
     STALL    the answer is not read
-    GRACE    what still runs when the server is ended
+    GRACE    the server is ended, and its last answers are not sent yet; what a thread computes is waited for
     MOST     connections at a time; a further one takes the place of the one that has been idle longest
 
 A body that does not arrive whole is refused by `carso.web.body.bounded`.

@@ -4,8 +4,8 @@ import { paint, paintChange, wipe } from "./pixels.js";
 import { draw, emptyBars, emptyTiles, follow } from "./vote.js";
 
 const $ = (id) => document.getElementById(id);
-const NAMES = { undefended: "Undefended", adversarially_trained: "Adversarially trained", carso: "CARSO" };
-const IN_WORDS = { undefended: "the undefended model", adversarially_trained: "adversarial training", carso: "CARSO" };
+const NAMES = { undefended: "Undefended", adversarially_trained: "Classifier alone", carso: "CARSO" };
+const IN_WORDS = { undefended: "the undefended model", adversarially_trained: "the classifier alone", carso: "CARSO" };
 const RANGE = { Linf: [0.01, 0.5, 0.01, 0.3], L2: [0.1, 6, 0.1, 2] };
 const INVITATION = "Draw, pick or upload an image";
 let facts, image = null, truth = null, attacked = null, found = null, round = 0, index = 0, pending = new AbortController();
@@ -55,7 +55,7 @@ function forget() {
 async function run() {
   if (!image) return;
   const mine = begin();
-  const asked = { image, attack: $("attack").value, norm: chosen("norm"), eps: Number($("eps").value), aim: chosen("aim") };
+  const asked = { image, attack: $("attack").value, norm: chosen("norm"), eps: Number($("eps").value), aim: chosen("aim"), seed: mine };
   try {
     $("took").textContent = "attacking…";
     const told = await get("attack", asked, pending.signal);
@@ -151,6 +151,8 @@ for (const id of ["first", "second"]) $(id).addEventListener("input", stroll);
 
 try {
   facts = await get("defence");
+  if (facts.adversarial) { NAMES.adversarially_trained = "Adversarially trained"; IN_WORDS.adversarially_trained = "adversarial training"; }
+  if (facts.aggregation !== "mode") $("whole").checked = $("whole").disabled = true;
   const [channels, height, width] = facts.shape;
   $("facts").textContent = `CARSO, ${facts.name}: ${width} × ${height} ${channels === 1 ? "grey" : "colour"} pixels, ${facts.classes.length} classes, up to ${facts.samples.toLocaleString("en")} candidates`;
   $("samples").textContent = facts.samples.toLocaleString("en");

@@ -54,10 +54,10 @@ export async function follow(response, facts, whole, current) {
         const leader = draw(ballot.counts, whole ? facts.samples : Math.max(facts.first, ballot.samples));
         lay(ballot, leader, facts.shape, !whole);
         const counted = `${ballot.samples.toLocaleString("en")} of ${facts.samples.toLocaleString("en")} candidates`;
-        $("tally").textContent = !ballot.decided ? `${counted}…` : whole ? `${counted}: all are counted, decided.`
+        $("tally").textContent = !ballot.decided ? `${counted}…` : whole ? `${counted}: all are counted, decided${facts.aggregation === "mode" ? "" : ` by ${facts.aggregation}`}.`
           : ballot.samples < facts.samples ? `${counted}: decided, with a chance of ${100 * facts.error}\u00a0% at most that endless voting would differ.`
             : `${counted}: decided.`;
-        if (ballot.decided) return { label: leader, share: ballot.counts[leader] / ballot.samples, believed: ballot.believed };
+        if (ballot.decided) return { label: ballot.elected, share: ballot.counts[ballot.elected] / ballot.samples, believed: ballot.believed };
         await pause(whole ? 40 : 150);
         if (!current()) return null;
       }
