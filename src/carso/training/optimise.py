@@ -75,10 +75,10 @@ def fallen(schedule: Schedule, progress: float) -> float:
 
 def _optimiser(parameters: list[nn.Parameter], rate: float | Tensor, schedule: Schedule) -> torch.optim.Optimizer:
     """RAdam or SGD; a rate in a tensor can change within a recorded graph."""
-    decay = schedule.weight_decay
+    decay, capturable = schedule.weight_decay, isinstance(rate, Tensor)
     if schedule.optimiser == "sgd":
-        return torch.optim.SGD(parameters, rate, MOMENTUM, weight_decay=decay, nesterov=True, foreach=True)
-    capturable = isinstance(rate, Tensor)
+        form = {"fused" if capturable else "foreach": True}
+        return torch.optim.SGD(parameters, rate, MOMENTUM, weight_decay=decay, nesterov=True, **form)
     return torch.optim.RAdam(
         parameters, rate, weight_decay=decay, decoupled_weight_decay=True, foreach=True, capturable=capturable
     )
@@ -99,7 +99,9 @@ class Optimisation:
         self.plateau = Plateau(schedule.factor, schedule.patience)
         parameters = [p for p in module.parameters() if p.requires_grad]
         on_gpu = parameters[0].is_cuda
-        rate = torch.tensor(schedule.rate, device=parameters[0].device) if on_gpu else schedule.rate
+        rate = (
+            torch.tensor(schedule.rate, device=parameters[0].device, dtype=torch.float32) if on_gpu else schedule.rate
+        )
         self.optimiser = _optimiser(parameters, rate, schedule)
         self._tracked = {name: value for name, value in module.state_dict().items() if value.is_floating_point()}
         self.average = {name: value.clone() for name, value in self._tracked.items()}
