@@ -38,6 +38,16 @@ def test_a_folder_belongs_to_one_recipe_and_seed(tmp_path: Path) -> None:
     assert parse_recipe((tmp_path / "recipe.yaml").read_text(), "saved") == recipe()
 
 
+@pytest.mark.parametrize("file", [weights.CLASSIFIER, weights.PURIFIER, weights.UNDEFENDED])
+def test_weights_of_no_known_recipe_are_not_taken_for_trained_ones(file: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_bytes(b"own")
+    with pytest.raises(RunError, match=r"holds weights of no known recipe; choose another --out"):
+        Experiment(recipe(), tmp_path, CPU).open()
+    assert [path.name for path in tmp_path.iterdir()] == [file]
+    Experiment(recipe(), tmp_path, CPU).open(adopting=True)
+    assert (tmp_path / "recipe.yaml").exists()
+
+
 def test_shipped_weights_are_adopted_and_own_ones_kept(tmp_path: Path) -> None:
     experiment = Experiment(recipe(), tmp_path, CPU)
     experiment.adopt("mnist")

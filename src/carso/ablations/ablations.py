@@ -85,7 +85,7 @@ class AblationStudy:
         chosen = self.study.chosen(names)
         for experiment in (self.base, *(self.trained[name] for name in chosen if name in self.trained)):
             experiment.check()
-        self.base.open()
+        self.base.open(adopting=shipped is not None)
         if shipped is not None:
             self.base.adopt(shipped)
         seconds = by_first(partial(self._say_cost, chosen))

@@ -85,17 +85,22 @@ class Experiment:
             with seeded(self.recipe.seed, "check"):
                 self._design(self._untrained(), self.train)
 
-    def open(self) -> None:
+    def open(self, adopting: bool = False) -> None:
         """Take the folder: write the resolved recipe into it, and clear away checkpoints of finished stages.
 
-        Raises:
-            RunError: if it holds the run of another recipe or seed, or a damaged history.
-        """
-        by_first(self._open)
+        Args:
+            adopting: whether `adopt` follows, which holds weights that are there to the shipped ones.
 
-    def _open(self) -> None:
+        Raises:
+            RunError: if it holds the run of another recipe or seed, weights of no known recipe, or a damaged history.
+        """
+        by_first(partial(self._open, adopting))
+
+    def _open(self, adopting: bool) -> None:
         path = self.out / RECIPE
         read_history(self.out)
+        if not adopting:
+            check_known(self.out)
         if path.exists() and not says(path, self.recipe.to_yaml()):
             raise RunError(f"{self.out} holds the run of another recipe or seed ({path}); choose another --out")
         write_text(path, self.recipe.to_yaml())
@@ -182,7 +187,7 @@ class Experiment:
             self.check()
         else:
             weights.find(shipped)
-        self.open()
+        self.open(adopting=shipped is not None)
         if shipped is not None:
             self.adopt(shipped)
         self.complete()
@@ -328,6 +333,12 @@ class Experiment:
         pairs = data.load_pairs(schedule.pairs)
         classes = () if pairs.labels is None else self.train.classes
         return Dataset(pairs.name, pairs.clean, pairs.labels, classes), pairs.attacked
+
+
+def check_known(folder: Path) -> None:
+    """Raise a RunError if a folder holds weights without the recipe that made them."""
+    if not (folder / RECIPE).exists() and any((folder / file).exists() for _, file in RESULTS):
+        raise RunError(f"{folder} holds weights of no known recipe; choose another --out")
 
 
 def _names(train: Dataset, classes: int) -> tuple[str, ...] | None:
