@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import sys
 from pathlib import Path
@@ -65,6 +66,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.fromarray(images[0].byte().numpy()).save(folder / "one.png")
     (folder / "own_models_for_this_test.py").write_text(MODELS)
     (folder / "mine.yaml").write_text(RECIPE.format(data=folder / "data"))
+    (folder / "plain.yaml").write_text(
+        RECIPE.format(data=folder / "data") + "undefended: {epochs: 1, batch: 20, rate: 0.01}\n"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert run("train", "purifier", "mine.yaml", "--out", "mine").exit_code == 0
@@ -122,6 +126,16 @@ def test_evaluate_attacks_it() -> None:
     assert answer.exit_code == 0
     weights = json.loads(Path("evaluated/results.json").read_text())["weights"]
     assert set(weights) == {"adversarially_trained", "carso"}
+
+
+def test_evaluate_has_a_column_for_the_undefended_network_too(place: Path) -> None:
+    shutil.copytree("mine", "both")
+    assert run("train", "classifier", "plain.yaml", "--out", "plain").exit_code == 0
+    shutil.copy("plain/undefended.safetensors", "both")
+    answer = run("evaluate", "both", "--data", "data", "--images", "5", "--out", "columns", *FACTORY)
+    assert answer.exit_code == 0
+    found = json.loads(Path("columns/results.json").read_text())["weights"]
+    assert set(found) == {"undefended", "adversarially_trained", "carso"}
 
 
 def test_evaluate_takes_the_classifier_alone() -> None:

@@ -287,8 +287,12 @@ def test_what_a_factory_makes_is_trained_where_the_recipe_says_so(
     monkeypatch.syspath_prepend(tmp_path)
     own = 'factory: "networks_for_this_test:build"'
     text = COLOUR.replace("architecture: resnet, width: 4, blocks: [1, 1]", own)
+    text += "undefended: {epochs: 1, batch: 20, rate: 0.05}\n"
     experiment = Experiment(recipe(text), tmp_path / "out", CPU)
     experiment.carry_out()
+    undefended = experiment.undefended()
+    assert undefended is not None
+    assert weights.digest(undefended) != weights.digest(experiment.defence().classifier)
     fresh = call("networks_for_this_test:build")
     assert weights.digest(experiment.defence().classifier) != weights.digest(fresh)
     again = weights.load(tmp_path / "out", fresh)

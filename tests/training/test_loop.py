@@ -1,3 +1,4 @@
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,30 @@ def test_a_resumed_run_equals_an_unbroken_one(make, tmp_path: Path) -> None:
     assert fit(second, 3, "f", tmp_path / "c") == history
     for name, value in unbroken.module.state_dict().items():
         assert torch.equal(value, second.module.state_dict()[name]), name
+
+
+class Masked(nn.Module):
+    """A classifier with a mask that forbids a class by minus infinity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+        self.register_buffer("mask", torch.tensor([0.0, 0.0, 0.0, -torch.inf]))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.body(images) + self.mask
+        return logits
+
+
+def test_a_mask_of_infinity_is_neither_averaged_nor_taken_for_divergence(tmp_path: Path) -> None:
+    schedule = ClassifierTraining(epochs=2, batch=16, rate=0.01, average=0.9)
+    for stop in (1, 2):
+        with seeded(1, "start"):
+            stage = ClassifierStage("n", Masked(), schedule, digits(), digits(), CPU)
+        with suppress(KeyboardInterrupt):
+            fit(Interrupted(stage, stop), 3, "f", tmp_path / "c")
+    assert torch.equal(stage.module.mask, Masked().mask)
+    assert all(parameter.isfinite().all() for parameter in stage.module.parameters())
 
 
 SGD = {"optimiser": "sgd", "average": 0.0}

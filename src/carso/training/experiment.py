@@ -269,6 +269,11 @@ class Experiment:
         """The trained defence."""
         return weights.load(self.out, self._foreign())
 
+    def undefended(self) -> nn.Module | None:
+        """The undefended classifier, if there is one."""
+        source = self.recipe.classifier.factory
+        return weights.load_undefended(self.out, None if source is None else self._from_factory(source))
+
     def _classifier(self, name: str, schedule: ClassifierTraining, file: str) -> None:
         if (self.out / file).exists():
             return

@@ -84,11 +84,19 @@ def _optimiser(parameters: list[nn.Parameter], rate: float | Tensor, schedule: S
     )
 
 
+def _is_finite(value: Tensor) -> bool:
+    return value.is_floating_point() and bool(value.isfinite().all())
+
+
 class Optimisation:
     """An optimiser on a module's trainable parameters, with its schedule, slow weights and average.
 
     Everything that changes from step to step lives in tensors on the module's device, so that a step can be recorded
     as a CUDA graph.
+
+    Attributes:
+        tracked: what has an average over the steps: all of the module's numbers that are finite from the beginning,
+            which a mask of infinity is not.
     """
 
     def __init__(self, module: nn.Module, schedule: Schedule, steps_per_epoch: int) -> None:
@@ -103,8 +111,8 @@ class Optimisation:
             torch.tensor(schedule.rate, device=parameters[0].device, dtype=torch.float32) if on_gpu else schedule.rate
         )
         self.optimiser = _optimiser(parameters, rate, schedule)
-        self._tracked = {name: value for name, value in module.state_dict().items() if value.is_floating_point()}
-        self.average = {name: value.clone() for name, value in self._tracked.items()}
+        self.tracked = {name: value for name, value in module.state_dict().items() if _is_finite(value)}
+        self.average = {name: value.clone() for name, value in self.tracked.items()}
         self._keep, self._due = torch.zeros(2, device=parameters[0].device).unbind()
         self._fast = {name: p for name, p in module.named_parameters() if p.requires_grad and schedule.lookahead}
         self.slow = {name: value.detach().clone() for name, value in self._fast.items()}
@@ -143,7 +151,7 @@ class Optimisation:
         self.optimiser.step()
         self._look_ahead()
         if self.schedule.average:
-            for name, value in self._tracked.items():
+            for name, value in self.tracked.items():
                 self.average[name].lerp_(value, 1 - self._keep)
         return total
 
