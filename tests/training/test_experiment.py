@@ -14,7 +14,7 @@ from carso.errors import DataError, ModelError, RecipeError, RunError
 from carso.nn import MLP, ResNet
 from carso.purifier import ConvolutionalPurifier
 from carso.storage import weights
-from carso.storage.factory import call
+from carso.storage.factory import call, copied
 from carso.training.experiment import Experiment
 from carso.training.history import read_history
 from carso.training.reading import parse_recipe, read_recipe
@@ -287,7 +287,7 @@ def test_what_a_factory_makes_is_trained_where_the_recipe_says_so(
     monkeypatch.syspath_prepend(tmp_path)
     own = 'factory: "networks_for_this_test:build"'
     text = COLOUR.replace("architecture: resnet, width: 4, blocks: [1, 1]", own)
-    text += "undefended: {epochs: 1, batch: 20, rate: 0.05}\n"
+    text += "undefended: {epochs: 1, batch: 20, batches: 1, rate: 0.05}\n"
     experiment = Experiment(recipe(text), tmp_path / "out", CPU)
     experiment.carry_out()
     undefended = experiment.undefended()
@@ -298,6 +298,31 @@ def test_what_a_factory_makes_is_trained_where_the_recipe_says_so(
     again = weights.load(tmp_path / "out", fresh)
     assert weights.digest(again.classifier) == weights.digest(experiment.defence().classifier)
     assert again.classifier is not fresh
+
+
+def test_what_the_user_goes_on_with_is_neither_trained_nor_moved(
+    tmp_path: Path, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = ResNet((3, 16, 16), 3, width=4, blocks=(1,)).train()
+    before = weights.digest(network)
+    monkeypatch.setattr("builtins.network_for_this_test", lambda: network, raising=False)
+    own = 'factory: "builtins:network_for_this_test"'
+    text = COLOUR.replace("architecture: resnet, width: 4, blocks: [1, 1]", own)
+    experiment = Experiment(recipe(text), tmp_path, CPU, sets=(pictures, pictures))
+    experiment.open()
+    experiment.train_classifier()
+    assert weights.digest(network) == before
+    assert network.training
+    given = Experiment(recipe(COLOUR), tmp_path / "given", torch.device("meta"), network.eval(), (pictures, pictures))
+    with pytest.raises(RuntimeError, match="meta"):
+        given.pending()[0].build(4, 2)
+    assert next(network.parameters()).device == CPU
+
+
+def test_what_cannot_be_copied_is_taken_as_it_is() -> None:
+    network = nn.Linear(2, 2)
+    network.held = network.weight * 2  # type: ignore[assignment]
+    assert copied(network) is network
 
 
 def test_images_of_the_users_own_stand_in_for_those_of_the_recipe(tmp_path: Path, pictures: Dataset) -> None:

@@ -8,7 +8,6 @@ goes on where it was, to the same end.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -169,10 +168,10 @@ class Experiment:
         """A stage with fresh networks, on the first so many images."""
         (train, pairs), validation = self._pairs(schedule), self.validation[:held_out]
         if isinstance(schedule, ClassifierTraining):
-            classifier = deepcopy(self._untrained(name))
-            return ClassifierStage(name, classifier, schedule, train[:few], validation, self.device)
+            return ClassifierStage(name, self._untrained(name), schedule, train[:few], validation, self.device)
         known = self.classifier is not None or (self.out / weights.CLASSIFIER).exists()
-        representation, purifier = self._design(self._trained_classifier() if known else self._untrained(), train)
+        classifier = factory.copied(self._trained_classifier()) if known else self._untrained()
+        representation, purifier = self._design(classifier, train)
         pairs = None if pairs is None else pairs[:few]
         return PurifierStage(name, representation, purifier, schedule, train[:few], validation, 0, self.device, pairs)
 
