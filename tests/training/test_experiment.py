@@ -15,6 +15,7 @@ from carso.nn import MLP, ResNet
 from carso.purifier import ConvolutionalPurifier
 from carso.storage import weights
 from carso.storage.factory import call, copied
+from carso.storage.files import write_text
 from carso.training.experiment import Experiment
 from carso.training.history import read_history
 from carso.training.reading import parse_recipe, read_recipe
@@ -370,6 +371,32 @@ def test_more_attacked_images_than_are_kept_are_missed_before_anything_is_traine
     told = TEXT.format(seed=0).replace("rate: 0.1", "rate: 0.1, attacks: [{attack: pgd, eps: 0.1}]")
     with pytest.raises(RecipeError, match="purifier: attacked once and kept"):
         Experiment(recipe(told), tmp_path, CPU, sets=sets).check()
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ("feed: pairs, pairs: {0}/8.npz, labels: true", r"purifier: labels: true, and .*8\.npz has no labels"),
+        ("feed: pairs, pairs: {0}/9.npz", r"purifier: pairs: .*9\.npz has images of \(1, 9, 9\), not \(1, 8, 8\)"),
+        ("feed: pairs, pairs: {0}/labelled.npz", r"labelled\.npz: label 2 of image 2 is not one of the 2 classes"),
+        ("feed: pairs, pairs: {0}/none.npz", r"none\.npz: there is no such file"),
+        ("attacks: [{{attack: pgd, eps: 0.1, loss: dlr}}]", "purifier: loss: dlr needs 3 classes or more"),
+    ],
+)
+@pytest.mark.parametrize("own", [None, MLP((1, 8, 8), (6,), 2).eval()])
+def test_what_a_purifier_is_fed_is_looked_at_before_anything_is_trained(
+    own: nn.Module | None, told: str, message: str, tmp_path: Path
+) -> None:
+    images = {side: torch.rand(4, 1, side, side) for side in (8, 9)}
+    for side, some in images.items():
+        save_pairs(tmp_path / f"{side}.npz", some, some)
+    save_pairs(tmp_path / "labelled.npz", images[8], images[8], torch.arange(4))
+    few = Dataset("few", images[8], torch.arange(4) % 2, ("a", "b"))
+    text = TEXT.format(seed=0).replace("rate: 0.1", f"rate: 0.1, {told.format(tmp_path)}")
+    with pytest.raises((RecipeError, DataError), match=message):
+        Experiment(recipe(text), tmp_path / "out", CPU, own, sets=(few, few)).check()
+    write_text(tmp_path / "out" / weights.PURIFIER, "done")
+    Experiment(recipe(text), tmp_path / "out", CPU, own, sets=(few, few)).check()
 
 
 def test_pairs_bring_their_labels_and_the_classes_keep_their_names(tmp_path: Path) -> None:

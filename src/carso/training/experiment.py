@@ -37,6 +37,8 @@ from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
 from carso.training.watching import Watcher, tell
 
 RECIPE = "recipe.yaml"
+DLR = 3
+"""Classes that its loss compares."""
 RESULTS = (
     ("undefended", weights.UNDEFENDED),
     ("adversarial training", weights.CLASSIFIER),
@@ -73,16 +75,36 @@ class Experiment:
         """Refuse a recipe that has no purifier to train, or one that cannot be made, before anything is trained.
 
         Raises:
-            RecipeError: saying what the recipe is for, or what is wrong with the purifier's fields.
+            RecipeError: saying what the recipe is for, or what is wrong with the purifier's fields, pairs or losses.
+            DataError: if pairs cannot be read.
             ModelError: if the purifier is to read layers that the classifier does not have.
         """
         for name, schedule in (("purifier", self._purification()), ("hardening", self.recipe.hardening)):
-            if schedule is not None and schedule.feed == "cached":
-                check_kept(name, schedule, self.train)
+            if schedule is not None and name not in self._over:
+                self._check_fed(name, schedule)
         own = self.classifier is None and self.recipe.classifier.factory is None
         if own and not (self.out / weights.CLASSIFIER).exists():
             with seeded(self.recipe.seed, "check"):
                 self._design(self._untrained(), self.train)
+
+    def _check_fed(self, name: str, schedule: PurifierTraining) -> None:
+        """Hold what a stage of the purifier is fed to the data and the classes."""
+        if schedule.feed == "cached":
+            check_kept(name, schedule, self.train)
+        fed, _ = self._pairs(schedule)
+        if fed.shape != self.train.shape:
+            raise RecipeError(
+                f"{name}: pairs: {fed.name} has images of {fed.shape}, not {self.train.shape} as the data"
+            )
+        if schedule.labels == "true" and fed.labels is None:
+            raise RecipeError(f"{name}: labels: true, and {fed.name} has no labels; set labels: predicted")
+        if any(attack.loss == "dlr" for attack in schedule.attacks) and self._classes() < DLR:
+            raise RecipeError(f"{name}: loss: dlr needs {DLR} classes or more; set loss: margin")
+
+    def _classes(self) -> int:
+        """How many N knows, or will."""
+        foreign = self._foreign()
+        return len(self.train.classes) if foreign is None else check_classes(foreign, self.train)
 
     def open(self, adopting: bool = False) -> None:
         """Take the folder: write the resolved recipe into it, and clear away checkpoints of finished stages.
@@ -142,9 +164,14 @@ class Experiment:
         if self.recipe.first_stage == other.recipe.first_stage and source.exists() and not target.exists():
             copy(source, target)
 
+    @property
+    def _over(self) -> set[str]:
+        """Names of the stages whose result is there."""
+        return {name for name, file in RESULTS if (self.out / file).exists()}
+
     def pending(self) -> list[Pending]:
         """The stages that are still to be carried out, in order."""
-        recipe, over = self.recipe, {name for name, file in RESULTS if (self.out / file).exists()}
+        recipe, over = self.recipe, self._over
         schedules: dict[str, ClassifierTraining | PurifierTraining | None] = {
             "undefended": recipe.undefended,
             "adversarial training": recipe.adversarial if self.classifier is None else None,
