@@ -225,6 +225,7 @@ def test_checkpoints_of_finished_stages_are_cleared_away(
     tmp_path: Path, hardening: Callable[[Path], Experiment]
 ) -> None:
     experiment = hardening(tmp_path)
+    experiment.open()
     experiment.train_purifier()
     left = [tmp_path / "checkpoints" / f"{name}.safetensors" for name in ("purifier", "hardening", "undefended")]
     for path in left:

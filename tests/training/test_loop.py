@@ -179,7 +179,7 @@ def test_a_share_of_a_batch_may_have_no_image_for_an_attack_on_the_defence(
     kind: Literal["dense", "convolutional", "corrective"],
 ) -> None:
     data = digits(8)
-    spec = PurifierSpec(kind=kind, code=8, width=4)
+    spec = PurifierSpec(kind=kind)
     attacks = tuple(AttackSpec(attack=name, eps=0.1, steps=2, directed_at="defence") for name in ("pgd", "annealed"))
     options = {"feed": "fresh", "mixing": "parts", "attacks": attacks}
     schedule = PurifierTraining(epochs=1, batch=8, rate=0.01, accumulate=4, **options)
