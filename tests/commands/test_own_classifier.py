@@ -211,6 +211,15 @@ def test_export_proves_it() -> None:
     assert Path("mine.onnx").stat().st_size > 0
 
 
+def test_export_names_its_file_as_the_folder_even_from_within(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+    monkeypatch.setattr("carso.storage.export.export", lambda model, path, *_, **__: written.append(path))
+    monkeypatch.chdir("mine")
+    answer = run("export", ".", "--data", str(place / "data"), *FACTORY)
+    assert answer.exit_code == 0
+    assert written == [Path("out/mine.onnx")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from carso.errors import ModelError
 from carso.training.optimise import Optimisation, Plateau, _optimiser, risen
 from carso.training.recipe import Schedule
 
@@ -126,3 +127,9 @@ def test_too_few_steps_to_look_ahead_leave_what_was_learned() -> None:
     optimisation.finish()
     assert not torch.equal(learned, before)
     assert torch.equal(module.weight.detach(), learned)
+
+
+@pytest.mark.parametrize("module", [torch.nn.Linear(2, 1).requires_grad_(False), torch.nn.ReLU()])
+def test_a_module_without_anything_to_train_is_named(module: torch.nn.Module) -> None:
+    with pytest.raises(ModelError, match=rf"nothing of the {type(module).__name__} is trainable"):
+        Optimisation(module, Schedule(epochs=1, rate=0.1), steps_per_epoch=1)

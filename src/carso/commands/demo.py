@@ -57,7 +57,7 @@ def studio_of(
     own = weights.origin(source)
     name, fitted = images_of(own, data_name or at_hand(own.data), fitted or {})
     images = matching(name, defence.purifier.shape, fitted)
-    return Studio(defence, weights.load_undefended(source, classifier), images, Path(source).name)
+    return Studio(defence, weights.load_undefended(source, classifier), images, Path(source).resolve().name)
 
 
 def at_hand(name: str | None) -> str:

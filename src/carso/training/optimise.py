@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from carso.errors import ModelError
 from carso.training.recipe import Schedule
 from carso.training.together import add_up
 
@@ -106,6 +107,8 @@ class Optimisation:
         self.steps = 0
         self.plateau = Plateau(schedule.factor, schedule.patience)
         parameters = [p for p in module.parameters() if p.requires_grad]
+        if not parameters:
+            raise ModelError(f"nothing of the {type(module).__name__} is trainable: no parameter has requires_grad")
         on_gpu = parameters[0].is_cuda
         rate = (
             torch.tensor(schedule.rate, device=parameters[0].device, dtype=torch.float32) if on_gpu else schedule.rate
