@@ -109,14 +109,13 @@ class Optimisation:
         parameters = [p for p in module.parameters() if p.requires_grad]
         if not parameters:
             raise ModelError(f"nothing of the {type(module).__name__} is trainable: no parameter has requires_grad")
-        on_gpu = parameters[0].is_cuda
-        rate = (
-            torch.tensor(schedule.rate, device=parameters[0].device, dtype=torch.float32) if on_gpu else schedule.rate
-        )
+        device = parameters[0].device
+        on_gpu = device.type == "cuda"
+        rate = torch.tensor(schedule.rate, device=device, dtype=torch.float32) if on_gpu else schedule.rate
         self.optimiser = _optimiser(parameters, rate, schedule)
         self.tracked = {name: value for name, value in module.state_dict().items() if _is_finite(value)}
         self.average = {name: value.clone() for name, value in self.tracked.items()}
-        self._keep, self._due = torch.zeros(2, device=parameters[0].device).unbind()
+        self._keep, self._due = torch.zeros(2, device=device).unbind()
         self._fast = {name: p for name, p in module.named_parameters() if p.requires_grad and schedule.lookahead}
         self.slow = {name: value.detach().clone() for name, value in self._fast.items()}
 
