@@ -56,7 +56,7 @@ def run(recipe: str, seed: int, images: int, audited: int, kept: Path) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     if not evaluated:
         settings = Settings(n=images, seed=seed, stop="confident", curve_images=0, sweep_images=0)
-        columns, directory = models_of(defence, weights.load_undefended(experiment.out)), experiment.out / "test"
+        columns, directory = models_of(defence, experiment.undefended()), experiment.out / "test"
         write_results(evaluate(columns, test, settings=settings, recipe=recipe, directory=directory).results(), kept)
     transfer = load_transfers(str(experiment.out), experiment.recipe.data, ())
     for name in wanted:

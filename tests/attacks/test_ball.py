@@ -4,7 +4,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from carso.attacks.ball import Ball, foremost, project, unit
+from carso.attacks.ball import Ball, foremost, project, shrunk, unit
 from carso.attacks.budget import length
 
 
@@ -42,6 +42,11 @@ def test_the_projection_in_l1_leaves_alone_what_is_inside() -> None:
     assert torch.allclose(project(inside, clean, 3.0, "L1"), inside, atol=1e-7)
     mixed = project(torch.cat([inside, clean + 3]), torch.cat([clean, clean]), 0.5, "L1")
     assert torch.allclose(mixed[:4], project(inside, clean, 0.5, "L1"), atol=1e-7)
+
+
+def test_the_projection_in_l1_asks_nothing_of_a_device_that_is_not_the_cpu() -> None:
+    x, eps = torch.empty(2, 1, 4, 4, device="meta"), torch.empty(2, 1, 1, 1, device="meta")
+    assert shrunk(x, -x, 1 - x, eps).is_meta
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])

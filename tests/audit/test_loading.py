@@ -2,10 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from carso.audit.loading import load_target
+from carso.audit.loading import load_target, load_transfers, undefended_of
+from carso.defence import CARSO
 from carso.errors import ModelError, WeightsError
 from carso.nn import MLP
+from carso.purifier import Purifier
 from carso.storage import weights
 
 
@@ -28,6 +31,21 @@ def test_a_folder_of_that_name_is_a_part_until_it_has_weights(tmp_path: Path) ->
     assert torch.equal(load_target(str(folder))(images), own(images))
     weights.save_classifier(other, folder / weights.CLASSIFIER)
     assert torch.equal(load_target(f"{folder}/classifier")(images), other(images))
+
+
+def test_the_undefended_classifier_may_be_of_the_users_own(tmp_path: Path) -> None:
+    own, undefended = (nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 3)) for _ in range(2))
+    weights.save(CARSO(own, Purifier((1, 8, 8), 8)), tmp_path)
+    weights.save_classifier(undefended, tmp_path / weights.UNDEFENDED, {"trained": True})
+    assert undefended_of(str(tmp_path)) is None
+    found = (
+        undefended_of(str(tmp_path), own),
+        load_target(f"{tmp_path}/undefended", own),
+        load_transfers(str(tmp_path), "mnist", (), own)["undefended"],
+    )
+    assert {weights.digest(each) for each in found} == {weights.digest(undefended)}
+    with pytest.raises(WeightsError, match="--factory"):
+        load_target(f"{tmp_path}/undefended")
 
 
 @pytest.mark.parametrize("part", ["classifier", "undefended"])

@@ -159,6 +159,14 @@ def test_another_command_is_refused(done: Result) -> None:
     assert "holds the run of another command (other eps); choose another --out" in str(answer.exception)
 
 
+def test_weights_of_no_known_recipe_are_not_taken_for_the_runs(place: Path) -> None:
+    (place / "left").mkdir()
+    (place / "left" / "purifier.safetensors").write_bytes(b"left")
+    answer = harden(out="left")
+    assert isinstance(answer.exception, CarsoError)
+    assert "left holds weights of no known recipe; choose another --out" in str(answer.exception)
+
+
 def test_too_little_time_says_the_least() -> None:
     answer = harden(minutes="0.01", out="short")
     assert isinstance(answer.exception, CarsoError)

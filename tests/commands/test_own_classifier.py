@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import sys
 from pathlib import Path
@@ -65,6 +66,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.fromarray(images[0].byte().numpy()).save(folder / "one.png")
     (folder / "own_models_for_this_test.py").write_text(MODELS)
     (folder / "mine.yaml").write_text(RECIPE.format(data=folder / "data"))
+    (folder / "plain.yaml").write_text(
+        RECIPE.format(data=folder / "data") + "undefended: {epochs: 1, batch: 20, rate: 0.01}\n"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert run("train", "purifier", "mine.yaml", "--out", "mine").exit_code == 0
@@ -124,6 +128,16 @@ def test_evaluate_attacks_it() -> None:
     assert set(found["weights"]) == {"adversarially_trained", "carso"}
     assert found["adversarial"] is False
     assert "Classifier alone" in Path("evaluated/report.html").read_text()
+
+
+def test_evaluate_has_a_column_for_the_undefended_network_too(place: Path) -> None:
+    shutil.copytree("mine", "both")
+    assert run("train", "classifier", "plain.yaml", "--out", "plain").exit_code == 0
+    shutil.copy("plain/undefended.safetensors", "both")
+    answer = run("evaluate", "both", "--data", "data", "--images", "5", "--out", "columns", *FACTORY)
+    assert answer.exit_code == 0
+    found = json.loads(Path("columns/results.json").read_text())["weights"]
+    assert set(found) == {"undefended", "adversarially_trained", "carso"}
 
 
 def test_evaluate_takes_the_classifier_alone() -> None:
@@ -197,6 +211,15 @@ def test_export_proves_it() -> None:
     answer = run("export", "mine", "--data", "data", "--out", "mine.onnx", *FACTORY)
     assert answer.exit_code == 0
     assert Path("mine.onnx").stat().st_size > 0
+
+
+def test_export_names_its_file_as_the_folder_even_from_within(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+    monkeypatch.setattr("carso.storage.export.export", lambda model, path, *_, **__: written.append(path))
+    monkeypatch.chdir("mine")
+    answer = run("export", ".", "--data", str(place / "data"), *FACTORY)
+    assert answer.exit_code == 0
+    assert written == [Path("out/mine.onnx")]
 
 
 @pytest.mark.parametrize(

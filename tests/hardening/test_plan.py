@@ -130,6 +130,12 @@ def test_a_damaged_plan_is_named(content: str, tmp_path: Path) -> None:
         read_plan(tmp_path, REQUEST)
 
 
+@pytest.mark.parametrize("minutes", [float("inf"), float("nan")])
+def test_the_time_has_an_end(minutes: float) -> None:
+    with pytest.raises(CarsoError, match=f"--minutes must be a finite number, not {minutes}"):
+        Request.of("a:b", "d", (0.1,), "L2", minutes, 0)
+
+
 def test_radii_are_kept_in_order_and_once() -> None:
     assert Request.of("a:b", "d", (0.3, 0.1, 0.3), "L2", 1.0, 0).eps == (0.1, 0.3)
 

@@ -43,6 +43,21 @@ def test_a_folder_gives_back_the_same_answers(defence: CARSO, tmp_path: Path) ->
         subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
 
 
+@pytest.mark.parametrize("file", ["recipe.yaml", "results.json", "undefended.safetensors", "README.md"])
+def test_nothing_of_a_run_or_of_anybody_elses_is_written_over(file: str, defence: CARSO, tmp_path: Path) -> None:
+    (tmp_path / file).write_text("mine")
+    with pytest.raises(RunError, match=f"holds {file}, which is not of a shared defence; choose another folder"):
+        defence.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [file]
+    assert (tmp_path / file).read_text() == "mine"
+
+
+def test_a_shared_defence_may_be_stored_anew(defence: CARSO, tmp_path: Path) -> None:
+    for _ in range(2):
+        defence.save_pretrained(tmp_path)
+    assert votes(CARSO.from_pretrained(tmp_path)) == votes(defence)
+
+
 def test_the_card_of_a_defence_that_nobody_attacked_says_so(defence: CARSO, tmp_path: Path) -> None:
     folder = defence.save_pretrained(tmp_path / "mine")
     assert "**Not audited.**" in (folder / "README.md").read_text()

@@ -1,9 +1,11 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from carso.errors import CarsoError, RunError, shown
-from carso.storage.files import read_text
+from carso.storage.files import read_text, write_text
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,20 @@ def test_messages_are_cut() -> None:
     assert str(CarsoError("x" * 501)) == "x" * 499 + "…"
     assert len(shown(["long"] * 1000)) == 60
     assert shown("short") == "'short'"
+
+
+def test_what_is_written_is_made_safe_by_a_file_that_may_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Windows wants it, which makes no file safe that is open for reading alone."""
+    fcntl = pytest.importorskip("fcntl")
+    safe = os.fsync
+
+    def strict(file: int) -> None:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        safe(file)
+
+    monkeypatch.setattr(os, "fsync", strict)
+    write_text(tmp_path / "t.txt", "x")
+    assert read_text(tmp_path / "t.txt") == "x"

@@ -157,11 +157,18 @@ def test_weights_that_are_not_finite_are_not_saved(defence: carso.CARSO, tmp_pat
 def test_a_classifier_of_ones_own_may_hold_infinity_in_a_buffer(tmp_path: Path) -> None:
     own = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     own.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
-    weights.save_classifier(own, tmp_path / weights.CLASSIFIER)
+    path = tmp_path / weights.CLASSIFIER
+    weights.save_classifier(own, path, {"trained": True})
+    for again in (weights.with_own_weights(own, path), weights.load_classifier(path, own)):
+        assert again is not own
+        assert weights.digest(again) == weights.digest(own)
+    rewrite(path, lambda _, tensors: tensors["1.weight"].fill_(torch.nan))
+    with pytest.raises(WeightsError, match=r"'1\.weight' holds NaN or infinity; restore it"):
+        weights.with_own_weights(own, path)
     with torch.no_grad():
         own[1].bias[0] = torch.nan
     with pytest.raises(WeightsError, match=r"'1\.bias' holds NaN"):
-        weights.save_classifier(own, tmp_path / weights.CLASSIFIER)
+        weights.save_classifier(own, path)
 
 
 @pytest.mark.parametrize("sign", [True, False])

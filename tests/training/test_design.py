@@ -7,6 +7,7 @@ from carso.data import Dataset
 from carso.errors import RecipeError
 from carso.nn import MLP, ResNet
 from carso.purifier import ConvolutionalPurifier
+from carso.representation import Representation
 from carso.training.design import classifier_of, is_convolutional, purifier_of, representation_of, samples_of
 from carso.training.recipe import ClassifierSpec, PurifierSpec
 
@@ -32,6 +33,15 @@ def test_the_kind_decides_how_many_vote(shape: tuple[int, int, int], kind: str |
     assert is_convolutional(spec, shape) == convolutional
     assert samples_of(spec, shape, None) == (8 if convolutional else 1500)
     assert samples_of(spec, shape, 33) == 33
+
+
+@pytest.mark.parametrize(("shape", "field"), [(COLOUR, "hidden"), (COLOUR, "representation"), (GREY, "code")])
+def test_fields_of_a_kind_that_the_images_do_not_have_are_refused(shape: tuple[int, int, int], field: str) -> None:
+    given = {"hidden": {"widths": "interpolated", "hidden": 3}, "representation": {"representation": (9,)}}
+    spec, train = PurifierSpec(**given.get(field, {field: 9})), images(shape)
+    representation = Representation(MLP(shape, (5,)).eval(), ("input", "output"))
+    with pytest.raises(RecipeError, match=r"purifier: \w+ is of kind: (dense|convolutional), .* by default for noise"):
+        purifier_of(spec, representation, train)
 
 
 def test_proposed_layers_are_said_and_read(capsys: pytest.CaptureFixture[str]) -> None:

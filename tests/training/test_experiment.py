@@ -14,7 +14,8 @@ from carso.errors import DataError, ModelError, RecipeError, RunError
 from carso.nn import MLP, ResNet
 from carso.purifier import ConvolutionalPurifier
 from carso.storage import weights
-from carso.storage.factory import call
+from carso.storage.factory import call, copied
+from carso.storage.files import write_text
 from carso.training.experiment import Experiment
 from carso.training.history import read_history
 from carso.training.reading import parse_recipe, read_recipe
@@ -36,6 +37,16 @@ def test_a_folder_belongs_to_one_recipe_and_seed(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="another recipe or seed"):
         Experiment(recipe(TEXT.format(seed=1)), tmp_path, CPU).open()
     assert parse_recipe((tmp_path / "recipe.yaml").read_text(), "saved") == recipe()
+
+
+@pytest.mark.parametrize("file", [weights.CLASSIFIER, weights.PURIFIER, weights.UNDEFENDED])
+def test_weights_of_no_known_recipe_are_not_taken_for_trained_ones(file: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_bytes(b"own")
+    with pytest.raises(RunError, match=r"holds weights of no known recipe; choose another --out"):
+        Experiment(recipe(), tmp_path, CPU).open()
+    assert [path.name for path in tmp_path.iterdir()] == [file]
+    Experiment(recipe(), tmp_path, CPU).open(adopting=True)
+    assert (tmp_path / "recipe.yaml").exists()
 
 
 def test_shipped_weights_are_adopted_and_own_ones_kept(tmp_path: Path) -> None:
@@ -214,6 +225,7 @@ def test_checkpoints_of_finished_stages_are_cleared_away(
     tmp_path: Path, hardening: Callable[[Path], Experiment]
 ) -> None:
     experiment = hardening(tmp_path)
+    experiment.open()
     experiment.train_purifier()
     left = [tmp_path / "checkpoints" / f"{name}.safetensors" for name in ("purifier", "hardening", "undefended")]
     for path in left:
@@ -277,13 +289,42 @@ def test_what_a_factory_makes_is_trained_where_the_recipe_says_so(
     monkeypatch.syspath_prepend(tmp_path)
     own = 'factory: "networks_for_this_test:build"'
     text = COLOUR.replace("architecture: resnet, width: 4, blocks: [1, 1]", own)
+    text += "undefended: {epochs: 1, batch: 20, batches: 1, rate: 0.05}\n"
     experiment = Experiment(recipe(text), tmp_path / "out", CPU)
     experiment.carry_out()
+    undefended = experiment.undefended()
+    assert undefended is not None
+    assert weights.digest(undefended) != weights.digest(experiment.defence().classifier)
     fresh = call("networks_for_this_test:build")
     assert weights.digest(experiment.defence().classifier) != weights.digest(fresh)
     again = weights.load(tmp_path / "out", fresh)
     assert weights.digest(again.classifier) == weights.digest(experiment.defence().classifier)
     assert again.classifier is not fresh
+
+
+def test_what_the_user_goes_on_with_is_neither_trained_nor_moved(
+    tmp_path: Path, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = ResNet((3, 16, 16), 3, width=4, blocks=(1,)).train()
+    before = weights.digest(network)
+    monkeypatch.setattr("builtins.network_for_this_test", lambda: network, raising=False)
+    own = 'factory: "builtins:network_for_this_test"'
+    text = COLOUR.replace("architecture: resnet, width: 4, blocks: [1, 1]", own)
+    experiment = Experiment(recipe(text), tmp_path, CPU, sets=(pictures, pictures))
+    experiment.open()
+    experiment.train_classifier()
+    assert weights.digest(network) == before
+    assert network.training
+    given = Experiment(recipe(COLOUR), tmp_path / "given", torch.device("meta"), network.eval(), (pictures, pictures))
+    with pytest.raises(RuntimeError, match="meta"):
+        given.pending()[0].build(4, 2)
+    assert next(network.parameters()).device == CPU
+
+
+def test_what_cannot_be_copied_is_taken_as_it_is() -> None:
+    network = nn.Linear(2, 2)
+    network.held = network.weight * 2  # type: ignore[assignment]
+    assert copied(network) is network
 
 
 def test_images_of_the_users_own_stand_in_for_those_of_the_recipe(tmp_path: Path, pictures: Dataset) -> None:
@@ -331,6 +372,32 @@ def test_more_attacked_images_than_are_kept_are_missed_before_anything_is_traine
     told = TEXT.format(seed=0).replace("rate: 0.1", "rate: 0.1, attacks: [{attack: pgd, eps: 0.1}]")
     with pytest.raises(RecipeError, match="purifier: attacked once and kept"):
         Experiment(recipe(told), tmp_path, CPU, sets=sets).check()
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ("feed: pairs, pairs: {0}/8.npz, labels: true", r"purifier: labels: true, and .*8\.npz has no labels"),
+        ("feed: pairs, pairs: {0}/9.npz", r"purifier: pairs: .*9\.npz has images of \(1, 9, 9\), not \(1, 8, 8\)"),
+        ("feed: pairs, pairs: {0}/labelled.npz", r"labelled\.npz: label 2 of image 2 is not one of the 2 classes"),
+        ("feed: pairs, pairs: {0}/none.npz", r"none\.npz: there is no such file"),
+        ("attacks: [{{attack: pgd, eps: 0.1, loss: dlr}}]", "purifier: loss: dlr needs 3 classes or more"),
+    ],
+)
+@pytest.mark.parametrize("own", [None, MLP((1, 8, 8), (6,), 2).eval()])
+def test_what_a_purifier_is_fed_is_looked_at_before_anything_is_trained(
+    own: nn.Module | None, told: str, message: str, tmp_path: Path
+) -> None:
+    images = {side: torch.rand(4, 1, side, side) for side in (8, 9)}
+    for side, some in images.items():
+        save_pairs(tmp_path / f"{side}.npz", some, some)
+    save_pairs(tmp_path / "labelled.npz", images[8], images[8], torch.arange(4))
+    few = Dataset("few", images[8], torch.arange(4) % 2, ("a", "b"))
+    text = TEXT.format(seed=0).replace("rate: 0.1", f"rate: 0.1, {told.format(tmp_path)}")
+    with pytest.raises((RecipeError, DataError), match=message):
+        Experiment(recipe(text), tmp_path / "out", CPU, own, sets=(few, few)).check()
+    write_text(tmp_path / "out" / weights.PURIFIER, "done")
+    Experiment(recipe(text), tmp_path / "out", CPU, own, sets=(few, few)).check()
 
 
 def test_pairs_bring_their_labels_and_the_classes_keep_their_names(tmp_path: Path) -> None:

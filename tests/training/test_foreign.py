@@ -1,4 +1,4 @@
-"""A purifier is trained before classifiers as people have them: in other dtypes, and writing into their input."""
+"""Classifiers as people have them, in other dtypes and writing into their input, are trained and get a purifier."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from carso.data import Dataset
 from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.representation import Representation
+from carso.training.classifier import ClassifierStage
 from carso.training.loop import fit, seeded
 from carso.training.purifier import PurifierStage
-from carso.training.recipe import AttackSpec, PurifierTraining
+from carso.training.recipe import AttackSpec, ClassifierTraining, PurifierTraining
 
 ATTACKS = (
     AttackSpec(attack="fgsm", eps=0.1),
@@ -69,3 +70,16 @@ def test_a_classifier_may_compute_or_answer_in_another_dtype(feed: str, dtype: t
     assert weights.dtype == torch.float32
     assert {p.dtype for p in stage.classifier.parameters()} == ({torch.float32} if answering else {dtype})
     assert history[-1]["loss"] == pytest.approx(expected[-1]["loss"], rel=0.05)
+
+
+@pytest.mark.parametrize("trades", [0.0, 6.0])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_classifier_is_trained_in_its_own_dtype(dtype: torch.dtype, trades: float) -> None:
+    data = Dataset("grains", torch.rand(48, 1, 4, 4), torch.arange(48) % 3, ("a", "b", "c"))
+    attacks = (AttackSpec(attack="pgd", eps=0.1, steps=2), AttackSpec(attack="n-fgsm", eps=0.1))
+    schedule = ClassifierTraining(
+        epochs=1, batch=16, rate=0.01, average=0.5, lookahead=2, attacks=attacks, trades=trades
+    )
+    stage = ClassifierStage("n", foreign(dtype, answer=dtype), schedule, data, data, torch.device("cpu"))
+    assert fit(stage, 0, "f")[0]["loss"] > 0
+    assert {parameter.dtype for parameter in stage.module.parameters()} == {dtype}

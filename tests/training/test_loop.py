@@ -1,6 +1,7 @@
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -16,9 +17,10 @@ from carso.purifier import Purifier
 from carso.representation import Representation
 from carso.storage.tensors import read_tensors, write_tensors
 from carso.training.classifier import ClassifierStage
+from carso.training.design import purifier_of
 from carso.training.loop import Stage, fit, limited, seed_of, seeded
 from carso.training.purifier import PurifierStage
-from carso.training.recipe import AttackSpec, ClassifierTraining, PurifierTraining
+from carso.training.recipe import AttackSpec, ClassifierTraining, PurifierSpec, PurifierTraining
 
 CPU = torch.device("cpu")
 ATTACKS = (AttackSpec(attack="fgsm", eps=0.1), AttackSpec(attack="pgd", eps=0.1, steps=2))
@@ -110,6 +112,30 @@ def test_a_resumed_run_equals_an_unbroken_one(make, tmp_path: Path) -> None:
         assert torch.equal(value, second.module.state_dict()[name]), name
 
 
+class Masked(nn.Module):
+    """A classifier with a mask that forbids a class by minus infinity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+        self.register_buffer("mask", torch.tensor([0.0, 0.0, 0.0, -torch.inf]))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.body(images) + self.mask
+        return logits
+
+
+def test_a_mask_of_infinity_is_neither_averaged_nor_taken_for_divergence(tmp_path: Path) -> None:
+    schedule = ClassifierTraining(epochs=2, batch=16, rate=0.01, average=0.9)
+    for stop in (1, 2):
+        with seeded(1, "start"):
+            stage = ClassifierStage("n", Masked(), schedule, digits(), digits(), CPU)
+        with suppress(KeyboardInterrupt):
+            fit(Interrupted(stage, stop), 3, "f", tmp_path / "c")
+    assert torch.equal(stage.module.mask, Masked().mask)
+    assert all(parameter.isfinite().all() for parameter in stage.module.parameters())
+
+
 SGD = {"optimiser": "sgd", "average": 0.0}
 """RAdam makes steps of full length of gradients that are zero but for rounding."""
 
@@ -146,6 +172,22 @@ def test_a_batch_in_portions_teaches_what_it_teaches_at_once(
     weights = in_portions.module.state_dict()
     for name, value in at_once.module.state_dict().items():
         torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["dense", "convolutional", "corrective"])
+def test_a_share_of_a_batch_may_have_no_image_for_an_attack_on_the_defence(
+    kind: Literal["dense", "convolutional", "corrective"],
+) -> None:
+    data = digits(8)
+    spec = PurifierSpec(kind=kind)
+    attacks = tuple(AttackSpec(attack=name, eps=0.1, steps=2, directed_at="defence") for name in ("pgd", "annealed"))
+    options = {"feed": "fresh", "mixing": "parts", "attacks": attacks}
+    schedule = PurifierTraining(epochs=1, batch=8, rate=0.01, accumulate=4, **options)
+    with seeded(1, "start"):
+        representation = Representation(MLP((1, 4, 4), (8,), 3).eval(), ("input", "output"))
+        purifier = purifier_of(spec, representation, data)
+    stage = PurifierStage("p", representation, purifier, schedule, data, data, 1, CPU)
+    assert fit(stage, 0, "f")[0]["loss"] > 0
 
 
 def test_a_portion_is_all_that_is_worked_on_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

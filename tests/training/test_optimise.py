@@ -1,8 +1,32 @@
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from carso.training.optimise import Optimisation, Plateau, risen
+from carso.errors import ModelError
+from carso.training.optimise import Optimisation, Plateau, _optimiser, risen
 from carso.training.recipe import Schedule
+
+
+class Unread(TorchDispatchMode):
+    """Where no value of a tensor may be read, as while a CUDA graph is recorded."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert function is not torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+def test_sgd_never_reads_a_rate_in_a_tensor_and_makes_the_same_steps() -> None:
+    schedule = Schedule(epochs=1, rate=0.1, optimiser="sgd", weight_decay=0.01)
+    given, recorded = (torch.nn.Parameter(torch.arange(3.0)) for _ in range(2))
+    for parameter, rate in ((given, 0.1), (recorded, torch.tensor(0.1))):
+        optimiser = _optimiser([parameter], rate, schedule)
+        for step in range(3):
+            parameter.grad = torch.arange(3.0) - step
+            with Unread():
+                optimiser.step()
+    torch.testing.assert_close(recorded, given)
 
 
 def test_cosine_rises_to_the_peak_and_falls_to_nothing() -> None:
@@ -103,3 +127,9 @@ def test_too_few_steps_to_look_ahead_leave_what_was_learned() -> None:
     optimisation.finish()
     assert not torch.equal(learned, before)
     assert torch.equal(module.weight.detach(), learned)
+
+
+@pytest.mark.parametrize("module", [torch.nn.Linear(2, 1).requires_grad_(False), torch.nn.ReLU()])
+def test_a_module_without_anything_to_train_is_named(module: torch.nn.Module) -> None:
+    with pytest.raises(ModelError, match=rf"nothing of the {type(module).__name__} is trainable"):
+        Optimisation(module, Schedule(epochs=1, rate=0.1), steps_per_epoch=1)

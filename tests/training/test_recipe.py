@@ -203,6 +203,7 @@ def test_radii_may_be_fractions() -> None:
         ("trades: 6, attacks: [{attack: fgsm, eps: 0.1}]", "climb the divergence"),
         ("trades: 6, attacks: [{attack: pgd, eps: 0.1, loss: margin}]", "climb the divergence"),
         ("trades: -1", "trades"),
+        ("trades: 6, clean: false, attacks: [{attack: pgd, eps: 0.1}]", "leave out clean: false"),
     ],
 )
 def test_trades_has_attacks_of_its_own_kind(fields: str, message: str) -> None:
@@ -216,11 +217,21 @@ def test_trades_has_attacks_of_its_own_kind(fields: str, message: str) -> None:
         ("hidden: 3", "hidden is of widths: interpolated"),
         ("widths: uncompressed, representation: [9]", "uncompressed has no R"),
         ("widths: uncompressed, maps: [9]", "uncompressed has no R"),
+        ("kind: dense, code: 7", "code is of kind: convolutional, and this is dense"),
+        ("kind: convolutional, representation: [5]", "representation is of kind: dense, and this is convolutional"),
+        ("kind: corrective, maps: [5]", "maps is of kind: dense, and this is corrective"),
+        ("shift: 3", "shift is of kind: corrective, and this is dense or convolutional"),
     ],
 )
 def test_a_purifier_has_its_sizes_from_one_place(fields: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse_recipe(f"name: x\npurifier: {{{fields}}}", "r")
+
+
+@pytest.mark.parametrize("kind", ["dense", "convolutional", "corrective"])
+def test_fields_of_another_kind_may_stand_at_their_defaults(kind: str) -> None:
+    recipe = parse_recipe(f"name: x\npurifier: {{kind: {kind}}}", "r")
+    assert parse_recipe(recipe.to_yaml(), "resolved") == recipe
 
 
 def test_a_derived_recipe_says_only_what_its_base_does_not() -> None:

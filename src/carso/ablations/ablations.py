@@ -35,7 +35,6 @@ from carso.evaluation.protocol import FGSM_L2, Row
 from carso.evaluation.radii import protocol_of
 from carso.processes.group import by_first
 from carso.progress import weighed
-from carso.storage import weights
 from carso.storage.headers import Origin
 from carso.training.design import assembled
 from carso.training.experiment import Experiment
@@ -85,12 +84,12 @@ class AblationStudy:
         chosen = self.study.chosen(names)
         for experiment in (self.base, *(self.trained[name] for name in chosen if name in self.trained)):
             experiment.check()
-        self.base.open()
+        self.base.open(adopting=shipped is not None)
         if shipped is not None:
             self.base.adopt(shipped)
         seconds = by_first(partial(self._say_cost, chosen))
         self.base.complete()
-        self._evaluate(self.base.defence(), self.base, self.recipe.name, self.out, weights.load_undefended(self.out))
+        self._evaluate(self.base.defence(), self.base, self.recipe.name, self.out, self.base.undefended())
         for name in weighed(seconds, NAME):
             self._variant(name, chosen[name])
         return by_first(self._publish)

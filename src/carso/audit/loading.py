@@ -42,7 +42,7 @@ def load_target(source: str, classifier: nn.Module | None = None) -> Any:
     if part == "classifier" and classifier is not None:
         return weights.load(whole, classifier).classifier
     file = weights.CLASSIFIER if part == "classifier" else weights.UNDEFENDED
-    return weights.load_classifier(weights.find(whole, file) / file)
+    return weights.load_classifier(weights.find(whole, file) / file, classifier)
 
 
 def origin_of(source: str) -> Origin:
@@ -55,12 +55,12 @@ def origin_of(source: str) -> Origin:
         return Origin()
 
 
-def undefended_of(source: str) -> nn.Module | None:
-    """The undefended classifier of a target that is a saved defence; None where there is none."""
+def undefended_of(source: str, classifier: nn.Module | None = None) -> nn.Module | None:
+    """The undefended classifier of a target that is a saved defence; None where there is none, or none to fill."""
     from carso.storage import weights
 
     try:
-        return weights.load_undefended(source)
+        return weights.load_undefended(source, classifier)
     except WeightsError:
         return None
 
@@ -80,17 +80,20 @@ def _parts_of(source: str) -> tuple[str, str]:
     return (whole, part) if part in PARTS and not own else (source, "")
 
 
-def load_transfers(source: str, data: str, factories: Sequence[str]) -> dict[str, Classifier]:
+def load_transfers(
+    source: str, data: str, factories: Sequence[str], classifier: nn.Module | None = None
+) -> dict[str, Classifier]:
     """Classifiers whose adversarial images are tried on the target, by name.
 
     Args:
         source: the target; its own undefended classifier is one, or that of the shipped defence of `data`.
         data: the data set's name.
         factories: further ones, as for `load_target`.
+        classifier: as for `load_target`.
     """
     found: dict[str, Classifier] = {}
     for place in (source, data):
-        if (undefended := undefended_of(place)) is not None:
+        if (undefended := undefended_of(place, classifier)) is not None:
             found["undefended"] = undefended
             break
     return found | {name.replace(":", "."): load_target(name) for name in factories}

@@ -59,11 +59,12 @@ def audit(
     own = origin_of(target)
     data, fitted = images_of(own, data, fitting(size, channels, skip_bad))
     with claimed(folder):
-        model = voting_by(samples, load_target(target, classifier_of(factory)))
+        classifier = classifier_of(factory)
+        model = voting_by(samples, load_target(target, classifier))
         test = labelled(datasets.load(data, "test", **fitted), getattr(model, "classifier", model))
         if reject_at is not None:
             model = calibrated(model, partial(datasets.load, data, "validation", **fitted), reject_at)
-        others = load_transfers(target, data, transfer or ())
+        others = load_transfers(target, data, transfer or (), classifier)
         found = audit(
             model,
             test,

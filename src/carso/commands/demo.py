@@ -57,7 +57,8 @@ def studio_of(
     own = weights.origin(source)
     name, fitted = images_of(own, data_name or at_hand(own.data), fitted or {})
     images = matching(defence, name, fitted, asked=data_name is not None)
-    return Studio(defence, weights.load_undefended(source), images, Path(source).name, own.against_attacks)
+    undefended = weights.load_undefended(source, classifier)
+    return Studio(defence, undefended, images, Path(source).resolve().name, own.against_attacks)
 
 
 def at_hand(name: str | None) -> str:

@@ -130,7 +130,7 @@ def run(
     protocol = Protocol(CORRUPTED, (), ()) if corruptions else protocol_of(origin, data_name, radii, norm)
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))
     check_writable(out / FILE)
-    models = models_of(target, undefended_of(source)) if whole else {column_of(source): target}
+    models = models_of(target, undefended_of(source, classifier)) if whole else {column_of(source): target}
     name = f"{source} ({split})" if split != "test" else source
     told: dict[str, Any] = {"recipe": name, "command": command, "adversarial": origin.against_attacks}
     records = evaluate(models, dataset, settings=settings, directory=out, **told, **vars(protocol))

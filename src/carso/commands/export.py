@@ -28,7 +28,7 @@ def export(
     from carso.storage.export import export
     from carso.storage.weights import origin
 
-    path, model = out or Path("out") / f"{Path(defence).name}.onnx", defence_of(defence, factory, samples)
+    path, model = out or Path("out") / f"{Path(defence).resolve().name}.onnx", defence_of(defence, factory, samples)
     data, fitted = images_of(origin(defence), data, fitting(size, channels, skip_bad))
     trial = load(data, "test", **fitted)[:32].images
     export(model, path, trial, seed=seed, name=defence, classifier_only=classifier)

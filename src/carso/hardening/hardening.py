@@ -42,7 +42,7 @@ from carso.storage.export import export
 from carso.storage.factory import module
 from carso.storage.headers import Origin
 from carso.training.design import assembled, check_classes
-from carso.training.experiment import RECIPE, Experiment
+from carso.training.experiment import RECIPE, Experiment, check_known
 from carso.training.plan import cost_of
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import Recipe
@@ -93,7 +93,7 @@ class Hardening:
         """The plan that the folder holds, or a new one, which is then kept there.
 
         Raises:
-            RunError: if the folder holds another run.
+            RunError: if the folder holds another run, or weights of no known recipe.
             CarsoError: if the time is too short for anything.
         """
         began = time.monotonic()
@@ -101,6 +101,7 @@ class Hardening:
             return plan
         if (self.out / RECIPE).exists():
             raise RunError(f"{self.out} holds another run, and no plan of this one; choose another --out")
+        check_known(self.out)
         plan = self._planned(began)
         keep(plan, self.out)
         return plan

@@ -73,8 +73,10 @@ class Request(Schema):
         """The request with its radii in order, each once, and how pictures of a folder are made alike.
 
         Raises:
-            CarsoError: if there is no radius, or one that no image in [0, 1] can be attacked within.
+            CarsoError: if there is no radius, or one that no image in [0, 1] can be attacked within, or no end of time.
         """
+        if not math.isfinite(minutes):
+            raise CarsoError(f"--minutes must be a finite number, not {minutes}")
         if not eps or not all(0 < radius <= 10 for radius in eps):
             raise CarsoError(f"--eps must be numbers above 0 and at most 10, not {', '.join(map(str, eps)) or 'none'}")
         radii = tuple(sorted(set(eps)))

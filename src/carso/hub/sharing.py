@@ -28,6 +28,7 @@ from carso.errors import CarsoError, ModelError, RunError, WeightsError
 from carso.evaluation.results import FILE as RESULTS
 from carso.evaluation.results import read_results
 from carso.hub.card import card
+from carso.report.artifacts import RECIPE
 from carso.storage import weights
 from carso.storage.files import copy, read_text, write_text
 
@@ -49,10 +50,12 @@ def store(defence: CARSO, folder: str | Path, run: str | Path | None = None, nam
         name: on the card; by default the folder's.
 
     Raises:
-        RunError: if what the run measured are other weights, or something cannot be read or written.
+        RunError: if the folder holds anything of these names that is not of a shared defence, if what the run measured
+            are other weights, or if something cannot be read or written.
         WeightsError: if the weights hold NaN or infinity.
     """
     folder = Path(folder)
+    _check_free(folder)
     source = None if run is None else weights.find(run)
     if source is not None:
         _check_same(defence, source)
@@ -167,6 +170,13 @@ def _check_sums(folder: Path) -> None:
             raise WeightsError(f"{folder / SUMS} names {file!r}, which is no file of a defence")
         if not (folder / file).is_file() or _sum(folder / file) != sums.get(file):
             raise WeightsError(f"{folder / file} is not the file that {SUMS} tells of; fetch both anew")
+
+
+def _check_free(folder: Path) -> None:
+    """Hold a folder to be no run's, nor anybody's whose files would be lost."""
+    lost = [RECIPE] if (folder / SUMS).exists() else [RECIPE, CARD, *STORED]
+    if held := [file for file in lost if (folder / file).exists()]:
+        raise RunError(f"{folder} holds {held[0]}, which is not of a shared defence; choose another folder")
 
 
 def _held(folder: Path) -> list[str]:

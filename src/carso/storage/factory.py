@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ def call(source: str) -> Any:
 
 
 def module(source: str) -> nn.Module:
-    """The module that a function returns, in eval mode.
+    """A copy of the module that a function returns, in eval mode: it may return the same one again.
 
     Raises:
         ModelError: as for `call`, or if it returns something else.
@@ -40,4 +41,12 @@ def module(source: str) -> nn.Module:
     made = call(source)
     if not isinstance(made, nn.Module):
         raise ModelError(f"{source!r} returned {type(made).__name__}, not an nn.Module")
-    return made.eval()
+    return copied(made).eval()
+
+
+def copied(network: nn.Module) -> nn.Module:
+    """A copy of a module that the user may go on with; itself, if it cannot be copied."""
+    try:
+        return copy.deepcopy(network)
+    except Exception:  # what a module of the user's holds may refuse in any way
+        return network

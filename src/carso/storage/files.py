@@ -71,7 +71,7 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     aside = Path(name)
     try:
         write(aside)
-        with aside.open("rb") as file:
+        with aside.open("r+b") as file:
             os.fsync(file.fileno())
         aside.chmod(0o644)
         aside.replace(path)

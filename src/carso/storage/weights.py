@@ -95,15 +95,22 @@ def load(source: str | Path, classifier: nn.Module | None = None) -> CARSO:
     return defence
 
 
-def load_classifier(path: Path) -> nn.Module:
+def load_classifier(path: Path, own: nn.Module | None = None) -> nn.Module:
     """A classifier that `save_classifier` wrote, in eval mode.
 
+    Args:
+        path: of the file.
+        own: a module of the user's, of which a copy is filled where the class is not the library's.
+
     Raises:
-        WeightsError: if the file is damaged, or holds the weights of a class that is not the library's.
+        WeightsError: if the file is damaged, or holds the weights of a class that is not the library's, and none of
+            the user's is given that they fit.
     """
     tensors, header = _read(path, "classifier", ClassifierHeader)
     if header.options is None:
-        raise _foreign(path, header)
+        if own is None:
+            raise _foreign(path, header)
+        return _refilled(own, tensors, path)
     with _mendable():
         options = validated(OPTIONS[header.architecture], header.options, path, "options")
     build: Callable[..., nn.Module] = ARCHITECTURES[header.architecture]
@@ -119,7 +126,7 @@ def with_own_weights(classifier: nn.Module, path: Path) -> nn.Module:
     if not path.exists():
         return classifier
     tensors, header = _read(path, "classifier", ClassifierHeader)
-    return fill(copy.deepcopy(classifier), tensors, path).eval() if header.trained else classifier
+    return _refilled(classifier, tensors, path) if header.trained else classifier
 
 
 def restore_purifier(purifier: Purifier, path: Path) -> None:
@@ -132,10 +139,10 @@ def restore_purifier(purifier: Purifier, path: Path) -> None:
     fill(purifier, tensors, path)
 
 
-def load_undefended(source: str | Path) -> nn.Module | None:
-    """The undefended classifier of a saved defence, or None if it has none."""
+def load_undefended(source: str | Path, classifier: nn.Module | None = None) -> nn.Module | None:
+    """The undefended classifier of a saved defence, or None if it has none; `classifier` as for `load`."""
     path = find(source) / UNDEFENDED
-    return load_classifier(path) if path.exists() else None
+    return load_classifier(path, classifier) if path.exists() else None
 
 
 def origin(source: str | Path) -> Origin:
@@ -176,21 +183,26 @@ def save_classifier(
         half: store float16, which halves the file; the values are rounded.
     """
     ours = architecture_of(classifier)
+    stored = _stored(classifier, half)
+    check_finite(_learned(classifier), path)
     description = {
         **(origin or {}),
         "kind": "classifier",
         "architecture": ours or "foreign",
         "options": uncompiled(classifier).options if ours else None,
     }
-    stored = _stored(classifier, half)
-    learned = stored if ours else {name: value for name, value in classifier.named_parameters()}
-    check_finite(learned, path)
     write_tensors(path, stored, description)
 
 
 def architecture_of(classifier: nn.Module) -> str | None:
     """The name of one of the library's own architectures; None for a class of the user's."""
     return next((name for name, kind in ARCHITECTURES.items() if type(uncompiled(classifier)) is kind), None)
+
+
+def _learned(module: nn.Module) -> dict[str, Tensor]:
+    """What of a module's state must be finite: all of it, but of a class of the user's the parameters alone."""
+    ours = isinstance(module, Purifier) or architecture_of(module) is not None
+    return dict(module.state_dict()) if ours else dict(module.named_parameters())
 
 
 def _described(purifier: Purifier) -> dict[str, Any]:
@@ -291,12 +303,21 @@ def _fits(value: Tensor) -> bool:
 
 
 def _read(path: Path, kind: str, schema: type[H]) -> tuple[dict[str, Tensor], H]:
-    """The tensors of a file, all finite, and its header, held to its schema."""
+    """The tensors of a file, all finite unless a module of the user's is to tell which must be, and its header."""
     with _mendable():
         tensors, description = read_tensors(path, kind)
         header = validated(schema, description, path)
-        check_finite(tensors, path)
+        if not (isinstance(header, ClassifierHeader) and header.options is None):
+            check_finite(tensors, path)
     return tensors, header
+
+
+def _refilled(classifier: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
+    """A copy of a module with the tensors of a file, in eval mode."""
+    again = fill(copy.deepcopy(classifier), tensors, path).eval()
+    with _mendable():
+        check_finite(_learned(again), path)
+    return again
 
 
 @contextmanager

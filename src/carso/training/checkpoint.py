@@ -50,7 +50,7 @@ def save_checkpoint(
 ) -> None:
     """Write module, optimiser, averaged and slow weights, and history; an old checkpoint survives a failure."""
     tensors = _state(module, optimisation)
-    check_finite(tensors, path)
+    check_finite(_finite(module, optimisation, tensors), path)
     description = {
         "kind": KIND,
         "fingerprint": fingerprint,
@@ -89,7 +89,7 @@ def _load(path: Path, module: nn.Module, optimisation: Optimisation, fingerprint
     progress = validated(Progress, description, path)
     if progress.fingerprint != fingerprint:
         raise RunError(f"{path} belongs to another recipe or seed; choose another --out, or delete it to start over")
-    check_finite(tensors, path)
+    check_finite(_finite(module, optimisation, tensors), path)
     averages, slow, states = (_under(f"{prefix}.", tensors) for prefix in ("average", "slow", "optimiser"))
     check_fit(optimisation.average, averages, path)
     check_fit(optimisation.slow, slow, path)
@@ -110,6 +110,12 @@ def _state(module: nn.Module, optimisation: Optimisation) -> dict[str, Tensor]:
     tensors |= {f"average.{k}": v for k, v in optimisation.average.items()}
     tensors |= {f"slow.{k}": v for k, v in optimisation.slow.items()}
     return tensors | {f"optimiser.{i}.{k}": torch.as_tensor(v) for i, entry in state.items() for k, v in entry.items()}
+
+
+def _finite(module: nn.Module, optimisation: Optimisation, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What of a checkpoint must be finite: all but what was not from the beginning, such as a mask."""
+    free = {f"module.{name}" for name in module.state_dict().keys() - optimisation.tracked.keys()}
+    return {name: value for name, value in tensors.items() if name not in free}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

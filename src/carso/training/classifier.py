@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from carso.data import Dataset
 from carso.fast import convolves, faster, low_precision
-from carso.nn.modes import evaluating
+from carso.nn import evaluating, query
 from carso.processes.group import shared
 from carso.training.augment import moved
 from carso.training.device import placed
@@ -110,8 +110,7 @@ class ClassifierStage:
 
     def _logits(self, images: Images) -> Logits:
         with self._precision(), as_whole():
-            logits: Tensor = self.module(images)
-        return logits.float()
+            return query(self.module, images).float()
 
     def _precision(self) -> AbstractContextManager[object]:
         """Bfloat16 products, where the processor has units for them, for a network with convolutions."""
@@ -130,7 +129,7 @@ class ClassifierStage:
 
         def right(rows: slice) -> int:
             (images,) = self.held_out.batches([rows])
-            return int((self.module(images).argmax(1) == labels[rows]).sum())
+            return int((query(self.module, images).argmax(1) == labels[rows]).sum())
 
         with torch.no_grad(), evaluating(self.module):
             correct = sum(shared(self.held_out.spans(PART), right))

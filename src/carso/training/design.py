@@ -23,7 +23,7 @@ from carso.nn.querying import answers
 from carso.progress import note
 from carso.purifier import ConvolutionalPurifier, Purifier, Widths
 from carso.representation import Representation, check_classifier
-from carso.training.recipe import ClassifierSpec, PurifierSpec, Recipe
+from carso.training.recipe import KINDS, ClassifierSpec, PurifierSpec, Recipe, check_only
 from carso.types import INPUT
 
 GREY_SIDE = 32
@@ -83,8 +83,10 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
     """An untrained purifier of the training images and their representation.
 
     Raises:
-        RecipeError: if convolutions are to begin R and no layer has maps for them.
+        RecipeError: if convolutions are to begin R and no layer has maps for them, or a field is of another kind than
+            the one that the images have by default.
     """
+    _check_kind(spec, train)
     shapes = [shape for layer in representation.shapes(train[:1].images).values() for shape in layer]
     if spec.kind == "corrective":
         return _corrective(spec, shapes, train)
@@ -103,6 +105,15 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
         return Purifier(train.shape, neurons, latent, spec.widths, spec.representation, maps)
     sizes = Widths.interpolated(math.prod(train.shape), features, latent, spec.representation, spec.hidden)
     return Purifier(train.shape, neurons, latent, sizes, maps=maps)
+
+
+def _check_kind(spec: PurifierSpec, train: Dataset) -> None:
+    if spec.kind is None:
+        kind = "convolutional" if is_convolutional(spec, train.shape) else "dense"
+        try:
+            check_only(spec, "kind", KINDS, [kind])
+        except ValueError as error:
+            raise RecipeError(f"purifier: {error}, by default for {train.name}") from error
 
 
 def _corrective(spec: PurifierSpec, shapes: Sequence[Sequence[int]], train: Dataset) -> CorrectivePurifier:

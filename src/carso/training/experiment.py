@@ -8,7 +8,6 @@ goes on where it was, to the same end.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -38,6 +37,8 @@ from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
 from carso.training.watching import Watcher, tell
 
 RECIPE = "recipe.yaml"
+DLR = 3
+"""Classes that its loss compares."""
 RESULTS = (
     ("undefended", weights.UNDEFENDED),
     ("adversarial training", weights.CLASSIFIER),
@@ -74,28 +75,53 @@ class Experiment:
         """Refuse a recipe that has no purifier to train, or one that cannot be made, before anything is trained.
 
         Raises:
-            RecipeError: saying what the recipe is for, or what is wrong with the purifier's fields.
+            RecipeError: saying what the recipe is for, or what is wrong with the purifier's fields, pairs or losses.
+            DataError: if pairs cannot be read.
             ModelError: if the purifier is to read layers that the classifier does not have.
         """
         for name, schedule in (("purifier", self._purification()), ("hardening", self.recipe.hardening)):
-            if schedule is not None and schedule.feed == "cached":
-                check_kept(name, schedule, self.train)
+            if schedule is not None and name not in self._over:
+                self._check_fed(name, schedule)
         own = self.classifier is None and self.recipe.classifier.factory is None
         if own and not (self.out / weights.CLASSIFIER).exists():
             with seeded(self.recipe.seed, "check"):
                 self._design(self._untrained(), self.train)
 
-    def open(self) -> None:
+    def _check_fed(self, name: str, schedule: PurifierTraining) -> None:
+        """Hold what a stage of the purifier is fed to the data and the classes."""
+        if schedule.feed == "cached":
+            check_kept(name, schedule, self.train)
+        fed, _ = self._pairs(schedule)
+        if fed.shape != self.train.shape:
+            raise RecipeError(
+                f"{name}: pairs: {fed.name} has images of {fed.shape}, not {self.train.shape} as the data"
+            )
+        if schedule.labels == "true" and fed.labels is None:
+            raise RecipeError(f"{name}: labels: true, and {fed.name} has no labels; set labels: predicted")
+        if any(attack.loss == "dlr" for attack in schedule.attacks) and self._classes() < DLR:
+            raise RecipeError(f"{name}: loss: dlr needs {DLR} classes or more; set loss: margin")
+
+    def _classes(self) -> int:
+        """How many N knows, or will."""
+        foreign = self._foreign()
+        return len(self.train.classes) if foreign is None else check_classes(foreign, self.train)
+
+    def open(self, adopting: bool = False) -> None:
         """Take the folder: write the resolved recipe into it, and clear away checkpoints of finished stages.
 
-        Raises:
-            RunError: if it holds the run of another recipe or seed, or a damaged history.
-        """
-        by_first(self._open)
+        Args:
+            adopting: whether `adopt` follows, which holds weights that are there to the shipped ones.
 
-    def _open(self) -> None:
+        Raises:
+            RunError: if it holds the run of another recipe or seed, weights of no known recipe, or a damaged history.
+        """
+        by_first(partial(self._open, adopting))
+
+    def _open(self, adopting: bool) -> None:
         path = self.out / RECIPE
         read_history(self.out)
+        if not adopting:
+            check_known(self.out)
         if path.exists() and not says(path, self.recipe.to_yaml()):
             raise RunError(f"{self.out} holds the run of another recipe or seed ({path}); choose another --out")
         write_text(path, self.recipe.to_yaml())
@@ -138,9 +164,14 @@ class Experiment:
         if self.recipe.first_stage == other.recipe.first_stage and source.exists() and not target.exists():
             copy(source, target)
 
+    @property
+    def _over(self) -> set[str]:
+        """Names of the stages whose result is there."""
+        return {name for name, file in RESULTS if (self.out / file).exists()}
+
     def pending(self) -> list[Pending]:
         """The stages that are still to be carried out, in order."""
-        recipe, over = self.recipe, {name for name, file in RESULTS if (self.out / file).exists()}
+        recipe, over = self.recipe, self._over
         schedules: dict[str, ClassifierTraining | PurifierTraining | None] = {
             "undefended": recipe.undefended,
             "adversarial training": recipe.adversarial if self.classifier is None else None,
@@ -164,10 +195,10 @@ class Experiment:
         """A stage with fresh networks, on the first so many images."""
         (train, pairs), validation = self._pairs(schedule), self.validation[:held_out]
         if isinstance(schedule, ClassifierTraining):
-            classifier = deepcopy(self._untrained(name))
-            return ClassifierStage(name, classifier, schedule, train[:few], validation, self.device)
+            return ClassifierStage(name, self._untrained(name), schedule, train[:few], validation, self.device)
         known = self.classifier is not None or (self.out / weights.CLASSIFIER).exists()
-        representation, purifier = self._design(self._trained_classifier() if known else self._untrained(), train)
+        classifier = factory.copied(self._trained_classifier()) if known else self._untrained()
+        representation, purifier = self._design(classifier, train)
         pairs = None if pairs is None else pairs[:few]
         return PurifierStage(name, representation, purifier, schedule, train[:few], validation, 0, self.device, pairs)
 
@@ -182,7 +213,7 @@ class Experiment:
             self.check()
         else:
             weights.find(shipped)
-        self.open()
+        self.open(adopting=shipped is not None)
         if shipped is not None:
             self.adopt(shipped)
         self.complete()
@@ -264,6 +295,11 @@ class Experiment:
         """The trained defence."""
         return weights.load(self.out, self._foreign())
 
+    def undefended(self) -> nn.Module | None:
+        """The undefended classifier, if there is one."""
+        source = self.recipe.classifier.factory
+        return weights.load_undefended(self.out, None if source is None else self._from_factory(source))
+
     def _classifier(self, name: str, schedule: ClassifierTraining, file: str) -> None:
         if (self.out / file).exists():
             return
@@ -328,6 +364,12 @@ class Experiment:
         pairs = data.load_pairs(schedule.pairs)
         classes = () if pairs.labels is None else self.train.classes
         return Dataset(pairs.name, pairs.clean, pairs.labels, classes), pairs.attacked
+
+
+def check_known(folder: Path) -> None:
+    """Raise a RunError if a folder holds weights without the recipe that made them."""
+    if not (folder / RECIPE).exists() and any((folder / file).exists() for _, file in RESULTS):
+        raise RunError(f"{folder} holds weights of no known recipe; choose another --out")
 
 
 def _names(train: Dataset, classes: int) -> tuple[str, ...] | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -171,7 +171,7 @@ def _fit(
         with seeded(seed, stage.name, epoch):
             entry = {"epoch": float(epoch + 1), "rate": optimisation.rate}
             entry["loss"] = _epoch(stage, epoch, optimisation, steps, batches)
-        _check_converging(stage, epoch, entry["loss"])
+        _check_converging(stage, epoch, entry["loss"], optimisation.tracked.values())
         optimisation.plateau.observe(entry["loss"])
         with seeded(seed, stage.name, epoch, "validation"):
             history.append(entry | stage.validate())
@@ -192,9 +192,8 @@ def _keep(due: float, checkpoint: Path, *state: Any) -> float:
     return time.monotonic() + (time.monotonic() - started) / SHARE_OF_TIME_FOR_CHECKPOINTS
 
 
-def _check_converging(stage: Stage, epoch: int, loss: float) -> None:
+def _check_converging(stage: Stage, epoch: int, loss: float, weights: Iterable[Tensor]) -> None:
     """The loss is a sum over the epoch, so that one step's NaN or infinity shows in it."""
-    weights = [value for value in stage.module.state_dict().values() if value.is_floating_point()]
     if math.isfinite(loss) and torch.stack([value.isfinite().all() for value in weights]).all():
         return
     found = "its weights are not finite" if math.isfinite(loss) else f"its loss is {loss}"

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from carso.errors import ModelError
 from carso.training.recipe import Schedule
 from carso.training.together import add_up
 
@@ -75,13 +76,17 @@ def fallen(schedule: Schedule, progress: float) -> float:
 
 def _optimiser(parameters: list[nn.Parameter], rate: float | Tensor, schedule: Schedule) -> torch.optim.Optimizer:
     """RAdam or SGD; a rate in a tensor can change within a recorded graph."""
-    decay = schedule.weight_decay
+    decay, capturable = schedule.weight_decay, isinstance(rate, Tensor)
     if schedule.optimiser == "sgd":
-        return torch.optim.SGD(parameters, rate, MOMENTUM, weight_decay=decay, nesterov=True, foreach=True)
-    capturable = isinstance(rate, Tensor)
+        form = {"fused" if capturable else "foreach": True}
+        return torch.optim.SGD(parameters, rate, MOMENTUM, weight_decay=decay, nesterov=True, **form)
     return torch.optim.RAdam(
         parameters, rate, weight_decay=decay, decoupled_weight_decay=True, foreach=True, capturable=capturable
     )
+
+
+def _is_finite(value: Tensor) -> bool:
+    return value.is_floating_point() and bool(value.isfinite().all())
 
 
 class Optimisation:
@@ -89,6 +94,10 @@ class Optimisation:
 
     Everything that changes from step to step lives in tensors on the module's device, so that a step can be recorded
     as a CUDA graph.
+
+    Attributes:
+        tracked: what has an average over the steps: all of the module's numbers that are finite from the beginning,
+            which a mask of infinity is not.
     """
 
     def __init__(self, module: nn.Module, schedule: Schedule, steps_per_epoch: int) -> None:
@@ -98,12 +107,15 @@ class Optimisation:
         self.steps = 0
         self.plateau = Plateau(schedule.factor, schedule.patience)
         parameters = [p for p in module.parameters() if p.requires_grad]
-        on_gpu = parameters[0].is_cuda
-        rate = torch.tensor(schedule.rate, device=parameters[0].device) if on_gpu else schedule.rate
+        if not parameters:
+            raise ModelError(f"nothing of the {type(module).__name__} is trainable: no parameter has requires_grad")
+        device = parameters[0].device
+        on_gpu = device.type == "cuda"
+        rate = torch.tensor(schedule.rate, device=device, dtype=torch.float32) if on_gpu else schedule.rate
         self.optimiser = _optimiser(parameters, rate, schedule)
-        self._tracked = {name: value for name, value in module.state_dict().items() if value.is_floating_point()}
-        self.average = {name: value.clone() for name, value in self._tracked.items()}
-        self._keep, self._due = torch.zeros(2, device=parameters[0].device).unbind()
+        self.tracked = {name: value for name, value in module.state_dict().items() if _is_finite(value)}
+        self.average = {name: value.clone() for name, value in self.tracked.items()}
+        self._keep, self._due = torch.zeros(2, device=device).unbind()
         self._fast = {name: p for name, p in module.named_parameters() if p.requires_grad and schedule.lookahead}
         self.slow = {name: value.detach().clone() for name, value in self._fast.items()}
 
@@ -141,7 +153,7 @@ class Optimisation:
         self.optimiser.step()
         self._look_ahead()
         if self.schedule.average:
-            for name, value in self._tracked.items():
+            for name, value in self.tracked.items():
                 self.average[name].lerp_(value, 1 - self._keep)
         return total
 

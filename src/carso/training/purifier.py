@@ -164,8 +164,9 @@ class PurifierStage:
         quick = faster(self)
 
         def one_each(images: Images) -> Logits:
-            logits: Tensor = quick.logits(images, latents=self._latents(len(images)).unsqueeze(1))
-            return logits.squeeze(1)
+            latents = self._latents(len(images)).unsqueeze(1)
+            logits: Tensor = quick.logits(_some(images), latents=_some(latents))
+            return logits[: len(images)].squeeze(1)
 
         return one_each
 
@@ -281,6 +282,11 @@ class PurifierStage:
                 for rows, clean in self.train.chunks(self.chunk):
                     yield i, rows, clean
                     bar.advance()
+
+
+def _some(rows: Tensor) -> Tensor:
+    """The rows, or one of zeros where a share of a batch has none: not every form of a network takes none."""
+    return rows if len(rows) else torch.cat([rows, rows.new_zeros(1, *rows.shape[1:])])
 
 
 def check_kept(name: str, schedule: PurifierTraining, train: Dataset) -> None:

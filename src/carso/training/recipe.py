@@ -8,6 +8,7 @@ saved beside the weights.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -133,12 +134,38 @@ class Schedule(Section):
         return self
 
 
+KINDS = {
+    "dense": ("widths", "hidden", "representation", "maps"),
+    "convolutional": ("code", "compression", "maps"),
+    "corrective": ("width", "blocks", "channels", "shift", "flip", "contrast"),
+}
+"""The fields of each kind of purifier."""
+
 OPTIONS = {
     "mlp": ("maps", "hidden", "dropout", "output", "contrast"),
     "cnn": ("groups", "hidden", "contrast"),
     "resnet": ("width", "blocks", "stem", "activation"),
 }
 """The fields of each architecture of the library."""
+
+
+def check_only(spec: Section, field: str, table: Mapping[str, Sequence[str]], of: Sequence[str]) -> None:
+    """Hold the fields of a table's other entries to their defaults.
+
+    Args:
+        spec: the section.
+        field: what the table's entries are.
+        table: the fields of each.
+        of: the entries that the section may be of.
+
+    Raises:
+        ValueError: naming the first field that would do nothing.
+    """
+    fields, own = type(spec).model_fields, {name for entry in of for name in table[entry]}
+    for entry, names in table.items():
+        idle = [name for name in names if name not in own and getattr(spec, name) != fields[name].default]
+        if idle:
+            raise ValueError(f"{idle[0]} is of {field}: {entry}, and this is {' or '.join(of)}")
 
 
 class ClassifierSpec(Section):
@@ -172,12 +199,7 @@ class ClassifierSpec(Section):
 
     @model_validator(mode="after")
     def _of_one_architecture(self) -> ClassifierSpec:
-        fields = type(self).model_fields
-        for architecture, own in OPTIONS.items():
-            foreign = [name for name in own if name not in OPTIONS[self.architecture]]
-            idle = [name for name in foreign if getattr(self, name) != fields[name].default]
-            if idle:
-                raise ValueError(f"{idle[0]} is of architecture: {architecture}, and this is {self.architecture}")
+        check_only(self, "architecture", OPTIONS, [self.architecture])
         return self
 
     @property
@@ -219,6 +241,8 @@ class ClassifierTraining(Augmented):
 
     @model_validator(mode="after")
     def _divergence_to_climb(self) -> ClassifierTraining:
+        if self.trades and not self.clean:
+            raise ValueError("trades has the clean images in its loss: leave out clean: false")
         if self.trades and (not self.attacks or self.mixing == "steps"):
             raise ValueError("trades needs attacks, and whole batches: mixing: parts")
         if self.trades and any(a.attack == "fgsm" or a.loss != "cross_entropy" for a in self.attacks):
@@ -259,6 +283,11 @@ class PurifierSpec(Section):
     """The change of a pixel that black and white withstand, if corrective; 0 for none."""
     layers: tuple[str, ...] | None = None
     """Whose outputs R reads: names of N's modules, `input`, `output`; by default those that are proposed and said."""
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> PurifierSpec:
+        check_only(self, "kind", KINDS, [self.kind] if self.kind else ["dense", "convolutional"])
+        return self
 
     @model_validator(mode="after")
     def _sized_once(self) -> PurifierSpec:
