@@ -34,6 +34,8 @@ and `strong-again` is recipe `strong` there, seed 0, on that N.
 TARGETS = {
     "cifar10": "the defence around it",
     "cifar10/classifier": "the ResNet of recipe `cifar10` alone",
+    "stranger_cifar:net": "the ResNet of recipe `cifar10`, brought along as `benchmarks.own.strangers:cifar10`",
+    "CARSO around stranger_cifar:net": "what `carso harden` made of it",
     "fashion": "the hardened defence for Fashion-MNIST",
     "fashion/classifier": "its adversarially trained classifier alone",
     "adversarially_trained": "N alone",
@@ -185,6 +187,8 @@ def viewpoints(path: Path) -> str:
 def timed(folder: Path) -> str:
     """What a purifier cost, where the run says so."""
     path = folder / "time.json"
+    if (folder / "harden.json").exists():
+        return hardened(folder)
     if not path.exists():
         return ""
     took = json.loads(path.read_text(encoding="utf-8"))
@@ -193,6 +197,19 @@ def timed(folder: Path) -> str:
         f"attacks on {took['attacked']:,} training images and {took['epochs']} epochs included, took "
         f"{took['minutes']:.1f} minutes\n({took['cpu_minutes']:.1f} of processor time, {took['threads']} threads): "
         "`python benchmarks/runs/stranger.py`.\n"
+    )
+
+
+def hardened(folder: Path) -> str:
+    """What `carso harden` took, and which purifier it kept."""
+    took, choice = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("harden", "choice"))
+    rates = {name: Rate.of(rate["correct"], rate["total"]) for name, rate in choice["rates"].items()}
+    told = ", ".join(f"{name} {brief(rate)}" for name, rate in rates.items())
+    return (
+        f"\n`{took['command']}` took {took['minutes']:.1f} minutes\n({took['cpu_minutes']:.1f} of processor time, "
+        f"{took['threads']} threads, {took['cpu']}). Of its purifier it kept the one that was {choice['kept']}: "
+        f"of {rates[choice['kept']].total} held-out\nimages, attacked as a whole, these kept the classifier's answer: "
+        f"{told}.\n"
     )
 
 
