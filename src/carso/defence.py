@@ -127,6 +127,22 @@ class CARSO(Pretrained, nn.Module):
             return self.poll(images, generator=generator).winners
         return self._scores(images, generator).argmax(1)
 
+    def elect(self, images: Images, stop: Stop | None = None, seed: int | None = None) -> tuple[Labels, Tally]:
+        """The classes (B,) that its own aggregation elects, and the vote behind them.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            stop: of the vote where the mode decides; by default its own.
+            seed: of the latents; None for fresh ones.
+        """
+
+        def source() -> torch.Generator | None:
+            return None if seed is None else torch.Generator().manual_seed(seed)
+
+        by_mode = self.aggregation == "mode"
+        tally = self.poll(images, stop=stop if by_mode else "never", generator=source())
+        return tally.winners if by_mode else self.predict(images, source()), tally
+
     def differentiable(self, samples: int = SAMPLES) -> Surrogate:
         """The surrogate as a module, for attack libraries in place of the defence; K fresh candidates per gradient."""
         return Surrogate(self, samples)

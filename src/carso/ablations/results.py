@@ -25,7 +25,7 @@ from carso.evaluation.environment import Environment
 from carso.evaluation.reading import read_json, within, write_json
 from carso.evaluation.results import FILE as RESULTS
 from carso.evaluation.results import Count, Percent, Rate, ResultRow, Results, Target, read_results
-from carso.storage.files import says, write_text
+from carso.storage.files import says, settle
 from carso.types import Scale
 
 FILE, CHANGE = "ablations.json", "change.json"
@@ -139,15 +139,12 @@ def open_variant(variant: Variant, folder: Path) -> None:
     Raises:
         RunError: if what is there was made with another change.
     """
-    path, text = folder / CHANGE, _written(variant)
-    if path.exists() and not says(path, text):
-        raise RunError(f"{folder} holds a variant with another change; choose another --out")
-    write_text(path, text)
+    refusal = f"{folder} holds a variant with another change; choose another --out"
+    settle(folder / CHANGE, _written(variant), refusal)
 
 
 def _is_there(variant: Variant, folder: Path) -> bool:
-    made = (folder / RESULTS).exists() and (folder / CHANGE).exists()
-    return made and says(folder / CHANGE, _written(variant))
+    return (folder / RESULTS).exists() and says(folder / CHANGE, _written(variant))
 
 
 def _written(variant: Variant) -> str:

@@ -197,10 +197,8 @@ class _SparseAscent(_Ascent):
     @classmethod
     def begin(cls, objective: Objective, images: Images, labels: Labels, start: Images, eps: float) -> _SparseAscent:
         """At `start`, with the longest step."""
-        plain, longest = (
-            _Ascent.begin(objective, images, labels, start, eps),
-            images.new_full((len(images), 1, 1, 1), eps),
-        )
+        plain = _Ascent.begin(objective, images, labels, start, eps)
+        longest = images.new_full((len(images), 1, 1, 1), eps)
         share, moved = (images.new_full((len(images),), value) for value in (FIRST_SHARE, images[0].numel()))
         return cls(**{**vars(plain), "eta": longest}, longest=longest, share=share, moved=moved)
 

@@ -38,9 +38,9 @@ def serve(
     from carso.web.serving import run
 
     say(f"{answering.name} answers at {address}predict; Ctrl-C ends it")
-    others = allow_host or []
-    hosts = None if lets_others_in(listener) and not others else [host, *others]
-    if lets_others_in(listener):
+    others, open_to_all = allow_host or [], lets_others_in(listener)
+    hosts = None if open_to_all and not others else [host, *others]
+    if open_to_all:
         say(f"warning: whoever reaches {host} can use this machine's processor through it, without a password")
     run(application(answering, batch, queue, timeout, hosts), listener)
 

@@ -40,13 +40,12 @@ from carso.comparison.results import (
 from carso.comparison.study import Entry, Study
 from carso.comparison.subjects import Subjects
 from carso.data import Dataset
-from carso.errors import RunError
 from carso.evaluation.environment import environment
 from carso.evaluation.examples import SharedExamples
 from carso.processes.group import by_first, count, divided
 from carso.progress import note, progress, track
 from carso.storage import weights
-from carso.storage.files import copy, says, write_text
+from carso.storage.files import copy, says, settle
 from carso.storage.weights import AUDIT
 from carso.training.plan import announce
 from carso.types import Norm
@@ -116,15 +115,13 @@ class ComparisonStudy:
 
     def _open(self, name: str) -> None:
         """Hold the folder of an entry to what the study says of it, the seed and the number of images."""
-        path, text = self.out / name / SETTINGS, self._settings(name)
-        if path.exists() and not says(path, text):
-            raise RunError(f"{path.parent} holds another study, seed or number of images; choose another --out")
-        write_text(path, text)
+        folder = self.out / name
+        refusal = f"{folder} holds another study, seed or number of images; choose another --out"
+        settle(folder / SETTINGS, self._settings(name), refusal)
 
     def _is_own(self, name: str) -> bool:
         """Whether the folder of an entry is there and of this study, seed and number of images."""
-        path = self.out / name / SETTINGS
-        return path.exists() and says(path, self._settings(name))
+        return says(self.out / name / SETTINGS, self._settings(name))
 
     def _settings(self, name: str) -> str:
         """All that decides the figures of an entry, as JSON."""

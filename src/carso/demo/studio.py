@@ -157,9 +157,7 @@ class Studio:
 
     def elected(self, image: Images, seed: int = 0) -> Answer:
         """What CARSO says of an image (1, C, H, W), by its own aggregation; the mode stops early."""
-        defence, by_mode = self.defence, self.defence.aggregation == "mode"
-        tally = defence.poll(image, stop="confident" if by_mode else "never", generator=_source(seed))
-        label = tally.winners if by_mode else defence.predict(image, _source(seed))
+        label, tally = self.defence.elect(image, "confident", seed)
         return Answer("carso", int(label), tally.shares[0].tolist())
 
     def vote(self, image: Images, seed: int = 0, whole: bool = False) -> Iterator[Round]:
@@ -181,8 +179,8 @@ class Studio:
             seen.append(logits)
             round_ = Round(counts[0].tolist(), end, False, candidates[0].cpu(), logits[0, :SHOWN].argmax(1).tolist())
             if end in looks and settled(counts, end, total, stop, defence.error):
-                scores = AGGREGATES[defence.aggregation](torch.cat(seen, 1))
-                elected = mode(counts) if defence.aggregation == "mode" else scores.argmax(1)
+                by_mode = defence.aggregation == "mode"
+                elected = mode(counts) if by_mode else AGGREGATES[defence.aggregation](torch.cat(seen, 1)).argmax(1)
                 believed = self._believes(image, elected, seed)
                 yield replace(round_, decided=True, elected=int(elected), believed=believed)
                 return

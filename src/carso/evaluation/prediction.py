@@ -13,8 +13,7 @@ from carso.data.digits import meant
 from carso.data.labelled import named
 from carso.defence import CARSO
 from carso.evaluation.cost import say_if_long
-from carso.types import Images, Labels
-from carso.vote import Stop, Tally
+from carso.vote import Stop
 
 
 @dataclass(frozen=True)
@@ -63,26 +62,12 @@ def predict(
     digits = meant(defence.purifier.shape, names, defence.data)
     images = torch.stack([read_image(path, defence.purifier.shape, digits) for path in paths])
     say_if_long(defence, images, len(images), stop=stop if defence.aggregation == "mode" else "never")
-    labels, tally = elected(defence, images, stop, seed)
+    labels, tally = defence.elect(images, stop, seed)
     accepted: list[bool | None] = [None] * len(paths)
     if reject_at is not None:
         accepted = defence.detect(images, reject_at, labels, _source(seed)).accepted.tolist()
     rows = zip(paths, labels.tolist(), tally.shares.tolist(), tally.samples.tolist(), accepted, strict=True)
     return [Prediction(path, label, tuple(shares), k, names, believed) for path, label, shares, k, believed in rows]
-
-
-def elected(defence: CARSO, images: Images, stop: Stop | None = None, seed: int | None = None) -> tuple[Labels, Tally]:
-    """The classes (B,) that a defence elects by its own aggregation, and the vote behind them.
-
-    Args:
-        defence: whom to ask.
-        images: (B, C, H, W) in [0, 1].
-        stop: of the vote where the mode decides; by default the defence's own.
-        seed: of the latents; None for fresh ones.
-    """
-    by_mode = defence.aggregation == "mode"
-    tally = defence.poll(images, stop=stop if by_mode else "never", generator=_source(seed))
-    return tally.winners if by_mode else defence.predict(images, _source(seed)), tally
 
 
 def _source(seed: int | None) -> torch.Generator | None:

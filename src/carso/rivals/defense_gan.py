@@ -123,11 +123,6 @@ class DefenseGAN(Purified):
         """How it descends, and how its surrogate does."""
         return f"steps={self.steps}, restarts={self.restarts}, rate={self.rate}, refinements={self.refinements}"
 
-    @property
-    def shape(self) -> tuple[int, ...] | None:
-        """(C, H, W) of the images, if G says."""
-        return getattr(self.generator, "shape", None)
-
     def _purified(self, images: Images, generator: torch.Generator | None) -> Images:
         starts = normal(self.restarts, self.generator.latent, like=images, generator=generator).to(images)
         parts = images.detach().split(max(1, PIXELS // (self.restarts * math.prod(images.shape[1:]))))

@@ -61,11 +61,6 @@ class Denoised(Purified):
         super().__init__(classifier)
         self.autoencoder = autoencoder
 
-    @property
-    def shape(self) -> tuple[int, ...] | None:
-        """(C, H, W) of the images, if A says."""
-        return getattr(self.autoencoder, "shape", None)
-
     def _purified(self, images: Images, generator: torch.Generator | None) -> Images:
         purified: Tensor = self.autoencoder(images)
         return purified

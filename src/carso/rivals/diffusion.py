@@ -28,7 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 from carso.data import Dataset
 from carso.nn import evaluating
-from carso.nn.querying import widened
+from carso.nn.querying import as_taken, widened
 from carso.rivals.purified import Purified, normal
 from carso.rivals.stage import GenerativeStage
 from carso.training.recipe import Schedule
@@ -60,8 +60,7 @@ class DDPM(nn.Module):
     def origin(self, x: Tensor, t: Labels) -> Tensor:
         """x^: what x_0 seems to be, given x_t (B, C, H, W) at times t (B,)."""
         a = self._a(x)[t].view(-1, 1, 1, 1)
-        own = next((weight.dtype for weight in self.denoiser.parameters()), x.dtype)
-        origin: Tensor = (x - (1 - a).sqrt() * self.denoiser(x.to(own), t)) / a.sqrt()
+        origin: Tensor = (x - (1 - a).sqrt() * self.denoiser(as_taken(self.denoiser, x), t)) / a.sqrt()
         return origin
 
     def posterior(self, x: Tensor, origin: Tensor, t: int, s: int) -> tuple[Tensor, Float[Tensor, ""]]:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from carso.nn import evaluating, query
+from carso.nn.querying import as_taken
 from carso.types import Candidates, Images, Labels, Logits, check_images
 
 
@@ -53,17 +54,11 @@ class Purified(nn.Module, ABC):
         with evaluating(self):
             return self._purified(taken, generator).to(images.dtype)
 
-    @property
-    def shape(self) -> tuple[int, ...] | None:
-        """(C, H, W) of the images that g was made for; `None` if of any."""
-        return None
-
     def _taken(self, images: Images) -> Images:
-        """The images, held to the shape, in the dtype in which g computes."""
-        check_images(images, self.shape)
-        weights = (weight for name, weight in self.named_parameters() if not name.startswith("classifier."))
-        own = next((weight.dtype for weight in weights if weight.is_floating_point()), images.dtype)
-        return images.to(own)
+        """The images in the dtype of g's first module, and held to the shape that it says it has."""
+        first = next(module for name, module in self.named_children() if name != "classifier")
+        check_images(images, getattr(first, "shape", None))
+        return as_taken(first, images)
 
     @abstractmethod
     def _purified(self, images: Images, generator: torch.Generator | None) -> Images:

@@ -90,11 +90,6 @@ class PuVAE(Purified):
         super().__init__(classifier)
         self.vae = vae
 
-    @property
-    def shape(self) -> tuple[int, ...] | None:
-        """(C, H, W) of the images, if the VAE says."""
-        return getattr(self.vae, "shape", None)
-
     def projections(self, images: Images) -> Projections:
         """x_y (B, classes, C, H, W) for every class y."""
         classes = self.vae.classes

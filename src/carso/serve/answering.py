@@ -20,7 +20,6 @@ from carso.data.digits import meant
 from carso.data.labelled import named
 from carso.defence import CARSO
 from carso.errors import ModelError
-from carso.evaluation.prediction import elected
 from carso.nn import evaluating, query
 from carso.storage.export import facts_of, session_of
 from carso.types import Images
@@ -111,7 +110,7 @@ class ByTorch:
 
     def __call__(self, images: Images) -> list[Answer]:
         """An answer for each of the images (B, C, H, W) in [0, 1], by fresh latents."""
-        labels, tally = elected(self.defence, images)
+        labels, tally = self.defence.elect(images)
         with torch.no_grad(), evaluating(self.defence.classifier):
             alone = query(self.defence.classifier, images).argmax(1)
         rows = zip(labels.tolist(), tally.shares.tolist(), tally.samples.tolist(), alone.tolist(), strict=True)

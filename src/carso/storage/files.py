@@ -88,15 +88,28 @@ def write_text(path: Path, text: str) -> None:
 
 
 def says(path: Path, text: str) -> bool:
-    """Whether a file that a run left in its folder says exactly that.
+    """Whether a run left a file in its folder that says exactly that.
 
     Raises:
         RunError: if it cannot be read.
     """
+    if not path.exists():
+        return False
     try:
         return read_text(path) == text
     except RunError as error:
         raise RunError(f"{error}; choose another --out") from error
+
+
+def settle(path: Path, text: str, refusal: str) -> None:
+    """Write what decides a run into its folder, where nothing else is settled there.
+
+    Raises:
+        RunError: with the refusal, if something else is.
+    """
+    if path.exists() and not says(path, text):
+        raise RunError(refusal)
+    write_text(path, text)
 
 
 def copy(source: Path, target: Path) -> None:

@@ -25,7 +25,7 @@ from carso.processes.group import by_first
 from carso.purifier import Purifier
 from carso.representation import Representation
 from carso.storage import factory, weights
-from carso.storage.files import copy, says, write_text
+from carso.storage.files import copy, settle
 from carso.training.checkpoint import finished
 from carso.training.classifier import ClassifierStage
 from carso.training.design import assembled, check_classes, classifier_of, look_at, purifier_of, representation_of
@@ -122,9 +122,8 @@ class Experiment:
         read_history(self.out)
         if not adopting:
             check_known(self.out)
-        if path.exists() and not says(path, self.recipe.to_yaml()):
-            raise RunError(f"{self.out} holds the run of another recipe or seed ({path}); choose another --out")
-        write_text(path, self.recipe.to_yaml())
+        refusal = f"{self.out} holds the run of another recipe or seed ({path}); choose another --out"
+        settle(path, self.recipe.to_yaml(), refusal)
         for name, file in RESULTS:
             if (self.out / file).exists():
                 self._forget(name)
