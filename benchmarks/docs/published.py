@@ -84,7 +84,8 @@ def measured(found: dict[str, Any]) -> str:
         else f"""
 The purifier had less training than published, for want of machines: {short["images"]:,} images in place of 45,000,
 {short["epochs"]} epochs in place of {whole}, PGD of {short["steps"]} steps in place of {steps}
-(`python -m benchmarks.runs.published_short`). One that is trained as published may recall more sharply, and keep more.
+(`python -m benchmarks.runs.published_short OUT`). One that is trained as published may recall more sharply, and keep
+more.
 What peel hides does not hang on that: the control below hides as much with no purifier at all.
 """
     )

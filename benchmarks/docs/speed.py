@@ -33,7 +33,7 @@ oneDNN's, measured in the same run. A share of the float32 limit above 1 is bflo
 OWN = (
     "Seconds by the clock and the largest memory of each command of [your-own-classifier.md](your-own-classifier.md),",
     "in a process of its own, on 60 photographs of CIFAR-10 of which 10 are tested on. `harden` is given thrice the",
-    "least minutes it asks for; `audit` is a quick one. Written by `python -m benchmarks.own`.",
+    "least minutes it asks for; `audit` is a quick one. Written by `python -m benchmarks.own --out out/own`.",
     "",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,6 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from carso.audit.autoattack import autoattack, unguarded
+from carso.audit.effort import SIZES
+from carso.audit.neighbours import Neighbours
+from carso.audit.plan import Attempt, Tuning, plan
+from carso.audit.target import target_of
 from carso.errors import ModelError, NonFiniteError
 from carso.types import Budget
 
@@ -71,6 +76,31 @@ def test_its_number_of_gradients_may_be_chosen() -> None:
     found = unguarded(model, images, labels, BUDGET, "rand", seed=0, eot=2)
     assert model.calls == 2
     torch.testing.assert_close(found, images - 0.2)
+
+
+def test_an_audit_says_why_it_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = target_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(4, 1, 2, 2))
+    sizes = replace(SIZES["quick"], autoattack=True)
+
+    def last() -> Attempt:
+        return list(
+            plan(
+                target,
+                BUDGET,
+                sizes,
+                Tuning(),
+                {},
+                Neighbours(torch.rand(4, 1, 2, 2), torch.zeros(4).long()),
+                blind=False,
+            )
+        )[-1]
+
+    assert last().options == {"left_out": "its version for such targets needs 10 classes"}
+    monkeypatch.setattr("carso.audit.plan.LEAST_CLASSES", {"standard": 3})
+    assert last().options == {"version": "standard"}
+    monkeypatch.setattr("carso.audit.plan.is_installed", lambda: False)
+    assert (last().name, last().rounds) == ("autoattack", ())
+    assert last().options == {"left_out": "AutoAttack needs the extra: pip install 'carso[audit]'"}
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

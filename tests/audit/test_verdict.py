@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from torch import Tensor
 
 from carso.audit.target import Target
-from carso.audit.verdict import LEAD, Judge
+from carso.audit.verdict import LEADS, Judge
 
 
 class Coin:
@@ -44,10 +46,11 @@ def judge(answer: Coin, *, random: bool = True, votes: int = 10) -> Judge:
 def called_broken(right: float, votes: int) -> float:
     """The probability that a screen calls an image broken, by recursion over its verdicts."""
 
+    @cache
     def left(wrong: int, good: int) -> float:
         if good == 1 and wrong == 0:
             return 0.0
-        if wrong + good == votes or abs(wrong - good) >= LEAD:
+        if wrong + good == 2 * votes or good - wrong >= LEADS[0] or wrong - good >= LEADS[1]:
             return float(wrong >= good)
         return right * left(wrong, good + 1) + (1 - right) * left(wrong + 1, good)
 
@@ -62,12 +65,17 @@ def test_a_screen_errs_as_often_as_its_random_walk(right: float) -> None:
     assert share == pytest.approx(called_broken(right, 10), abs=0.015)
 
 
-@pytest.mark.parametrize(("right", "verdicts", "expected"), [(1.0, 1, 10), (0.0, LEAD, 0)])
+@pytest.mark.parametrize(("right", "verdicts", "expected"), [(1.0, 1, 10), (0.0, LEADS[1], 0)])
 def test_agreement_ends_the_vote(right: float, verdicts: int, expected: int) -> None:
     coin = Coin(right)
     found = judge(coin).screened(torch.zeros(7, 1, 1, 1), torch.ones(7, dtype=torch.long))
     assert coin.verdicts == 7 * verdicts
     assert (found == expected).all()
+
+
+def test_luck_of_a_hundred_attacks_breaks_few_images_that_are_mostly_answered_rightly() -> None:
+    assert called_broken(0.8, 10) < 0.002
+    assert called_broken(0.3, 10) > 0.6
 
 
 def test_a_deterministic_target_is_asked_once() -> None:

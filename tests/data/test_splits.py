@@ -12,7 +12,7 @@ from PIL import Image
 
 from carso import data
 from carso.data import mnist
-from carso.data.splits import Split, end, turns
+from carso.data.splits import Split, end, shared_out
 from carso.errors import DataError
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -118,12 +118,22 @@ def test_no_garment_is_in_two_splits(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("count", range(1, 40))
 @pytest.mark.parametrize("test", [True, False])
-def test_turns_take_every_item_once_and_in_order(count: int, test: bool) -> None:
-    taken = {split: turns(split, range(count), test=test) for split in SPLITS}
+def test_every_item_is_shared_out_once_and_in_order(count: int, test: bool) -> None:
+    classes = [range(count // 3), range(count // 3, count)]
+    taken = {split: shared_out(split, classes, str, test=test) for split in SPLITS}
     assert sorted(item for part in taken.values() for item in part) == list(range(count))
     assert all(part == sorted(part) for part in taken.values())
     assert len(taken["validation"]) == count // 12
     assert len(taken["test"]) == ((count + 3) // 6 if test else 0)
+
+
+@pytest.mark.parametrize("at", range(0, 120, 7))
+def test_a_picture_that_comes_moves_hardly_another_and_none_from_train_to_test(at: int) -> None:
+    before = [[f"{number}.png" for number in range(40 * at, 40 * at + 40)] for at in range(3)]
+    after = [[*names, "new.png"] if at // 40 == place else names for place, names in enumerate(before)]
+    was, now = ({s: set(shared_out(s, names, str, test=True)) for s in SPLITS} for names in (before, after))
+    assert not was["train"] & now["test"]
+    assert sum(len(was[split] - now[split]) for split in SPLITS) <= 4
 
 
 def test_the_end_of_a_file_is_held_out() -> None:

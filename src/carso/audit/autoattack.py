@@ -23,6 +23,8 @@ from carso.types import Budget, Classifier, Images, Labels
 
 Version: TypeAlias = Literal["standard", "rand"]
 
+MISSING = "AutoAttack needs the extra: pip install 'carso[audit]'"
+
 LEAST_CLASSES = {"standard": 10, "rand": 3}
 """Classes that each version needs: nine rivals for its targeted attacks, or a third logit for the DLR loss."""
 
@@ -76,7 +78,7 @@ def unguarded(
         ModelError: if pyautoattack is not installed.
     """
     if not is_installed():
-        raise ModelError("AutoAttack needs the extra: pip install 'carso[audit]'")
+        raise ModelError(MISSING)
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
     attack = importlib.import_module("pyautoattack").AutoAttack(
         _Module(model), norm=budget.norm, eps=budget.eps, version=version, device=images.device, seed=seed

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from carso.attacks import annealed, apgd, deepfool, fgsm, noise, pgd, spsa, square
 from carso.attacks.bpda import straight_through
 from carso.attacks.eot import Candidates, Expectation, exponential, log_mean_probability
-from carso.audit.autoattack import LEAST_CLASSES, autoattack, is_installed
+from carso.audit.autoattack import LEAST_CLASSES, MISSING, Version, autoattack, is_installed
 from carso.audit.effort import Sizes
 from carso.audit.neighbours import Neighbours
 from carso.audit.target import Target
@@ -125,11 +125,8 @@ def plan(
         rounds = (craft(annealed, straight_through(target.purify, target.classifier), steps=sizes.plain),)
         yield Attempt("bpda", "cross-check", "all", rounds, options={"steps": sizes.plain})
     yield from _black_box(target, budget, sizes, None if blind or broken else sizes.spsa_images)
-    version = "rand" if target.random_surrogate else "standard"
-    runs = sizes.autoattack and is_installed() and target.classes >= LEAST_CLASSES[version]
-    if runs and target.candidates is not None:
-        rounds = (craft(autoattack, Expectation(target.candidates), version=version),)
-        yield Attempt("autoattack", "white-box", "all", rounds, claims=True, options={"version": version})
+    if sizes.autoattack and target.candidates is not None:
+        yield _autoattack(target, target.candidates, craft)
 
 
 def _craft(attack: Call, model: Classifier, budget: Budget, **options: Any) -> Craft:
@@ -186,8 +183,24 @@ def _white_box(
 def _dlr(target: Target, attempt: Callable[..., Attempt], run: Craft, steps: int) -> Attempt:
     """Auto-PGD on the DLR loss; without a third class an attack of no rounds, which says why."""
     if target.classes < 3:
-        return attempt("apgd-dlr", "survivors", left_out="the DLR loss needs three classes")
+        return _left_out("apgd-dlr", "the DLR loss needs three classes")
     return attempt("apgd-dlr", "survivors", run, steps=steps)
+
+
+def _autoattack(target: Target, candidates: Candidates, craft: Callable[..., Craft]) -> Attempt:
+    """AutoAttack, or where it cannot run an attack of no rounds, which says why."""
+    version: Version = "rand" if target.random_surrogate else "standard"
+    least = LEAST_CLASSES[version]
+    if target.classes < least:
+        return _left_out("autoattack", f"its version for such targets needs {least} classes")
+    if not is_installed():
+        return _left_out("autoattack", MISSING)
+    rounds = (craft(autoattack, Expectation(candidates), version=version),)
+    return Attempt("autoattack", "white-box", "all", rounds, claims=True, options={"version": version})
+
+
+def _left_out(name: str, why: str) -> Attempt:
+    return Attempt(name, "white-box", "survivors", (), options={"left_out": why})
 
 
 def _steady(target: Target, candidates: Candidates, tuning: Tuning) -> Expectation:

@@ -51,6 +51,11 @@ class AttackResult(_Model):
     known: Rate | None = None
     options: dict[str, Any] = {}
 
+    @property
+    def left_out(self) -> str | None:
+        """Why it was not carried out; None if it was."""
+        return self.options.get("left_out")
+
 
 class Turned(_Model):
     """What a target that may turn images away did with them; its rates then are of images right or turned away.

@@ -83,8 +83,8 @@ class State:
         return cls(budget, k, clean, images.clone(), clean.clone())
 
     def entry(self, attempt: Attempt) -> AttackState:
-        """The entry of an attack, opened if it is new."""
-        if attempt.name not in self.entries:
+        """The entry of an attack, opened if it is new or no round of it is done."""
+        if attempt.name not in self.entries or not self.entries[attempt.name].rounds:
             about = {
                 "name": attempt.name,
                 "kind": attempt.kind,

@@ -4,9 +4,10 @@
     broken     right(x') <= k / 2
 
 A final verdict takes all k. While attacks go on, verdicts on a random target are cast one after another until the first
-one is right, or wrong ones and right ones differ by 3, or k are cast; then `right` is their share of k. Most images
-need no more than 3. Attacks that choose among many noisy evaluations find lucky draws as well as adversarial images;
-fresh verdicts tell them apart.
+one is right, or right ones lead by 3, or wrong ones by 6, or 2 k are cast; then `right` is their share of k. It takes
+more to call an image broken, since a hundred attacks ask: of an image that is answered rightly four times in five, one
+of them would meet three wrong verdicts in a row. Attacks that choose among many noisy evaluations find lucky draws as
+well as adversarial images; fresh verdicts tell them apart.
 
 Source: A. Wald, "Sequential tests of statistical hypotheses", Annals of Mathematical Statistics, 1945.
 """
@@ -27,8 +28,8 @@ AWAY = -1
 
 VOTES = 10
 
-LEAD = 3
-"""Verdicts by which one side must lead to end the vote."""
+LEADS = (3, 6)
+"""Verdicts by which right ones must lead, or wrong ones, to end the vote."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,18 @@ class Judge:
         return total
 
     def screened(self, images: Images, labels: Labels) -> Tensor:
-        """Right verdicts (B,) in proportion to k, of as few as decide; k where the first one is right."""
+        """Right verdicts (B,) in proportion to k, rounded up, of as few as decide; k where the first one is right."""
         right, cast = torch.zeros(2, len(images), dtype=torch.long).unbind()
         left = torch.arange(len(images))
-        for _ in range(self.k):
+        for _ in range(2 * self.k if self.target.random else 1):
             right[left] += self._verdict(images[left], labels[left])
             cast[left] += 1
-            open_ = (right < cast) & ((2 * right - cast).abs() < LEAD)
+            lead = 2 * right - cast
+            open_ = (right < cast) & (lead < LEADS[0]) & (lead > -LEADS[1])
             left = left[open_[left]]
             if not len(left):
                 break
-        share: Tensor = self.k * right // cast
+        share: Tensor = -(-self.k * right // cast)
         return share
 
     def broken(self, right: Tensor) -> Tensor:

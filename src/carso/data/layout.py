@@ -3,8 +3,9 @@
     FOLDER/[SPLIT/][CLASS/...]PICTURE
 
 SPLIT is `train`, `val`, `valid`, `validation` or `test`, in any case; CLASS is the outermost folder, with whatever lies
-below it. Without such folders of splits, and for a validation that has none beside `train`, pictures are held out in
-turns (`carso.data.splits`). What could be read in two ways is refused with what was found; what is left out is counted.
+below it. Without such folders of splits, and for a validation that has none beside `train`, pictures are held out by
+their names (`carso.data.splits`). What could be read in two ways is refused with what was found; what is left out is
+counted.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from carso.data.dataset import check_names
-from carso.data.splits import Split, turns
+from carso.data.splits import Split, shared_out
 from carso.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -52,7 +53,7 @@ class Tree:
     @property
     def below(self) -> list[Path]:
         """The pictures in it and below it, in the order of their paths."""
-        return sorted(path for folder in self.all for path in folder.pictures)
+        return sorted((path for folder in self.all for path in folder.pictures), key=lambda path: path.parts)
 
     @cached_property
     def count(self) -> int:
@@ -71,9 +72,18 @@ class Tree:
 
     def files(self) -> list[Picture]:
         """Its pictures, in the order of their classes and paths."""
+        return [picture for pictures in self.by_class() for picture in pictures]
+
+    def by_class(self) -> list[list[Picture]]:
+        """Its pictures, those of each class in the order of their paths; without classes all together."""
         if not self.labelled:
-            return [(path, None) for path in self.pictures]
-        return [(path, folder.path.name) for folder in self.filled for path in folder.below]
+            return [[(path, None) for path in self.pictures]]
+        return [[(path, folder.path.name) for path in folder.below] for folder in self.filled]
+
+    def share(self, split: Split, *, test: bool) -> list[Picture]:
+        """Its pictures for a split, where it is not divided itself."""
+        depth = len(self.path.parts) + self.labelled
+        return shared_out(split, self.by_class(), lambda picture: "/".join(picture[0].parts[depth:]), test=test)
 
 
 @dataclass(frozen=True)
@@ -104,9 +114,9 @@ class Layout:
 
     def _pictures(self, split: Split) -> list[Picture]:
         if not self.parts:
-            return turns(split, self.tree.files(), test=True)
+            return self.tree.share(split, test=True)
         if "train" in self.parts and "validation" not in self.parts and split != "test":
-            return turns(split, self.parts["train"].files(), test=False)
+            return self.parts["train"].share(split, test=False)
         if split in self.parts:
             return self.parts[split].files()
         raise DataError(f"{self.tree.path}: has no subfolder {split!r}, only {_names(self.parts.values())}")
@@ -130,7 +140,9 @@ class Layout:
         if not self.parts and self.tree.count:
             shares = {split: len(self._pictures(split)) for split in ("train", "validation", "test")}
             counts = ", ".join(f"{count} for {split}" for split, count in shares.items())
-            return [f"no folders train and test, so the {self.tree.count} pictures are shared out in turns: {counts}"]
+            return [
+                f"no folders train and test, so the {self.tree.count} pictures are shared out by their names: {counts}"
+            ]
         if "train" in self.parts and "validation" not in self.parts:
             count = len(self._pictures("validation"))
             return [f"no folder validation, so {count} of the {self.parts['train'].count} in train are held out"]
@@ -181,7 +193,7 @@ def _tree(folder: Path, seen: dict[tuple[int, int], Path], depth: int) -> Tree:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir())
+        return sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror or error})") from error
 

@@ -86,6 +86,8 @@ def _name(attack: AttackResult) -> str:
 
 
 def _leaves(attack: AttackResult) -> str:
+    if attack.left_out is not None:
+        return f"left out: {attack.left_out}"
     parts = [brief(attack.result)]
     if attack.claimed is not None:
         parts.append(f"claims {attack.claimed.accuracy:.1f}")

@@ -355,7 +355,7 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Root of all randomness."""
     samples: Annotated[int | None, Field(gt=0, le=MOST), Unit("candidates")] = None
-    """K; by default 1500 for a dense purifier, 8 for a convolutional one."""
+    """K; by default 1500 for a dense purifier, 8 for any other."""
     aggregation: Aggregation = "mode"
     """How the candidates' answers become one."""
     classifier: ClassifierSpec = ClassifierSpec()
