@@ -87,7 +87,7 @@ def test_a_claim_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["kept"]
 
 
-@pytest.mark.parametrize("part", [".", "checkpoints", "state"])
+@pytest.mark.parametrize("part", [".", "checkpoints", "classifier/state"])
 def test_what_killed_writers_left_is_swept(part: str, tmp_path: Path) -> None:
     path = tmp_path / part / "purifier.safetensors"
     kill(started(WRITE, path))
@@ -99,6 +99,20 @@ def test_what_killed_writers_left_is_swept(part: str, tmp_path: Path) -> None:
         assert not list(path.parent.glob(".purifier.safetensors.*"))
     assert all(file.exists() for file in own)
     assert not path.exists()
+
+
+def test_what_others_may_be_writing_below_is_not_swept(tmp_path: Path) -> None:
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    held, far, linked = run / "choice" / "held", run.joinpath(*"abcde"), elsewhere / "state"
+    for folder in (held, far, linked):
+        folder.mkdir(parents=True)
+        (folder / ".results.json.abcdefgh.aside").write_text("half")
+    (held / NAME).write_text("process 1")
+    (run / "choice" / ".results.json.abcdefgh.aside").write_text("half")
+    (run / "link").symlink_to(elsewhere)
+    with claim(run):
+        pass
+    assert {left.parent for left in tmp_path.rglob(".*.aside")} == {held, far, linked}
 
 
 def test_what_a_living_process_writes_is_not_swept(holder: subprocess.Popen[str], tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from carso.errors import RunError
 from carso.storage.files import sweep
 
 NAME = ".claim"
-PARTS = (".", "checkpoints", "state")
-"""Where in its folder a run writes."""
+DEEPEST = 4
+"""How many folders below its own a run writes, at most."""
 
 if sys.platform == "win32":
     import msvcrt
@@ -61,8 +61,7 @@ def claim(folder: Path, wait: Callable[[str], object] | None = None) -> Iterator
     made = not os.path.exists(folder)  # says no of a name that no file can have, where Path.exists fails
     with _open(folder, wait) as file:
         _sign(file)
-        for part in PARTS:
-            sweep(folder / part)
+        _clear(folder)
         try:
             yield
         finally:
@@ -105,6 +104,14 @@ def _sign(file: TextIO) -> None:
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
     file.flush()
+
+
+def _clear(folder: Path) -> None:
+    """Sweep a folder and those below it, but for links and what another process may hold."""
+    for place, inner, _ in os.walk(folder):
+        sweep(Path(place))
+        deep = len(Path(place).relative_to(folder).parts)
+        inner[:] = [name for name in inner if deep < DEEPEST and not os.path.exists(os.path.join(place, name, NAME))]
 
 
 def _give_up(folder: Path, made: bool) -> None:
