@@ -79,6 +79,14 @@ def test_a_foreign_classifier_must_be_given_and_must_be_the_right_one(tmp_path: 
         carso.load(tmp_path, own)
 
 
+def test_a_foreign_classifier_that_cannot_be_copied_is_filled_itself(tmp_path: Path) -> None:
+    own, fresh = (nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 3)) for _ in range(2))
+    weights.save_classifier(own, tmp_path / weights.CLASSIFIER, {"trained": True})
+    fresh.grown = fresh[1].weight * 1  # as `torch.nn.utils.weight_norm` leaves one, which deepcopy refuses
+    assert weights.load_classifier(tmp_path / weights.CLASSIFIER, fresh) is fresh
+    assert weights.digest(fresh) == weights.digest(own)
+
+
 def test_unknown_names_get_a_near_one() -> None:
     with pytest.raises(WeightsError, match="did you mean 'mnist"):
         carso.load("mnits")

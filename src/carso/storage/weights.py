@@ -10,7 +10,6 @@ The headers carry the architecture, the recipe, the seed and the figures, so tha
 
 from __future__ import annotations
 
-import copy
 import difflib
 import hashlib
 import os
@@ -32,6 +31,7 @@ from carso.nn import ARCHITECTURES
 from carso.nn.maps import Maps
 from carso.nn.modes import uncompiled, uncompiled_name
 from carso.purifier import ConvolutionalPurifier, Purifier
+from carso.storage.factory import copied
 from carso.storage.filling import fill, filled
 from carso.storage.headers import OPTIONS, ClassifierHeader, Header, Origin, PurifierHeader
 from carso.storage.schema import validated
@@ -100,7 +100,8 @@ def load_classifier(path: Path, own: nn.Module | None = None) -> nn.Module:
 
     Args:
         path: of the file.
-        own: a module of the user's, of which a copy is filled where the class is not the library's.
+        own: a module of the user's, of which a copy, or itself if it cannot be copied, is filled where the class is
+            not the library's.
 
     Raises:
         WeightsError: if the file is damaged, or holds the weights of a class that is not the library's, and none of
@@ -119,6 +120,8 @@ def load_classifier(path: Path, own: nn.Module | None = None) -> nn.Module:
 
 def with_own_weights(classifier: nn.Module, path: Path) -> nn.Module:
     """A module of the user's, or a copy of it with the weights that stage 1 of the file's own folder gave it.
+
+    One that cannot be copied is itself given these weights.
 
     Raises:
         WeightsError: if the file is damaged, or does not fit the module.
@@ -313,8 +316,8 @@ def _read(path: Path, kind: str, schema: type[H]) -> tuple[dict[str, Tensor], H]
 
 
 def _refilled(classifier: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
-    """A copy of a module with the tensors of a file, in eval mode."""
-    again = fill(copy.deepcopy(classifier), tensors, path).eval()
+    """A copy of a module, itself if it cannot be copied, with the tensors of a file, in eval mode."""
+    again = fill(copied(classifier), tensors, path).eval()
     with _mendable():
         check_finite(_learned(again), path)
     return again
