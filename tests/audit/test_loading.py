@@ -1,10 +1,11 @@
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 import torch
 from torch import nn
 
-from carso.audit.loading import load_target, load_transfers, undefended_of
+from carso.audit import loading
+from carso.audit.loading import column_of, load_target, load_transfers, undefended_of
 from carso.defence import CARSO
 from carso.errors import ModelError, WeightsError
 from carso.nn import MLP
@@ -20,6 +21,25 @@ def test_a_trained_classifier_needs_no_purifier_beside_it(tmp_path: Path) -> Non
         load_target(f"{tmp_path}/undefended")
     with pytest.raises(WeightsError, match=f"holds no {weights.PURIFIER}"):
         load_target(str(tmp_path))
+
+
+def test_a_part_may_be_written_as_a_shell_completes_it(tmp_path: Path) -> None:
+    classifier, images = MLP((1, 8, 8), (7,)).eval(), torch.rand(3, 1, 8, 8)
+    weights.save_classifier(classifier, tmp_path / weights.CLASSIFIER)
+    for name in (f"{tmp_path}/classifier/", f"{tmp_path}//classifier//"):
+        assert torch.equal(load_target(name)(images), classifier(images))
+        assert column_of(name) == "adversarially_trained"
+
+
+def test_a_path_of_windows_is_split_as_windows_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "Path", PureWindowsPath)
+    assert loading._parts_of("C:\\out\\mine\\classifier\\") == ("C:\\out\\mine", "classifier")
+
+
+@pytest.mark.parametrize("name", [r"C:\x/classifier", "C:/x", r"C:\x", "http://host/x", "run:3/classifier"])
+def test_what_follows_a_colon_is_a_function_only_without_separators(name: str) -> None:
+    with pytest.raises(WeightsError, match="no defence"):
+        load_target(name)
 
 
 def test_a_folder_of_that_name_is_a_part_until_it_has_weights(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -32,7 +33,7 @@ def load_target(source: str, classifier: nn.Module | None = None) -> Any:
     """
     from carso.storage import weights
 
-    if ":" in source and not os.path.exists(source):
+    if _is_factory(source) and not os.path.exists(source):
         return _made(source)
     if os.path.exists(os.path.join(source, files.FILE)):
         return files.load(source)
@@ -75,9 +76,15 @@ def _parts_of(source: str) -> tuple[str, str]:
     """The defence, and the part of it that is meant; none for the whole, as where a folder of that name has weights."""
     from carso.storage import weights
 
-    whole, _, part = source.rpartition("/")
-    own = any(os.path.exists(os.path.join(source, file)) for file in (weights.CLASSIFIER, weights.PURIFIER))
-    return (whole, part) if part in PARTS and not own else (source, "")
+    path = Path(source)
+    own = any(os.path.exists(path / file) for file in (weights.CLASSIFIER, weights.PURIFIER))
+    return (str(path.parent), path.name) if path.name in PARTS and not own else (source, "")
+
+
+def _is_factory(source: str) -> bool:
+    """Whether a name ends in that of a function, behind a colon; that of a drive is followed by separators."""
+    _, colon, function = source.rpartition(":")
+    return bool(colon) and not {"/", "\\"} & {*function}
 
 
 def load_transfers(
