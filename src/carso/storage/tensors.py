@@ -55,6 +55,8 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and description of a file whose description has this "kind".
 
+    The tensors are copies: those of safetensors keep the file mapped, and Windows replaces no file that is.
+
     Raises:
         WeightsError: if the file is missing, truncated, changed since it was written, not written by carso, or of
             another kind.
@@ -65,7 +67,7 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {}).get(_KEY, "null"))
             _check_kind(path, description, kind)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is truncated or not a safetensors file: {error}") from error
     digest = description.pop(_DIGEST, None)
