@@ -58,6 +58,20 @@ def test_a_shared_defence_may_be_stored_anew(defence: CARSO, tmp_path: Path) -> 
     assert votes(CARSO.from_pretrained(tmp_path)) == votes(defence)
 
 
+def test_a_card_that_somebody_edited_is_not_written_over(defence: CARSO, tmp_path: Path) -> None:
+    folder = defence.save_pretrained(tmp_path / "mine")
+    card, first = folder / "README.md", (folder / "README.md").read_text()
+    for edited in (first + "Ours.\n", first.replace("**Not audited.**", "Fine."), "Ours.\n"):
+        card.write_text(edited)
+        with pytest.raises(RunError, match=r"mine/README\.md is not as carso wrote it; move it away to keep it, or"):
+            defence.save_pretrained(folder)
+        assert card.read_text() == edited
+    CARSO.from_pretrained(folder)
+    card.unlink()
+    defence.save_pretrained(folder)
+    assert card.read_text() == first
+
+
 def test_the_card_of_a_defence_that_nobody_attacked_says_so(defence: CARSO, tmp_path: Path) -> None:
     folder = defence.save_pretrained(tmp_path / "mine")
     assert "**Not audited.**" in (folder / "README.md").read_text()

@@ -2,7 +2,7 @@
 
     classifier.safetensors, purifier.safetensors, ...   as `carso.storage.weights` has them
     audit.json, results.json                            what was measured on them, where it was
-    README.md                                           the model card
+    README.md                                           the model card, and by what to tell whether it was edited
     SHA256SUMS                                          of all of these but the card, as `sha256sum --check` reads it
 
 Whatever is read is safetensors or JSON, and is what the checksums say; nothing that could run code is touched.
@@ -36,6 +36,8 @@ SUMS, CARD = "SHA256SUMS", "README.md"
 WEIGHTS = (weights.CLASSIFIER, weights.PURIFIER, weights.UNDEFENDED)
 STORED = (*WEIGHTS, weights.AUDIT, RESULTS)
 DOWNLOAD = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+WRITTEN = "\n<!-- as carso wrote it: "
+"""Behind a card, before the digest of it."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
@@ -50,8 +52,8 @@ def store(defence: CARSO, folder: str | Path, run: str | Path | None = None, nam
         name: on the card; by default the folder's.
 
     Raises:
-        RunError: if the folder holds anything of these names that is not of a shared defence, if what the run measured
-            are other weights, or if something cannot be read or written.
+        RunError: if the folder holds anything of these names that is not of a shared defence, or a card that somebody
+            edited, if what the run measured are other weights, or if something cannot be read or written.
         WeightsError: if the weights hold NaN or infinity.
     """
     folder = Path(folder)
@@ -68,7 +70,7 @@ def store(defence: CARSO, folder: str | Path, run: str | Path | None = None, nam
             copy(source / file, folder / file)
         else:
             (folder / file).unlink(missing_ok=True)
-    write_text(folder / CARD, _card(folder, name or folder.name))
+    write_text(folder / CARD, _signed(_card(folder, name or folder.name)))
     write_text(folder / SUMS, "".join(f"{_sum(folder / file)}  {file}\n" for file in _held(folder)))
     return folder
 
@@ -174,9 +176,20 @@ def _check_sums(folder: Path) -> None:
 
 def _check_free(folder: Path) -> None:
     """Hold a folder to be no run's, nor anybody's whose files would be lost."""
-    lost = [RECIPE] if (folder / SUMS).exists() else [RECIPE, CARD, *STORED]
+    shared = (folder / SUMS).exists()
+    lost = [RECIPE] if shared else [RECIPE, CARD, *STORED]
     if held := [file for file in lost if (folder / file).exists()]:
         raise RunError(f"{folder} holds {held[0]}, which is not of a shared defence; choose another folder")
+    if shared and (folder / CARD).exists() and not _is_as_written(read_text(folder / CARD)):
+        raise RunError(f"{folder / CARD} is not as carso wrote it; move it away to keep it, or choose another folder")
+
+
+def _signed(text: str) -> str:
+    return f"{text}{WRITTEN}{hashlib.sha256(text.encode()).hexdigest()[:16]} -->\n"
+
+
+def _is_as_written(text: str) -> bool:
+    return text == _signed(text.rpartition(WRITTEN)[0])
 
 
 def _held(folder: Path) -> list[str]:
