@@ -114,6 +114,23 @@ def test_bad_pictures_need_not_be_looked_for_twice(
     assert train.required_labels.tolist() == [0] * 148 + [1] * 150
 
 
+def test_many_pictures_of_two_kinds_are_refused_at_the_first_that_differs(
+    folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, looked = shutil.copytree(folder, tmp_path / "copy"), []
+    Image.new("L", (9, 7)).save(copy / "train" / "a" / "010.png")
+    (copy / "train" / "a" / "002.png").write_bytes(b"")
+    monkeypatch.setattr(
+        pictures, "each", lambda work, paths, _: (looked.append(path.name) or work(path) for path in paths)
+    )
+    kinds = "4 in colour, 4 x 5 pixels; 1 grey, 9 x 7 pixels"
+    with pytest.raises(DataError, match=rf"a/010\.png: is grey, 9 x 7.*there are {kinds} among the first 6 of 300$"):
+        data.load(copy, "train")
+    assert looked == [f"{number:03}.png" for number in range(0, 12, 2)]
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+    assert len(data.load(copy, "train", skip_bad=True)) == COUNT - 2
+
+
 def test_a_file_that_was_cut_is_named(folder: Path, cache: Path) -> None:
     train = data.load(folder, "train")
     path = next((cache / "pictures").glob("*/images.npy"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +14,9 @@ from carso.data.pictures import Fitting, Survey, decode
 from carso.data.splits import Split
 from carso.errors import DataError
 from carso.progress import note
+
+ALIKE = "pass size=(height, width) and channels=1 or 3 (--size, --channels, or in a recipe) to make them alike"
+SKIP = "; skip_bad (--skip-bad, or in a recipe) leaves such pictures out"
 
 LISTED = 20
 """Pictures that cannot be used and are named one by one, at most."""
@@ -40,7 +45,8 @@ def load_folder(folder: Path, split: Split, fitting: Fitting | None = None, skip
     for line in layout.notes():
         note(f"{folder}: {line}")
     pictures = layout.pictures(split)
-    pixels, survey = decode([path for path, _ in pictures], fitting or Fitting())
+    refuse = None if skip_bad else partial(_refuse_mixed, count=len(pictures))
+    pixels, survey = decode([path for path, _ in pictures], fitting or Fitting(), refuse)
     if survey.faults:
         _check(survey, len(pictures), skip_bad)
     good = [at for at in range(len(pictures)) if at not in survey.faults]
@@ -57,14 +63,24 @@ def _check(survey: Survey, count: int, skip_bad: bool) -> None:
     if skip_bad and 2 * len(faults) <= count:
         _tell(faults, f"{len(faults)} of {count} pictures cannot be used and are left out")
         return
-    hint = "" if skip_bad else "; skip_bad (--skip-bad, or in a recipe) leaves such pictures out"
+    hint = "" if skip_bad else SKIP
     if len(survey.kinds) > 1:
-        odd = next(fault for fault in faults if ": is grey" in fault or ": is in colour" in fault)
-        alike = "pass size=(height, width) and channels=1 or 3 (--size, --channels, or in a recipe) to make them alike"
-        raise DataError(f"{odd}; {alike}{hint}; there are {survey.listed}")
+        raise DataError(f"{_odd(faults)}; {ALIKE}{hint}; there are {survey.listed}")
     if len(faults) > 1:
         _tell(faults, f"{len(faults)} of {count} pictures cannot be used")
     raise DataError(f"{faults[0]}{f' ({len(faults)} of {count} cannot be used)' if len(faults) > 1 else ''}{hint}")
+
+
+def _refuse_mixed(survey: Survey, count: int) -> None:
+    """Refuse pictures at the first that is of another kind, before all are decoded."""
+    seen = max(survey.faults) + 1
+    found = f"there are {survey.listed} among the first {seen:,} of {count:,}"
+    raise DataError(f"{_odd(survey.faults.values())}; {ALIKE}{SKIP}; {found}")
+
+
+def _odd(faults: Iterable[str]) -> str:
+    """The first of them by which a picture is of another kind."""
+    return next(fault for fault in faults if ": is grey" in fault or ": is in colour" in fault)
 
 
 def _tell(faults: list[str], what: str) -> None:

@@ -16,7 +16,7 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,8 +137,16 @@ def kind_of(shape: Sequence[int]) -> str:
     return f"{'grey' if channels == 1 else 'in colour'}, {width} x {height} pixels"
 
 
-def decode(paths: Sequence[Path], fitting: Fitting) -> tuple[Tensor | Lazy, Survey]:
+def decode(
+    paths: Sequence[Path], fitting: Fitting, refuse: Callable[[Survey], object] | None = None
+) -> tuple[Tensor | Lazy, Survey]:
     """The bytes (N, C, H, W) of pictures, and which of them cannot be used.
+
+    Args:
+        paths: of the pictures.
+        fitting: how they become alike.
+        refuse: called once one is of another kind than the first, with what was found up to it, where they are too many
+            for memory; what it raises leaves nothing in the cache folder.
 
     Raises:
         DataError: if none can be read, or there is no room for them.
@@ -147,7 +155,7 @@ def decode(paths: Sequence[Path], fitting: Fitting) -> tuple[Tensor | Lazy, Surv
     path, first = _first(paths, fitting)
     survey = Survey(first.shape, path.name)
     if len(paths) * first.size > IN_MEMORY:
-        return _kept(paths, fitting, survey)
+        return _kept(paths, fitting, survey, refuse)
     pixels = np.empty((len(paths), *first.shape), np.uint8)
     for at, row in enumerate(survey.rows(paths, fitting)):
         pixels[at] = row
@@ -161,16 +169,29 @@ def _first(paths: Sequence[Path], fitting: Fitting) -> tuple[Path, NDArray[np.ui
     raise DataError(f"{fitting.attempt(paths[0])}; no other of the {len(paths)} pictures can be read either")
 
 
-def _kept(paths: Sequence[Path], fitting: Fitting, survey: Survey) -> tuple[Lazy, Survey]:
+def _kept(
+    paths: Sequence[Path], fitting: Fitting, survey: Survey, refuse: Callable[[Survey], object] | None
+) -> tuple[Lazy, Survey]:
     folder = cache_folder() / "pictures" / _key(paths, fitting)
     shape = (len(paths), *survey.shape)
     if not _is_kept(folder, survey, paths, fitting):
         with filling(folder, "decoding pictures"):
             if not _is_kept(folder, survey, paths, fitting):
                 survey.faults, survey.kinds = {}, Counter()
-                _keep(folder, shape, survey, survey.rows(paths, fitting))
+                rows = survey.rows(paths, fitting)
+                _keep(folder, shape, survey, rows if refuse is None else _alike(rows, survey, refuse))
     channels, height, width = survey.shape
     return Lazy(Stored(folder / IMAGES, shape), torch.arange(len(paths)), (channels, height, width)), survey
+
+
+def _alike(
+    rows: Iterable[NDArray[np.uint8]], survey: Survey, refuse: Callable[[Survey], object]
+) -> Iterator[NDArray[np.uint8]]:
+    """The rows, of which `refuse` is told once they are of two kinds."""
+    for row in rows:
+        if len(survey.kinds) > 1:
+            refuse(survey)
+        yield row
 
 
 def _is_kept(folder: Path, survey: Survey, paths: Sequence[Path], fitting: Fitting) -> bool:
