@@ -8,7 +8,7 @@ from torch import Tensor
 from carso.data import Dataset
 from carso.defence import CARSO
 from carso.evaluation.examples import AdversarialExamples
-from carso.evaluation.models import answer, exposed
+from carso.evaluation.models import Model, Outcome, answer, exposed
 from carso.evaluation.protocol import Row
 from carso.evaluation.results import Rate
 from carso.evaluation.seeding import generator_of
@@ -16,13 +16,13 @@ from carso.progress import track
 from carso.types import Images
 
 CHUNK = 500
-"""Images attacked at a time."""
+"""Images attacked at a time, at most."""
 
 
 def attacked_images(defence: CARSO, dataset: Dataset, row: Row, seed: int) -> Images:
     """The images (N, C, H, W) of a labelled data set under a row's attack, crafted on what the row is directed at."""
     target, examples = exposed(defence, row.directed_at), AdversarialExamples(seed)
-    spans = [slice(start, start + CHUNK) for start in range(0, len(dataset), CHUNK)]
+    spans = dataset.spans(CHUNK)
     parts = [
         examples(row, target, images, dataset.required_labels[span], span.start)
         for span, images in track(
@@ -33,7 +33,13 @@ def attacked_images(defence: CARSO, dataset: Dataset, row: Row, seed: int) -> Im
 
 
 def rates(defence: CARSO, images: Images, labels: Tensor, seed: int) -> dict[str, Rate]:
-    """How often the bare classifier and the defence are right on these images."""
+    """How often the bare classifier and the defence are right on these images, all under the same latents."""
     models = {"classifier": defence.classifier, "defence": defence}
-    answers = {name: answer(model, images, generator_of(seed, "vote")).predicted for name, model in models.items()}
-    return {name: Rate.of(int(found.eq(labels).sum()), len(labels)) for name, found in answers.items()}
+    answers = {name: _answered(model, images, seed) for name, model in models.items()}
+    return {name: Rate.of(int(found.eq(labels.cpu()).sum()), len(labels)) for name, found in answers.items()}
+
+
+def _answered(model: Model, images: Images, seed: int) -> Tensor:
+    """Its class (n,) of each image, asked of as many at a time as fit into memory."""
+    parts = Dataset("attacked images", images).chunks()
+    return Outcome.join([answer(model, some, generator_of(seed, "vote")) for _, some in parts]).predicted
