@@ -1,8 +1,11 @@
+import multiprocessing
 import os
 import signal
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
+from carso.data import workers
 from carso.data.workers import FEW, each
 from carso.errors import DataError
 
@@ -34,5 +37,18 @@ def test_few_are_done_here() -> None:
 
 def test_a_process_that_was_ended_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    with pytest.raises(DataError, match="was ended from outside, as happens where memory runs out"):
+    with pytest.raises(DataError, match=r"was ended from outside, as happens where memory runs out; free some$"):
+        list(each(ends_its_process, SEVERAL, 100))
+
+
+def test_where_processes_run_the_script_again_its_guard_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(workers, "_context", lambda: multiprocessing.get_context("spawn"))
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", broken)
+    with pytest.raises(
+        DataError, match=r"memory runs out or the script .* lacks `if __name__ == '__main__':`; free some"
+    ):
         list(each(ends_its_process, SEVERAL, 100))

@@ -33,14 +33,21 @@ def each(work: Callable[[T], R], things: Sequence[T], waiting: int) -> Iterator[
     if len(things) < FEW or processes == 1:
         yield from map(work, things)
         return
+    context = _context()
     try:
-        with ProcessPoolExecutor(processes, _context(), _leave_interrupts) as pool:
+        with ProcessPoolExecutor(processes, context, _leave_interrupts) as pool:
             for start in range(0, len(things), waiting):
                 yield from pool.map(work, things[start : start + waiting], chunksize=_share(waiting, processes))
     except BrokenProcessPool:
-        raise DataError(
-            "a process that decoded pictures was ended from outside, as happens where memory runs out; free some"
-        ) from None
+        raise DataError(_ended(context.get_start_method())) from None
+
+
+def _ended(started: str) -> str:
+    """What may have ended a process, where processes are started by that method, and what to do about it."""
+    known = "a process that decoded pictures was ended from outside, as happens where memory runs out"
+    if started == "fork":
+        return f"{known}; free some"
+    return f"{known} or the script that loads them lacks `if __name__ == '__main__':`; free some, or add that line"
 
 
 def _share(waiting: int, processes: int) -> int:
