@@ -70,6 +70,16 @@ def test_the_representation_encoder_may_have_sizes_of_its_own(rule: str) -> None
     assert sizes(own.image_encoder) == sizes(plain.image_encoder)
 
 
+@pytest.mark.parametrize("rule", ["published", "interpolated", "uncompressed"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 1)])
+def test_every_layer_has_a_neuron_however_small_the_images(rule: str, shape: tuple[int, int, int]) -> None:
+    purifier = Purifier(shape, 1, latent=1, widths=rule)
+    assert all(layer.out_features >= 1 for layer in purifier.modules() if isinstance(layer, torch.nn.Linear))
+    found, mean, _ = purifier(torch.rand(2, *shape), torch.rand(2, 1))
+    assert found.shape == (2, *shape)
+    assert mean.shape == (2, 1)
+
+
 def test_the_representation_has_its_sizes_from_one_place() -> None:
     with pytest.raises(ValueError, match="leave out `representation`"):
         Purifier((1, 28, 28), 290, widths=Widths.published(784, 290, 36), representation=(9, 5))

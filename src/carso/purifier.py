@@ -58,7 +58,7 @@ class Widths:
         Compressed sizes are capped at 512 (image) and 256 (code), which keeps convolutional representations affordable.
         Sizes given for the representation take the place of its own.
         """
-        image, (*_, code) = min(pixels // 4, 512), representation or (max(1, min(neurons // 5, 256)),)
+        image, (*_, code) = max(1, min(pixels // 4, 512)), representation or (max(1, min(neurons // 5, 256)),)
         joint = image + code
         heads = (joint + latent) // 2
         wide = round(pixels * 1244 / 784)
@@ -77,7 +77,7 @@ class Widths:
 
         Sizes given for the representation take the place of its own.
         """
-        image, (*_, code) = min(pixels // 4, 512), representation or (max(1, min(neurons // 5, 256)),)
+        image, (*_, code) = max(1, min(pixels // 4, 512)), representation or (max(1, min(neurons // 5, 256)),)
         joint = image + code
         heads = (joint + latent) // 2
         return cls(
