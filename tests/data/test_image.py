@@ -295,6 +295,27 @@ def test_strangers_may_send_png_and_jpeg_only() -> None:
     assert picture.open_image(encoded(Image.fromarray(COLOUR), "JPEG")).size == (5, 6)
 
 
+@pytest.mark.parametrize(
+    ("kind", "enough", "size"),
+    [
+        ("JPEG", None, (400, 320)),
+        ("JPEG", 161, (400, 320)),
+        ("JPEG", 160, (200, 160)),
+        ("JPEG", 50, (100, 80)),
+        ("JPEG", 1, (50, 40)),
+        ("PNG", 1, (400, 320)),
+    ],
+)
+def test_a_large_jpeg_is_decoded_no_smaller_than_is_enough(
+    kind: str, enough: int | None, size: tuple[int, int]
+) -> None:
+    image = Image.linear_gradient("L").resize((400, 320))
+    found = picture.open_image(encoded(image, kind), enough=enough)
+    assert found.size == size
+    difference = np.asarray(found, int) - np.asarray(image.resize(size), int)
+    assert np.abs(difference).max() < 8
+
+
 def test_a_limit_of_pillows_own_is_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)

@@ -29,9 +29,9 @@ def png(size: tuple[int, int], mode: str = "L") -> bytes:
     return encoded(image)
 
 
-def encoded(image: Image.Image) -> bytes:
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, kind)
     return buffer.getvalue()
 
 
@@ -56,6 +56,16 @@ def test_pictures_are_shrunk_before_they_become_floats(
 def test_a_digit_stays_the_same_however_large_its_picture(mode: str) -> None:
     small, large = (picture(png((side, side), mode), (1, 28, 28)) for side in (500, 5000))
     torch.testing.assert_close(large, small, atol=0.06, rtol=0)
+
+
+def test_a_large_jpeg_is_decoded_to_twice_what_is_kept_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[tuple[int, int]] = []
+    shrunk = body._shrunk
+    monkeypatch.setattr(body, "_shrunk", lambda image, side: decoded.append(image.size) or shrunk(image, side))
+    monkeypatch.setattr(body, "SIDE", 40)
+    picture(encoded(Image.new("RGB", (700, 350)), "JPEG"), (3, 20, 30))
+    picture(encoded(Image.new("RGB", (700, 350)), "JPEG"), (3, 20, 90))
+    assert decoded == [(175, 88), (700, 350)]
 
 
 @pytest.mark.parametrize("mode", ["1", "P"])

@@ -60,7 +60,8 @@ def picture(body: bytes, shape: tuple[int, int, int], digit: bool = True) -> Ten
         RefusedError: with status 400, naming what is wrong with the picture.
     """
     try:
-        return prepare(_shrunk(open_image(body), max(SIDE, *shape[1:])), shape, digit)
+        side = max(SIDE, *shape[1:])
+        return prepare(_shrunk(open_image(body, enough=2 * side), side), shape, digit)
     except DataError as error:
         raise RefusedError(400, f"the picture {error}") from error
 
