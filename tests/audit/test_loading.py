@@ -1,4 +1,6 @@
-from pathlib import Path, PureWindowsPath
+import ntpath
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,9 +33,18 @@ def test_a_part_may_be_written_as_a_shell_completes_it(tmp_path: Path) -> None:
         assert column_of(name) == "adversarially_trained"
 
 
+def test_a_folder_that_is_called_as_a_shipped_defence_is_meant_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights.save_classifier(own := MLP((1, 8, 8), (7,)), tmp_path / "mnist" / weights.CLASSIFIER)
+    monkeypatch.chdir(tmp_path)
+    assert weights.digest(load_target("./mnist/classifier")) == weights.digest(own)
+
+
 def test_a_path_of_windows_is_split_as_windows_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "Path", PureWindowsPath)
-    assert loading._parts_of("C:\\out\\mine\\classifier\\") == ("C:\\out\\mine", "classifier")
+    monkeypatch.setattr(loading, "os", SimpleNamespace(path=ntpath, sep="\\", altsep="/"))
+    for name in ("C:\\out\\mine\\classifier\\", "C:\\out\\mine/classifier/"):
+        assert loading._parts_of(name) == ("C:\\out\\mine", "classifier")
 
 
 @pytest.mark.parametrize("name", [r"C:\x/classifier", "C:/x", r"C:\x", "http://host/x", "run:3/classifier"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -76,9 +75,9 @@ def _parts_of(source: str) -> tuple[str, str]:
     """The defence, and the part of it that is meant; none for the whole, as where a folder of that name has weights."""
     from carso.storage import weights
 
-    path = Path(source)
-    own = any(os.path.exists(path / file) for file in (weights.CLASSIFIER, weights.PURIFIER))
-    return (str(path.parent), path.name) if path.name in PARTS and not own else (source, "")
+    whole, part = os.path.split(source.rstrip(os.sep + (os.altsep or "")))
+    own = any(os.path.exists(os.path.join(source, file)) for file in (weights.CLASSIFIER, weights.PURIFIER))
+    return (whole, part) if part in PARTS and not own else (source, "")
 
 
 def _is_factory(source: str) -> bool:
