@@ -59,7 +59,7 @@ def reproduce(
             experiment.carry_out(shipped_of(experiment.recipe.data, experiment.recipe.name))
         else:
             experiment.check()
-            check_count(experiment, test_images)
+            check_test(experiment, test_images)
             prepare(experiment)
             experiment.complete()
         page = table(experiment, test_images, stop, command_line())
@@ -127,13 +127,12 @@ def shipped_of(data: str, recipe: str) -> str:
     return recipe if recipe in weights.shipped() else f"{data}-{recipe}"
 
 
-def check_count(experiment: Experiment, test_images: int | None) -> None:
+def check_test(experiment: Experiment, test_images: int | None) -> None:
     """Raise a DataError before anything is trained if there are fewer test images than were asked for."""
-    from carso import data
     from carso.data.labelled import check_enough
 
     if test_images is not None:
-        check_enough(data.load(experiment.recipe.data, "test", **experiment.recipe.fitting), test_images)
+        check_enough(experiment.test, test_images)
 
 
 def table(experiment: Experiment, test_images: int | None, stop: vote.Stop, command: str = "") -> Path:
@@ -141,7 +140,6 @@ def table(experiment: Experiment, test_images: int | None, stop: vote.Stop, comm
 
     Where nobody says how many, `USUAL` are taken, or all if there are fewer; N labels them if nobody did.
     """
-    from carso import data
     from carso.evaluation import Settings, evaluate
     from carso.evaluation.labelling import labelled
     from carso.evaluation.models import models_of
@@ -152,7 +150,7 @@ def table(experiment: Experiment, test_images: int | None, stop: vote.Stop, comm
     recipe, out = experiment.recipe, experiment.out
     defence = experiment.defence()
     models = models_of(defence, experiment.undefended())
-    test = labelled(data.load(recipe.data, "test", **recipe.fitting), defence.classifier)
+    test = labelled(experiment.test, defence.classifier)
     settings = Settings(n=test_images or min(USUAL, len(test)), seed=recipe.seed, samples=recipe.samples, stop=stop)
     told: dict[str, Any] = {"recipe": recipe.name, "command": command, "adversarial": recipe.against_attacks}
     protocol = protocol_of(weights.origin(out), recipe.data)

@@ -139,6 +139,11 @@ class Experiment:
         held_out = self.sets[1] if self.sets else data.load(self.recipe.data, "validation", **self.recipe.fitting)
         return held_out.in_turns()
 
+    @cached_property
+    def test(self) -> Dataset:
+        """The test images of the recipe's `data`."""
+        return data.load(self.recipe.data, "test", **self.recipe.fitting)
+
     def adopt(self, name: str) -> None:
         """Copy shipped weights, and the audit of them, into the folder instead of training; an audit there stays.
 
