@@ -24,7 +24,7 @@ from carso.commands.options import (
     Target,
     fitting,
 )
-from carso.commands.shared import calibrated, claimed, classifier_of, images_of, slug_of, voting_by
+from carso.commands.shared import calibrated, claimed, classifier_of, images_of, say_which, slug_of, voting_by
 
 
 def audit(
@@ -55,6 +55,7 @@ def audit(
     from carso.report.terminal import print_audit
     from carso.storage.weights import AUDIT
 
+    say_which(target)
     folder = out or Path("out") / f"audit-{slug_of(target)}"
     own = origin_of(target)
     data, fitted = images_of(own, data, fitting(size, channels, skip_bad))

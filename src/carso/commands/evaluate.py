@@ -27,7 +27,17 @@ from carso.commands.options import (
     Target,
     fitting,
 )
-from carso.commands.shared import calibrated, claimed, classifier_of, command_line, images_of, say, slug_of, voting_by
+from carso.commands.shared import (
+    calibrated,
+    claimed,
+    classifier_of,
+    command_line,
+    images_of,
+    say,
+    say_which,
+    slug_of,
+    voting_by,
+)
 from carso.processes.group import by_first
 
 if TYPE_CHECKING:
@@ -119,6 +129,7 @@ def run(
 
     if corruptions and (radii or norm):
         raise CarsoError("--corruptions have severities; leave out --eps and --norm")
+    say_which(source)
     target, origin = voting_by(settings.samples, load_target(source, classifier)), origin_of(source)
     whole = isinstance(target, CARSO)
     data_name, fitted = images_of(origin, data_name, fitted or {})

@@ -62,8 +62,18 @@ def defence_of(source: str, factory: str | None = None, samples: int | None = No
     """
     from carso.storage.weights import load
 
+    say_which(source)
     defence: CARSO = voting_by(samples, load(source, classifier_of(factory)))
     return defence
+
+
+def say_which(target: str) -> None:
+    """Say what a target's name, or the one before its "/classifier", stands for, where a folder has that name, too."""
+    from carso.storage.weights import hidden_by
+
+    for name in (target, target.rpartition("/")[0]):
+        if (folder := hidden_by(name)) is not None:
+            say(f"{name} is the shipped one; ./{folder} is the folder")
 
 
 def slug_of(target: str) -> str:
