@@ -131,11 +131,11 @@ def _defences(experiment: Experiment) -> dict[str, CARSO]:
     """The defence of each purifier, the one that was trained least first."""
     out, hardened = experiment.out, experiment.defence()
     if (out / TRAINED).exists():
-        weights.restore_purifier(hardened.purifier, out / TRAINED)
+        weights.restore_purifier(hardened.purifier, out / TRAINED, hardened.classifier)
     found = {UNTRAINED: _untrained(experiment, hardened)} if _begins_with_the_image(experiment.recipe.purifier) else {}
     if (out / weights.UNHARDENED).exists():
         found[UNHARDENED] = _untrained(experiment, hardened)
-        weights.restore_purifier(found[UNHARDENED].purifier, out / weights.UNHARDENED)
+        weights.restore_purifier(found[UNHARDENED].purifier, out / weights.UNHARDENED, hardened.classifier)
     return {name: defence.to(experiment.device) for name, defence in (found | {HARDENED: hardened}).items()}
 
 

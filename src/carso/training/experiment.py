@@ -113,7 +113,8 @@ class Experiment:
             adopting: whether `adopt` follows, which holds weights that are there to the shipped ones.
 
         Raises:
-            RunError: if it holds the run of another recipe or seed, weights of no known recipe, or a damaged history.
+            RunError: if it holds the run of another recipe, seed or classifier, weights of no known recipe, or a
+                damaged history.
         """
         by_first(partial(self._open, adopting))
 
@@ -122,11 +123,18 @@ class Experiment:
         read_history(self.out)
         if not adopting:
             check_known(self.out)
+            self._check_classifier()
         refusal = f"{self.out} holds the run of another recipe or seed ({path}); choose another --out"
         settle(path, self.recipe.to_yaml(), refusal)
         for name, file in RESULTS:
             if (self.out / file).exists():
                 self._forget(name)
+
+    def _check_classifier(self) -> None:
+        """Hold an N that comes with its weights to the one that the folder was begun for."""
+        path = self.out / weights.CLASSIFIER
+        if path.exists() and (foreign := self._foreign()) is not None and not weights.is_of(path, foreign):
+            raise RunError(f"{self.out} was begun for a classifier with other weights; choose another --out")
 
     @cached_property
     def train(self) -> Dataset:
@@ -262,7 +270,7 @@ class Experiment:
         self, name: str, schedule: PurifierTraining, representation: Representation, purifier: Purifier, file: str
     ) -> None:
         if (self.out / file).exists():
-            weights.restore_purifier(purifier, self.out / file)
+            weights.restore_purifier(purifier, self.out / file, representation.classifier)
             return
         (train, pairs), seed = self._pairs(schedule), self.recipe.seed
         data = train, self.validation, seed, self.device, pairs, self.shared
@@ -318,8 +326,13 @@ class Experiment:
     def _fit(self, stage: Stage) -> None:
         read_history(self.out)
         told = None if self.watcher is None else partial(tell, self.watcher)
-        epochs = fit(stage, self.recipe.seed, self.recipe.fingerprint, self._checkpoint(stage.name), told)
+        epochs = fit(stage, self.recipe.seed, self._fingerprint(stage), self._checkpoint(stage.name), told)
         by_first(partial(add_history, self.out, stage.name, epochs))
+
+    def _fingerprint(self, stage: Stage) -> str:
+        """What decides the weights of a stage, but for the seed: the recipe, how many images, and a frozen N."""
+        told = f"{self.recipe.fingerprint}/{len(stage.train)}"
+        return f"{told}/{weights.digest(stage.classifier)}" if isinstance(stage, PurifierStage) else told
 
     def _checkpoint(self, name: str) -> Path:
         return self.out / "checkpoints" / f"{name.replace(' ', '-')}.safetensors"
