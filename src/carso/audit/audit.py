@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 import carso
-from carso.attacks.budget import across
 from carso.audit import checks, keeping
 from carso.audit.detecting import detecting, turned
 from carso.audit.effort import SIZES, Effort, Sizes
@@ -38,6 +37,7 @@ from carso.detection import Confidence
 from carso.errors import CarsoError, NothingRightError
 from carso.evaluation.environment import environment
 from carso.evaluation.models import weights_of
+from carso.evaluation.radii import check_radii
 from carso.evaluation.seeding import seeded
 from carso.nn import evaluating
 from carso.processes.group import by_first
@@ -190,12 +190,9 @@ def _conclude(
 def _budgets(eps: Sequence[float], norm: Norm, dataset: Dataset) -> list[Budget]:
     if norm not in get_args(Norm):
         raise CarsoError(f"an audit's norm is one of {', '.join(get_args(Norm))}, not {norm!r}")
-    most = across(math.prod(dataset.shape), norm)
     if not eps:
         raise CarsoError("an audit needs at least one eps")
-    for radius in eps:
-        if not 0 < radius <= most:
-            raise CarsoError(f"eps must lie in (0, {most:g}] for {norm}, not {radius:g}: images are in [0, 1]")
+    check_radii(eps, norm, dataset.shape)
     return [Budget(norm, radius) for radius in sorted(set(eps))]
 
 

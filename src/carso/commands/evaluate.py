@@ -122,7 +122,7 @@ def run(
     from carso.evaluation.labelling import labelled
     from carso.evaluation.models import models_of
     from carso.evaluation.protocol import CORRUPTED, Protocol
-    from carso.evaluation.radii import protocol_of
+    from carso.evaluation.radii import check_radii, norm_of, protocol_of
     from carso.evaluation.results import FILE
     from carso.report.publish import publish
     from carso.storage.files import check_writable
@@ -132,6 +132,7 @@ def run(
     say_which(source)
     target, origin = voting_by(settings.samples, load_target(source, classifier)), origin_of(source)
     whole = isinstance(target, CARSO)
+    check_radii(radii, norm or norm_of(origin))
     data_name, fitted = images_of(origin, data_name, fitted or {})
     if settings.reject_at is not None:
         if not whole:

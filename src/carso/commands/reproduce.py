@@ -59,7 +59,7 @@ def reproduce(
             experiment.carry_out(shipped_of(experiment.recipe.data, experiment.recipe.name))
         else:
             experiment.check()
-            check_count(experiment, test_images)
+            check_test(experiment, test_images)
             prepare(experiment)
             experiment.complete()
         page = table(experiment, test_images, stop, command_line())
@@ -127,13 +127,15 @@ def shipped_of(data: str, recipe: str) -> str:
     return recipe if recipe in weights.shipped() else f"{data}-{recipe}"
 
 
-def check_count(experiment: Experiment, test_images: int | None) -> None:
-    """Raise a DataError before anything is trained if there are fewer test images than were asked for."""
+def check_test(experiment: Experiment, test_images: int | None) -> None:
+    """Raise a DataError before anything is trained if test images are missing, too few or of another shape."""
     from carso import data
-    from carso.data.labelled import check_enough
+    from carso.data.labelled import check_alike, check_enough
 
+    test = data.load(experiment.recipe.data, "test", **experiment.recipe.fitting)
+    check_alike(test, "test", experiment.train.shape)
     if test_images is not None:
-        check_enough(data.load(experiment.recipe.data, "test", **experiment.recipe.fitting), test_images)
+        check_enough(test, test_images)
 
 
 def table(experiment: Experiment, test_images: int | None, stop: vote.Stop, command: str = "") -> Path:

@@ -117,10 +117,14 @@ def calibrated(model: Any, held_out: Callable[[], Dataset], false_alarms: float)
 def images_of(own: Origin, data: str | None, told: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The data set named, or that of the training, else MNIST; and how its pictures are made alike.
 
-    What the command line has `told` of that comes first, the rest is as in the training.
+    What the command line has `told` of that comes first, the rest is as in the training if it was on these data.
     """
+    from carso.data import is_same
+    from carso.storage.headers import fitting_of
+
     name = data or own.data or MNIST
-    return name, {**own.fitting(name), **told}
+    then = fitting_of(own) if own.data is not None and is_same(name, own.data) else {}
+    return name, {**then, **told}
 
 
 def classifier_of(factory: str | None) -> nn.Module | None:

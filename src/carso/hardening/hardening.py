@@ -26,13 +26,13 @@ from carso import data
 from carso.audit import audit
 from carso.audit.results import Audit
 from carso.data import Dataset
-from carso.data.labelled import check_shape
+from carso.data.labelled import check_alike
 from carso.defence import CARSO
 from carso.errors import ModelError, NothingRightError, RunError
 from carso.evaluation import Records, Row, Settings, evaluate
 from carso.evaluation.labelling import labelled
 from carso.evaluation.models import models_of
-from carso.evaluation.radii import protocol_of
+from carso.evaluation.radii import check_radii, protocol_of
 from carso.hardening.choice import Choice, chosen
 from carso.hardening.conclusion import SUBJECTS
 from carso.hardening.plan import Plan, Request, keep, planned, read_plan
@@ -127,6 +127,9 @@ class Hardening:
     def _planned(self, began: float) -> Plan:
         asked = self.request
         train, held_out = (data.load(asked.data, split, **asked.fitting) for split in ("train", "validation"))
+        for split, images in (("validation", held_out), ("test", self.test)):
+            check_alike(images, split, train.shape)
+        check_radii(asked.eps, asked.norm, train.shape)
         held_out = held_out.in_turns()
         check_classes(classifier := module(asked.factory), train)
         purifier = purifier_for(classifier.eval().to(self.device), held_out, asked.budgets)
@@ -134,7 +137,6 @@ class Hardening:
             "hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed, purifier, **asked.fitting
         )
         experiment = Experiment(recipe, self.out, self.device, sets=(train, held_out))
-        check_shape(self.test, train.shape)
         pending = experiment.pending()
         costs = [cost_of(stage) for stage in pending]
         stage = pending[0].build(2, 1)

@@ -18,6 +18,7 @@ from torch import nn
 
 from carso import data
 from carso.data import Dataset
+from carso.data.labelled import check_alike
 from carso.defence import CARSO
 from carso.detection import HELD_OUT, LEAST
 from carso.errors import ModelError, RecipeError, RunError
@@ -76,16 +77,23 @@ class Experiment:
 
         Raises:
             RecipeError: saying what the recipe is for, or what is wrong with the purifier's fields, pairs or losses.
-            DataError: if pairs cannot be read.
+            DataError: if pairs cannot be read, or held-out images are of another shape than those that fit.
             ModelError: if the purifier is to read layers that the classifier does not have.
         """
-        for name, schedule in (("purifier", self._purification()), ("hardening", self.recipe.hardening)):
+        sections = ("purifier", self._purification()), ("hardening", self.recipe.hardening)
+        if not (self.out / weights.PURIFIER).exists():
+            self.check_images()
+        for name, schedule in sections:
             if schedule is not None and name not in self._over:
                 self._check_fed(name, schedule)
         own = self.classifier is None and self.recipe.classifier.factory is None
         if own and not (self.out / weights.CLASSIFIER).exists():
             with seeded(self.recipe.seed, "check"):
                 self._design(self._untrained(), self.train)
+
+    def check_images(self) -> None:
+        """Raise a DataError unless held-out images have the shape of those that fit."""
+        check_alike(self.validation, "validation", self.train.shape)
 
     def _check_fed(self, name: str, schedule: PurifierTraining) -> None:
         """Hold what a stage of the purifier is fed to the data and the classes."""
