@@ -55,9 +55,12 @@ def test_the_figures_are_those_of_attack_and_answer_by_hand(records, columns, da
     assert torch.equal(records.rows[FGSM.key].outcomes["carso"].counts[:20].long(), tally.counts)
 
 
-def test_images_that_lie_class_by_class_keep_their_places(columns, dataset, tmp_path):
-    lying = dataset[dataset.labels.argsort()]
-    evaluate(columns, lying, (CLEAN,), replace(SETTINGS, n=30), curve_rows=(), sweep_rows=(), directory=tmp_path)
+@pytest.mark.parametrize("given", [Dataset.in_turns, lambda lying: lying, lambda lying: lying.shuffled(3)])
+def test_images_in_another_order_keep_their_places(given, columns, dataset, tmp_path):
+    order = dataset.labels.argsort()
+    lying = Dataset("lying", dataset.pixels[order], dataset.labels[order], dataset.classes)
+    some = replace(SETTINGS, n=30)
+    evaluate(columns, given(lying), (CLEAN,), some, curve_rows=(), sweep_rows=(), directory=tmp_path)
     found = read_records(tmp_path)
     shown = found.rows[CLEAN.key].gallery
     for index, clean in zip(shown.index.tolist(), shown.clean, strict=True):

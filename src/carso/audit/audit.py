@@ -24,7 +24,7 @@ from carso.audit import checks, keeping
 from carso.audit.detecting import detecting, turned
 from carso.audit.effort import SIZES, Effort, Sizes
 from carso.audit.ensemble import CHUNK, Ensemble
-from carso.audit.neighbours import Neighbours, spacing
+from carso.audit.neighbours import Neighbours, most_of, spacing
 from carso.audit.results import Audit, BudgetResult
 from carso.audit.state import State
 from carso.audit.target import Target, target_of
@@ -146,6 +146,11 @@ def audit(
                 found.append(result)
                 bar.advance(ATTACKS)
     return _conclude(target, found, dataset.name, effort, seed, judge, eot, len(images), out)
+
+
+def needed(shape: Sequence[int], effort: Effort, n: int | None = None) -> int:
+    """How many images (C, H, W) an audit looks at, at most: those that it attacks, and those at which it begins."""
+    return max(n or SIZES[effort].n, most_of(math.prod(shape)))
 
 
 def _target(subject: Any, images: Images, name: str | None, seed: int, reject_at: float | None) -> Target:

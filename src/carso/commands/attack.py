@@ -118,9 +118,9 @@ def run(
 
     if out is not None:
         check_writable(out)
-    test = labelled(data.load(data_name, "test", **fitted), defence.classifier)
+    test = data.load(data_name, "test", **fitted)
     check_shape(test, defence.purifier.shape)
-    test = matched(test, defence.classes, names_of(defence))
+    test = matched(labelled(test, defence.classifier, images), defence.classes, names_of(defence))
     test = test if images >= len(test) else test.in_turns()[:images]
     say_if_long(defence, test[:64].images, len(test))
     attacked = attacked_images(defence, test, row, seed)

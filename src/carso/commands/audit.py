@@ -49,6 +49,7 @@ def audit(
     """Attack a whole defence as hard as we can; exit status 3 if a check doubts the figures."""
     from carso import data as datasets
     from carso.audit import audit, load_target
+    from carso.audit.audit import needed
     from carso.audit.loading import load_transfers, origin_of
     from carso.evaluation.labelling import labelled
     from carso.evaluation.radii import norm_of, radii_of
@@ -62,7 +63,8 @@ def audit(
     with claimed(folder):
         classifier = classifier_of(factory)
         model = voting_by(samples, load_target(target, classifier))
-        test = labelled(datasets.load(data, "test", **fitted), getattr(model, "classifier", model))
+        test = datasets.load(data, "test", **fitted)
+        test = labelled(test, getattr(model, "classifier", model), needed(test.shape, effort, images))
         if reject_at is not None:
             model = calibrated(model, partial(datasets.load, data, "validation", **fitted), reject_at)
         others = load_transfers(target, data, transfer or (), classifier)

@@ -138,7 +138,8 @@ def run(
         if not whole:
             raise CarsoError(f"--reject-at is for a whole defence, and {source} is a classifier")
         calibrated(target, partial(data.load, data_name, "validation", **fitted), settings.reject_at)
-    dataset = labelled(data.load(data_name, split, **fitted), target.classifier if whole else target)
+    dataset = data.load(data_name, split, **fitted)
+    dataset = labelled(dataset, target.classifier if whole else target, settings.n or USUAL)
     protocol = Protocol(CORRUPTED, (), ()) if corruptions else protocol_of(origin, data_name, radii, norm)
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))
     check_writable(out / FILE)

@@ -154,7 +154,7 @@ def table(experiment: Experiment, test_images: int | None, stop: vote.Stop, comm
     recipe, out = experiment.recipe, experiment.out
     defence = experiment.defence()
     models = models_of(defence, experiment.undefended())
-    test = labelled(data.load(recipe.data, "test", **recipe.fitting), defence.classifier)
+    test = labelled(data.load(recipe.data, "test", **recipe.fitting), defence.classifier, test_images or USUAL)
     settings = Settings(n=test_images or min(USUAL, len(test)), seed=recipe.seed, samples=recipe.samples, stop=stop)
     told: dict[str, Any] = {"recipe": recipe.name, "command": command, "adversarial": recipe.against_attacks}
     protocol = protocol_of(weights.origin(out), recipe.data)

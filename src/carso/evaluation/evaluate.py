@@ -167,7 +167,6 @@ class _Run:
         self.columns = columns
         self.settings = settings
         self.directory = directory
-        order = dataset.turns()
         dataset = suited(columns, dataset.in_turns(), settings.seed)
         self.images, self.labels = first(dataset, settings.n)
         self.crafting = crafting
@@ -180,7 +179,7 @@ class _Run:
             environment=environment(),
             settings=self._settings(),
             labels=self.labels.int(),
-            places=None if order is None else order[: len(self.labels)].int(),
+            places=None if dataset.places is None else dataset.places[: len(self.labels)].int(),
             weights={name: found for name, column in columns.items() if (found := weights_of(column))},
         )
         self._go_on()

@@ -24,6 +24,7 @@ from torch import nn
 
 from carso import data
 from carso.audit import audit
+from carso.audit.audit import needed
 from carso.audit.results import Audit
 from carso.data import Dataset
 from carso.data.labelled import check_alike
@@ -37,7 +38,7 @@ from carso.hardening.choice import Choice, chosen
 from carso.hardening.conclusion import SUBJECTS
 from carso.hardening.plan import Plan, Request, keep, planned, read_plan
 from carso.hardening.proposal import proposed, purifier_for
-from carso.hardening.survey import described, rates_of
+from carso.hardening.survey import TRIED, described, rates_of
 from carso.storage.export import export
 from carso.storage.factory import module
 from carso.storage.headers import Origin
@@ -112,7 +113,8 @@ class Hardening:
         experiment.carry_out()
         choice = chosen(experiment, self.request.budgets, plan.chosen_on)
         defence = experiment.defence().to(self.device)
-        test = labelled(self.test, defence.classifier)
+        used = max(plan.evaluated, needed(self.test.shape, "quick", plan.audited))
+        test = labelled(self.test, defence.classifier, used)
         records = self._evaluated(defence, test, plan)
         subjects = {"classifier": (defence.classifier, self.out / CLASSIFIER), "defence": (defence, self.out)}
         tried = {name: self._audited(subject, test, plan, out) for name, (subject, out) in subjects.items()}
@@ -142,7 +144,7 @@ class Hardening:
         stage = pending[0].build(2, 1)
         assert isinstance(stage, PurifierStage)
         defence = assembled(recipe, stage.representation, stage.purifier.eval()).to(self.device)
-        rates = rates_of(defence, labelled(self.test, defence.classifier), asked.eps[-1], asked.norm)
+        rates = rates_of(defence, labelled(self.test, defence.classifier, TRIED), asked.eps[-1], asked.norm)
         look = described(defence, experiment, self.test, asked.factory)
         stock = {"choice": len(held_out), "evaluation": len(self.test), "audit": len(self.test)}
         left = 60 * asked.minutes - (time.monotonic() - began)
