@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 import carso
 from carso import progress
 from carso.commands import cli
-from carso.errors import CarsoError
+from carso.errors import CarsoError, ModelError
 from carso.hardening import Request, hardening, proposal
 from carso.training import design
 from carso.training.recipe import PurifierSpec
@@ -151,6 +151,25 @@ def test_the_same_command_does_nothing_twice(done: Result, monkeypatch: pytest.M
     assert first == second
     unmoved = {path for path in before if path.name.startswith("purifier")}
     assert all(path.stat().st_mtime_ns == before[path] for path in unmoved)
+
+
+def test_the_file_for_serving_is_of_the_runs_seed_and_may_be_missing(
+    done: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+
+    def refused(*_: object, **told: object) -> Path:
+        asked.update(told)
+        raise ModelError("it does not run")
+
+    monkeypatch.setattr(hardening, "export", refused)
+    Path("out/defence.onnx").unlink()
+    again = harden()
+    assert again.exit_code == done.exit_code
+    assert asked == {"seed": 0, "name": "out"}
+    assert "ONNX: none: it does not run" in again.stderr
+    assert "report: " in again.stderr
+    Path("out/defence.onnx").write_bytes(b"onnx")
 
 
 def test_another_command_is_refused(done: Result) -> None:

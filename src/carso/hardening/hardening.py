@@ -29,7 +29,7 @@ from carso.audit.results import Audit
 from carso.data import Dataset
 from carso.data.labelled import check_alike
 from carso.defence import CARSO
-from carso.errors import ModelError, NothingRightError, RunError
+from carso.errors import CarsoError, NothingRightError, RunError
 from carso.evaluation import Records, Row, Settings, evaluate
 from carso.evaluation.labelling import labelled
 from carso.evaluation.models import models_of
@@ -168,10 +168,12 @@ class Hardening:
 
     def _exported(self, defence: CARSO, test: Dataset) -> Path | str:
         path = self.out / ONNX
+        if path.exists():
+            return path
         try:
-            return path if path.exists() else export(defence, path, test[:32].images, name=str(self.out))
-        except ModelError as error:
-            return str(error)
+            return export(defence, path, test[:32].images, seed=self.request.seed, name=str(self.out))
+        except CarsoError as error:
+            return f"none: {error}"
 
 
 def rows_of(recipe: Recipe, request: Request) -> tuple[Row, ...]:
