@@ -1,4 +1,5 @@
 import copy
+import importlib
 import json
 from dataclasses import replace
 
@@ -66,6 +67,16 @@ def test_images_in_another_order_keep_their_places(given, columns, dataset, tmp_
     for index, clean in zip(shown.index.tolist(), shown.clean, strict=True):
         assert torch.equal(lying.images[found.place(index)], clean)
     assert len(found.places) == 30
+
+
+def test_large_images_are_attacked_fewer_at_a_time(records, columns, dataset, monkeypatch):
+    evaluation = importlib.import_module("carso.evaluation.evaluate")
+    assert [evaluation.chunk_of(shape) for shape in ((1, 28, 28), (3, 32, 32), (3, 224, 224))] == [1000, 1000, 27]
+    monkeypatch.setattr(evaluation, "VALUES", 20 * 36)
+    found = evaluate(columns, dataset, ROWS, replace(SETTINGS, chunk=None), recipe="tiny", **PARTS)
+    assert found.fingerprint == records.fingerprint
+    assert found.settings["chunk"] == 20
+    assert all(same(found.rows[key], record) for key, record in records.rows.items())
 
 
 def test_results_are_the_records_in_figures(records, dataset):

@@ -36,6 +36,7 @@ from carso.defence import CARSO
 from carso.detection import Confidence
 from carso.errors import CarsoError, NothingRightError
 from carso.evaluation.environment import environment
+from carso.evaluation.evaluate import chunk_of
 from carso.evaluation.models import weights_of
 from carso.evaluation.radii import check_radii
 from carso.evaluation.seeding import seeded
@@ -84,7 +85,7 @@ def audit(
         transfer: other classifiers, by name, whose adversarial images are tried.
         name: what the report calls the target.
         chunk: images attacked and judged at a time, which bounds the memory; by default 500 are attacked, and all of
-            them are judged clean. Another chunk is another draw of all chance.
+            them are judged clean, or fewer at a time where they are large. Another chunk is another draw of all chance.
         out: folder for the state and `audit.json`.
         reject_at: the rate of false alarms at which a calibrated defence, or a `carso.detection.Confidence`, turns
             images away. What is turned away counts as right: attackers must fool the defence and be believed.
@@ -101,6 +102,7 @@ def audit(
     """
     budgets = _budgets(eps, norm, dataset)
     _check_counts(n=n, votes=votes, eot=eot, chunk=chunk)
+    chunk = chunk or _bounded(dataset.shape)
     if out is not None:
         check_writable(out / AUDIT)
     if effort not in SIZES:
@@ -199,6 +201,11 @@ def _budgets(eps: Sequence[float], norm: Norm, dataset: Dataset) -> list[Budget]
         raise CarsoError("an audit needs at least one eps")
     check_radii(eps, norm, dataset.shape)
     return [Budget(norm, radius) for radius in sorted(set(eps))]
+
+
+def _bounded(shape: Sequence[int]) -> int | None:
+    """How many images (C, H, W) are attacked and judged at a time where they are large; None where they are not."""
+    return few if (few := chunk_of(shape)) < CHUNK else None
 
 
 def _check_counts(**counts: int | None) -> None:

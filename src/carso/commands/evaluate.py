@@ -76,8 +76,7 @@ def evaluate(
     """The table of a defence or a classifier, at the radii it was trained for: results.json, records and report."""
     from carso.evaluation import Settings
 
-    given = {"chunk": chunk} if chunk else {}
-    settings = Settings(n=images, seed=seed, samples=samples, stop=stop, reject_at=reject_at, **given)
+    settings = Settings(n=images, seed=seed, samples=samples, stop=stop, reject_at=reject_at, chunk=chunk)
     folder = out or Path("out") / f"evaluate-{slug_of(target)}"
     with claimed(folder):
         page = run(

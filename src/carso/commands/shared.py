@@ -190,11 +190,26 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def memory_ran_out(error: Exception) -> str | None:
+LESS_MEMORY = {
+    "harden": "a smaller --batch or --chunk",
+    "reproduce": "fewer --test-images, or a smaller `batch` in the recipe",
+    "train": "a smaller `batch` in the recipe",
+    "attack": "fewer --images",
+    "evaluate": "fewer --images or a smaller --chunk",
+    "audit": "fewer --images or a smaller --chunk",
+    "serve": "a smaller --batch",
+    "predict": "fewer --samples",
+    "export": "fewer --samples",
+    "demo": "fewer --samples",
+}
+"""What to set for less memory, by the verb."""
+
+
+def memory_ran_out(error: Exception, verb: str) -> str | None:
     """A line on what to set, if an error of Python, numpy, torch or CUDA says that there was not enough memory."""
     said = str(error)
     if not isinstance(error, MemoryError) and not re.search("(out of|not enough|can't allocate) memory", said):
         return None
     wanted = re.search(r"allocate (\d[\d.]* \w+)", said)
     asked = f" ({wanted[1]} more were asked for)" if wanted else ""
-    return f"memory ran out{asked}; set fewer --images or --test-images, or a smaller `batch` in the recipe"
+    return f"memory ran out{asked}; set {LESS_MEMORY[verb]}" if verb in LESS_MEMORY else f"memory ran out{asked}"

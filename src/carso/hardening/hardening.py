@@ -37,7 +37,7 @@ from carso.evaluation.radii import check_radii, protocol_of
 from carso.hardening.choice import Choice, chosen
 from carso.hardening.conclusion import SUBJECTS
 from carso.hardening.plan import Plan, Request, keep, planned, read_plan
-from carso.hardening.proposal import proposed, purifier_for
+from carso.hardening.proposal import batch_of, proposed, purifier_for
 from carso.hardening.survey import TRIED, described, rates_of
 from carso.storage.export import export
 from carso.storage.factory import module
@@ -83,12 +83,14 @@ class Hardening:
         out: the folder; made if missing.
         device: where to train and attack.
         watcher: who is told how the training goes, if anybody.
+        chunk: images attacked at a time when the defence is measured; None as evaluations and audits have it.
     """
 
     request: Request
     out: Path
     device: torch.device
     watcher: Watcher | None = None
+    chunk: int | None = None
 
     def plan(self) -> Plan:
         """The plan that the folder holds, or a new one, which is then kept there.
@@ -111,7 +113,7 @@ class Hardening:
         """Every step of the plan; finished ones are kept."""
         experiment = Experiment(plan.recipe, self.out, self.device, watcher=self.watcher)
         experiment.carry_out()
-        choice = chosen(experiment, self.request.budgets, plan.chosen_on)
+        choice = chosen(experiment, self.request.budgets, plan.chosen_on, self.chunk)
         defence = experiment.defence().to(self.device)
         used = max(plan.evaluated, needed(self.test.shape, "quick", plan.audited))
         test = labelled(self.test, defence.classifier, used)
@@ -135,9 +137,8 @@ class Hardening:
         held_out = held_out.in_turns()
         check_classes(classifier := module(asked.factory), train)
         purifier = purifier_for(classifier.eval().to(self.device), held_out, asked.budgets)
-        recipe = proposed(
-            "hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed, purifier, **asked.fitting
-        )
+        told: dict[str, Any] = {"batch": asked.batch or batch_of(train.shape), **asked.fitting}
+        recipe = proposed("hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed, purifier, **told)
         experiment = Experiment(recipe, self.out, self.device, sets=(train, held_out))
         pending = experiment.pending()
         costs = [cost_of(stage) for stage in pending]
@@ -152,7 +153,9 @@ class Hardening:
 
     def _evaluated(self, defence: CARSO, test: Dataset, plan: Plan) -> Records:
         n = plan.evaluated
-        settings = Settings(n=n, seed=self.request.seed, curve_images=0, sweep_images=0, defence_images=n)
+        settings = Settings(
+            n=n, seed=self.request.seed, curve_images=0, sweep_images=0, defence_images=n, chunk=self.chunk
+        )
         columns, rows = models_of(defence, None), rows_of(plan.recipe, self.request)
         told: dict[str, Any] = {"recipe": plan.recipe.name, "adversarial": plan.recipe.against_attacks}
         return evaluate(columns, test, rows, settings, directory=self.out, **told)
@@ -160,9 +163,9 @@ class Hardening:
     def _audited(self, subject: nn.Module, test: Dataset, plan: Plan, out: Path) -> Audit | None:
         asked = self.request
         name = asked.factory if out != self.out else f"CARSO around {asked.factory}"
-        budgets: dict[str, Any] = {"eps": asked.eps, "norm": asked.norm}
+        told: dict[str, Any] = {"eps": asked.eps, "norm": asked.norm, "n": plan.audited, "seed": asked.seed}
         try:
-            return audit(subject, test, effort="quick", **budgets, n=plan.audited, seed=asked.seed, name=name, out=out)
+            return audit(subject, test, effort="quick", **told, name=name, out=out, chunk=self.chunk)
         except NothingRightError:
             return None
 

@@ -68,12 +68,13 @@ class Request(Schema):
     size: tuple[int, int] | None = None
     channels: Literal[1, 3] | None = None
     skip_bad: bool = False
+    batch: Annotated[int, Field(ge=2)] | None = None
 
     @classmethod
     def of(
-        cls, factory: str, data: str, eps: Sequence[float], norm: Norm, minutes: float, seed: int, **fitting: Any
+        cls, factory: str, data: str, eps: Sequence[float], norm: Norm, minutes: float, seed: int, **further: Any
     ) -> Request:
-        """The request with its radii in order, each once, and how pictures of a folder are made alike.
+        """The request with its radii in order, each once; `further` fields say how pictures of a folder are made alike.
 
         Raises:
             CarsoError: if there is no radius, or one that images in [0, 1] cannot be moved by; no end of time; or a
@@ -90,7 +91,7 @@ class Request(Schema):
             raise CarsoError("a hardening needs at least one --eps")
         check_radii(eps, norm)
         radii = tuple(sorted(set(eps)))
-        return cls(factory=factory, data=data, eps=radii, norm=norm, minutes=minutes, seed=seed, **fitting)
+        return cls(factory=factory, data=data, eps=radii, norm=norm, minutes=minutes, seed=seed, **further)
 
     @property
     def fitting(self) -> dict[str, Any]:

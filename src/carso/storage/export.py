@@ -176,11 +176,13 @@ def _saying(what: str, draft: Path) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:  # onnxruntime has a dozen kinds of its own
-        raise ModelError(f"{what}: {_why(error).replace(str(draft), 'it')}") from error
+        raise ModelError(f"{what}: {_why(error, draft, 'it')}") from error
 
 
-def _why(error: Exception) -> str:
-    return shortened(str(error).strip().split("\n")[0] or type(error).__name__, 200)
+def _why(error: Exception, path: Path, called: str) -> str:
+    """The first line of an error, in which a path is called as is said."""
+    said = str(error).replace(str(path), called).strip().split("\n")[0]
+    return shortened(said or type(error).__name__, 200)
 
 
 def _opened(path: Path) -> Any:
@@ -203,7 +205,7 @@ def session_of(path: Path) -> Any:
     try:
         return _opened(path)
     except Exception as error:  # onnxruntime has a dozen kinds of its own
-        why = _why(error) if path.exists() else "there is no such file"
+        why = _why(error, path, path.name) if path.exists() else "there is no such file"
         raise ModelError(f"{path}: cannot be run by onnxruntime: {why}; `carso export` writes it anew") from error
 
 
