@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from carso import __version__
 from carso.commands import cli
 from carso.commands.options import spread
-from carso.commands.shared import LESS_MEMORY, memory_ran_out
+from carso.commands.shared import LESS_MEMORY, memory_ran_out, say_which
 from carso.errors import CarsoError
 from carso.storage.claim import claim
 
@@ -102,6 +102,20 @@ def test_an_option_takes_a_list() -> None:
     assert spread(["audit", "--eps", ".1", "-1", "x", "3"]) == ["audit", "--eps", ".1", "--eps", "-1", "x", "3"]
     assert spread(["--eps", "4/255", "8/255", "mnist"]) == ["--eps", "4/255", "--eps", "8/255", "mnist"]
     assert spread(["attack", "--images", "3", "--eps", "0.5"]) == ["attack", "--images", "3", "--eps", "0.5"]
+
+
+def test_a_name_that_a_folder_has_too_is_said_to_mean_the_shipped_defence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "purifier.safetensors").touch()
+    for target in ("mnist", "mnist/classifier"):
+        say_which(target)
+        assert capsys.readouterr().err == "mnist is the shipped one; ./mnist is the folder\n"
+    for target in ("./mnist", "fashion", "out/mine"):
+        say_which(target)
+        assert capsys.readouterr().err == ""
 
 
 def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:

@@ -184,9 +184,10 @@ def test_a_checkpoint_belongs_to_its_classifier_and_its_images(
         patch.setattr(Experiment, "_save_purifier", _broken_off)
         with pytest.raises(KeyboardInterrupt):
             begun.train_purifier()
-    for changed in ({"classifier": MLP((1, 5, 5), (6,), 3).eval()}, {"sets": (begun.train[:31], begun.train)}):
+    other, fewer = MLP((1, 5, 5), (6,), 3).eval(), (begun.train[:31], begun.train)
+    for changed in (replace(begun, classifier=other), replace(begun, sets=fewer)):
         with pytest.raises(RunError, match="belongs to another recipe, seed, classifier or data; choose another --out"):
-            replace(begun, **changed).train_purifier()  # type: ignore[arg-type]
+            changed.train_purifier()
     hardening(tmp_path).train_purifier()
     assert (tmp_path / weights.PURIFIER).exists()
 
