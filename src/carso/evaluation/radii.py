@@ -23,7 +23,6 @@ RADII = tuple(row.eps for row in END_TO_END)
 KIN = {"fgsm": "fgsm", "n-fgsm": "fgsm", "pgd": "pgd", "annealed": "pgd"}
 """Attacks of trainings, and the attack of the table that is foreseen by each."""
 
-
 LEVELS = 255
 """Of a byte, for which a radius above 1 in Linf may have been meant."""
 
