@@ -36,10 +36,16 @@ def test_what_it_prints_is_what_it_returns(defence: carso.CARSO, capsys: pytest.
         assert f"{name:<10} {100 * rate.correct / 20:6.2f} % right" in printed
 
 
+@pytest.mark.parametrize("eps", [0.0, 8.0, float("inf"), float("nan")])
+def test_a_radius_lies_within_the_images(eps: float) -> None:
+    with pytest.raises(CarsoError, match=r"eps must lie in \(0, 1\] for Linf"):
+        row_of("fgsm", eps, "Linf", "classifier")
+
+
 @pytest.mark.parametrize("eps", [0.0, float("inf"), float("nan")])
 def test_a_radius_is_positive_and_finite(eps: float) -> None:
-    with pytest.raises(CarsoError, match="--eps must be a positive number"):
-        row_of("fgsm", eps, "Linf", "classifier")
+    with pytest.raises(CarsoError, match="eps must be a positive number"):
+        row_of("fgsm", eps, "L2", "classifier")
 
 
 def test_a_file_that_cannot_be_written_is_said_before_the_attack(

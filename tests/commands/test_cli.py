@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner
 
 from carso import __version__
 from carso.commands import cli
 from carso.commands.options import spread
+from carso.commands.shared import LESS_MEMORY, memory_ran_out, say_which
 from carso.errors import CarsoError
 from carso.storage.claim import claim
 
@@ -102,6 +104,20 @@ def test_an_option_takes_a_list() -> None:
     assert spread(["attack", "--images", "3", "--eps", "0.5"]) == ["attack", "--images", "3", "--eps", "0.5"]
 
 
+def test_a_name_that_a_folder_has_too_is_said_to_mean_the_shipped_defence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "purifier.safetensors").touch()
+    for target in ("mnist", "mnist/classifier"):
+        say_which(target)
+        assert capsys.readouterr().err == "mnist is the shipped one; ./mnist is the folder\n"
+    for target in ("./mnist", "fashion", "out/mine"):
+        say_which(target)
+        assert capsys.readouterr().err == ""
+
+
 def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("name: other\n")
     answer = carso("reproduce", "quick", "--out", str(tmp_path))
@@ -151,10 +167,18 @@ def test_memory_that_ran_out_is_named_with_what_to_set(
         cli.main()
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert re.fullmatch(rf"carso: memory ran out{asked}; set fewer --images .* `batch` in the recipe\n", said)
+    assert re.fullmatch(rf"carso: memory ran out{asked}; set fewer --images or a smaller --chunk\n", said)
     monkeypatch.setattr(sys, "argv", ["carso", "evaluate", "--debug"])
     with pytest.raises((RuntimeError, MemoryError)):
         cli.main()
+
+
+def test_a_verb_is_told_to_set_its_own_options_alone() -> None:
+    verbs = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    for verb, advice in LESS_MEMORY.items():
+        named = set(re.findall(r"--[a-z-]+", advice))
+        assert named <= {option for parameter in verbs[verb].params for option in parameter.opts}, verb
+    assert memory_ran_out(MemoryError(), "report") == "memory ran out"
 
 
 def test_an_unforeseen_message_is_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

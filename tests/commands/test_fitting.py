@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,52 @@ def test_what_is_no_size_is_named(told: tuple[Any, Any], message: str) -> None:
         fitting(*told, False)
 
 
-def test_the_pictures_of_the_training_are_made_alike_as_then() -> None:
+def test_the_pictures_of_the_training_are_made_alike_as_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     own = Origin(data="photos", size=(48, 64), channels=3)
-    assert own.fitting("photos") == {"size": (48, 64), "channels": 3}
-    assert own.fitting("others") == {}
-    assert Origin().fitting("mnist") == {}
+    for written in ("photos", "photos/", "./photos", str(tmp_path / "photos")):
+        assert images_of(own, written, {}) == (written, {"size": (48, 64), "channels": 3})
+    for other in ("others", "photos/more", "mnist"):
+        assert images_of(own, other, {}) == (other, {})
+    assert images_of(Origin(data="./mnist", size=(8, 8)), "mnist", {}) == ("mnist", {})
+    assert images_of(Origin(data="mnist/", size=(8, 8)), "./mnist", {}) == ("./mnist", {"size": (8, 8)})
+
+
+def _pictures(folder: Path, **sides: int) -> None:
+    """Grey pictures of two classes, those of each split with so many pixels a side."""
+    for split, side in sides.items():
+        for number in range(4):
+            path = folder / split / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (side, side), 40 * number).save(path)
+
+
+RECIPE = """name: x
+data: set
+adversarial: {epochs: 1, batch: 2, rate: 0.1}
+purification: {epochs: 1, batch: 2, rate: 0.1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [
+        ({"train": 8, "val": 8}, "set: .*test"),
+        ({"train": 8, "val": 8, "test": 9}, r"set: the images of test are \(1, 9, 9\), .* so by --size 8x8, or in"),
+        ({"train": 8, "val": 9, "test": 8}, r"set: the images of validation are \(1, 9, 9\), .* so by --size 8x8, or"),
+    ],
+)
+def test_splits_that_are_not_alike_are_refused_before_anything_is_trained(
+    sides: dict[str, int], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("carso.training.experiment.fit", lambda *_: pytest.fail("training began"))
+    _pictures(tmp_path / "set", **sides)
+    (tmp_path / "x.yaml").write_text(RECIPE)
+    found = CliRunner().invoke(cli.app, ["reproduce", "x.yaml", "--out", "out"])
+    assert isinstance(found.exception, DataError)
+    assert re.search(message, str(found.exception))
+    assert not (tmp_path / "out" / "recipe.yaml").exists()
 
 
 def test_one_option_leaves_the_others_as_in_the_training() -> None:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 import carso
 from carso import progress
 from carso.commands import cli
-from carso.errors import CarsoError
+from carso.errors import CarsoError, ModelError
 from carso.hardening import Request, hardening, proposal
 from carso.training import design
 from carso.training.recipe import PurifierSpec
@@ -153,6 +153,25 @@ def test_the_same_command_does_nothing_twice(done: Result, monkeypatch: pytest.M
     assert all(path.stat().st_mtime_ns == before[path] for path in unmoved)
 
 
+def test_the_file_for_serving_is_of_the_runs_seed_and_may_be_missing(
+    done: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+
+    def refused(*_: object, **told: object) -> Path:
+        asked.update(told)
+        raise ModelError("it does not run")
+
+    monkeypatch.setattr(hardening, "export", refused)
+    Path("out/defence.onnx").unlink()
+    again = harden()
+    assert again.exit_code == done.exit_code
+    assert asked == {"seed": 0, "name": "out"}
+    assert "ONNX: none: it does not run" in again.stderr
+    assert "report: " in again.stderr
+    Path("out/defence.onnx").write_bytes(b"onnx")
+
+
 def test_another_command_is_refused(done: Result) -> None:
     answer = run("harden", BUILD, "--data", "pictures", "--eps", "4/255", "--minutes", "600", "--out", "out")
     assert isinstance(answer.exception, CarsoError)
@@ -179,10 +198,29 @@ def test_a_classifier_of_too_few_classes_is_refused() -> None:
     assert "the classifier knows 2 classes, pictures has 3" in str(answer.exception)
 
 
-@pytest.mark.parametrize("eps", ["-1", "0", "11"])
+@pytest.mark.parametrize("eps", ["-1", "0", "8"])
 def test_a_radius_that_cannot_be_is_refused(eps: str) -> None:
     answer = run("harden", BUILD, "--data", "pictures", "--eps", eps, "--out", "radius")
-    assert "--eps must be numbers above 0 and at most 10" in str(answer.exception)
+    assert isinstance(answer.exception, CarsoError)
+    assert f"eps must lie in (0, 1] for Linf, not {eps}: images" in str(answer.exception)
+
+
+def test_a_radius_beyond_the_images_is_refused_before_anything_is_planned() -> None:
+    answer = run("harden", BUILD, "--data", "pictures", "--eps", "6.1", "--norm", "L2", "--out", "radius")
+    assert isinstance(answer.exception, CarsoError)
+    assert "eps must lie in (0, 6] for L2, not 6.1" in str(answer.exception)
+
+
+@pytest.mark.parametrize("odd", ["validation", "test"])
+def test_splits_of_several_sizes_are_refused_before_anything_is_planned(place: Path, odd: str) -> None:
+    for split in ("train", "validation", "test"):
+        shutil.copytree(place / "pictures", place / f"odd-{odd}" / split)
+    for path in (place / f"odd-{odd}" / odd).rglob("*.png"):
+        Image.open(path).resize((9, 9)).save(path)
+    answer = harden(out=f"odd-{odd}-out", data=f"odd-{odd}")
+    assert isinstance(answer.exception, CarsoError)
+    assert f"the images of {odd} are (1, 9, 9), those of train (1, 6, 6); pictures of a folder" in str(answer.exception)
+    assert "--size 6x6" in str(answer.exception)
 
 
 def test_the_defence_loads_with_the_function(done: Result) -> None:

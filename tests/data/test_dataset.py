@@ -48,6 +48,16 @@ def test_an_order_that_is_drawn_keeps_images_and_labels_together() -> None:
     assert torch.equal(drawn.required_labels, LABELS[positions])
 
 
+def test_a_part_of_a_part_knows_where_its_images_lay() -> None:
+    dataset = Dataset("d", IMAGES, LABELS, PAIR)
+    assert dataset.places is None
+    assert dataset[:3].places is None
+    for part in (dataset.shuffled(1)[1:4], dataset[torch.tensor([3, 1, 4])].in_turns(), dataset[1:][LABELS[1:] == 1]):
+        assert part.places is not None
+        assert torch.equal(part.images, IMAGES[part.places])
+        assert torch.equal(part.required_labels, LABELS[part.places])
+
+
 def test_classes_that_lie_one_after_another_take_turns() -> None:
     images = torch.arange(6).view(6, 1, 1, 1).expand(6, 1, 1, 1) / 6
     sorted_ = Dataset("d", images, torch.tensor([0, 0, 0, 0, 1, 1]), PAIR)

@@ -77,6 +77,10 @@ def test_images_have_the_shape_that_the_defence_takes() -> None:
     check_shape(dataset(("x", "y"), 0, 1), (1, 2, 2))
     with pytest.raises(DataError, match=r"mine: its images are \(1, 2, 2\), the defence takes \(3, 2, 2\)"):
         check_shape(dataset(("x", "y"), 0, 1), (3, 2, 2))
+    with pytest.raises(
+        DataError, match=r"takes \(3, 4, 2\); pictures of a folder .* by --size 4x2 --channels 3, or in"
+    ):
+        check_shape(dataset(("x", "y"), 0, 1), (3, 4, 2))
 
 
 def test_the_first_images_are_as_many_as_asked_for() -> None:

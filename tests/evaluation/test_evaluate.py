@@ -1,4 +1,5 @@
 import copy
+import importlib
 import json
 from dataclasses import replace
 
@@ -55,14 +56,27 @@ def test_the_figures_are_those_of_attack_and_answer_by_hand(records, columns, da
     assert torch.equal(records.rows[FGSM.key].outcomes["carso"].counts[:20].long(), tally.counts)
 
 
-def test_images_that_lie_class_by_class_keep_their_places(columns, dataset, tmp_path):
-    lying = dataset[dataset.labels.argsort()]
-    evaluate(columns, lying, (CLEAN,), replace(SETTINGS, n=30), curve_rows=(), sweep_rows=(), directory=tmp_path)
+@pytest.mark.parametrize("given", [Dataset.in_turns, lambda lying: lying, lambda lying: lying.shuffled(3)])
+def test_images_in_another_order_keep_their_places(given, columns, dataset, tmp_path):
+    order = dataset.labels.argsort()
+    lying = Dataset("lying", dataset.pixels[order], dataset.labels[order], dataset.classes)
+    some = replace(SETTINGS, n=30)
+    evaluate(columns, given(lying), (CLEAN,), some, curve_rows=(), sweep_rows=(), directory=tmp_path)
     found = read_records(tmp_path)
     shown = found.rows[CLEAN.key].gallery
     for index, clean in zip(shown.index.tolist(), shown.clean, strict=True):
         assert torch.equal(lying.images[found.place(index)], clean)
     assert len(found.places) == 30
+
+
+def test_large_images_are_attacked_fewer_at_a_time(records, columns, dataset, monkeypatch):
+    evaluation = importlib.import_module("carso.evaluation.evaluate")
+    assert [evaluation.chunk_of(shape) for shape in ((1, 28, 28), (3, 32, 32), (3, 224, 224))] == [1000, 1000, 27]
+    monkeypatch.setattr(evaluation, "VALUES", 20 * 36)
+    found = evaluate(columns, dataset, ROWS, replace(SETTINGS, chunk=None), recipe="tiny", **PARTS)
+    assert found.fingerprint == records.fingerprint
+    assert found.settings["chunk"] == 20
+    assert all(same(found.rows[key], record) for key, record in records.rows.items())
 
 
 def test_results_are_the_records_in_figures(records, dataset):

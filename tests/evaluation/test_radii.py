@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from carso import progress
+from carso.commands import cli
 from carso.errors import CarsoError
 from carso.evaluation.protocol import END_TO_END, SWEEP, TABLE, curve
-from carso.evaluation.radii import is_thesis, norm_of, protocol_of, radii_of
+from carso.evaluation.radii import check_radii, is_thesis, norm_of, protocol_of, radii_of
 from carso.storage import weights
 from carso.storage.headers import Origin
+from carso.types import Norm
 
 EPS = 8 / 255
 
@@ -24,6 +28,24 @@ COLOUR = origin(
     purification=[{"attack": "pgd", "eps": EPS}, {"attack": "noise", "eps": 0.5}],
     hardening=[{"attack": "annealed", "eps": 4 / 255, "directed_at": "defence"}],
 )
+
+
+def test_a_radius_is_at_most_the_way_from_black_to_white() -> None:
+    limits: dict[Norm, float] = {"Linf": 1.0, "L2": 4.0, "L1": 16.0}
+    for norm, most in limits.items():
+        check_radii((0.1, most), norm, (1, 4, 4))
+        for wrong in (1.01 * most, 0.0, -1.0, float("nan"), float("inf")):
+            with pytest.raises(CarsoError, match=rf"eps must lie in \(0, {most:g}\] for {norm}, not"):
+                check_radii((0.1, wrong), norm, (1, 4, 4))
+    check_radii((300.0,), "L2")
+
+
+def test_an_evaluation_refuses_a_radius_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carso.data.load", lambda *_, **__: pytest.fail("images were read"))
+    told = ("evaluate", "mnist/classifier", "--eps", "8", "--out", str(tmp_path))
+    found = CliRunner().invoke(cli.app, told)
+    assert isinstance(found.exception, CarsoError), found.output
+    assert str(found.exception).endswith("; did you mean 8/255?")
 
 
 @pytest.mark.parametrize("name", [name for name in weights.shipped() if name.startswith("mnist")])

@@ -113,7 +113,7 @@ def test_a_purifier_that_training_harmed_is_put_back(trained: Experiment) -> Non
     candidates = kept.recall(images[:2], 2)
     torch.testing.assert_close(candidates, images[:2, None].expand_as(candidates), atol=0.01, rtol=0.0)
     harmed = trained.defence()
-    weights.restore_purifier(harmed.purifier, trained.out / TRAINED)
+    weights.restore_purifier(harmed.purifier, trained.out / TRAINED, harmed.classifier)
     assert harmed.recall(images[:1], 1).min() > 0.99
 
 
@@ -125,7 +125,7 @@ def test_a_choice_stands_and_one_that_was_broken_off_comes_out_the_same(
     (trained.out / FILE).unlink()
     assert chosen(trained, BUDGETS, 10) == first
     harmed = trained.defence()
-    weights.restore_purifier(harmed.purifier, trained.out / TRAINED)
+    weights.restore_purifier(harmed.purifier, trained.out / TRAINED, harmed.classifier)
     assert harmed.recall(trained.validation.images[:1], 1).min() > 0.99
     monkeypatch.setattr(choice, "evaluate", lambda *_, **__: pytest.fail("chosen anew"))
     assert chosen(trained, BUDGETS, 10) == first

@@ -9,6 +9,7 @@ from carso.hardening.plan import EXPORTED, LEAST, MOST, SAFETY, SHARES, Plan, Ra
 from carso.hardening.proposal import EPOCHS, LEAST_BATCHES, fitted, least, proposed
 from carso.training.plan import Cost
 from carso.training.recipe import PurifierSpec
+from carso.types import Norm
 
 REQUEST = Request.of("a.b:c", "pictures", (8 / 255,), "Linf", 30.0, 0)
 RECIPE = proposed("x", "a.b:c", "pictures", REQUEST.eps, "Linf", 0, PurifierSpec())
@@ -134,6 +135,40 @@ def test_a_damaged_plan_is_named(content: str, tmp_path: Path) -> None:
 def test_the_time_has_an_end(minutes: float) -> None:
     with pytest.raises(CarsoError, match=f"--minutes must be a finite number, not {minutes}"):
         Request.of("a:b", "d", (0.1,), "L2", minutes, 0)
+
+
+@pytest.mark.parametrize("spelled", ["pictures/", "./pictures", "pictures"])
+def test_a_folder_may_be_written_in_another_way(spelled: str, tmp_path: Path) -> None:
+    keep(found := plan(), tmp_path)
+    assert read_plan(tmp_path, REQUEST.model_copy(update={"data": spelled})) == found
+
+
+@pytest.mark.parametrize(
+    ("eps", "norm", "message"),
+    [
+        ((8.0,), "Linf", r"eps must lie in \(0, 1\] for Linf, not 8: images are in \[0, 1\]; did you mean 8/255\?"),
+        ((0.1, 2000.0), "Linf", r"for Linf, not 2000: images are in \[0, 1\]$"),
+        ((0.0,), "L2", "eps must be a positive number, not 0"),
+        ((float("nan"),), "L1", "eps must be a positive number, not nan"),
+        ((float("inf"),), "L1", "eps must be a positive number, not inf"),
+        ((), "L2", "at least one --eps"),
+    ],
+)
+def test_radii_that_cannot_be_are_refused(eps: tuple[float, ...], norm: Norm, message: str) -> None:
+    with pytest.raises(CarsoError, match=message):
+        Request.of("a:b", "d", eps, norm, 1.0, 0)
+
+
+def test_radii_in_other_norms_are_as_large_as_images_make_them() -> None:
+    made = proposed("x", "a:b", "d", Request.of("a:b", "d", (12.0, 300.0), "L1", 1.0, 0).eps, "L1", 0, PurifierSpec())
+    assert made.purification is not None
+    assert [spec.eps for spec in made.purification.attacks] == [12.0, 300.0]
+
+
+@pytest.mark.parametrize("name", ["my-models:build", "models", "a b:c", "a:b.c"])
+def test_a_function_that_no_recipe_can_name_is_refused_first(name: str) -> None:
+    with pytest.raises(CarsoError, match=rf"'{name}' must be package\.module:function, .*; rename a file"):
+        Request.of(name, "d", (0.1,), "L2", 1.0, 0)
 
 
 def test_radii_are_kept_in_order_and_once() -> None:

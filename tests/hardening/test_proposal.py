@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from carso.data import Dataset
-from carso.hardening.proposal import purifier_for
+from carso.hardening.proposal import batch_of, proposed, purifier_for
 from carso.training.recipe import PurifierSpec
 from carso.types import Budget
 
@@ -47,6 +47,17 @@ def test_candidates_are_not_shifted_where_the_answer_hangs_on_a_pixel() -> None:
             return torch.stack([images[:, 0, 8, 8], 1 - images[:, 0, 8, 8]], 1)
 
     assert purifier_for(Pixel(), photographs(3, 32, 32), [BUDGET]).shift == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch"),
+    [((1, 28, 28), 128), ((3, 32, 32), 128), ((3, 64, 64), 128), ((3, 96, 96), 75), ((3, 224, 224), 16)],
+)
+def test_a_batch_has_fewer_images_where_they_are_large(shape: tuple[int, int, int], batch: int) -> None:
+    assert batch_of(shape) == batch
+    made = proposed("x", "a:b", "d", (0.1,), "Linf", 0, PurifierSpec(), batch=batch)
+    assert made.purification is not None
+    assert made.purification.batch == batch
 
 
 def test_small_grey_images_keep_their_dense_purifier() -> None:

@@ -95,6 +95,24 @@ def test_a_file_that_answers_otherwise_is_not_kept(tmp_path: Path, monkeypatch: 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("step", ["load", "run"])
+def test_a_file_that_does_not_run_is_not_kept_and_says_why(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unable:
+        def __init__(self, path: str, *_: object, **__: object) -> None:
+            if step == "load":
+                raise RuntimeError(f"{path} has no kernel\nfor that")
+
+        def run(self, *_: object) -> list[object]:
+            raise RuntimeError("it has no kernel\nfor that")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Unable)
+    with pytest.raises(ModelError, match=r"^the exported file does not run in onnxruntime: it has no kernel$"):
+        export(small(MLP((1, 8, 8), (12,), 5), 17), tmp_path / "d.onnx", torch.rand(4, 1, 8, 8))
+    assert not list(tmp_path.iterdir())
+
+
 def test_memory_does_not_grow_with_the_batch(tmp_path: Path) -> None:
     path = export(small(MLP((1, 8, 8), (12,), 5), 17), tmp_path / "d.onnx", torch.rand(2, 1, 8, 8))
     graph = onnx.load(path).graph

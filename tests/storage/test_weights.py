@@ -87,6 +87,30 @@ def test_a_foreign_classifier_that_cannot_be_copied_is_filled_itself(tmp_path: P
     assert weights.digest(fresh) == weights.digest(own)
 
 
+def test_a_folder_is_not_taken_for_the_shipped_defence_of_its_name(
+    defence: carso.CARSO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("mnist-thesis")
+    weights.save(defence, folder, {"recipe": {"data": "own"}})
+    for source in (folder, "./mnist-thesis", "mnist-thesis/"):
+        assert weights.digest(carso.load(source)) == weights.digest(defence)
+        assert weights.origin(source).data == "own"
+        assert weights.hidden_by(str(source)) == (folder if source is folder else None)
+    assert weights.find("mnist-thesis") == weights.SHIPPED / "mnist-thesis"
+    assert weights.hidden_by("mnist") is None
+
+
+def test_a_purifier_is_restored_before_its_own_classifier_alone(defence: carso.CARSO, tmp_path: Path) -> None:
+    weights.save(defence, tmp_path)
+    purifier = Purifier((1, 8, 8), 29, latent=6)
+    with pytest.raises(WeightsError, match=r"purifier\.safetensors was trained for .* other weights; pass the one"):
+        weights.restore_purifier(purifier, tmp_path / weights.PURIFIER, MLP((1, 8, 8), (12, 7)))
+    assert weights.digest(purifier) != weights.digest(defence.purifier)
+    weights.restore_purifier(purifier, tmp_path / weights.PURIFIER, defence.classifier)
+    assert weights.digest(purifier) == weights.digest(defence.purifier)
+
+
 def test_unknown_names_get_a_near_one() -> None:
     with pytest.raises(WeightsError, match="did you mean 'mnist"):
         carso.load("mnits")

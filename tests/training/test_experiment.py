@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from carso.data import Dataset, from_torch, save_pairs
-from carso.errors import DataError, ModelError, RecipeError, RunError
+from carso.errors import DataError, ModelError, RecipeError, RunError, WeightsError
 from carso.nn import MLP, ResNet
 from carso.purifier import ConvolutionalPurifier
 from carso.storage import weights
@@ -160,6 +160,61 @@ def test_hardening_goes_on_from_the_purified_purifier(tmp_path: Path, hardening:
     shutil.copyfile(files[0], resumed.out / weights.UNHARDENED)
     resumed.train_purifier()
     assert (resumed.out / weights.PURIFIER).read_bytes() == files[1].read_bytes()
+
+
+def test_a_runs_folder_is_not_taken_for_the_shipped_defence_of_its_name(
+    tmp_path: Path, hardening: Callable[[Path], Experiment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiment = hardening(Path("mnist"))
+    experiment.train_purifier()
+    assert experiment.defence().class_names == ("a", "b", "é")
+    assert experiment.undefended() is None
+
+
+def _broken_off(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_checkpoint_belongs_to_its_classifier_and_its_images(
+    tmp_path: Path, hardening: Callable[[Path], Experiment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = hardening(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Experiment, "_save_purifier", _broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            begun.train_purifier()
+    other, fewer = MLP((1, 5, 5), (6,), 3).eval(), (begun.train[:31], begun.train)
+    for changed in (replace(begun, classifier=other), replace(begun, sets=fewer)):
+        with pytest.raises(RunError, match="belongs to another recipe, seed, classifier or data; choose another --out"):
+            changed.train_purifier()
+    hardening(tmp_path).train_purifier()
+    assert (tmp_path / weights.PURIFIER).exists()
+
+
+def test_a_purifier_of_another_classifier_is_not_hardened(
+    tmp_path: Path, hardening: Callable[[Path], Experiment]
+) -> None:
+    begun = hardening(tmp_path)
+    begun.train_purifier()
+    (tmp_path / weights.PURIFIER).unlink()
+    with pytest.raises(WeightsError, match=r"unhardened\.safetensors was trained for a classifier with other weights"):
+        replace(begun, classifier=MLP((1, 5, 5), (6,), 3).eval()).train_purifier()
+
+
+def test_a_factory_that_returns_other_weights_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(25, 3))
+    monkeypatch.setattr("builtins.network_for_this_test", lambda: network, raising=False)
+    told = recipe(TEXT.format(seed=0) + 'classifier: {factory: "builtins:network_for_this_test"}\n')
+    for _ in range(2):
+        Experiment(told, tmp_path, CPU).open()
+        Experiment(told, tmp_path, CPU).train_classifier()
+    with torch.no_grad():
+        network[1].bias += 1
+    with pytest.raises(RunError, match="was begun for a classifier with other weights; choose another --out"):
+        Experiment(told, tmp_path, CPU).open()
 
 
 def test_hardening_needs_a_purification() -> None:

@@ -236,7 +236,7 @@ def test_training_uses_the_threads_of_its_schedule(asked: int | None, used: int)
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fit(Interrupted(classifier_stage(), 2), 3, "f", tmp_path / "c")
-    with pytest.raises(RunError, match="another recipe or seed"):
+    with pytest.raises(RunError, match="another recipe, seed, classifier or data"):
         fit(classifier_stage(), 3, "g", tmp_path / "c")
 
 

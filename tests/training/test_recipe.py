@@ -42,6 +42,7 @@ def test_sizes_may_be_written_as_people_do(written: str) -> None:
         ("name: x\npurification:\n  epochs: 1\n  rate: high\n", r"line 4: purification.rate: .*'high'"),
         ("name: x\npurification:\n  rate: 0.1\n", r"line 2: purification.epochs: Field required"),
         ("name: x\npurification:\n  epochs: 1\n  rate: 1\n  attacks:\n  - {attack: pgd, eps: -1}\n", r"line 6: .*eps"),
+        (LEAST.replace("0.1", "0.1, attacks: [{attack: fgsm, eps: 8}]"), r"at most 1 in Linf.*did you mean 8/255\?"),
         (LEAST.replace("0.1", "0.1, feed: pairs"), "go together"),
         (LEAST.replace("0.1", f"0.1, feed: pairs, pairs: a.npz, {PGD}"), "leave them out here: attacks: "),
         (f"name: x\nadversarial: {{epochs: 1, rate: 0.1, {WHOLE}}}\n", "there is no defence before the purifier"),

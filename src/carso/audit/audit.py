@@ -20,12 +20,11 @@ import torch
 from torch import Tensor
 
 import carso
-from carso.attacks.budget import across
 from carso.audit import checks, keeping
 from carso.audit.detecting import detecting, turned
 from carso.audit.effort import SIZES, Effort, Sizes
 from carso.audit.ensemble import CHUNK, Ensemble
-from carso.audit.neighbours import Neighbours, spacing
+from carso.audit.neighbours import Neighbours, most_of, spacing
 from carso.audit.results import Audit, BudgetResult
 from carso.audit.state import State
 from carso.audit.target import Target, target_of
@@ -37,7 +36,9 @@ from carso.defence import CARSO
 from carso.detection import Confidence
 from carso.errors import CarsoError, NothingRightError
 from carso.evaluation.environment import environment
+from carso.evaluation.evaluate import chunk_of
 from carso.evaluation.models import weights_of
+from carso.evaluation.radii import check_radii
 from carso.evaluation.seeding import seeded
 from carso.nn import evaluating
 from carso.processes.group import by_first
@@ -84,7 +85,7 @@ def audit(
         transfer: other classifiers, by name, whose adversarial images are tried.
         name: what the report calls the target.
         chunk: images attacked and judged at a time, which bounds the memory; by default 500 are attacked, and all of
-            them are judged clean. Another chunk is another draw of all chance.
+            them are judged clean, or fewer at a time where they are large. Another chunk is another draw of all chance.
         out: folder for the state and `audit.json`.
         reject_at: the rate of false alarms at which a calibrated defence, or a `carso.detection.Confidence`, turns
             images away. What is turned away counts as right: attackers must fool the defence and be believed.
@@ -101,6 +102,7 @@ def audit(
     """
     budgets = _budgets(eps, norm, dataset)
     _check_counts(n=n, votes=votes, eot=eot, chunk=chunk)
+    chunk = chunk or _bounded(dataset.shape)
     if out is not None:
         check_writable(out / AUDIT)
     if effort not in SIZES:
@@ -148,6 +150,11 @@ def audit(
     return _conclude(target, found, dataset.name, effort, seed, judge, eot, len(images), out)
 
 
+def needed(shape: Sequence[int], effort: Effort, n: int | None = None) -> int:
+    """How many images (C, H, W) an audit looks at, at most: those that it attacks, and those at which it begins."""
+    return max(n or SIZES[effort].n, most_of(math.prod(shape)))
+
+
 def _target(subject: Any, images: Images, name: str | None, seed: int, reject_at: float | None) -> Target:
     if reject_at is None:
         return target_of(subject, images, name, seed)
@@ -190,13 +197,15 @@ def _conclude(
 def _budgets(eps: Sequence[float], norm: Norm, dataset: Dataset) -> list[Budget]:
     if norm not in get_args(Norm):
         raise CarsoError(f"an audit's norm is one of {', '.join(get_args(Norm))}, not {norm!r}")
-    most = across(math.prod(dataset.shape), norm)
     if not eps:
         raise CarsoError("an audit needs at least one eps")
-    for radius in eps:
-        if not 0 < radius <= most:
-            raise CarsoError(f"eps must lie in (0, {most:g}] for {norm}, not {radius:g}: images are in [0, 1]")
+    check_radii(eps, norm, dataset.shape)
     return [Budget(norm, radius) for radius in sorted(set(eps))]
+
+
+def _bounded(shape: Sequence[int]) -> int | None:
+    """How many images (C, H, W) are attacked and judged at a time where they are large; None where they are not."""
+    return few if (few := chunk_of(shape)) < CHUNK else None
 
 
 def _check_counts(**counts: int | None) -> None:

@@ -48,6 +48,11 @@ class Neighbours:
         return self.images[chosen].to(images)
 
 
+def most_of(values: int) -> int:
+    """How many images, of so many values each, are used at most; at least 1."""
+    return max(1, min(MOST, VALUES // values))
+
+
 def spacing(images: int, values: int) -> int:
     """One in how many images, of so many values each, is used."""
     return max(-(-images // MOST), -(-images * values // VALUES))

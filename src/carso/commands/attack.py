@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -80,18 +79,18 @@ def row_of(
     """The attack as a row of a table.
 
     Raises:
-        CarsoError: if there is no such attack, or eps is not a positive number.
+        CarsoError: if there is no such attack, or images in [0, 1] cannot be moved by eps.
     """
     from carso.attacks import ATTACKS
     from carso.evaluation.protocol import Row
+    from carso.evaluation.radii import check_radii
     from carso.types import Budget
 
     if method not in ATTACKS:
         near = difflib.get_close_matches(method, ATTACKS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise CarsoError(f"no attack {method!r}{hint}; known: {', '.join(ATTACKS)}")
-    if not 0 < eps < math.inf:
-        raise CarsoError(f"--eps must be a positive number, not {eps:g}")
+    check_radii((eps,), norm)
     return Row(method, Budget(norm, eps), directed_at=directed_at)
 
 
@@ -119,9 +118,9 @@ def run(
 
     if out is not None:
         check_writable(out)
-    test = labelled(data.load(data_name, "test", **fitted), defence.classifier)
+    test = data.load(data_name, "test", **fitted)
     check_shape(test, defence.purifier.shape)
-    test = matched(test, defence.classes, names_of(defence))
+    test = matched(labelled(test, defence.classifier, images), defence.classes, names_of(defence))
     test = test if images >= len(test) else test.in_turns()[:images]
     say_if_long(defence, test[:64].images, len(test))
     attacked = attacked_images(defence, test, row, seed)

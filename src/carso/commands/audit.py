@@ -24,7 +24,7 @@ from carso.commands.options import (
     Target,
     fitting,
 )
-from carso.commands.shared import calibrated, claimed, classifier_of, images_of, slug_of, voting_by
+from carso.commands.shared import calibrated, claimed, classifier_of, images_of, say_which, slug_of, voting_by
 
 
 def audit(
@@ -49,19 +49,22 @@ def audit(
     """Attack a whole defence as hard as we can; exit status 3 if a check doubts the figures."""
     from carso import data as datasets
     from carso.audit import audit, load_target
+    from carso.audit.audit import needed
     from carso.audit.loading import load_transfers, origin_of
     from carso.evaluation.labelling import labelled
     from carso.evaluation.radii import norm_of, radii_of
     from carso.report.terminal import print_audit
     from carso.storage.weights import AUDIT
 
+    say_which(target)
     folder = out or Path("out") / f"audit-{slug_of(target)}"
     own = origin_of(target)
     data, fitted = images_of(own, data, fitting(size, channels, skip_bad))
     with claimed(folder):
         classifier = classifier_of(factory)
         model = voting_by(samples, load_target(target, classifier))
-        test = labelled(datasets.load(data, "test", **fitted), getattr(model, "classifier", model))
+        test = datasets.load(data, "test", **fitted)
+        test = labelled(test, getattr(model, "classifier", model), needed(test.shape, effort, images))
         if reject_at is not None:
             model = calibrated(model, partial(datasets.load, data, "validation", **fitted), reject_at)
         others = load_transfers(target, data, transfer or (), classifier)

@@ -87,7 +87,7 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        if (advice := memory_ran_out(error)) is not None:
+        if (advice := memory_ran_out(error, "".join(sys.argv[1:2]))) is not None:
             say(f"carso: {advice}")
             sys.exit(2)
         found = shortened(f"{type(error).__name__}: {error}")

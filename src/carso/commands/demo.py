@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carso.commands.options import MNIST, AllowHost, Channels, Data, Defence, Factory, Samples, Size, SkipBad, fitting
-from carso.commands.shared import check_web, classifier_of, images_of, lets_others_in, listen, say, voting_by
+from carso.commands.shared import check_web, classifier_of, images_of, lets_others_in, listen, say, say_which, voting_by
 from carso.errors import DataError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def studio_of(
     from carso.demo.studio import Studio
     from carso.storage import weights
 
+    say_which(source)
     defence = voting_by(samples, weights.load(source, classifier))
     own = weights.origin(source)
     name, fitted = images_of(own, data_name or at_hand(own.data), fitted or {})

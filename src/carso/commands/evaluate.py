@@ -27,7 +27,17 @@ from carso.commands.options import (
     Target,
     fitting,
 )
-from carso.commands.shared import calibrated, claimed, classifier_of, command_line, images_of, say, slug_of, voting_by
+from carso.commands.shared import (
+    calibrated,
+    claimed,
+    classifier_of,
+    command_line,
+    images_of,
+    say,
+    say_which,
+    slug_of,
+    voting_by,
+)
 from carso.processes.group import by_first
 
 if TYPE_CHECKING:
@@ -66,8 +76,7 @@ def evaluate(
     """The table of a defence or a classifier, at the radii it was trained for: results.json, records and report."""
     from carso.evaluation import Settings
 
-    given = {"chunk": chunk} if chunk else {}
-    settings = Settings(n=images, seed=seed, samples=samples, stop=stop, reject_at=reject_at, **given)
+    settings = Settings(n=images, seed=seed, samples=samples, stop=stop, reject_at=reject_at, chunk=chunk)
     folder = out or Path("out") / f"evaluate-{slug_of(target)}"
     with claimed(folder):
         page = run(
@@ -112,21 +121,24 @@ def run(
     from carso.evaluation.labelling import labelled
     from carso.evaluation.models import models_of
     from carso.evaluation.protocol import CORRUPTED, Protocol
-    from carso.evaluation.radii import protocol_of
+    from carso.evaluation.radii import check_radii, norm_of, protocol_of
     from carso.evaluation.results import FILE
     from carso.report.publish import publish
     from carso.storage.files import check_writable
 
     if corruptions and (radii or norm):
         raise CarsoError("--corruptions have severities; leave out --eps and --norm")
+    say_which(source)
     target, origin = voting_by(settings.samples, load_target(source, classifier)), origin_of(source)
     whole = isinstance(target, CARSO)
+    check_radii(radii, norm or norm_of(origin))
     data_name, fitted = images_of(origin, data_name, fitted or {})
     if settings.reject_at is not None:
         if not whole:
             raise CarsoError(f"--reject-at is for a whole defence, and {source} is a classifier")
         calibrated(target, partial(data.load, data_name, "validation", **fitted), settings.reject_at)
-    dataset = labelled(data.load(data_name, split, **fitted), target.classifier if whole else target)
+    dataset = data.load(data_name, split, **fitted)
+    dataset = labelled(dataset, target.classifier if whole else target, settings.n or USUAL)
     protocol = Protocol(CORRUPTED, (), ()) if corruptions else protocol_of(origin, data_name, radii, norm)
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))
     check_writable(out / FILE)

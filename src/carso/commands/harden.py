@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from carso.commands.options import MOST, Channels, Device, Size, SkipBad, Watch, fitting, radius
+from carso.commands.options import MOST, Channels, Chunk, Device, Size, SkipBad, Watch, fitting, radius
 from carso.commands.shared import claimed, say
 
 
@@ -25,6 +25,11 @@ def harden(
     size: Size = None,
     channels: Channels = None,
     skip_bad: SkipBad = False,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=2, help="Images of a batch in training. [default: 128, fewer where they are large]"),
+    ] = None,
+    chunk: Chunk = None,
     device: Device = "auto",
     watch: Watch = None,
 ) -> None:
@@ -37,8 +42,9 @@ def harden(
 
     folder = out or Path("out") / "harden"
     with claimed(folder):
-        request = Request.of(classifier, data, eps, norm, minutes, seed, **fitting(size, channels, skip_bad))
-        hardening = Hardening(request, folder, choose_device(device), watcher_of(watch))
+        further: dict[str, Any] = {"batch": batch, **fitting(size, channels, skip_bad)}
+        request = Request.of(classifier, data, eps, norm, minutes, seed, **further)
+        hardening = Hardening(request, folder, choose_device(device), watcher_of(watch), chunk)
         plan = hardening.plan()
         typer.echo("\n".join(plan.lines))
         found = hardening.carry_out(plan)

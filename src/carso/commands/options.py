@@ -117,7 +117,7 @@ Chunk = Annotated[
     typer.Option(
         min=1,
         help="Images attacked at a time, which bounds the memory and is what processes share; another is another draw "
-        "of all chance. [default: 1000 of an evaluation, 500 of an audit]",
+        "of all chance. [default: 1000 of an evaluation, 500 of an audit, fewer where they are large]",
     ),
 ]
 Stop = Annotated[

@@ -128,11 +128,13 @@ def shipped_of(data: str, recipe: str) -> str:
 
 
 def check_test(experiment: Experiment, test_images: int | None) -> None:
-    """Raise a DataError before anything is trained if there are fewer test images than were asked for."""
-    from carso.data.labelled import check_enough
+    """Raise a DataError before anything is trained if test images are missing, too few or of another shape."""
+    from carso.data.labelled import check_alike, check_enough
 
+    test = experiment.test
+    check_alike(test, "test", experiment.train.shape)
     if test_images is not None:
-        check_enough(experiment.test, test_images)
+        check_enough(test, test_images)
 
 
 def table(experiment: Experiment, test_images: int | None, stop: vote.Stop, command: str = "") -> Path:
@@ -150,7 +152,7 @@ def table(experiment: Experiment, test_images: int | None, stop: vote.Stop, comm
     recipe, out = experiment.recipe, experiment.out
     defence = experiment.defence()
     models = models_of(defence, experiment.undefended())
-    test = labelled(experiment.test, defence.classifier)
+    test = labelled(experiment.test, defence.classifier, test_images or USUAL)
     settings = Settings(n=test_images or min(USUAL, len(test)), seed=recipe.seed, samples=recipe.samples, stop=stop)
     told: dict[str, Any] = {"recipe": recipe.name, "command": command, "adversarial": recipe.against_attacks}
     protocol = protocol_of(weights.origin(out), recipe.data)

@@ -62,8 +62,18 @@ def defence_of(source: str, factory: str | None = None, samples: int | None = No
     """
     from carso.storage.weights import load
 
+    say_which(source)
     defence: CARSO = voting_by(samples, load(source, classifier_of(factory)))
     return defence
+
+
+def say_which(target: str) -> None:
+    """Say what a target's name, or the one before its "/classifier", stands for, where a folder has that name, too."""
+    from carso.storage.weights import hidden_by
+
+    for name in (target, target.rpartition("/")[0]):
+        if (folder := hidden_by(name)) is not None:
+            say(f"{name} is the shipped one; ./{folder} is the folder")
 
 
 def slug_of(target: str) -> str:
@@ -107,10 +117,14 @@ def calibrated(model: Any, held_out: Callable[[], Dataset], false_alarms: float)
 def images_of(own: Origin, data: str | None, told: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The data set named, or that of the training, else MNIST; and how its pictures are made alike.
 
-    What the command line has `told` of that comes first, the rest is as in the training.
+    What the command line has `told` of that comes first, the rest is as in the training if it was on these data.
     """
+    from carso.data import is_same
+    from carso.storage.headers import fitting_of
+
     name = data or own.data or MNIST
-    return name, {**own.fitting(name), **told}
+    then = fitting_of(own) if own.data is not None and is_same(name, own.data) else {}
+    return name, {**then, **told}
 
 
 def classifier_of(factory: str | None) -> nn.Module | None:
@@ -176,11 +190,26 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def memory_ran_out(error: Exception) -> str | None:
+LESS_MEMORY = {
+    "harden": "a smaller --batch or --chunk",
+    "reproduce": "fewer --test-images, or a smaller `batch` in the recipe",
+    "train": "a smaller `batch` in the recipe",
+    "attack": "fewer --images",
+    "evaluate": "fewer --images or a smaller --chunk",
+    "audit": "fewer --images or a smaller --chunk",
+    "serve": "a smaller --batch",
+    "predict": "fewer --samples",
+    "export": "fewer --samples",
+    "demo": "fewer --samples",
+}
+"""What to set for less memory, by the verb."""
+
+
+def memory_ran_out(error: Exception, verb: str) -> str | None:
     """A line on what to set, if an error of Python, numpy, torch or CUDA says that there was not enough memory."""
     said = str(error)
     if not isinstance(error, MemoryError) and not re.search("(out of|not enough|can't allocate) memory", said):
         return None
     wanted = re.search(r"allocate (\d[\d.]* \w+)", said)
     asked = f" ({wanted[1]} more were asked for)" if wanted else ""
-    return f"memory ran out{asked}; set fewer --images or --test-images, or a smaller `batch` in the recipe"
+    return f"memory ran out{asked}; set {LESS_MEMORY[verb]}" if verb in LESS_MEMORY else f"memory ran out{asked}"

@@ -22,6 +22,7 @@ def classifier(
     """Stage 1: the undefended and the adversarially trained classifier of a recipe."""
     experiment = experiment_of(recipe, out, seed, device, samples, watch)
     with claimed(experiment.out):
+        experiment.check_images()
         prepare(experiment, ("undefended", "adversarial training"))
         experiment.train_undefended()
         experiment.train_classifier()

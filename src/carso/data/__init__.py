@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -87,6 +88,13 @@ def load(
 def is_name(source: str) -> bool:
     """Whether `load` knows it by name."""
     return _ALSO.get(source, source) in _NAMED
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two names are of one dataset, or two paths of one folder; a name is never a folder's."""
+    if is_name(one) or is_name(other):
+        return _ALSO.get(one, one) == _ALSO.get(other, other)
+    return os.path.abspath(one) == os.path.abspath(other)
 
 
 def _known(source: str | Path) -> Callable[[Split], Dataset] | None:

@@ -29,6 +29,7 @@ class Dataset:
         pixels: (N, C, H, W), N at least 1: float32 in [0, 1], or bytes v that stand for v / 255, in memory or `Lazy`.
         labels: int64 (N,) in 0..len(classes) - 1, or None.
         classes: the names of the classes, in the order of the labels; empty where there are no labels.
+        places: where each image lay in the set that it was taken from (N,); None where all lie as they did.
 
     Raises:
         DataError: if the pixels or labels are anything else.
@@ -38,6 +39,7 @@ class Dataset:
     pixels: Tensor | Lazy
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
+    places: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_names((self.name, *self.classes))
@@ -59,7 +61,16 @@ class Dataset:
         if not isinstance(index, slice | Tensor):
             raise TypeError(f"a Dataset is indexed by a number, a slice or a tensor, not by {type(index).__name__}")
         labels = None if self.labels is None else self.labels[index]
-        return replace(self, pixels=self.pixels[index], labels=labels)
+        return replace(self, pixels=self.pixels[index], labels=labels, places=self._places(index))
+
+    def _places(self, index: slice | Tensor) -> Tensor | None:
+        """Where the images at positions lay in the set that these were taken from."""
+        if isinstance(index, slice):
+            start, _, step = index.indices(len(self))
+            if self.places is None and (start, step) == (0, 1):
+                return None
+        places = torch.arange(len(self)) if self.places is None else self.places
+        return places[index.cpu() if isinstance(index, Tensor) else index]
 
     def shuffled(self, seed: int) -> Dataset:
         """The images in an order drawn by a seed."""

@@ -43,7 +43,28 @@ def check_enough(dataset: Dataset, n: int) -> None:
 def check_shape(dataset: Dataset, shape: Sequence[int]) -> None:
     """Raise a DataError unless the images have the shape (C, H, W) that a defence takes."""
     if dataset.shape != tuple(shape):
-        raise DataError(f"{dataset.name}: its images are {dataset.shape}, the defence takes {tuple(shape)}")
+        wanted = tuple(shape)
+        raise DataError(
+            f"{dataset.name}: its images are {dataset.shape}, the defence takes {wanted}{_made(dataset.shape, wanted)}"
+        )
+
+
+def check_alike(dataset: Dataset, split: str, shape: Sequence[int]) -> None:
+    """Raise a DataError unless the images of a split have the shape (C, H, W) of those of train."""
+    if dataset.shape != tuple(shape):
+        wanted = tuple(shape)
+        raise DataError(
+            f"{dataset.name}: the images of {split} are {dataset.shape}, those of train {wanted}"
+            f"{_made(dataset.shape, wanted)}"
+        )
+
+
+def _made(shape: Sequence[int], wanted: Sequence[int]) -> str:
+    """What makes pictures of a shape (C, H, W) such as is wanted."""
+    (channels, *sides), (others, height, width) = shape, wanted
+    told = [f"--size {height}x{width}"] if sides != [height, width] else []
+    told += [f"--channels {others}"] if channels != others and others in (1, 3) else []
+    return f"; pictures of a folder are made so by {' '.join(told)}, or in a recipe" if told else ""
 
 
 def matched(dataset: Dataset, classes: int, names: Sequence[str] | None = None) -> Dataset:

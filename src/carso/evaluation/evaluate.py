@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -51,6 +52,14 @@ from carso.processes.group import by_first, shared
 from carso.progress import progress, track
 from carso.vote import Stop
 
+CHUNK, VALUES = 1000, 2**22
+"""Images attacked at a time, and numbers of theirs, at most, where nobody says how many images."""
+
+
+def chunk_of(shape: Sequence[int]) -> int:
+    """How many images (C, H, W) are attacked at a time where nobody says so: as many as usual, fewer of large ones."""
+    return max(1, min(CHUNK, VALUES // math.prod(shape)))
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -64,7 +73,7 @@ class Settings:
         curve_images: images behind each point of the accuracy-against-eps curves; 0 for no curves.
         sweep_images: images behind the accuracy-against-K sweeps, each of which takes all K votes; 0 for no sweeps.
         defence_images: images at most behind a row directed at the defence, whose attacks cost most.
-        chunk: images attacked at a time, which bounds the memory.
+        chunk: images attacked at a time, which bounds the memory; None for 1000, or fewer where they are large.
         reject_at: the rate of false alarms at which a calibrated defence turns images away; None to believe all.
     """
 
@@ -75,7 +84,7 @@ class Settings:
     curve_images: int = 1000
     sweep_images: int = 200
     defence_images: int = 1000
-    chunk: int = 1000
+    chunk: int | None = None
     reject_at: float | None = None
 
     def __post_init__(self) -> None:
@@ -165,9 +174,9 @@ class _Run:
         crafting: AdversarialExamples,
     ) -> None:
         self.columns = columns
-        self.settings = settings
+        self.chunk = settings.chunk or chunk_of(dataset.shape)
+        self.settings = replace(settings, chunk=self.chunk)
         self.directory = directory
-        order = dataset.turns()
         dataset = suited(columns, dataset.in_turns(), settings.seed)
         self.images, self.labels = first(dataset, settings.n)
         self.crafting = crafting
@@ -180,7 +189,7 @@ class _Run:
             environment=environment(),
             settings=self._settings(),
             labels=self.labels.int(),
-            places=None if order is None else order[: len(self.labels)].int(),
+            places=None if dataset.places is None else dataset.places[: len(self.labels)].int(),
             weights={name: found for name, column in columns.items() if (found := weights_of(column))},
         )
         self._go_on()
@@ -269,7 +278,7 @@ class _Run:
             return self.crafting(row, exposed(column, row.directed_at), images, labels, span.start)
 
     def _spans(self, n: int) -> list[slice]:
-        return [slice(start, min(start + self.settings.chunk, n)) for start in range(0, n, self.settings.chunk)]
+        return [slice(start, min(start + self.chunk, n)) for start in range(0, n, self.chunk)]
 
     def _gallery(self, record: RowRecord, attacked: Tensor) -> Gallery:
         name, rival = gallery.subject(self.columns), gallery.rival(self.columns)

@@ -19,10 +19,17 @@ CHUNK = 100
 """Images that N is asked about at a time."""
 
 
-def labelled(images: Dataset, classifier: Classifier) -> Dataset:
-    """The images with their labels, or with N's own answers where they have none, which is said; their name says it."""
+def labelled(images: Dataset, classifier: Classifier, most: int | None = None) -> Dataset:
+    """The images with their labels, or with N's own answers where they have none, which is said; their name says it.
+
+    Args:
+        images: labelled or not.
+        classifier: N.
+        most: how many are needed: of images without labels the others are left out, and N is not asked about them.
+    """
     if images.labels is not None:
         return images
+    images = images[:most]
     note(f"{images.name}: has no labels; the classifier's own clean answers stand for them")
     return replace(answered(images, classifier, names_of(classifier)), name=images.name + OWN)
 

@@ -6,8 +6,11 @@ other work       the radii of its trainings; a single one is joined by its half
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
+from carso.attacks.budget import across
 from carso.errors import CarsoError
 from carso.evaluation.protocol import END_TO_END, Protocol, Row, protocol_at
 from carso.progress import note
@@ -19,6 +22,29 @@ RADII = tuple(row.eps for row in END_TO_END)
 
 KIN = {"fgsm": "fgsm", "n-fgsm": "fgsm", "pgd": "pgd", "annealed": "pgd"}
 """Attacks of trainings, and the attack of the table that is foreseen by each."""
+
+LEVELS = 255
+"""Of a byte, for which a radius above 1 in Linf may have been meant."""
+
+
+def check_radii(radii: Sequence[float], norm: Norm, shape: Sequence[int] | None = None) -> None:
+    """Hold radii to what an attack on images in [0, 1] can use.
+
+    Args:
+        radii: of the balls.
+        norm: of them.
+        shape: (C, H, W) of the images, which says how far they lie apart in L2 and L1; None where it is not known yet.
+
+    Raises:
+        CarsoError: naming a radius that is not above 0, or above the distance of black from white.
+    """
+    anything = shape is None and norm != "Linf"
+    most = math.inf if anything else across(math.prod(shape or ()), norm)
+    for radius in radii:
+        if not (0 < radius <= most and math.isfinite(radius)):
+            within = "be a positive number" if anything else f"lie in (0, {most:g}] for {norm}"
+            meant = f"; did you mean {radius:g}/255?" if norm == "Linf" and 1 < radius <= LEVELS else ""
+            raise CarsoError(f"eps must {within}, not {radius:g}: images are in [0, 1]{meant}")
 
 
 def is_thesis(origin: Origin, data: str) -> bool:

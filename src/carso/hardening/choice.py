@@ -87,13 +87,14 @@ def work_of(spec: PurifierSpec, radii: int) -> tuple[int, int]:
     return candidates * attacks * STEPS, candidates * (attacks + 1)
 
 
-def chosen(experiment: Experiment, budgets: Sequence[Budget], n: int) -> Choice:
+def chosen(experiment: Experiment, budgets: Sequence[Budget], n: int, chunk: int | None = None) -> Choice:
     """Keep the best purifier of a finished training as that of the run; a choice that was made before stands.
 
     Args:
         experiment: whose folder holds the purifiers, and afterwards `choice.json` and the one that is kept.
         budgets: of the attacks.
         n: held-out images.
+        chunk: of them that are attacked at a time; None as `carso.evaluation.Settings` has it.
 
     Raises:
         RunError: if the choice that was made is damaged.
@@ -102,7 +103,7 @@ def chosen(experiment: Experiment, budgets: Sequence[Budget], n: int) -> Choice:
         return made
     defences = _defences(experiment)
     held_out = _held_out(experiment, defences[HARDENED], n)
-    settings = Settings(n=n, seed=experiment.recipe.seed, curve_images=0, sweep_images=0, defence_images=n)
+    settings = Settings(n=n, seed=experiment.recipe.seed, curve_images=0, sweep_images=0, defence_images=n, chunk=chunk)
     folder = experiment.out / FOLDER
     records = evaluate(defences, held_out, rows_of(budgets), settings, recipe=experiment.recipe.name, directory=folder)
     choice = best(records)
@@ -131,11 +132,11 @@ def _defences(experiment: Experiment) -> dict[str, CARSO]:
     """The defence of each purifier, the one that was trained least first."""
     out, hardened = experiment.out, experiment.defence()
     if (out / TRAINED).exists():
-        weights.restore_purifier(hardened.purifier, out / TRAINED)
+        weights.restore_purifier(hardened.purifier, out / TRAINED, hardened.classifier)
     found = {UNTRAINED: _untrained(experiment, hardened)} if _begins_with_the_image(experiment.recipe.purifier) else {}
     if (out / weights.UNHARDENED).exists():
         found[UNHARDENED] = _untrained(experiment, hardened)
-        weights.restore_purifier(found[UNHARDENED].purifier, out / weights.UNHARDENED)
+        weights.restore_purifier(found[UNHARDENED].purifier, out / weights.UNHARDENED, hardened.classifier)
     return {name: defence.to(experiment.device) for name, defence in (found | {HARDENED: hardened}).items()}
 
 

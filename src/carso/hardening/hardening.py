@@ -24,20 +24,21 @@ from torch import nn
 
 from carso import data
 from carso.audit import audit
+from carso.audit.audit import needed
 from carso.audit.results import Audit
 from carso.data import Dataset
-from carso.data.labelled import check_shape
+from carso.data.labelled import check_alike
 from carso.defence import CARSO
-from carso.errors import ModelError, NothingRightError, RunError
+from carso.errors import CarsoError, NothingRightError, RunError
 from carso.evaluation import Records, Row, Settings, evaluate
 from carso.evaluation.labelling import labelled
 from carso.evaluation.models import models_of
-from carso.evaluation.radii import protocol_of
+from carso.evaluation.radii import check_radii, protocol_of
 from carso.hardening.choice import Choice, chosen
 from carso.hardening.conclusion import SUBJECTS
 from carso.hardening.plan import Plan, Request, keep, planned, read_plan
-from carso.hardening.proposal import proposed, purifier_for
-from carso.hardening.survey import described, rates_of
+from carso.hardening.proposal import batch_of, proposed, purifier_for
+from carso.hardening.survey import TRIED, described, rates_of
 from carso.storage.export import export
 from carso.storage.factory import module
 from carso.storage.headers import Origin
@@ -82,12 +83,14 @@ class Hardening:
         out: the folder; made if missing.
         device: where to train and attack.
         watcher: who is told how the training goes, if anybody.
+        chunk: images attacked at a time when the defence is measured; None as evaluations and audits have it.
     """
 
     request: Request
     out: Path
     device: torch.device
     watcher: Watcher | None = None
+    chunk: int | None = None
 
     def plan(self) -> Plan:
         """The plan that the folder holds, or a new one, which is then kept there.
@@ -110,9 +113,10 @@ class Hardening:
         """Every step of the plan; finished ones are kept."""
         experiment = Experiment(plan.recipe, self.out, self.device, watcher=self.watcher)
         experiment.carry_out()
-        choice = chosen(experiment, self.request.budgets, plan.chosen_on)
+        choice = chosen(experiment, self.request.budgets, plan.chosen_on, self.chunk)
         defence = experiment.defence().to(self.device)
-        test = labelled(self.test, defence.classifier)
+        used = max(plan.evaluated, needed(self.test.shape, "quick", plan.audited))
+        test = labelled(self.test, defence.classifier, used)
         records = self._evaluated(defence, test, plan)
         subjects = {"classifier": (defence.classifier, self.out / CLASSIFIER), "defence": (defence, self.out)}
         tried = {name: self._audited(subject, test, plan, out) for name, (subject, out) in subjects.items()}
@@ -127,20 +131,21 @@ class Hardening:
     def _planned(self, began: float) -> Plan:
         asked = self.request
         train, held_out = (data.load(asked.data, split, **asked.fitting) for split in ("train", "validation"))
+        for split, images in (("validation", held_out), ("test", self.test)):
+            check_alike(images, split, train.shape)
+        check_radii(asked.eps, asked.norm, train.shape)
         held_out = held_out.in_turns()
         check_classes(classifier := module(asked.factory), train)
         purifier = purifier_for(classifier.eval().to(self.device), held_out, asked.budgets)
-        recipe = proposed(
-            "hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed, purifier, **asked.fitting
-        )
+        told: dict[str, Any] = {"batch": asked.batch or batch_of(train.shape), **asked.fitting}
+        recipe = proposed("hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed, purifier, **told)
         experiment = Experiment(recipe, self.out, self.device, sets=(train, held_out))
-        check_shape(self.test, train.shape)
         pending = experiment.pending()
         costs = [cost_of(stage) for stage in pending]
         stage = pending[0].build(2, 1)
         assert isinstance(stage, PurifierStage)
         defence = assembled(recipe, stage.representation, stage.purifier.eval()).to(self.device)
-        rates = rates_of(defence, labelled(self.test, defence.classifier), asked.eps[-1], asked.norm)
+        rates = rates_of(defence, labelled(self.test, defence.classifier, TRIED), asked.eps[-1], asked.norm)
         look = described(defence, experiment, self.test, asked.factory)
         stock = {"choice": len(held_out), "evaluation": len(self.test), "audit": len(self.test)}
         left = 60 * asked.minutes - (time.monotonic() - began)
@@ -148,7 +153,9 @@ class Hardening:
 
     def _evaluated(self, defence: CARSO, test: Dataset, plan: Plan) -> Records:
         n = plan.evaluated
-        settings = Settings(n=n, seed=self.request.seed, curve_images=0, sweep_images=0, defence_images=n)
+        settings = Settings(
+            n=n, seed=self.request.seed, curve_images=0, sweep_images=0, defence_images=n, chunk=self.chunk
+        )
         columns, rows = models_of(defence, None), rows_of(plan.recipe, self.request)
         told: dict[str, Any] = {"recipe": plan.recipe.name, "adversarial": plan.recipe.against_attacks}
         return evaluate(columns, test, rows, settings, directory=self.out, **told)
@@ -156,18 +163,20 @@ class Hardening:
     def _audited(self, subject: nn.Module, test: Dataset, plan: Plan, out: Path) -> Audit | None:
         asked = self.request
         name = asked.factory if out != self.out else f"CARSO around {asked.factory}"
-        budgets: dict[str, Any] = {"eps": asked.eps, "norm": asked.norm}
+        told: dict[str, Any] = {"eps": asked.eps, "norm": asked.norm, "n": plan.audited, "seed": asked.seed}
         try:
-            return audit(subject, test, effort="quick", **budgets, n=plan.audited, seed=asked.seed, name=name, out=out)
+            return audit(subject, test, effort="quick", **told, name=name, out=out, chunk=self.chunk)
         except NothingRightError:
             return None
 
     def _exported(self, defence: CARSO, test: Dataset) -> Path | str:
         path = self.out / ONNX
+        if path.exists():
+            return path
         try:
-            return path if path.exists() else export(defence, path, test[:32].images, name=str(self.out))
-        except ModelError as error:
-            return str(error)
+            return export(defence, path, test[:32].images, seed=self.request.seed, name=str(self.out))
+        except CarsoError as error:
+            return f"none: {error}"
 
 
 def rows_of(recipe: Recipe, request: Request) -> tuple[Row, ...]:

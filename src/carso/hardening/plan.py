@@ -11,20 +11,23 @@ The plan is made once; the same command goes on with the plan that it finds.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from carso.data import is_same
 from carso.errors import CarsoError, RunError
 from carso.evaluation.protocol import Row
+from carso.evaluation.radii import check_radii
 from carso.hardening.choice import work_of
 from carso.hardening.kept import kept
 from carso.hardening.proposal import fitted, least
 from carso.progress import duration
 from carso.storage.files import write_text
-from carso.storage.headers import fitting_of
+from carso.storage.headers import FACTORY, fitting_of
 from carso.storage.schema import Schema
 from carso.training.plan import Cost
 from carso.training.recipe import PurifierSpec, Recipe
@@ -65,22 +68,30 @@ class Request(Schema):
     size: tuple[int, int] | None = None
     channels: Literal[1, 3] | None = None
     skip_bad: bool = False
+    batch: Annotated[int, Field(ge=2)] | None = None
 
     @classmethod
     def of(
-        cls, factory: str, data: str, eps: Sequence[float], norm: Norm, minutes: float, seed: int, **fitting: Any
+        cls, factory: str, data: str, eps: Sequence[float], norm: Norm, minutes: float, seed: int, **further: Any
     ) -> Request:
-        """The request with its radii in order, each once, and how pictures of a folder are made alike.
+        """The request with its radii in order, each once; `further` fields say how pictures of a folder are made alike.
 
         Raises:
-            CarsoError: if there is no radius, or one that no image in [0, 1] can be attacked within, or no end of time.
+            CarsoError: if there is no radius, or one that images in [0, 1] cannot be moved by; no end of time; or a
+                function whose name no recipe can hold.
         """
         if not math.isfinite(minutes):
             raise CarsoError(f"--minutes must be a finite number, not {minutes}")
-        if not eps or not all(0 < radius <= 10 for radius in eps):
-            raise CarsoError(f"--eps must be numbers above 0 and at most 10, not {', '.join(map(str, eps)) or 'none'}")
+        if not re.fullmatch(FACTORY, factory):
+            raise CarsoError(
+                f"{factory!r} must be package.module:function, of letters, digits and _ alone; "
+                "rename a file whose name has other signs"
+            )
+        if not eps:
+            raise CarsoError("a hardening needs at least one --eps")
+        check_radii(eps, norm)
         radii = tuple(sorted(set(eps)))
-        return cls(factory=factory, data=data, eps=radii, norm=norm, minutes=minutes, seed=seed, **fitting)
+        return cls(factory=factory, data=data, eps=radii, norm=norm, minutes=minutes, seed=seed, **further)
 
     @property
     def fitting(self) -> dict[str, Any]:
@@ -246,10 +257,15 @@ def read_plan(folder: Path, request: Request) -> Plan | None:
         RunError: if it is of another command, or damaged.
     """
     plan = kept(folder / FILE, Plan, "damaged, or of another version", "choose another --out")
-    if plan is not None and plan.request != request:
-        differs = [name for name in Request.model_fields if getattr(plan.request, name) != getattr(request, name)]
-        raise RunError(f"{folder} holds the run of another command (other {', '.join(differs)}); choose another --out")
+    if plan is not None and (others := _others(plan.request, request)):
+        raise RunError(f"{folder} holds the run of another command (other {', '.join(others)}); choose another --out")
     return plan
+
+
+def _others(one: Request, other: Request) -> list[str]:
+    """The fields in which two requests differ; data may be written in several ways."""
+    differ = [name for name in Request.model_fields if getattr(one, name) != getattr(other, name)]
+    return [name for name in differ if name != "data" or not is_same(one.data, other.data)]
 
 
 def keep(plan: Plan, folder: Path) -> None:

@@ -13,6 +13,7 @@ A stage that has t seconds, t_0 of them before its first batch, takes E epochs o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -32,8 +33,8 @@ from carso.types import INPUT, Budget, Images, Norm
 
 Changed: TypeAlias = Callable[[Images], Images]
 
-BATCH = 128
-"""Images of a batch."""
+BATCH, FEWEST, VALUES = 128, 16, 2**21
+"""Images of a batch: so many, or as few as that where all their numbers would be more than these."""
 
 STEPS = 5
 """Of the attacks in training."""
@@ -70,6 +71,11 @@ LEAST_BATCHES = 10
 
 SHARES = {"purifier": 0.35, "hardening": 0.65}
 """Of the time for training."""
+
+
+def batch_of(shape: Sequence[int]) -> int:
+    """How many images (C, H, W) a batch has: fewer of large ones, since N's activations on them take the memory."""
+    return min(BATCH, max(FEWEST, VALUES // math.prod(shape)))
 
 
 def purifier_for(classifier: nn.Module, images: Dataset, budgets: Sequence[Budget]) -> PurifierSpec:
@@ -126,6 +132,7 @@ def proposed(
     norm: Norm,
     seed: int,
     purifier: PurifierSpec,
+    batch: int | None = None,
     **fitting: Any,
 ) -> Recipe:
     """The recipe, with one epoch of each stage.
@@ -138,11 +145,18 @@ def proposed(
         norm: of their balls.
         seed: root of all randomness.
         purifier: its architecture.
+        batch: images of one; None for as many as is usual of small images.
         fitting: how pictures are made alike: `size`, `channels` and `skip_bad` of a recipe.
     """
     first = [AttackSpec(attack="fgsm", eps=radius, norm=norm) for radius in eps]
     second = [spec for radius in eps for spec in _attacks(radius, norm)]
-    common: dict[str, Any] = {"epochs": 1, "batch": BATCH, "average": 0.995, "feed": "fresh", "mixing": "parts"}
+    common: dict[str, Any] = {
+        "epochs": 1,
+        "batch": batch or BATCH,
+        "average": 0.995,
+        "feed": "fresh",
+        "mixing": "parts",
+    }
     corrects = purifier.kind == "corrective"
     common |= {"labels": "predicted", "consistency": CORRECTIVE if corrects else CONSISTENCY}
     rates = (0.001, 0.001) if corrects else (0.004, 0.002)

@@ -15,6 +15,8 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -88,7 +90,7 @@ def export(
 
     Raises:
         ModelError: if the extra `export` is missing, the defence does not answer by the mode or cannot be traced, or
-            the answers differ.
+            the file does not run, or answers otherwise.
         DataError: if the trial images are not such as the defence takes.
         RunError: if the file cannot be written.
     """
@@ -106,7 +108,8 @@ def export(
     def write(draft: Path) -> None:
         with evaluating(defence):
             _trace(defence, None if classifier_only else seed, torch.cat([trial[:1]] * 2), draft, outputs)
-        _describe(draft, facts)
+        with _saying("the exported file cannot be completed", draft):
+            _describe(draft, facts)
         _prove(defence, draft, trial, None if classifier_only else seed)
 
     write_aside(path, write)
@@ -153,14 +156,42 @@ def _describe(path: Path, facts: dict[str, object]) -> None:
 
 
 def _prove(defence: CARSO, path: Path, images: Images, seed: int | None) -> None:
-    session = session_of(path)
+    with _saying("the exported file does not run in onnxruntime", path):
+        session = _opened(path)
     for some in images.split(8):
-        found = [torch.from_numpy(answer) for answer in session.run(None, {"images": some.numpy()})]
+        with _saying("the exported file does not run in onnxruntime", path):
+            found = [torch.from_numpy(answer) for answer in session.run(None, {"images": some.numpy()})]
         expected = _expected(defence, some, seed)
         near = TOLERANCE * (1 if seed is None else defence.samples)
         same = torch.equal(found[0].argmax(1), expected[0].argmax(1)) if seed is None else found[1].equal(expected[1])
         if not (same and (found[0] - expected[0]).abs().max() <= near):
-            raise ModelError(f"the exported file answers otherwise than the defence; {path.name} was not kept")
+            raise ModelError("the exported file answers otherwise than the defence, and was not kept")
+
+
+@contextmanager
+def _saying(what: str, draft: Path) -> Iterator[None]:
+    """Make one line, without the name of a draft, of what onnx and onnxruntime raise, but for a disk that is full."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # onnxruntime has a dozen kinds of its own
+        raise ModelError(f"{what}: {_why(error, draft, 'it')}") from error
+
+
+def _why(error: Exception, path: Path, called: str) -> str:
+    """The first line of an error, in which a path is called as is said."""
+    said = str(error).replace(str(path), called).strip().split("\n")[0]
+    return shortened(said or type(error).__name__, 200)
+
+
+def _opened(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def session_of(path: Path) -> Any:
@@ -171,15 +202,10 @@ def session_of(path: Path) -> Any:
     """
     if find_spec("onnxruntime") is None:
         raise ModelError("an ONNX file needs onnxruntime: pip install onnxruntime")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return _opened(path)
     except Exception as error:  # onnxruntime has a dozen kinds of its own
-        why = "there is no such file" if not path.exists() else shortened(str(error).strip().split("\n")[0], 200)
+        why = _why(error, path, path.name) if path.exists() else "there is no such file"
         raise ModelError(f"{path}: cannot be run by onnxruntime: {why}; `carso export` writes it anew") from error
 
 

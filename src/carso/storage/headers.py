@@ -89,10 +89,14 @@ def fitting_of(told: Any) -> dict[str, Any]:
     return {name: value for name in ("size", "channels", "skip_bad") if (value := getattr(told, name))}
 
 
+FACTORY = r"^[\w.]+:\w+$"
+"""What the name of a function looks like, `package.module:function`."""
+
+
 class OwnClassifier(Schema):
     """What a recipe says of a classifier of the user's own."""
 
-    factory: Annotated[str, Field(pattern=r"^[\w.]+:\w+$", max_length=300)] | None = None
+    factory: Annotated[str, Field(pattern=FACTORY, max_length=300)] | None = None
 
 
 class OwnAttack(Schema):
@@ -121,10 +125,6 @@ class Origin(Schema):
     adversarial: Section | None = None
     purification: Section | None = None
     hardening: Section | None = None
-
-    def fitting(self, data: str) -> dict[str, Any]:
-        """How `carso.data.load` made the pictures of these data alike; nothing, if they are others than those."""
-        return fitting_of(self) if data == self.data else {}
 
     @property
     def against_attacks(self) -> bool:

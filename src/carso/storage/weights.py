@@ -57,7 +57,8 @@ def load(source: str | Path, classifier: nn.Module | None = None) -> CARSO:
     """A trained defence, in eval mode on the CPU.
 
     Args:
-        source: the name of a shipped one ("mnist", "mnist-thesis") or a folder that `save` or `carso train` wrote.
+        source: the name of a shipped one ("mnist", "mnist-thesis") or a folder that `save` or `carso train` wrote;
+            a `Path` is always a folder.
         classifier: N, where the folder was trained for a classifier of the user's own.
 
     Raises:
@@ -73,8 +74,7 @@ def load(source: str | Path, classifier: nn.Module | None = None) -> CARSO:
         classifier = load_classifier(folder / CLASSIFIER)
     else:
         classifier = with_own_weights(classifier, folder / CLASSIFIER)
-    if digest(classifier) != header.classifier:
-        raise WeightsError(f"{path} was trained for a classifier with other weights")
+    _check_belongs(path, header, classifier)
     try:
         defence = CARSO(
             classifier,
@@ -132,13 +132,29 @@ def with_own_weights(classifier: nn.Module, path: Path) -> nn.Module:
     return _refilled(classifier, tensors, path) if header.trained else classifier
 
 
-def restore_purifier(purifier: Purifier, path: Path) -> None:
-    """Put the weights of a purifier file into a purifier of the same sizes.
+def is_of(path: Path, classifier: nn.Module) -> bool:
+    """Whether a classifier's file holds the very weights of a module, or some that stage 1 of its folder gave it.
 
     Raises:
-        WeightsError: if the file is damaged or its purifier has other sizes.
+        WeightsError: if the file is damaged.
     """
-    tensors, _ = _read(path, "purifier", PurifierHeader)
+    tensors, header = _read(path, "classifier", ClassifierHeader)
+    return header.trained or _digest(tensors) == digest(classifier)
+
+
+def restore_purifier(purifier: Purifier, path: Path, classifier: nn.Module) -> None:
+    """Put the weights of a purifier file into a purifier of the same sizes.
+
+    Args:
+        purifier: what is filled.
+        path: of the file.
+        classifier: N, which the file must be of.
+
+    Raises:
+        WeightsError: if the file is damaged, or its purifier has other sizes or was trained for another classifier.
+    """
+    tensors, header = _read(path, "purifier", PurifierHeader)
+    _check_belongs(path, header, classifier)
     fill(purifier, tensors, path)
 
 
@@ -248,8 +264,12 @@ def save_purifier(defence: CARSO, path: Path, origin: Mapping[str, Any] | None =
 
 def digest(module: nn.Module, *, half: bool = False) -> str:
     """A short digest of a module's weights, as they are read back after `_stored(module, half)`."""
+    return _digest(_stored(module, half))
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
     sha = hashlib.sha256()
-    for name, value in sorted(_stored(module, half).items()):
+    for name, value in sorted(state.items()):
         restored = value.float() if value.is_floating_point() else value
         sha.update(name.encode() + restored.detach().cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()[:16]
@@ -264,7 +284,7 @@ def find(source: str | Path, file: str = PURIFIER) -> Path:
     """The folder of a defence, by the name of a shipped one or by path.
 
     Args:
-        source: the name or the path.
+        source: the name, or the path; a `Path` is never a name, nor is what has a slash in it, as "./mnist".
         file: what the folder must hold; by default what makes a whole defence.
 
     Raises:
@@ -281,9 +301,15 @@ def find(source: str | Path, file: str = PURIFIER) -> Path:
     raise WeightsError(f"no defence {str(source)!r}{hint}; shipped: {', '.join(known)}; or pass a folder of weights")
 
 
+def hidden_by(name: str) -> Path | None:
+    """The folder of weights that is called as a shipped defence, which the name stands for; None if there is none."""
+    folder = Path(name)
+    known = name in (*DEFAULTS, *shipped(), *shipped(CLASSIFIER))
+    return folder if known and any(os.path.exists(folder / file) for file in (PURIFIER, CLASSIFIER)) else None
+
+
 def _folder_of(source: str | Path, file: str) -> Path | None:
-    name = DEFAULTS.get(str(source), str(source))
-    if name in shipped(file):
+    if isinstance(source, str) and (name := DEFAULTS.get(source, source)) in shipped(file):
         return SHIPPED / name
     return Path(source) if os.path.exists(Path(source) / file) else None
 
@@ -330,6 +356,14 @@ def _mendable() -> Iterator[None]:
         yield
     except WeightsError as error:
         raise WeightsError(f"{error}; restore it, or make it anew") from error
+
+
+def _check_belongs(path: Path, header: PurifierHeader, classifier: nn.Module) -> None:
+    if digest(classifier) != header.classifier:
+        raise WeightsError(
+            f"{path} was trained for a classifier with other weights; pass the one that it was trained for, or train a "
+            "purifier for this one in another folder"
+        )
 
 
 def _foreign(path: Path, header: Header) -> WeightsError:

@@ -67,7 +67,7 @@ def load_checkpoint(
     """Restore what `save_checkpoint` wrote and return the history; its length is the number of finished epochs.
 
     Raises:
-        RunError: if the checkpoint belongs to another recipe or seed.
+        RunError: if the checkpoint belongs to another recipe, seed, classifier or data.
         WeightsError: if it is truncated, damaged or not a checkpoint.
     """
     try:
@@ -88,7 +88,10 @@ def _load(path: Path, module: nn.Module, optimisation: Optimisation, fingerprint
     tensors, description = read_tensors(path, KIND)
     progress = validated(Progress, description, path)
     if progress.fingerprint != fingerprint:
-        raise RunError(f"{path} belongs to another recipe or seed; choose another --out, or delete it to start over")
+        raise RunError(
+            f"{path} belongs to another recipe, seed, classifier or data; choose another --out, or delete it to start "
+            "this stage over"
+        )
     check_finite(_finite(module, optimisation, tensors), path)
     averages, slow, states = (_under(f"{prefix}.", tensors) for prefix in ("average", "slow", "optimiser"))
     check_fit(optimisation.average, averages, path)

@@ -18,6 +18,7 @@ from torch import nn
 
 from carso import data
 from carso.data import Dataset
+from carso.data.labelled import check_alike
 from carso.defence import CARSO
 from carso.detection import HELD_OUT, LEAST
 from carso.errors import ModelError, RecipeError, RunError
@@ -76,16 +77,23 @@ class Experiment:
 
         Raises:
             RecipeError: saying what the recipe is for, or what is wrong with the purifier's fields, pairs or losses.
-            DataError: if pairs cannot be read.
+            DataError: if pairs cannot be read, or held-out images are of another shape than those that fit.
             ModelError: if the purifier is to read layers that the classifier does not have.
         """
-        for name, schedule in (("purifier", self._purification()), ("hardening", self.recipe.hardening)):
+        sections = ("purifier", self._purification()), ("hardening", self.recipe.hardening)
+        if not (self.out / weights.PURIFIER).exists():
+            self.check_images()
+        for name, schedule in sections:
             if schedule is not None and name not in self._over:
                 self._check_fed(name, schedule)
         own = self.classifier is None and self.recipe.classifier.factory is None
         if own and not (self.out / weights.CLASSIFIER).exists():
             with seeded(self.recipe.seed, "check"):
                 self._design(self._untrained(), self.train)
+
+    def check_images(self) -> None:
+        """Raise a DataError unless held-out images have the shape of those that fit."""
+        check_alike(self.validation, "validation", self.train.shape)
 
     def _check_fed(self, name: str, schedule: PurifierTraining) -> None:
         """Hold what a stage of the purifier is fed to the data and the classes."""
@@ -113,7 +121,8 @@ class Experiment:
             adopting: whether `adopt` follows, which holds weights that are there to the shipped ones.
 
         Raises:
-            RunError: if it holds the run of another recipe or seed, weights of no known recipe, or a damaged history.
+            RunError: if it holds the run of another recipe, seed or classifier, weights of no known recipe, or a
+                damaged history.
         """
         by_first(partial(self._open, adopting))
 
@@ -122,11 +131,18 @@ class Experiment:
         read_history(self.out)
         if not adopting:
             check_known(self.out)
+            self._check_classifier()
         refusal = f"{self.out} holds the run of another recipe or seed ({path}); choose another --out"
         settle(path, self.recipe.to_yaml(), refusal)
         for name, file in RESULTS:
             if (self.out / file).exists():
                 self._forget(name)
+
+    def _check_classifier(self) -> None:
+        """Hold an N that comes with its weights to the one that the folder was begun for."""
+        path = self.out / weights.CLASSIFIER
+        if path.exists() and (foreign := self._foreign()) is not None and not weights.is_of(path, foreign):
+            raise RunError(f"{self.out} was begun for a classifier with other weights; choose another --out")
 
     @cached_property
     def train(self) -> Dataset:
@@ -267,7 +283,7 @@ class Experiment:
         self, name: str, schedule: PurifierTraining, representation: Representation, purifier: Purifier, file: str
     ) -> None:
         if (self.out / file).exists():
-            weights.restore_purifier(purifier, self.out / file)
+            weights.restore_purifier(purifier, self.out / file, representation.classifier)
             return
         (train, pairs), seed = self._pairs(schedule), self.recipe.seed
         data = train, self.validation, seed, self.device, pairs, self.shared
@@ -323,8 +339,13 @@ class Experiment:
     def _fit(self, stage: Stage) -> None:
         read_history(self.out)
         told = None if self.watcher is None else partial(tell, self.watcher)
-        epochs = fit(stage, self.recipe.seed, self.recipe.fingerprint, self._checkpoint(stage.name), told)
+        epochs = fit(stage, self.recipe.seed, self._fingerprint(stage), self._checkpoint(stage.name), told)
         by_first(partial(add_history, self.out, stage.name, epochs))
+
+    def _fingerprint(self, stage: Stage) -> str:
+        """What decides the weights of a stage, but for the seed: the recipe, how many images, and a frozen N."""
+        told = f"{self.recipe.fingerprint}/{len(stage.train)}"
+        return f"{told}/{weights.digest(stage.classifier)}" if isinstance(stage, PurifierStage) else told
 
     def _checkpoint(self, name: str) -> Path:
         return self.out / "checkpoints" / f"{name.replace(' ', '-')}.safetensors"

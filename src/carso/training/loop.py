@@ -122,14 +122,14 @@ def fit(
     Args:
         stage: what to train and on what.
         seed: root of all randomness.
-        fingerprint: of the recipe; a checkpoint of another one is refused.
+        fingerprint: of the recipe, and of whatever else decides the weights; a checkpoint of another one is refused.
         checkpoint: where to leave checkpoints and to go on from, if anywhere.
         told: called after every epoch with the stage and the epoch's figures, as `carso.training.watching` does.
 
     Raises:
         DivergenceError: after the first epoch whose loss or weights are not finite; an earlier checkpoint stays.
         RecipeError: if a batch has fewer images than there are processes.
-        RunError: if the checkpoint belongs to another recipe or seed.
+        RunError: if the checkpoint belongs to another fingerprint or seed.
         WeightsError: if the checkpoint is damaged.
     """
     _check_sharing(stage)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
-from carso.storage.headers import fitting_of
+from carso.storage.headers import FACTORY, fitting_of
 from carso.storage.schema import Schema
 from carso.types import Budget, Norm, radius, sides
 from carso.vote import MOST, Aggregation
@@ -28,7 +28,7 @@ def _written(value: object) -> object:
     return radius(value) if isinstance(value, str) else value
 
 
-Radius = Annotated[float, BeforeValidator(_written), Field(gt=0, le=10)]
+Radius = Annotated[float, BeforeValidator(_written), Field(gt=0)]
 
 
 def _sides(value: object) -> object:
@@ -85,6 +85,12 @@ class AttackSpec(Section):
     def _coherent(self) -> AttackSpec:
         if self.alpha is not None and self.attack != "pgd":
             raise ValueError(f"alpha is the step of pgd; {self.attack} has none to choose")
+        return self
+
+    @model_validator(mode="after")
+    def _within_the_images(self) -> AttackSpec:
+        if self.norm == "Linf" and self.eps > 1:
+            raise ValueError(f"eps is at most 1 in Linf, as images are in [0, 1]; did you mean {self.eps:g}/255?")
         return self
 
     @property
@@ -194,7 +200,7 @@ class ClassifierSpec(Section):
     """Of a resnet: its first convolution; by default as `width`."""
     activation: Literal["relu", "silu", "mish"] = "relu"
     """Of a resnet."""
-    factory: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    factory: Annotated[str, Field(pattern=FACTORY)] | None = None
     """`package.module:function` that returns a trained module, or one that the section `adversarial` trains."""
 
     @model_validator(mode="after")
