@@ -83,16 +83,18 @@ class State:
         return cls(budget, k, clean, images.clone(), clean.clone())
 
     def entry(self, attempt: Attempt) -> AttackState:
-        """The entry of an attack, opened if it is new or no round of it is done."""
-        if attempt.name not in self.entries or not self.entries[attempt.name].rounds:
-            about = {
-                "name": attempt.name,
-                "kind": attempt.kind,
-                "on": attempt.on,
-                "options": dict(attempt.options),
-            }
+        """The entry of an attack, opened if it is new; until a round of it is done, about the attempt as it is."""
+        about = {
+            "name": attempt.name,
+            "kind": attempt.kind,
+            "on": attempt.on,
+            "options": dict(attempt.options),
+        }
+        if attempt.name not in self.entries:
             nobody = torch.zeros(len(self.clean), dtype=torch.bool)
             self.entries[attempt.name] = AttackState(torch.full_like(self.clean, self.k), nobody, about)
+        elif not self.entries[attempt.name].rounds:
+            self.entries[attempt.name].about = about
         return self.entries[attempt.name]
 
     def broken(self, right: Tensor) -> Tensor:
