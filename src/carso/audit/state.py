@@ -65,6 +65,7 @@ class State:
         diagnostics: what was measured.
         tuning: what it led to.
         final: right votes (n,) on `worst`, cast when all attacks were done.
+        shown: what the target answered at the first look, if it would again (see `Target`).
     """
 
     budget: Budget
@@ -76,11 +77,12 @@ class State:
     diagnostics: Diagnostics | None = None
     tuning: Tuning = field(default_factory=Tuning)
     final: Tensor | None = None
+    shown: Tensor | None = None
 
     @classmethod
-    def open(cls, budget: Budget, k: int, clean: Tensor, images: Images) -> State:
+    def open(cls, budget: Budget, k: int, clean: Tensor, images: Images, shown: Tensor | None = None) -> State:
         """Before the first attack."""
-        return cls(budget, k, clean, images.clone(), clean.clone())
+        return cls(budget, k, clean, images.clone(), clean.clone(), shown=shown)
 
     def entry(self, attempt: Attempt) -> AttackState:
         """The entry of an attack, opened if it is new; until a round of it is done, about the attempt as it is."""
