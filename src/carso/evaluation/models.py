@@ -192,8 +192,9 @@ def fingerprint(column: Model) -> str:
 
 
 def exposure(column: Model) -> str:
-    """A hash of what an attack on it meets: as `fingerprint`, but however it votes."""
-    return _hashed(column)
+    """A hash of what an attack on it meets: as `fingerprint`, but however it votes; how often, of fixed latents."""
+    fixed = getattr(column, "fixed_by", None) is not None
+    return _hashed(column, voting(column).get("samples")) if fixed else _hashed(column)
 
 
 def _hashed(column: Model, *settings: object) -> str:
