@@ -172,6 +172,8 @@ def test_infinite_scores_are_large_ones() -> None:
     scores = torch.tensor([[torch.inf, -torch.inf, 2.0]])
     surface = Surface(lambda _: scores, "odds", 3, probabilities=False, rounding=0.0)
     assert surface(torch.zeros(1, 1, 1, 1)).tolist() == [[INFINITE, -INFINITE, 2.0]]
+    scores[0, 2] = 3 * INFINITE
+    assert surface(torch.zeros(1, 1, 1, 1)).tolist() == [[6 * INFINITE, -6 * INFINITE, 3 * INFINITE]]
     one = Surface(lambda _: torch.tensor([[1.0, 0.0]]), "one", 2, probabilities=True, rounding=0.0)
     assert one(torch.zeros(1, 1, 1, 1)).isfinite().all()
 
