@@ -89,6 +89,24 @@ def test_answers_in_another_dtype(
     assert result.budgets[0].worst_case.accuracy == pytest.approx(robust_found.worst_case.accuracy, abs=4)
 
 
+class Far(nn.Module):
+    """The same logits, all of them 400 higher, where half precision counts by quarters."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits + 400
+
+
+def test_half_precision_is_not_accused_of_wrong_gradients(plain: nn.Module, dataset: Dataset) -> None:
+    result = run(Answering(Far(plain), torch.float16), dataset, n=30)
+    assert "wrong-gradients" not in raised(result)
+    assert result.budgets[0].diagnostics.finite_differences == 0
+
+
 def test_another_default_dtype(robust: nn.Module, dataset: Dataset, robust_found: BudgetResult) -> None:
     torch.set_default_dtype(torch.float64)
     try:
