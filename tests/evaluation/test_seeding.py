@@ -1,6 +1,7 @@
 """Streams of chance: ruled by a seed inside, untouched outside."""
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_torchs_streams_are_what_they_were() -> None:
 
 
 def test_every_gpu_in_use_has_its_state_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    states = {0: torch.tensor(10), 1: torch.tensor(11)}
+    states: dict[int, Any] = {0: torch.tensor(10), 1: torch.tensor(11)}
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: states.update(dict.fromkeys(states, seed)))
