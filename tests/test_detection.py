@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from torch import nn
 
 from carso import CARSO
 from carso.detection import MOST, Calibration, Confidence, agreement
@@ -124,3 +125,11 @@ def test_a_plain_classifier_turns_away_what_it_is_not_sure_of() -> None:
     torch.testing.assert_close(found.agreement.exp(), best.values)
     assert torch.equal(found.classes, best.indices)
     assert (~found.accepted).sum() == 3
+
+
+def test_a_plain_classifier_is_calibrated_in_eval_mode_and_keeps_its_own() -> None:
+    classifier = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, 3))
+    sure, images = Confidence(classifier).train(), torch.rand(40, 1, 4, 4)
+    found = sure.calibrate(images)
+    assert all(module.training for module in sure.modules())
+    assert found == Confidence(classifier.eval()).calibrate(images)

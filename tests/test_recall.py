@@ -71,3 +71,14 @@ def test_latents_follow_the_generator(purifier: Purifier) -> None:
     a, b = (draw(9, purifier, torch.Generator().manual_seed(3), torch.device("cpu")) for _ in range(2))
     assert torch.equal(a, b)
     assert a.shape == (9, 5)
+
+
+def test_the_last_sigmoid_is_not_rounded_to_the_weights(purifier: Purifier) -> None:
+    """As in `decode`, whether the first layer is taken in two parts, as here, or whole."""
+    with torch.no_grad():
+        purifier.decoder[0].weight[:, : purifier.latent] = 0
+    latents, codes = torch.randn(4, 5), torch.rand(3, purifier.code)
+    found = recall(purifier.bfloat16(), latents, codes)
+    assert found.dtype is torch.float32
+    assert not torch.equal(found, found.bfloat16().float())
+    torch.testing.assert_close(found[:, 0], purifier.decode(latents[:1].expand(3, -1), codes), atol=1e-2, rtol=0)

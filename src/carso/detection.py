@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from carso.errors import CarsoError, ModelError
+from carso.nn.modes import evaluating
 from carso.nn.querying import query
 from carso.types import Images, Labels, Logits
 
@@ -111,7 +112,7 @@ def threshold_of(calibration: Calibration | None, false_alarms: float) -> float:
 
 
 class Confidence(nn.Module):
-    """A plain classifier that turns away what it is not sure of: a(x) = max over y of log p(y | x).
+    """A plain classifier that turns away what it is not sure of: a(x) = max over y of log p(y | x), in eval mode.
 
     Args:
         classifier: from images (B, C, H, W) to logits (B, classes).
@@ -142,7 +143,7 @@ class Confidence(nn.Module):
         return self.calibration
 
     def _judged(self, images: Images) -> tuple[Labels, Tensor]:
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self):
             best = torch.cat([self(some).log_softmax(1) for some in images.split(HELD_OUT)]).max(1)
         return best.indices, best.values
 

@@ -64,10 +64,11 @@ def recall(purifier: Purifier, latents: Latents, codes: Codes) -> Candidates:
 def _by_parts(purifier: Purifier, latents: Latents, codes: Codes) -> Tensor:
     from_latents, from_codes = _parts(purifier, latents, codes)
     pixels = (from_codes.unsqueeze(1) + from_latents).flatten(0, 1)
-    _, *layers = purifier.decoder
-    for layer in layers:
+    _, *hidden, sigmoid = purifier.decoder
+    for layer in hidden:
         pixels = layer(pixels)
-    return pixels if purifier.dtype == latents.dtype else pixels.to(latents.dtype)
+    images: Tensor = sigmoid(pixels if purifier.dtype == latents.dtype else pixels.to(latents.dtype))
+    return images
 
 
 def _parts(purifier: Purifier, latents: Latents, codes: Codes) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.attacks.conftest import switched_by
+from torch import nn
 
 from carso.attacks import annealed
 from carso.attacks.ball import foremost
@@ -39,3 +40,12 @@ def test_the_foremost_components_are_the_largest(seed: int, share: float) -> Non
 def test_a_share_that_is_none_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match=r"share must lie in \(0, 1\]"):
         annealed(switched, torch.zeros(1, 1, 10, 10), torch.zeros(1, dtype=torch.long), Budget("L2", 1.0), share=share)
+
+
+@pytest.mark.parametrize(("options", "moved"), [({}, 2), ({"share": 0.01}, 1), ({"share": 0.1}, 10)])
+def test_in_l1_a_step_moves_the_share_that_is_asked_for(options: dict[str, float], moved: int) -> None:
+    torch.manual_seed(0)
+    model, grey = nn.Sequential(nn.Flatten(), nn.Linear(100, 2)), torch.full((3, 1, 10, 10), 0.5)
+    labels = model(grey).argmax(1)
+    found = annealed(model, grey, labels, Budget("L1", 0.5), steps=1, start=grey, **options)
+    assert (found != grey).flatten(1).sum(1).tolist() == [moved] * 3

@@ -39,3 +39,14 @@ def test_it_breaks_a_purifier_without_gradient(network: nn.Module, batch: Batch)
 def test_other_shapes_are_refused(network: nn.Module, batch: Batch) -> None:
     with pytest.raises(ModelError, match="identity"):
         straight_through(lambda images: images[:, :, 1:], network)(batch[0])
+
+
+def test_the_classifier_is_given_what_was_purified_to_the_last_bit(batch: Batch) -> None:
+    seen: list[Tensor] = []
+
+    def classifier(images: Tensor) -> Tensor:
+        seen.append(images)
+        return images.flatten(1)
+
+    straight_through(lambda images: 1 - images / 3, classifier)(batch[0])
+    assert torch.equal(seen[0], 1 - batch[0] / 3)

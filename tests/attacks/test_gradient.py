@@ -103,6 +103,20 @@ def test_restarts_keep_the_best_per_image(network: nn.Module, batch: Batch) -> N
     assert (losses_often > losses_once).any()
 
 
+def test_restarts_do_not_rest_on_one_lucky_draw() -> None:
+    """From 0.5 the loss rises either way, by noise over the border or under it; beyond it is only what goes up."""
+    torch.manual_seed(0)
+    images, labels = torch.full((1000, 1, 1, 1), 0.5), torch.zeros(1000, dtype=torch.long)
+
+    def model(images: Tensor) -> Tensor:
+        x = images.flatten(1) - 0.5
+        rise = torch.where(x > 0, x - 0.05, -0.1 * x - 0.05)
+        return torch.cat([torch.zeros_like(x), rise + 0.05 * torch.randn_like(x)], dim=1)
+
+    found = pgd(model, images, labels, Budget("Linf", 0.1), steps=5, restarts=6)
+    assert (found > 0.55).float().mean() > 0.96
+
+
 @pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_targets_are_reached(network: nn.Module, batch: Batch, norm: Any) -> None:
     images, labels = batch

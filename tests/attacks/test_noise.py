@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from carso.attacks.losses import margin
 from carso.attacks.noise import noise
+from carso.audit.target import Known
 from carso.types import Budget
 
 Batch = tuple[Tensor, Tensor]
@@ -34,6 +36,20 @@ def test_more_draws_fool_no_fewer(network: nn.Module, batch: Batch) -> None:
         )
         left.append(int((network(found).argmax(1) == labels).sum()))
     assert left[1] < left[0]
+
+
+def test_of_what_is_never_fooled_for_good_the_largest_margin_is_kept(network: nn.Module, batch: Batch) -> None:
+    images, labels = batch
+    margins = []
+    for varies in (False, True):
+        scores = Known(network, None, varies)
+        generator = torch.Generator().manual_seed(0)
+        found = noise(scores, images, labels, Budget("Linf", 0.35), draws=20, generator=generator)
+        margins.append(margin(network(found), labels))
+    rests, goes_on = margins
+    assert (rests > 0).any()
+    assert goes_on[rests > 0].mean() > rests[rests > 0].mean()
+    assert ((goes_on > 0) >= (rests > 0)).float().mean() > 0.9
 
 
 def test_the_seed_decides(network: nn.Module, batch: Batch) -> None:

@@ -150,7 +150,7 @@ class TestRepeat:
         x = images.flatten(1)
         return torch.cat([0.55 - x, x - 0.55], dim=1)
 
-    def play(self, script: list[list[float]], **options: Any) -> tuple[Tensor, list[int]]:
+    def play(self, script: list[list[float]], random: bool = False, **options: Any) -> tuple[Tensor, list[int]]:
         sizes: list[int] = []
 
         def run(images: Tensor, labels: Tensor, start: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class TestRepeat:
             return torch.tensor(script[len(sizes) - 1][: len(images)]).view(-1, 1, 1, 1)
 
         options = {"start": None, "generator": None} | options
-        objective = Objective(self.model, margin)
+        objective = Objective(self.model, margin, random=random)
         found = repeat(run, objective, self.images, self.labels, PIXEL, restarts=len(script), **options)
         return found.flatten(), sizes
 
@@ -166,6 +166,11 @@ class TestRepeat:
         found, sizes = self.play([[0.45, 0.58, 0.52], [0.50, 0.50], [0.48, 0.56]])
         assert sizes == [3, 2, 2]
         assert torch.allclose(found, torch.tensor([0.50, 0.58, 0.56]))
+
+    def test_against_a_random_model_none_rests_and_the_best_success_is_kept(self) -> None:
+        found, sizes = self.play([[0.45, 0.58, 0.52], [0.50, 0.57, 0.56], [0.48, 0.59, 0.53]], random=True)
+        assert sizes == [3, 3, 3]
+        assert torch.allclose(found, torch.tensor([0.50, 0.59, 0.56]))
 
     def test_it_stops_when_all_are_fooled(self) -> None:
         _, sizes = self.play([[0.6, 0.6, 0.6], [0.6, 0.6, 0.6]])

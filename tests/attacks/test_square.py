@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from carso.attacks.losses import margin
 from carso.attacks.noise import noise
 from carso.attacks.square import portion, pyramids, square
+from carso.audit.target import Known
 from carso.types import Budget
 
 Batch = tuple[Tensor, Tensor]
@@ -67,6 +69,20 @@ def test_shares_of_votes_serve_as_scores(network: nn.Module, batch: Batch) -> No
     before = survivors(shares, images, labels)
     found = square(shares, images, labels, Budget("Linf", 0.25), queries=60, generator=seeded())
     assert survivors(shares, found, labels) < before / 2
+
+
+def test_it_climbs_on_where_being_fooled_is_no_success(network: nn.Module, batch: Batch) -> None:
+    images, labels = batch
+
+    def climbed(varies: bool) -> Tensor:
+        scores = Known(network, None, varies)
+        found = square(scores, images, labels, Budget("Linf", 0.15), queries=60, generator=seeded())
+        with torch.no_grad():
+            return margin(network(found), labels)
+
+    rests, goes_on = climbed(False), climbed(True)
+    assert (rests > 0).any()
+    assert goes_on.mean() > rests.mean() + 1
 
 
 def test_square_images_are_not_needed() -> None:

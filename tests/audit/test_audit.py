@@ -187,6 +187,18 @@ class Noisy(nn.Module):
         return logits
 
 
+class Shifted(nn.Module):
+    """The image moved by so many columns, which nothing of it tells."""
+
+    def __init__(self, model: nn.Module, columns: int) -> None:
+        super().__init__()
+        self.model, self.columns = model, columns
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images.roll(self.columns, 3))
+        return logits
+
+
 class TestResuming:
     @pytest.mark.parametrize("random", [False, True])
     def test_a_broken_run_ends_as_an_unbroken_one(
@@ -227,6 +239,40 @@ class TestResuming:
             run(robust, dataset, out=tmp_path, n=30)
         with pytest.raises(RunError, match="another"):
             run(plain, dataset, out=tmp_path, n=30, seed=1)
+
+    def test_a_function_of_the_same_name_that_answers_otherwise_is_another_target(
+        self, plain: nn.Module, robust: nn.Module, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shorten(monkeypatch, "quick")
+        first = run(lambda images: plain(images), dataset, out=tmp_path, n=30, name="f")
+        assert run(lambda images: plain(images) * (1 + 1e-5), dataset, out=tmp_path, n=30, name="f") == first
+        with pytest.raises(RunError, match="another target"):
+            run(lambda images: robust(images), dataset, out=tmp_path, n=30, name="f")
+
+    def test_a_module_that_answers_otherwise_by_an_attribute_is_another_target(
+        self, plain: nn.Module, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shorten(monkeypatch, "quick")
+        shifted = Shifted(plain, 0)
+        subject = Interrupted(shifted, 1e6, KeyboardInterrupt())
+        run(subject, dataset, out=tmp_path, n=30)
+        shifted.columns = 1
+        with pytest.raises(RunError, match="another target"):
+            run(subject, dataset, out=tmp_path, n=30)
+
+    def test_what_no_seed_rules_and_nobody_can_look_into_is_not_gone_on_with(
+        self, plain: nn.Module, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shorten(monkeypatch, "quick")
+        own = torch.Generator().manual_seed(0)
+
+        def noisy(images: Tensor) -> Tensor:
+            logits: Tensor = plain(images + 0.01 * torch.randn(images.shape, generator=own))
+            return logits
+
+        run(noisy, dataset, out=tmp_path, n=30)
+        with pytest.raises(RunError, match="another target"):
+            run(noisy, dataset, out=tmp_path, n=30)
 
     def test_another_transfer_of_the_same_name_is_another_audit(
         self, plain: nn.Module, robust: nn.Module, other: nn.Module, dataset: Dataset, tmp_path: Path

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from carso import CARSO
-from carso.attacks import annealed
+from carso.attacks import annealed, square
 from carso.attacks.eot import Expectation
 from carso.attacks.objective import is_random
 from carso.audit import Audit, audit
@@ -114,3 +114,6 @@ def test_attacks_go_on_where_the_scores_are_fooled_until_the_wrong_class_is_beli
         assert is_random(scores, images)
         found = annealed(scores, images, labels, Budget("Linf", 0.25), steps=40, start=images)
         assert torch.equal(classes_of(target, found), 1 - labels)
+    generator = torch.Generator().manual_seed(0)
+    found = square(target.scores, images, labels, Budget("Linf", 0.25), queries=400, generator=generator)
+    assert torch.equal(classes_of(target, found), 1 - labels)

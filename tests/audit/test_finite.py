@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 import carso.audit.plan
-from carso.attacks.eot import calls
+from carso.attacks.eot import Expectation, calls
 from carso.audit import audit
 from carso.audit.finite import crafted, mended, non_finite
+from carso.audit.target import Known
 from carso.data import Dataset
 from carso.errors import ModelError, NonFiniteError
 
@@ -62,6 +63,12 @@ def test_zero_times_infinity_is_zero() -> None:
     )
     assert as_it_is.isnan().all()
     assert as_mended.item() == 1
+
+
+@pytest.mark.parametrize("varies", [True, False, None])
+def test_it_is_still_known_how_they_are_called(varies: bool | None, plain: nn.Module) -> None:
+    found = Expectation(mended(Known(calls(plain), 7, varies)))
+    assert (found.batch, found.varies) == (7, varies)
 
 
 def test_finite_gradients_are_left_alone(plain: nn.Module, dataset: Dataset) -> None:

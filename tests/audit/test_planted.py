@@ -224,6 +224,22 @@ def test_quantised_front_end(plain: nn.Module, dataset: Dataset) -> None:
     assert result.budgets[0].worst_case.accuracy < 20
 
 
+def test_gradients_that_vanish_at_clean_images_alone_are_followed(plain: nn.Module, dataset: Dataset) -> None:
+    """Black and white pixels, which a clamp holds still for the first 0.1; the ball goes to 0.6."""
+    binary = Dataset("binary", (dataset.images > 0.3).float(), dataset.labels, dataset.classes)
+
+    def clamped(images: Tensor) -> Tensor:
+        logits: Tensor = plain((0.5 + 1.25 * (images - 0.5)).clamp(0, 1))
+        return logits
+
+    result = run(clamped, binary, eps=(0.6,))
+    assert "zero-gradients" in raised(result)
+    (found,) = result.budgets
+    assert not found.diagnostics.blind
+    assert found.find("pgd-annealed") is not None
+    assert found.worst_case.accuracy < 35 < 95 < found.clean.accuracy
+
+
 def test_bpda_breaks_a_front_end_whose_parts_are_known(plain: nn.Module, dataset: Dataset) -> None:
     found = run(QuantisedPurifier(plain), dataset, eps=(0.3,)).budgets[0]
     bpda = found.find("bpda")

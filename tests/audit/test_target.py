@@ -89,6 +89,24 @@ def test_answers_in_another_dtype(
     assert result.budgets[0].worst_case.accuracy == pytest.approx(robust_found.worst_case.accuracy, abs=4)
 
 
+class Far(nn.Module):
+    """The same logits, all of them 400 higher, where half precision counts by quarters."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits + 400
+
+
+def test_half_precision_is_not_accused_of_wrong_gradients(plain: nn.Module, dataset: Dataset) -> None:
+    result = run(Answering(Far(plain), torch.float16), dataset, n=30)
+    assert "wrong-gradients" not in raised(result)
+    assert result.budgets[0].diagnostics.finite_differences == 0
+
+
 def test_another_default_dtype(robust: nn.Module, dataset: Dataset, robust_found: BudgetResult) -> None:
     torch.set_default_dtype(torch.float64)
     try:
@@ -172,6 +190,8 @@ def test_infinite_scores_are_large_ones() -> None:
     scores = torch.tensor([[torch.inf, -torch.inf, 2.0]])
     surface = Surface(lambda _: scores, "odds", 3, probabilities=False, rounding=0.0)
     assert surface(torch.zeros(1, 1, 1, 1)).tolist() == [[INFINITE, -INFINITE, 2.0]]
+    scores[0, 2] = 3 * INFINITE
+    assert surface(torch.zeros(1, 1, 1, 1)).tolist() == [[6 * INFINITE, -6 * INFINITE, 3 * INFINITE]]
     one = Surface(lambda _: torch.tensor([[1.0, 0.0]]), "one", 2, probabilities=True, rounding=0.0)
     assert one(torch.zeros(1, 1, 1, 1)).isfinite().all()
 

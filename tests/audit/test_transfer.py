@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from carso.audit import audit
 from carso.audit.surface import INFINITE
 from carso.audit.target import target_of
-from carso.audit.transfer import transfers
+from carso.audit.transfer import Renumbered, transfers
 from carso.data import Dataset
 from carso.errors import CarsoError, DataError, ModelError
 
@@ -58,6 +58,11 @@ def test_classes_that_it_lacks_are_the_last(plain: nn.Module, other: nn.Module, 
     found = transfers(target_of(plain, part.images), part, part, {"four": Four()})["four"]
     assert torch.equal(found(part.images)[:, :4], other(part.images)[:, :4])
     assert (found(part.images)[:, 4:] == -INFINITE).all()
+
+
+def test_classes_that_it_lacks_are_the_last_however_low_its_scores() -> None:
+    found = Renumbered(lambda _: torch.tensor([[-3 * INFINITE, 0.0]]), [-1, 0, 1])
+    assert found(torch.zeros(1, 1, 1, 1)).tolist() == [[-6 * INFINITE, -3 * INFINITE, 0.0]]
 
 
 @pytest.mark.parametrize(

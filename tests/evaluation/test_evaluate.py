@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 from carso import attacks
 from carso.attacks.deepfool import minimal_perturbation
+from carso.attacks.objective import is_random
 from carso.corruptions import CORRUPTIONS, corrupt
 from carso.data.dataset import Dataset
 from carso.errors import DataError, RunError
@@ -283,6 +284,24 @@ def test_shared_examples_are_those_of_each_evaluation_made_once(records, columns
     chunks = 3
     assert made.count(END_TO_END.key) == 3 * chunks
     assert made.count(FGSM.key) == 2 * chunks
+
+
+def test_of_fixed_latents_every_call_picks_anew_and_no_attack_rests(columns, dataset, monkeypatch):
+    defence, answers = columns["carso"].fixed(3), []
+
+    def attack(model, images, labels, budget, *, generator, **options):
+        assert is_random(model, images)
+        answers.extend(model(images) for _ in range(6))
+        return images
+
+    monkeypatch.setitem(attacks.ATTACKS, PGD.attack, attack)
+    examples.AdversarialExamples(0)(replace(END_TO_END, eot=1), defence, dataset.images, dataset.labels, 0)
+    known = torch.stack([defence.surrogate(dataset.images, latents=z[None]) for z in defence.latents()])
+    assert all((known - answer).abs().amax((1, 2)).min() < 0.05 for answer in answers)
+    assert len({tuple(answer.flatten().tolist()) for answer in answers}) > 1
+    more = columns["carso"].fixed(3)
+    more.samples += 1
+    assert models.exposure(more) != models.exposure(defence)
 
 
 def test_whoever_votes_otherwise_is_attacked_alike_but_other_weights_are_not(columns):

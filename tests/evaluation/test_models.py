@@ -7,7 +7,7 @@ from torch import nn
 from carso.correction import CorrectivePurifier
 from carso.errors import ModelError
 from carso.evaluation.models import Defence, Outcome, answer, exposed, fingerprint
-from carso.nn import MLP
+from carso.nn import MLP, Adapted
 from carso.nn.fiwagr import randomised
 from carso.rivals import Augmented, DefenseGAN, DiffusionPurified, Smoothed, WinnersTakeAll
 from carso.rivals.defense_gan import Generator, encoder
@@ -116,6 +116,9 @@ def test_the_fingerprint_follows_the_weights(columns):
         (lambda n: WinnersTakeAll(n, 0.1), lambda n: WinnersTakeAll(n, 0.5)),
         (lambda n: gan(n, steps=2), lambda n: gan(n, steps=200)),
         (lambda n: diffused(n, 0.1), lambda n: diffused(n, 0.2)),
+        (lambda n: diffused(n, 0.1, 100), lambda n: diffused(n, 0.05, 200)),
+        (lambda n: Adapted(n, output="logits"), lambda n: Adapted(n, output="aux")),
+        (lambda n: masked(n, 0.0), lambda n: masked(n, 1.0)),
         (lambda n: n, lambda n: noisy(n, 1.0)),
         (lambda n: noisy(n, 1.0), lambda n: noisy(n, 2.0)),
     ],
@@ -136,8 +139,13 @@ def noisy(classifier, sigma):
     return classifier
 
 
-def diffused(classifier, t):
-    return DiffusionPurified(classifier, DDPM(nn.Identity()), t=t)
+def diffused(classifier, t, horizon=1000):
+    return DiffusionPurified(classifier, DDPM(nn.Identity(), horizon), t=t)
+
+
+def masked(classifier, value):
+    classifier.register_buffer("mask", torch.full((3,), value), persistent=False)
+    return classifier
 
 
 def test_the_fingerprint_follows_how_candidates_are_viewed():

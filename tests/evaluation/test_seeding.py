@@ -1,8 +1,10 @@
 """Streams of chance: ruled by a seed inside, untouched outside."""
 
 import random
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from carso.evaluation.seeding import generator_of, pinned, seeded
@@ -39,3 +41,15 @@ def test_torchs_streams_are_what_they_were() -> None:
         assert generator.initial_seed() == generator_of(7, "what", 0, "attack").initial_seed()
         drawn = torch.rand(3)
     assert torch.equal(drawn, torch.rand(3, generator=generator_of(7, "what", 0, "target")))
+
+
+def test_every_gpu_in_use_has_its_state_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    states: dict[int, Any] = {0: torch.tensor(10), 1: torch.tensor(11)}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: states.update(dict.fromkeys(states, seed)))
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: states[device])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.update({device: state}))
+    with pinned(CPU, 3):
+        assert states == {0: 3, 1: 3}
+    assert states == {0: 10, 1: 11}

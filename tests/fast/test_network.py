@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import copy
+import random
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +13,7 @@ from torch import Tensor, nn
 from carso.attacks import pgd
 from carso.errors import ModelError
 from carso.fast import faster, portions, pullback
-from carso.fast.network import Network, network
+from carso.fast.network import Network, network, reading
 from carso.nn import ResNet
 from carso.types import Budget
 
@@ -178,3 +181,34 @@ def test_weights_that_no_layer_holds_leave_the_network_in_float32(monkeypatch: p
     assert form is not None
     assert form.low is form.exact
     torch.testing.assert_close(form(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-4)
+
+
+class Tossing(nn.Module):
+    """Doubles its maps or not, by the toss of a coin that does not look at the image."""
+
+    def __init__(self, toss: Callable[[], float]) -> None:
+        super().__init__()
+        self.conv, self.logits, self.toss = nn.Conv2d(3, 4, 3), nn.Linear(4, 5), toss
+
+    def forward(self, images: Tensor) -> Tensor:
+        h = self.conv(images)
+        if self.toss() < 0.5:
+            h = 2 * h
+        return self.logits(h.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("toss", "found"),
+    [
+        (lambda: float(torch.rand(())), False),
+        (lambda: float(np.random.rand()), False),
+        (random.random, False),
+        (lambda: 0.0, True),
+    ],
+)
+def test_chance_is_not_frozen_into_a_trace(toss: Callable[[], float], found: bool) -> None:
+    model = Tossing(toss).eval()
+    ours, array = torch.get_rng_state(), str(np.random.get_state())
+    assert (reading(model, ("conv",), IMAGES) is not None) == found
+    assert torch.equal(torch.get_rng_state(), ours)
+    assert str(np.random.get_state()) == array

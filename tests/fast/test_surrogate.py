@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from carso.defence import CARSO
+from carso.fast import faster
 from carso.fast.folding import chain
 from carso.fast.surrogate import FoldedDefence, fold_defence
 from carso.nn import MLP
@@ -113,6 +114,18 @@ def test_other_classifiers_and_folded_layers_have_none() -> None:
     classifier = MLP((1, 12, 12), (40, 30))
     assert fold_defence(classifier, Purifier((1, 12, 12), 40), ("norm1",)) is None
     assert fold_defence(classifier, Purifier((1, 12, 12), 40), ("mish1",)) is not None
+
+
+def test_a_layer_that_runs_twice_has_none_and_the_defence_is_taken_as_it_is() -> None:
+    torch.manual_seed(0)
+    twice = nn.Mish()
+    linears = nn.Linear(144, 40), nn.Linear(40, 30), nn.Linear(30, 10)
+    classifier = nn.Sequential(nn.Flatten(), linears[0], twice, linears[1], twice, linears[2]).eval()
+    whole = CARSO(classifier, Purifier((1, 12, 12), 70, latent=6).eval(), ("2",), samples=5)
+    assert fold_defence(classifier, whole.purifier, ("2",)) is None
+    images, latents = torch.rand(3, 1, 12, 12), torch.randn(2, 6)
+    found = faster(whole, images).logits(images, latents=latents)
+    torch.testing.assert_close(found, whole.logits(images, latents=latents), atol=0.1, rtol=0.1)
 
 
 @pytest.mark.parametrize("make", [defence, lambda: convolving()])

@@ -4,7 +4,7 @@
 
     P, s    projection and unit step, as for PGD
     g_t     gradient of the loss at x_t, of fresh randomness if the model has any
-    g_t,q   its largest components, a share q of them; by default all
+    g_t,q   its largest components, a share q of them; by default all, in L1 a fiftieth
     T       number of steps
 
 The early leaps visit many basins, the late steps settle in one. Nothing adapts to the losses met on the way, so noise
@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Generator
 
-from carso.attacks.ball import annealing, foremost, free, project, unit
+from carso.attacks.ball import SPARSE, annealing, foremost, free, project, unit
 from carso.attacks.budget import bounded, reach
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random, repeat
@@ -42,7 +42,7 @@ def annealed(
     loss: str | Loss = "cross_entropy",
     start: Images | None = None,
     eot: int = 1,
-    share: float = 1.0,
+    share: float | None = None,
     generator: Generator | None = None,
 ) -> Images:
     """PGD with an annealed step, for deterministic and random models.
@@ -56,12 +56,13 @@ def annealed(
         labels: true classes, or the classes to reach if `targeted`.
         budget: norm and radius.
         steps: number of gradient steps T of each run.
-        restarts: number of runs; each goes to the images that do not fool the model yet.
+        restarts: number of runs; each goes to the images that do not fool the model yet, or to all if that is random.
         targeted: descend the loss of `labels` instead of climbing it.
         loss: "cross_entropy", "margin", "dlr" or a callable (logits, labels) -> (B,).
         start: where the first run starts, (B, C, H, W); by default a random point of the ball.
         eot: calls of the model behind each gradient, which is averaged over them.
-        share: q, in (0, 1], of the components that a step follows; few make large changes of few pixels.
+        share: q, in (0, 1], of the components that a step follows; few make large changes of few pixels. By default
+            all, in L1 a fiftieth.
         generator: source of the random starts.
 
     Returns:
@@ -73,7 +74,7 @@ def annealed(
     """
     if min(steps, restarts, eot) < 1:
         raise ValueError(f"steps, restarts and eot must be positive, not {steps}, {restarts} and {eot}")
-    if not 0 < share <= 1:
+    if share is not None and not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], not {share}")
     objective = Objective(model, loss_of(loss), targeted, eot, is_random(model, images))
 
@@ -90,10 +91,12 @@ def anneal(
     start: Images,
     budget: Budget,
     steps: int,
-    share: float = 1.0,
+    share: float | None = None,
 ) -> Images:
     """One run from `start`: the last point, or the first success against a deterministic model."""
     eps, x = reach(images, budget), start.clone()
+    if share is None:
+        share = SPARSE if budget.norm == "L1" else 1.0
     left = torch.arange(len(images), device=images.device)
     for t in range(steps):
         _, gradient, fooled = objective(x[left], labels[left])
@@ -102,6 +105,8 @@ def anneal(
         if not len(left):
             break
         step = eps * annealing(t / steps)
-        gradient = gradient if share == 1 else foremost(free(gradient, x[left]), share)
-        x[left] = project(x[left] + step * unit(gradient, budget.norm, x[left]), images[left], eps, budget.norm)
+        if share < 1 and budget.norm != "L1":
+            gradient = foremost(free(gradient, x[left]), share)
+        along = unit(gradient, budget.norm, x[left], share)
+        x[left] = project(x[left] + step * along, images[left], eps, budget.norm)
     return x

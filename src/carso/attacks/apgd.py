@@ -76,7 +76,7 @@ def apgd(
         labels: true classes, or the classes to reach if `targeted`.
         budget: norm and radius.
         steps: number of gradient steps T of each run.
-        restarts: number of runs; each goes to the images that do not fool the model yet.
+        restarts: number of runs; each goes to the images that do not fool the model yet, or to all if that is random.
         targeted: descend the loss of `labels` instead of climbing it.
         loss: "cross_entropy", "margin", "dlr" or a callable (logits, labels) -> (B,).
         start: where the first run starts, (B, C, H, W); by default a random point of the ball.

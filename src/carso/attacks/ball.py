@@ -1,7 +1,8 @@
 """The ball of an attack: its unit steps, its projection, a point drawn from it.
 
 s(g)    the step of unit length that follows a gradient g furthest: sign(g) in Linf, g / ||g||_2 in L2; in L1 that would
-        be one component, and is sign(g_q) / ||sign(g_q)||_1 of a fiftieth of them, for which all fewer steps do
+        be one component, and is sign(g_q) / ||sign(g_q)||_1 of a fiftieth of them, or another share, for which all
+        fewer steps do
 g_q     the largest components of g, a share q of them; the others are 0
 e(t/T)  pace: how the step's length changes over a run of T steps
 P(x)    projection into B_p(x_0, eps) and into [0, 1], to rounding (`carso.attacks.budget.confine` is exact); the

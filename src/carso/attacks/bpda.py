@@ -39,6 +39,6 @@ def straight_through(purify: Callable[[Tensor], Tensor], classifier: Classifier)
         if purified.shape != images.shape:
             shapes = f"{tuple(images.shape)} into {tuple(purified.shape)}"
             raise ModelError(f"BPDA takes the purifier for the identity, but it turns {shapes}")
-        return query(classifier, images + (purified - images).detach())
+        return query(classifier, purified + (images - images.detach()))
 
     return model

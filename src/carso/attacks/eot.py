@@ -16,7 +16,8 @@ section 3.2.4; the later CARSO paper's rule as in `carso.vote`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -95,6 +96,14 @@ def calls(model: Classifier) -> Candidates:
     return candidates
 
 
+@contextmanager
+def sown(seed: int) -> Iterator[None]:
+    """Seed torch's generators on the CPU and on every GPU that is in use; give each its state back after."""
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+        torch.manual_seed(seed)
+        yield
+
+
 def fixed(model: Classifier, seed: int) -> Classifier:
     """The model with its randomness known to the attacker: torch's generator is set to `seed` before each call.
 
@@ -102,9 +111,7 @@ def fixed(model: Classifier, seed: int) -> Classifier:
     """
 
     def known(images: Tensor) -> Tensor:
-        devices = [images.device] if images.is_cuda else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(seed)
+        with sown(seed):
             return query(model, images)
 
     return known

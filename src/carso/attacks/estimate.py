@@ -54,7 +54,7 @@ def spsa(
         steps: number of steps of each run.
         directions: m, per step; a step costs 2 m evaluations of each image.
         delta: h, in units of the [0, 1] pixel.
-        restarts: number of runs; each goes to the images that do not fool the model yet.
+        restarts: number of runs; each goes to the images that do not fool the model yet, or to all if that is random.
         targeted: descend the loss of `labels` instead of climbing it.
         loss: "cross_entropy", "margin", "dlr" or a callable (scores, labels) -> (B,).
         start: where the first run starts, (B, C, H, W); by default a random point of the ball.

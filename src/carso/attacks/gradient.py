@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 from carso.attacks.ball import Ball, Pace, steady, uniform
 from carso.attacks.budget import bounded, confine, reach
 from carso.attacks.losses import Loss, loss_of, slope_of
-from carso.attacks.objective import Objective
+from carso.attacks.objective import Objective, is_random
 from carso.fast import faster, gradient_of, portions, pullback
 from carso.nn.querying import query
 from carso.types import Budget, Classifier, Images, Labels, Norm
@@ -81,7 +81,8 @@ def pgd(
 ) -> Images:
     """Projected gradient ascent from a random start.
 
-    Restarts go to the images that are not misclassified yet; of two failed ones the higher loss is kept. The random
+    Restarts go to the images that are not misclassified yet; of two failed ones the higher loss is kept. Against a
+    random model they go to all and are judged by ten calls; of two successes, too, the higher loss is kept. The random
     starts of a batch are drawn in one call, so the answer for an image depends on the state of the generator and on the
     image's place in the batch.
 
@@ -111,7 +112,7 @@ def pgd(
     if steps < 1 or restarts < 1 or not 0 < alpha < math.inf:
         raise ValueError(f"steps, restarts and alpha must be positive, not {steps}, {restarts} and {alpha}")
     climbed = loss_of(loss)
-    objective = Objective(model, climbed, targeted)
+    objective = Objective(model, climbed, targeted, random=restarts > 1 and is_random(model, images))
     climb = partial(ascend, steps=steps, norm=budget.norm, loss=climbed, targeted=targeted, fast=fast)
 
     def run(images: Tensor, labels: Tensor) -> Tensor:
@@ -121,13 +122,13 @@ def pgd(
 
     best = run(images, labels)
     for _ in range(restarts - 1):
-        reached, fooled = objective.value(best, labels)
-        left = (~fooled).nonzero().squeeze(1)
+        reached, fooled = objective.judge(best, labels)
+        left = (~(fooled & (not objective.random))).nonzero().squeeze(1)
         if not len(left):
             break
         again = run(images[left], labels[left])
-        now_reached, now_fooled = objective.value(again, labels[left])
-        better = now_fooled | (now_reached > reached[left])
+        now_reached, now_fooled = objective.judge(again, labels[left])
+        better = torch.where(now_fooled == fooled[left], now_reached > reached[left], now_fooled)
         best[left[better]] = again[better]
     return best
 

@@ -38,7 +38,8 @@ def noise(
         images: (B, C, H, W) in [0, 1].
         labels: true classes.
         budget: norm and radius.
-        draws: tries; the first that fools the model is kept, else that of the largest margin.
+        draws: tries; the first that fools the model is kept, else that of the largest margin; of a random model, of
+            all draws that of the largest margin, among those that fool it if there are any.
         generator: source of the noise.
 
     Returns:

@@ -146,19 +146,21 @@ def repeat(
 ) -> Images:
     """The best of several runs per image: the first that fools the model, else the one of highest loss.
 
+    Against a random model no image rests: of the runs that fool it, if any do, it is the one of highest loss.
+
     Args:
         run: one run from given points.
         objective: judges what a run ends with.
         images: centres of the balls.
         labels: as the objective takes them.
         budget: of the attack.
-        restarts: runs; each goes to the images that do not fool the model yet.
+        restarts: runs; each goes to the images that do not fool the model yet, or to all if that is random.
         start: where the first run starts; the others, or all if None, start uniformly in the ball.
         generator: source of the random starts.
     """
     start = None if start is None else _start(start, images)
     best, reached = images.clone(), images.new_full((len(images),), -torch.inf)
-    left = torch.arange(len(images), device=images.device)
+    left, won = torch.arange(len(images), device=images.device), torch.zeros_like(labels, dtype=torch.bool)
     for restart in range(restarts):
         begin = start[left] if start is not None and restart == 0 else uniform(images[left], budget, generator)
         begin = confine(begin, images[left], budget)
@@ -166,9 +168,10 @@ def repeat(
         if restarts == 1:
             return found
         loss, fooled = objective.judge(found, labels[left])
-        better = fooled | (loss > reached[left])
+        better = torch.where(fooled == won[left], loss > reached[left], fooled)
         best[left[better]], reached[left[better]] = found[better], loss[better].to(reached.dtype)
-        left = left[~fooled]
+        won[left] |= fooled
+        left = left if objective.random else left[~fooled]
         if not len(left):
             break
     return best

@@ -49,14 +49,14 @@ def square(
     loss: str | Loss = "margin",
     generator: Generator | None = None,
 ) -> Images:
-    """Random search from scores; an image rests once the model is fooled, by most of ten calls if it is random.
+    """Random search from scores; an image rests once a deterministic model is fooled, and never where it is random.
 
     Args:
         model: images to scores whose differences matter: logits, or shares of a vote.
         images: (B, C, H, W) in [0, 1].
         labels: true classes.
         budget: norm and radius.
-        queries: evaluations per image, besides those that confirm a success.
+        queries: evaluations per image, besides those that confirm what fools a random model.
         share: p at the start.
         loss: "margin", "cross_entropy", "dlr" or a callable (scores, labels) -> (B,).
         generator: source of the squares.
@@ -75,8 +75,9 @@ def square(
     start, propose = (_stripes, _Squares(dice, eps)) if budget.norm == "Linf" else _of_pyramids(dice, eps, budget.norm)
     x = images + start(images, eps, dice)
     x = project(x, images, eps, budget.norm)
-    reached, fooled = _confirmed(objective, x, labels)
-    left = (~fooled).nonzero().squeeze(1)
+    reached, fooled = _confirmed(objective, x, labels, images.new_full((len(images),), -torch.inf))
+    rests = fooled & (not objective.random)
+    left = (~rests).nonzero().squeeze(1)
     for query in range(1, queries):
         if not len(left):
             break
@@ -85,10 +86,11 @@ def square(
         proposed = project(
             images[left] + propose(images[left], x[left] - images[left], side), images[left], eps, budget.norm
         )
-        found, fooled = _confirmed(objective, proposed, labels[left])
-        accepted = (found >= reached[left]) | fooled
+        found, fooled = _confirmed(objective, proposed, labels[left], reached[left])
+        rests = fooled & (not objective.random)
+        accepted = (found >= reached[left]) | rests
         x[left[accepted]], reached[left[accepted]] = proposed[accepted], found[accepted]
-        left = left[~fooled]
+        left = left[~rests]
     return x
 
 
@@ -97,11 +99,12 @@ def portion(done: float, share: float) -> float:
     return math.ldexp(share, -sum(10_000 * done > query for query in HALVINGS))
 
 
-def _confirmed(objective: Objective, images: Images, labels: Labels) -> tuple[Tensor, Tensor]:
-    """The loss (B,) and the success (B,); a random model's successes are judged again, and their losses averaged."""
+def _confirmed(objective: Objective, images: Images, labels: Labels, reached: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss (B,) and the success (B,); a random model's successes of no less than the loss reached are averaged."""
     loss, fooled = objective.value(images, labels)
-    if objective.random and fooled.any():
-        at = fooled.nonzero().squeeze(1)
+    doubted = fooled & (loss >= reached)
+    if objective.random and doubted.any():
+        at = doubted.nonzero().squeeze(1)
         loss[at], fooled[at] = objective.judge(images[at], labels[at])
     return loss, fooled
 

@@ -227,8 +227,9 @@ def _clean(judge: Judge, images: Images, labels: Labels, seed: int, chunk: int |
 
 
 def _state(judge: Judge, budget: Budget, clean: Tensor, images: Images, out: Path | None, identity: str) -> State:
-    kept = keeping.read(out, budget, identity, images) if out else None
-    return kept or State.open(budget, judge.k, clean, images)
+    shown = judge.target.shown
+    kept = keeping.read(out, budget, identity, images, shown) if out else None
+    return kept or State.open(budget, judge.k, clean, images, shown)
 
 
 def _identity(

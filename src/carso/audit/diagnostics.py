@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator, Tensor
 
+from carso.attacks.ball import uniform
 from carso.attacks.eot import Candidates, Expectation
 from carso.attacks.gradient import input_gradient
 from carso.attacks.losses import Loss, cross_entropy, margin
@@ -49,10 +50,11 @@ class Diagnostics(BaseModel):
     """What was measured; accuracies and shares in percent of the tuning images.
 
     `zero_gradients` counts the images whose cross-entropy has no gradient, `non_finite` those on which that of either
-    loss is NaN or infinite, `flat` those whose margin has none when what is not finite counts as 0; `masked` those on
-    which the target's own scores have such a gradient, where what comes before them is attacked. One run of annealed
-    PGD leaves `by_loss`, `by_eot` and `by_steps`, by its loss, candidates per gradient and steps; two runs, one on
-    either loss, leave `by_eps`. `spread` is the standard deviation, over calls, of the true class's probability.
+    loss is NaN or infinite, `flat` those whose margin has none when what is not finite counts as 0, neither at the
+    image nor at a point drawn from the ball around it; `masked` those on which the target's own scores have such a
+    gradient, where what comes before them is attacked. One run of annealed PGD leaves `by_loss`, `by_eot` and
+    `by_steps`, by its loss, candidates per gradient and steps; two runs, one on either loss, leave `by_eps`. `spread`
+    is the standard deviation, over calls, of the true class's probability.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -108,10 +110,13 @@ class DiagnosticRun:
         if broken.any():
             candidates = mended(candidates)
             by_margin = self._gradient(candidates, margin)
+        flat = vanished(by_margin)
+        if flat.any():
+            flat = flat & vanished(self._gradient(candidates, margin, self._drawn(generator.initial_seed())))
         diagnostics = Diagnostics(
             images=len(self.images),
             zero_gradients=percent(vanished(by_entropy)),
-            flat=percent(vanished(by_margin)),
+            flat=percent(flat),
             non_finite=percent(broken),
             masked=self._masked(),
             saturated=self._saturated(self._once(candidates)),
@@ -127,8 +132,13 @@ class DiagnosticRun:
     def _once(self, candidates: Candidates) -> Expectation:
         return Expectation(candidates, 4 if self.target.random_surrogate else 1)
 
-    def _gradient(self, candidates: Candidates, loss: Loss) -> Images:
-        return input_gradient(self._once(candidates), self.images, self.labels, loss)
+    def _gradient(self, candidates: Candidates, loss: Loss, images: Images | None = None) -> Images:
+        images = self.images if images is None else images
+        return input_gradient(self._once(candidates), images, self.labels, loss)
+
+    def _drawn(self, seed: int) -> Images:
+        """A point of the ball around each image, by a generator of its own, so that the attacks draw what they did."""
+        return uniform(self.images, self.budget, Generator().manual_seed(seed))
 
     def _masked(self) -> float:
         """Share of images on which following the target's own scores means to stand still."""
@@ -187,9 +197,9 @@ class DiagnosticRun:
     def _finite_differences(self) -> float:
         """Share of images whose margin does not change along the gradient that attacks follow as the gradient says.
 
-        In bfloat16 the rounding is larger than the difference, which then says nothing.
+        In half precision the rounding is as large as the difference, which then says nothing.
         """
-        if self.target.known is None or self.target.exact is None or self.target.rounding > STEP:
+        if self.target.known is None or self.target.exact is None or 10 * self.target.rounding > STEP:
             return 0.0
         return percent(mistaken(self.target.known(0, 1), self.target.exact(0, 1), self.images, self.labels))
 

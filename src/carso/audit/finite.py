@@ -12,6 +12,7 @@ much. Such a product is 0: a score on which the loss does not depend lends it no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch.autograd.graph import Node
 
 from carso.attacks.eot import Candidates
 from carso.errors import NonFiniteError
+from carso.fast import batch_of
 from carso.types import Images
 
 
@@ -37,14 +39,22 @@ def non_finite(gradients: Images) -> Tensor:
 
 def mended(candidates: Candidates) -> Candidates:
     """The same candidates, in whose backward pass whatever is not finite counts as 0."""
+    return _Mended(candidates, batch_of(candidates), getattr(candidates, "varies", None))
 
-    def mend(images: Tensor, samples: int) -> Tensor:
-        logits = candidates(images, samples)
+
+@dataclass(frozen=True)
+class _Mended:
+    """See `mended`; it says of `batch` and `varies` what the candidates say."""
+
+    candidates: Candidates
+    batch: int | None
+    varies: bool | None
+
+    def __call__(self, images: Images, samples: int) -> Tensor:
+        logits = self.candidates(images, samples)
         for node in _nodes(logits):
             node.register_hook(_cleaned)
         return logits
-
-    return mend
 
 
 def _nodes(values: Tensor) -> Iterator[Node]:

@@ -26,6 +26,9 @@ KIND = "audit state"
 REMEDY = "delete it to audit this budget again"
 PARTS = ("right", "attacked", "claimed", "known")
 
+ROUNDING = 0.01
+"""Relative difference of two scores that another number of threads, another device or a lower precision may make."""
+
 
 class _Schema(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
@@ -64,6 +67,8 @@ def write(state: State, folder: Path, identity: str) -> None:
     tensors = {"clean": state.clean, "worst": state.worst, "worst_right": state.worst_right}
     if state.final is not None:
         tensors["final"] = state.final
+    if state.shown is not None:
+        tensors["shown"] = state.shown
     for name, entry in state.entries.items():
         found = {part: getattr(entry, part) for part in PARTS}
         tensors |= {f"{name}/{part}": value for part, value in found.items() if value is not None}
@@ -81,7 +86,7 @@ def write(state: State, folder: Path, identity: str) -> None:
     write_tensors(path_of(folder, state.budget), tensors, description)
 
 
-def read(folder: Path, budget: Budget, identity: str, images: Images) -> State | None:
+def read(folder: Path, budget: Budget, identity: str, images: Images, shown: Tensor | None = None) -> State | None:
     """The state of a run that was broken off, or None if there is none.
 
     Args:
@@ -89,6 +94,8 @@ def read(folder: Path, budget: Budget, identity: str, images: Images) -> State |
         budget: one of its budgets.
         identity: a digest of whose state is wanted.
         images: those that are audited, (n, C, H, W).
+        shown: what its target answered at the first look, (b, classes), which is the same but for rounding; None if
+            that does not tell.
 
     Raises:
         RunError: if it belongs to another audit, or is damaged.
@@ -101,11 +108,21 @@ def read(folder: Path, budget: Budget, identity: str, images: Images) -> State |
         about = _Header.model_validate_json(json.dumps(description))
     except ValidationError as error:
         raise damaged(path, explained(error), REMEDY) from error
-    if about.identity != identity:
+    if about.identity != identity or (shown is not None and not _alike(tensors.get("shown"), shown)):
         raise RunError(
             f"{folder} holds the audit of another target, other images or other settings; choose another --out"
         )
-    return _state(about, _Kept(path, tensors, images, about.k), budget)
+    state = _state(about, _Kept(path, tensors, images, about.k), budget)
+    state.shown = shown
+    return state
+
+
+def _alike(kept: Tensor | None, shown: Tensor) -> bool:
+    """Whether both are the same scores, to rounding."""
+    if kept is None or kept.shape != shown.shape or kept.dtype != shown.dtype:
+        return False
+    typical = float(shown.abs().median())
+    return torch.allclose(kept, shown, rtol=ROUNDING, atol=ROUNDING * typical, equal_nan=True)
 
 
 class _Kept:

@@ -65,6 +65,7 @@ class State:
         diagnostics: what was measured.
         tuning: what it led to.
         final: right votes (n,) on `worst`, cast when all attacks were done.
+        shown: what the target answered at the first look, if it would again (see `Target`).
     """
 
     budget: Budget
@@ -76,23 +77,26 @@ class State:
     diagnostics: Diagnostics | None = None
     tuning: Tuning = field(default_factory=Tuning)
     final: Tensor | None = None
+    shown: Tensor | None = None
 
     @classmethod
-    def open(cls, budget: Budget, k: int, clean: Tensor, images: Images) -> State:
+    def open(cls, budget: Budget, k: int, clean: Tensor, images: Images, shown: Tensor | None = None) -> State:
         """Before the first attack."""
-        return cls(budget, k, clean, images.clone(), clean.clone())
+        return cls(budget, k, clean, images.clone(), clean.clone(), shown=shown)
 
     def entry(self, attempt: Attempt) -> AttackState:
-        """The entry of an attack, opened if it is new or no round of it is done."""
-        if attempt.name not in self.entries or not self.entries[attempt.name].rounds:
-            about = {
-                "name": attempt.name,
-                "kind": attempt.kind,
-                "on": attempt.on,
-                "options": dict(attempt.options),
-            }
+        """The entry of an attack, opened if it is new; until a round of it is done, about the attempt as it is."""
+        about = {
+            "name": attempt.name,
+            "kind": attempt.kind,
+            "on": attempt.on,
+            "options": dict(attempt.options),
+        }
+        if attempt.name not in self.entries:
             nobody = torch.zeros(len(self.clean), dtype=torch.bool)
             self.entries[attempt.name] = AttackState(torch.full_like(self.clean, self.k), nobody, about)
+        elif not self.entries[attempt.name].rounds:
+            self.entries[attempt.name].about = about
         return self.entries[attempt.name]
 
     def broken(self, right: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
     s           scores of the model
     log s       where the scores are probabilities
-    +-10,000    where they are infinite, as the logarithm of 0 and the odds of a probability rounded to 1 are
+    +-10,000    where they are infinite, as the logarithm of 0 and the odds of a probability rounded to 1 are; where
+                finite scores of the image reach that far, twice the largest of them
 
 Beside 10,000 float32 still tells differences of a thousandth, so an attack that needs no gradient goes on by the scores
 of the other classes.
@@ -22,7 +23,7 @@ from carso.fast import batch_of
 from carso.types import Classifier, Images, Logits
 
 INFINITE = 1e4
-"""What stands for an infinite score."""
+"""What stands for an infinite score, at least."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,14 @@ class Surface:
         scores = scores_of(self.model, images, self.name, self.classes).float()
         if self.probabilities:
             scores = scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
-        return scores.nan_to_num(nan=torch.nan, posinf=INFINITE, neginf=-INFINITE)
+        finite = scores.nan_to_num(nan=torch.nan, posinf=0, neginf=0)
+        return torch.where(scores.isinf(), scores.detach().sign() * beyond(scores), finite)
+
+
+def beyond(scores: Tensor) -> Tensor:
+    """For each row of scores (B, classes), a number (B, 1) of which all that is finite in it falls short."""
+    largest = scores.detach().nan_to_num(nan=0, posinf=0, neginf=0).abs().amax(1, keepdim=True)
+    return (2 * largest).clamp(INFINITE, torch.finfo(scores.dtype).max)
 
 
 def are_probabilities(scores: Tensor) -> bool:

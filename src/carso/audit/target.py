@@ -62,7 +62,10 @@ class Target:
         classes: how many it knows.
         names: what it calls them, in order; None where it does not say.
         device: where images go.
-        identity: of architecture and weights, as far as they can be seen.
+        identity: of architecture and weights, as far as they can be seen; never the same twice of what has neither, and
+            whose chance no seed rules.
+        shown: scores (b, classes) of the first look under a fixed seed, by which what cannot be seen is told from
+            another; None where no seed rules them.
         weights: a digest of the weights alone; None where they cannot be seen.
         votes: shares of a small vote, for the attack on votes.
         purify: the purifier by itself.
@@ -83,6 +86,7 @@ class Target:
     device: torch.device
     identity: str
     weights: str | None = None
+    shown: Tensor | None = None
     rounding: float = 0.0
     own: Classifier | None = None
     names: tuple[str, ...] | None = None
@@ -166,6 +170,7 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
 
         return Known(known, quick.batch, varies=False)
 
+    repeatable = _repeatable(surrogate, images)
     return Target(
         name=name,
         answer=partial(checked_query, defence.predict, name=name),
@@ -175,12 +180,13 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
         exact=partial(fixed_by, defence.logits),
         random=defence.fixed_by is None,
         random_surrogate=True,
-        repeatable=_repeatable(surrogate, images),
+        repeatable=repeatable,
         probabilities=False,
         classes=classes,
         device=images.device,
         identity=fingerprint(defence),
         weights=weights_of(defence),
+        shown=_shown(fixed_by(defence.logits, 0, 4), images) if repeatable else None,
         own=None if defence.aggregation == "mode" else own,
         names=names_of(defence),
         votes=lambda images: checked_query(defence.poll, images, name, samples=VOTES_SEEN, stop="never").shares,
@@ -202,6 +208,7 @@ def _callable(subject: Any, images: Images, name: str) -> Target:
     follow, random, varies = has_gradient(surrogate, images), bool(scores.varies), bool(surrogate.varies)
     exact = _exact(subject, images, scores, surrogate) if follow else None
     purify, classifier = _parts(subject, images, name, scores.classes)
+    repeatable = not random or _repeatable(scores, images)
     return Target(
         name=name,
         answer=partial(_answer, subject, name, scores.classes),
@@ -213,12 +220,13 @@ def _callable(subject: Any, images: Images, name: str) -> Target:
         exact=partial(_fixed, exact or surrogate) if follow else None,
         random=random,
         random_surrogate=varies,
-        repeatable=not random or _repeatable(scores, images),
+        repeatable=repeatable,
         probabilities=surrogate.probabilities,
         classes=scores.classes,
         device=images.device,
-        identity=fingerprint(subject) if isinstance(subject, nn.Module) else name,
+        identity=fingerprint(subject) if isinstance(subject, nn.Module) or not repeatable else name,
         weights=weights_of(subject),
+        shown=_shown(scores, images) if repeatable else None,
         rounding=(exact or surrogate).rounding,
         own=scores if isinstance(surrogate.model, Inside) else None,
         names=names_of(subject),
@@ -294,6 +302,12 @@ def _repeatable(scores: Classifier, images: Images) -> bool:
             return torch.stack([scores(images[:4]) for _ in range(REPEATED)])
 
     return torch.equal(round_().nan_to_num(), round_().nan_to_num())
+
+
+@torch.no_grad()
+def _shown(scores: Classifier, images: Images) -> Tensor:
+    with pinned(images.device, 0):
+        return scores(images).float().cpu()
 
 
 def _answer(subject: Classifier, name: str, classes: int, images: Tensor) -> Tensor:

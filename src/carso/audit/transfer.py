@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
-from carso.audit.surface import INFINITE, checked, differentiable
+from carso.audit.surface import beyond, checked, differentiable
 from carso.audit.target import Target
 from carso.data import Dataset
 from carso.data.labelled import matched
@@ -62,5 +61,4 @@ class Renumbered:
     def __call__(self, images: Images) -> Logits:
         """Logits (B, classes) in the other's order."""
         logits = self.model(images)
-        none: Tensor = logits.new_full((len(logits), 1), -INFINITE)
-        return torch.cat([logits, none], dim=1)[:, list(self.numbers)]
+        return torch.cat([logits, -beyond(logits)], dim=1)[:, list(self.numbers)]

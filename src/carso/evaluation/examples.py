@@ -2,25 +2,32 @@
 
 DeepFool looks for the nearest boundary before any budget is applied, so its rows, which differ in eps alone, share one
 search per model and chunk.
+
+A defence whose latents are fixed is attacked through fresh picks among them in every call, as one of fresh latents is
+through fresh ones, and no attack rests on what a few of them answer: the vote is of them all.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+import torch
+from torch import Generator, Tensor, nn
 
 from carso.attacks import ATTACKS, spatial
 from carso.attacks.deepfool import minimal_perturbation, perturb
 from carso.corruptions import corrupt
+from carso.defence import CARSO
 from carso.evaluation.models import Defence, Model, exposure
 from carso.evaluation.protocol import Row
 from carso.evaluation.queries import attackable, checked_query
 from carso.evaluation.seeding import generator_of
 from carso.fast import faster
-from carso.types import Budget, Classifier, Images, Labels, Severity
+from carso.types import Budget, Classifier, Images, Labels, Logits, Severity
 
 KEPT = 2**30
 """Bytes of images that are kept for further evaluations, at most."""
@@ -67,8 +74,10 @@ class AdversarialExamples:
     def _surface(self, row: Row, model: Model, images: Images, start: int) -> Classifier:
         if not isinstance(model, Defence):
             return attackable(model, images)
-        generator = generator_of(self.seed, row.key, "latents", start)
-        return partial(checked_query, faster(model, images).surrogate, samples=row.eot, generator=generator)
+        generator, quick = generator_of(self.seed, row.key, "latents", start), faster(model, images)
+        if isinstance(model, CARSO) and model.fixed_by is not None:
+            return _Picking(quick, model.latents(), row.eot, generator)
+        return partial(checked_query, quick.surrogate, samples=row.eot, generator=generator)
 
     def _search(self, row: Row, budget: Budget, model: Model, images: Images, labels: Labels, start: int) -> Tensor:
         seen = exposure(model) if isinstance(model, nn.Module) else model
@@ -77,6 +86,30 @@ class AdversarialExamples:
             surface = self._surface(row, model, images, start)
             self._searched[key] = minimal_perturbation(surface, images, labels, budget.norm, **row.options)
         return self._searched[key]
+
+
+@dataclass(frozen=True)
+class _Picking:
+    """The surrogate of a defence on fresh picks among latents that it has fixed.
+
+    Args:
+        defence: with `logits(images, latents=z)`, differentiable.
+        latents: all that it votes by, (K, latent).
+        samples: how many are picked for each call.
+        generator: of the picks.
+    """
+
+    varies: ClassVar[bool] = True
+    defence: Any
+    latents: Tensor
+    samples: int
+    generator: Generator
+
+    def __call__(self, images: Images) -> Logits:
+        picked = torch.randperm(len(self.latents), generator=self.generator)[: self.samples]
+        latents = self.latents[picked.to(self.latents.device)]
+        logits: Tensor = checked_query(self.defence.logits, images, latents=latents)
+        return logits.log_softmax(2).mean(1)
 
 
 class SharedExamples(AdversarialExamples):

@@ -185,14 +185,16 @@ def weights_of(column: Model) -> str | None:
 def fingerprint(column: Model) -> str:
     """A hash of architecture, settings and weights; a plain function, which cannot be looked into, has never the same.
 
-    Settings are those that a module names in its `extra_repr`, as torch's own modules do.
+    Settings are those that a module names in its `extra_repr`, as torch's own modules do; buffers count whether they
+    are saved or not.
     """
     return _hashed(column, voting(column))
 
 
 def exposure(column: Model) -> str:
-    """A hash of what an attack on it meets: as `fingerprint`, but however it votes."""
-    return _hashed(column)
+    """A hash of what an attack on it meets: as `fingerprint`, but however it votes; how often, of fixed latents."""
+    fixed = getattr(column, "fixed_by", None) is not None
+    return _hashed(column, voting(column).get("samples")) if fixed else _hashed(column)
 
 
 def _hashed(column: Model, *settings: object) -> str:
@@ -200,7 +202,8 @@ def _hashed(column: Model, *settings: object) -> str:
         return uuid.uuid4().hex
     layers = getattr(getattr(column, "representation", None), "layers", None)
     digest = hashlib.sha256(repr((column, layers, *settings, *paths(column))).encode())
-    for name, tensor in sorted(column.state_dict().items()):
+    held = column.state_dict() | dict(column.named_buffers(remove_duplicate=False))
+    for name, tensor in sorted(held.items()):
         bytes_ = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
         digest.update(name.encode() + bytes_.numpy().tobytes())
     return digest.hexdigest()

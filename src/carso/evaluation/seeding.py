@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Generator
 
+from carso.attacks.eot import sown
+
 
 def generator_of(seed: int, *names: object) -> Generator:
     """A generator on the CPU whose seed is a hash of `seed` and `names`."""
@@ -36,12 +38,11 @@ def pinned(device: torch.device, seed: int) -> Iterator[None]:
     """Seed the global generators of torch, numpy and Python; give each its state back after.
 
     Args:
-        device: whose generator of torch's is seeded besides the CPU's.
+        device: of what draws; torch seeds it with all others that are in use.
         seed: from 0 to 2^63 - 1; numpy takes its last 32 bits.
     """
     python, arrays = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with sown(seed):
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:

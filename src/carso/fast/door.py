@@ -127,7 +127,7 @@ def slope_at(model: Classifier, images: Images) -> Images:
 
 
 def _fast_defence(defence: Defence, images: Images | None, wanted: bool | None) -> FastDefence:
-    folded = None if wanted is False else _folded_defence(defence, images)
+    folded = None if wanted is False else attempted(partial(_folded_defence, defence, images))
     if folded or wanted is False or images is None:
         return FastDefence(defence, folded)
     whole = attempted(partial(_convolved_defence, defence, images))

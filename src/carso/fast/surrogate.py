@@ -147,6 +147,8 @@ def fold_defence(
 ) -> FoldedDefence | None:
     """The folded defence; None where its classifier is no chain of known layers, or a layer is folded away or hooked.
 
+    Nor is there one where a layer of the representation runs twice.
+
     Args:
         classifier: N; taken in eval mode.
         purifier: likewise.
@@ -178,7 +180,7 @@ def fold_defence(
 
 
 def _taps(classifier: nn.Module, folded: Folded, layers: Sequence[str]) -> list[int] | None:
-    """Where each layer's output appears among those of the folded chain; None if one does not."""
+    """Where each layer's output appears among those of the folded chain; None if one does not appear just once."""
     named = dict(classifier.named_modules())
     linears = [m for m in named.values() if isinstance(m, nn.Linear)]
     shown: list[nn.Module | None] = [
@@ -193,7 +195,8 @@ def _taps(classifier: nn.Module, folded: Folded, layers: Sequence[str]) -> list[
 
 
 def _index(modules: Sequence[nn.Module | None], module: nn.Module | None) -> int | None:
-    return next((i for i, each in enumerate(modules) if each is module), None)
+    places = [i for i, each in enumerate(modules) if each is module]
+    return places[0] if len(places) == 1 else None
 
 
 class _Frozen(nn.Module):

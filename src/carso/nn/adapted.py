@@ -60,6 +60,10 @@ class Adapted(nn.Module):
         normalised, own = self.standardise(images), input_dtype(self.model)
         return picked(self.model(normalised if own in (None, torch.float32) else normalised.to(own)), self.output)
 
+    def extra_repr(self) -> str:
+        """Where the logits are."""
+        return f"output={self.output!r}"
+
 
 @fx.wrap
 def picked(answer: object, output: str | int) -> Tensor:

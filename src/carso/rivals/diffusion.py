@@ -80,6 +80,10 @@ class DDPM(nn.Module):
         mean, variance = self.posterior(x, self.origin(x, times), t, s)
         return mean + variance.sqrt() * noise
 
+    def extra_repr(self) -> str:
+        """T."""
+        return f"horizon={self.horizon}"
+
 
 class DiffusionPurified(Purified):
     """An image diffused and denoised, classified; differentiable throughout.
