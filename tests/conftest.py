@@ -66,6 +66,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CARSO_DATA", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("CARSO_MIRROR", "http://127.0.0.1:9/")
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        for name in ("NO_PROXY", "no_proxy"):
+            patch.setenv(name, "*")
         yield
 
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "experiments.md"
 HEAD = """# Experiments
 
 What was tried on the way to the recipes, failures included. Every figure is an accuracy (%) on held-out training
@@ -41,7 +42,8 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body)) + "\n"
 
 
-def main() -> None:
+def page() -> str:
+    """docs/experiments.md."""
     log = json.loads((ROOT / "benchmarks/results/trials/trials.json").read_text(encoding="utf-8"))
     attacked = [entry for entry in log if "left" in entry]
 
@@ -59,8 +61,11 @@ def main() -> None:
     alone = [entry for entry in log if "alone" in entry]
     names = list(alone[0]["alone"])
     third = table([["tried", *names], *([entry["tried"], *cells(entry["alone"])] for entry in alone)])
-    page = HEAD + first + MIDDLE + second + LAST + third
-    (ROOT / "docs" / "experiments.md").write_text(page, encoding="utf-8")
+    return HEAD + first + MIDDLE + second + LAST + third
+
+
+def main() -> None:
+    PAGE.write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 TIMES = ("p50", "p95", "max")
+PAGE = ROOT / "docs" / "reliability.md"
 RESULTS = ROOT / "benchmarks" / "results" / "reliability"
 VERSIONS = ROOT / "benchmarks" / "results" / "versions.json"
 HEAD = """# Reliability
@@ -95,14 +96,19 @@ def tried(found: dict[str, Any]) -> str:
 {table(head, rows)}"""
 
 
-def main() -> None:
+def page() -> str:
+    """docs/reliability.md."""
     parts = [HEAD]
     for name, told in (("fuzz", damaged), ("kills", killed), ("demo", loaded)):
         if (path := RESULTS / f"{name}.json").exists():
             parts.append(told(json.loads(path.read_text(encoding="utf-8"))))
     if VERSIONS.exists():
         parts.append(tried(json.loads(VERSIONS.read_text(encoding="utf-8"))))
-    (ROOT / "docs" / "reliability.md").write_text("".join(parts), encoding="utf-8")
+    return "".join(parts)
+
+
+def main() -> None:
+    PAGE.write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

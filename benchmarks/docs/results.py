@@ -15,7 +15,9 @@ from carso.report.wording import brief
 from carso.storage import weights
 
 ROOT = Path(__file__).parents[2]
-TURNED = ROOT / "benchmarks" / "results" / "turned-away"
+RESULTS = ROOT / "benchmarks" / "results"
+TURNED = RESULTS / "turned-away"
+README, PAGE = ROOT / "README.md", ROOT / "docs" / "results.md"
 HEAD = """# Results
 
 Every table below is written by `python benchmarks/docs/results.py` from a `results.json` that a run left; none is
@@ -213,7 +215,7 @@ def hardened(folder: Path) -> str:
     )
 
 
-README = {
+TABLES = {
     "audits": (
         {
             "no purifier: `robust-mlp-contrast`, a network of the thesis's size": "ladder/robust-mlp-contrast",
@@ -242,17 +244,15 @@ README = {
 """Marks of the README, and the tables between them: what a row is of, and where its audit lies."""
 
 
-def readme(results: Path) -> None:
-    """Put the audits' tables between the README's marks."""
-    path = ROOT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    for mark, tables in README.items():
+def readme(text: str) -> str:
+    """The README with the audits' tables between its marks."""
+    for mark, tables in TABLES.items():
         opening, closing = f"<!-- {mark} -->\n", f"<!-- /{mark} -->\n"
         before, rest = text.split(opening)
-        found = [{name: read_audit(results / at) for name, at in rows.items()} for rows in tables]
+        found = [{name: read_audit(RESULTS / at) for name, at in rows.items()} for rows in tables]
         shown = "\n".join([*map(worst_cases, found), caption([audit for table in found for audit in table.values()])])
         text = before + opening + shown + closing + rest.split(closing)[1]
-    path.write_text(text, encoding="utf-8")
+    return text
 
 
 def worst_cases(found: dict[str, Audit]) -> str:
@@ -278,26 +278,31 @@ def caption(found: list[Audit]) -> str:
     )
 
 
-def ship(results: Path) -> None:
+def ship() -> None:
     """Put the audits of the shipped defences beside their weights, inside the package."""
     for name in weights.shipped():
-        source = results / f"{name.removeprefix('mnist-')}-audit" / "carso"
+        source = RESULTS / f"{name.removeprefix('mnist-')}-audit" / "carso"
         read_audit(source).write(weights.find(name))
 
 
-def main() -> None:
-    runs = sorted(path.parent for path in (ROOT / "benchmarks" / "results").glob("*/results.json"))
+def page() -> str:
+    """docs/results.md."""
+    runs = sorted(path.parent for path in RESULTS.glob("*/results.json"))
     parts = [f"## {run.name}\n\n{markdown(read_results(run))}{timed(run)}" for run in runs]
-    parts += [audited(folder) for folder in sorted((ROOT / "benchmarks" / "results").glob("*-audit"))]
-    parts += [seeded(path.parent) for path in sorted((ROOT / "benchmarks" / "results").glob("*/seeds.json"))]
+    parts += [audited(folder) for folder in sorted(RESULTS.glob("*-audit"))]
+    parts += [seeded(path.parent) for path in sorted(RESULTS.glob("*/seeds.json"))]
     parts += [turned_away(path.parent) for path in sorted(TURNED.glob("*/results.json"))]
-    if (contests := ROOT / "benchmarks" / "results" / "paired").exists():
+    if (contests := RESULTS / "paired").exists():
         parts.append(paired(contests))
-    if (looks := ROOT / "benchmarks" / "results" / "viewpoints.json").exists():
+    if (looks := RESULTS / "viewpoints.json").exists():
         parts.append(viewpoints(looks))
-    readme(ROOT / "benchmarks" / "results")
-    ship(ROOT / "benchmarks" / "results")
-    (ROOT / "docs" / "results.md").write_text(HEAD + "\n".join(parts), encoding="utf-8")
+    return HEAD + "\n".join(parts)
+
+
+def main() -> None:
+    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
+    ship()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 from carso.training.reading import read_recipe
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "speed.md"
 MINUTES = {"quick": 10, "strong": 60, "strong-unlabelled": 60, "rivals": 240}
 RACES = ("pgd", "pgd-cnn", "pgd-resnet", "deepfool", "vote", "training", "training-resnet", "fresh")
 HEAD = """# Speed
@@ -280,7 +281,8 @@ def service(found: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def main() -> None:
+def page() -> str:
+    """docs/speed.md."""
     results = ROOT / "benchmarks" / "results"
     found = json.loads((results / "bench" / "bench.json").read_text(encoding="utf-8"))
     runs = [results / "from-nothing" / f"{recipe}.json" for recipe in MINUTES]
@@ -295,7 +297,11 @@ def main() -> None:
         lines += section(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
     for key, part in (("agreement", agreement), ("profiles", profiles), ("scaling", scaling)):
         lines += part(found[key]) if key in found else []
-    (ROOT / "docs" / "speed.md").write_text("\n".join(lines), encoding="utf-8")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    PAGE.write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

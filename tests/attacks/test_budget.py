@@ -76,6 +76,18 @@ def test_l2_holds_in_every_arithmetic(clean: list[float], proposal: list[float],
     assert np.linalg.norm((adversarial - images).numpy()) <= min(eps, 9)
 
 
+@settings(deadline=None)
+@given(pixels, proposals, radius)
+def test_l1_holds_in_every_arithmetic(clean: list[float], proposal: list[float], eps: float) -> None:
+    images = batch_of(clean)
+    adversarial = confine(batch_of(proposal), images, Budget("L1", eps))
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+    assert sum(map(abs, differences(adversarial, images))) <= Fraction(eps)
+    assert (adversarial - images).abs().sum().item() <= eps
+    assert np.abs((adversarial - images).numpy()).sum() <= min(eps, 9)
+
+
 @pytest.mark.parametrize("pixels", [784, 3 * 224 * 224])
 @pytest.mark.parametrize("eps", [1e-3, 0.5, 3.0])
 def test_l2_holds_for_float32_norms_of_large_images(pixels: int, eps: float) -> None:

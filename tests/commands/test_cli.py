@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
@@ -12,13 +13,16 @@ import typer
 from typer.testing import CliRunner
 
 from carso import __version__
+from carso import audit as carso_audit
+from carso.audit.results import read_audit
 from carso.commands import cli
 from carso.commands.options import spread
-from carso.commands.shared import LESS_MEMORY, memory_ran_out, say_which
+from carso.commands.shared import LESS_MEMORY, claimed, memory_ran_out, say_which
 from carso.errors import CarsoError
+from carso.storage import export, weights
 from carso.storage.claim import claim
 
-VERBS = ["reproduce", "train", "predict", "attack", "evaluate", "audit", "report", "export", "serve"]
+VERBS = sorted(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
 
 
 def carso(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -28,9 +32,15 @@ def carso(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProce
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb: str) -> None:
-    answer = carso(verb, "--help")
+    answer = CliRunner().invoke(cli.app, [verb, "--help"])
+    assert answer.exit_code == 0
+    assert "Usage" in answer.output
+
+
+def test_a_process_explains_itself() -> None:
+    answer = carso("--help")
     assert answer.returncode == 0
-    assert "Usage" in answer.stdout
+    assert all(verb in answer.stdout for verb in VERBS)
 
 
 def test_versions_are_told() -> None:
@@ -47,7 +57,8 @@ def test_versions_are_told() -> None:
         (["evaluate", "mnits"], "no defence 'mnits'"),
         (["predict", "nothing.png"], "nothing.png"),
         (["attack", "mnist", "--attack", "pdg"], "did you mean 'pgd'"),
-        (["attack", "mnist", "--eps", "-1"], "--eps must be"),
+        (["attack", "mnist", "--eps", "-1"], "eps must lie in (0, 1] for Linf, not -1"),
+        (["attack", "mnist", "--eps", "8"], "eps must lie in (0, 1] for Linf, not 8"),
         (["audit", "mnist", "--eps", "2"], "eps"),
         (["attack", "mnist", "--eps", "eight/255"], "a number or a fraction"),
         (["audit", "nothing.here:factory"], "nothing.here:factory"),
@@ -124,6 +135,58 @@ def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
     assert answer.returncode == 2
     assert "another recipe or seed" in answer.stderr
     assert (tmp_path / "recipe.yaml").read_text() == "name: other\n"
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        with claimed(tmp_path / "run"):
+            (tmp_path / "run" / "kept").touch()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["carso", "evaluate", "my defence"])
+    with pytest.raises(SystemExit) as ended:
+        interrupted()
+    said = capsys.readouterr().err
+    assert ended.value.code == 130
+    assert f"what was done is kept in {tmp_path / 'run'}. To go on" in said
+    assert said.endswith("    carso evaluate 'my defence'\n")
+    with claim(tmp_path / "run"):
+        assert (tmp_path / "run" / "kept").exists()
+
+
+def test_the_architecture_is_drawn_and_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
+    told = ["report", "--architecture", "mnist-thesis", "--out", str(tmp_path / "a.svg")]
+    answer = CliRunner().invoke(cli.app, told)
+    assert answer.exit_code == 0, answer.output
+    assert "784" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert CliRunner().invoke(cli.app, ["report"]).exit_code == 2
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_export_may_be_of_the_classifier_alone(alone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = create_autospec(export.export)
+    monkeypatch.setattr(export, "export", fake)
+    told = ["export", "mnist-thesis", "--out", str(tmp_path / "n.onnx"), *["--classifier"] * alone]
+    answer = CliRunner().invoke(cli.app, told)
+    assert answer.exit_code == 0, answer.output
+    assert fake.call_args.kwargs["classifier_only"] == alone
+
+
+@pytest.mark.parametrize(("name", "status"), [("mnist-strong", 0), ("mnist-strong-contrast", 3)])
+def test_a_raised_check_is_exit_status_3(
+    name: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = read_audit(weights.find(name))
+    assert bool(shipped.raised) == (status == 3)
+    fake = create_autospec(carso_audit.audit, return_value=shipped)
+    monkeypatch.setattr(carso_audit, "audit", fake)
+    told = "--eot 3 --chunk 4 --seed 5 --images 6 --norm L2 --eps 1.0"
+    answer = CliRunner().invoke(cli.app, ["audit", name, *told.split(), "--out", str(tmp_path)])
+    assert answer.exit_code == status, (answer.output, answer.exception)
+    asked = fake.call_args.kwargs
+    assert [asked[each] for each in ("eot", "chunk", "seed", "n", "norm")] == [3, 4, 5, 6, "L2"]
 
 
 def test_an_unforeseen_error_is_short_unless_debugged(

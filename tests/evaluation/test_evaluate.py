@@ -112,6 +112,15 @@ def test_a_corruption_is_the_same_for_every_column_and_a_pose_is_each_ones_worst
     ]
 
 
+def test_attacks_and_corruptions_are_tables_of_their_own(columns, dataset, tmp_path):
+    fog, none = Row("fog", Severity(3)), {"curve_rows": (), "sweep_rows": ()}
+    with pytest.raises(RunError, match="attacks and corruptions are tables of their own"):
+        evaluate(columns, dataset, (CLEAN, fog, PGD), SETTINGS, **none)
+    evaluate(columns, dataset, (CLEAN, fog), SETTINGS, directory=tmp_path, **none)
+    with pytest.raises(RunError, match=f"{tmp_path}: attacks and corruptions are .* choose another folder"):
+        evaluate(columns, dataset, (CLEAN, PGD), SETTINGS, directory=tmp_path, **none)
+
+
 def test_the_rows_of_corruptions_are_all_of_them():
     assert {row.attack for row in CORRUPTED} == {"none", "spatial", *CORRUPTIONS}
     assert len({row.key for row in CORRUPTED}) == len(CORRUPTED) == 1 + 3 * len(CORRUPTIONS) + 3

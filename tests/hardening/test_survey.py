@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 
@@ -21,6 +23,7 @@ def test_everything_that_is_planned_with_takes_time(norm: str) -> None:
 
 def test_the_memory_that_was_held_is_some() -> None:
     peak = peak_memory()
+    assert (peak is None) == sys.platform.startswith("win")
     assert peak is None or 2**24 < peak < 2**42
 
 

@@ -33,7 +33,10 @@ AUDIT = {
             "eps": 0.3,
             "clean": RATE,
             "worst_case": WORST,
-            "attacks": [{"name": "apgd-dlr", "result": WORST, "seconds": 1.0}],
+            "attacks": [
+                {"name": "apgd-dlr", "result": WORST, "seconds": 1.0},
+                {"name": "autoattack", "result": RATE, "options": {"left_out": "needs 'carso[audit]'"}},
+            ],
         }
     ],
     "checks": [
@@ -46,7 +49,7 @@ HISTORY = [
 ]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def one_thread():
     """Networks this small only lose by sharing the work."""
     threads = torch.get_num_threads()

@@ -48,3 +48,14 @@ def test_the_html_names_the_winners_and_fetches_nothing(defence, images):
 def test_a_number_of_samples_it_cannot_show_is_refused(defence, images, samples):
     with pytest.raises(ValueError, match="samples must be between 1 and 60"):
         carso.show(defence, images, samples)
+
+
+def test_what_is_elected_is_by_the_defences_own_aggregation_and_names(defence, images):
+    kinds = defence.classifier, defence.purifier
+    logits = CARSO(*kinds, samples=60, aggregation="mean-logit")
+    logits.class_names = ("ape", "bee", "cat", "dog")
+    shown = carso.show(logits, images, seed=5)
+    assert torch.equal(shown.labels, logits.predict(images, torch.Generator().manual_seed(5)))
+    elected = [logits.class_names[label] for label in shown.labels.tolist()]
+    assert repr(shown).endswith(f"elected {', '.join(elected)}")
+    assert all(f"class {name}</b>" in shown._repr_html_() for name in elected)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from tests.rivals.conftest import CLASSES, CPU, SHAPE, accuracy, dataset
 from torch import nn
 
+from carso.errors import RecipeError
 from carso.nn import MLP
 from carso.rivals import ParsevalStage
 from carso.rivals.parseval import matrix_of, retract, singular_values
@@ -69,3 +71,9 @@ def test_trained_with_it_weights_stay_near_orthonormal() -> None:
         return max(float((s - 1).abs().max()) for s in singular_values(model))
 
     assert farthest(trained(0.1)) < 0.3 < farthest(trained(0.0))
+
+
+def test_batches_in_portions_are_refused() -> None:
+    schedule = ClassifierTraining(epochs=1, rate=0.1, accumulate=2)
+    with pytest.raises(RecipeError, match="parseval: accumulate: the retraction is of a whole step"):
+        ParsevalStage(MLP(SHAPE, (8,), CLASSES), schedule, dataset(), dataset(), CPU)

@@ -88,3 +88,11 @@ def test_it_is_trained_like_any_classifier() -> None:
 def test_a_network_without_activations_is_refused() -> None:
     with pytest.raises(ModelError, match="activation"):
         WinnersTakeAll(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+
+
+def test_an_activation_that_is_used_twice_is_replaced_in_both_places() -> None:
+    act = nn.ReLU()
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), act, nn.Linear(12, 12), act, nn.Linear(12, 3))
+    winners = WinnersTakeAll(network, 0.25).network
+    assert [type(layer) for layer in winners if not isinstance(layer, nn.Linear | nn.Flatten)] == [Winners, Winners]
+    assert network[2] is act

@@ -206,6 +206,8 @@ def test_a_service_of_loopback_answers_under_its_own_names_only(echo: Echo) -> N
     rebound = {"host": "evil.example", "origin": "http://evil.example"}
     assert client.post("/predict", json={"images": [PIXELS]}, headers=rebound).status_code == 403
     assert client.post("/predict", json={"images": [PIXELS]}, headers={"host": "localhost:8000"}).status_code == 200
+    counted = client.get("/metrics", headers={"host": "localhost"}).text.splitlines()
+    assert {'carso_requests_total{status="403"} 1', 'carso_requests_total{status="200"} 1'} <= {*counted}
 
 
 def test_health_says_what_is_served(client: TestClient) -> None:

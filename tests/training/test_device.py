@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from carso.errors import CarsoError
 from carso.nn import ResNet
-from carso.training.device import overruns, placed
+from carso.training.device import choose_device, overruns, placed
 
 CPU = torch.device("cpu")
 
@@ -43,3 +44,12 @@ def test_a_narrow_network_is_trained_without_harm_to_memory() -> None:
         narrow.zero_grad()
         narrow(torch.rand(16, 3, 16, 16)).square().mean().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in narrow.parameters())
+
+
+def test_devices_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device() == choose_device("cpu") == CPU
+    with pytest.raises(CarsoError, match="device must be auto, cpu or cuda, not 'tpu'"):
+        choose_device("tpu")
+    with pytest.raises(CarsoError, match="no CUDA device is available; use --device cpu"):
+        choose_device("cuda")

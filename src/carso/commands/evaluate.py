@@ -77,7 +77,7 @@ def evaluate(
     from carso.evaluation import Settings
 
     settings = Settings(n=images, seed=seed, samples=samples, stop=stop, reject_at=reject_at, chunk=chunk)
-    folder = out or Path("out") / f"evaluate-{slug_of(target)}"
+    folder = out or Path("out") / f"evaluate-{slug_of(target)}{'-corruptions' * corruptions}"
     with claimed(folder):
         page = run(
             target,

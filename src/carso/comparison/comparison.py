@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+import carso
 from carso import data
 from carso.audit import audit
 from carso.audit.effort import Effort
@@ -127,7 +128,8 @@ class ComparisonStudy:
         """All that decides the figures of an entry, as JSON."""
         entry = self.study.entries[name].model_dump(mode="json", exclude={"about", "published"})
         shared = self.study.model_dump(mode="json", exclude={"entries"})
-        return json.dumps({"entry": entry, "study": shared, "seed": self.seed, "images": self.images}, indent=1) + "\n"
+        told = {"entry": entry, "study": shared, "seed": self.seed, "images": self.images, "carso": carso.__version__}
+        return json.dumps(told, indent=1) + "\n"
 
     @cached_property
     def _subjects(self) -> Subjects:

@@ -136,11 +136,12 @@ def evaluate(
     Raises:
         DataError: if the data set has no labels, too few images, or classes that a column does not know.
         ModelError: if a column breaks the contract.
-        RunError: if `directory` holds another run.
+        RunError: if `directory` holds another run, or corruptions come beside attacks, which are tables of their own.
     """
     settings = settings or Settings()
     run = _Run(columns, dataset, settings, directory, examples or AdversarialExamples(settings.seed))
     run.records.recipe, run.records.command, run.records.adversarial = recipe, command, adversarial
+    run.check_apart(rows)
     curve_rows = curve() if curve_rows is None else curve_rows
     of_curve, of_defence = (min(most, len(run.images)) for most in (settings.curve_images, settings.defence_images))
     by_first(partial(run.say_cost, rows, curve_rows, of_defence, of_curve))
@@ -293,6 +294,14 @@ class _Run:
     def _sweep(self, row: Row, span: slice, defence: Defence, samples: Sequence[int]) -> Tensor:
         attacked, seed = self._attacked(row, defence, span), self.settings.seed
         return sweep.elected(defence, attacked, samples, lambda k: generator_of(seed, row.key, "sweep", k))
+
+    def check_apart(self, rows: Sequence[Row]) -> None:
+        """Hold corruptions and attacks, asked for now or before, to be in folders of their own."""
+        kept = [record.row.norm for record in self.records.rows.values()]
+        kinds = {norm == "severity" for norm in (*kept, *(row.norm for row in rows)) if norm}
+        if len(kinds) > 1:
+            where = "" if self.directory is None else f"{self.directory}: "
+            raise RunError(f"{where}attacks and corruptions are tables of their own; choose another folder for these")
 
     def _settings(self) -> dict[str, Any]:
         """The settings, with what they leave to the data and the defence filled in."""

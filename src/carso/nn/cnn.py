@@ -19,11 +19,12 @@ from typing import Any
 
 from torch import nn
 
+from carso.nn.chain import Chain
 from carso.nn.contrast import Contrast
 from carso.nn.standardise import Standardise
 
 
-class CNN(nn.Sequential):
+class CNN(Chain):
     """A small convolutional classifier of images.
 
     Args:

@@ -23,6 +23,7 @@ from typing import Literal
 
 from torch import nn
 
+from carso.nn.chain import Chain
 from carso.nn.contrast import Contrast
 from carso.nn.maps import convolutions, features_of
 from carso.nn.standardise import Standardise
@@ -30,7 +31,7 @@ from carso.nn.standardise import Standardise
 Output = Literal["logits", "mish-log-softmax"]
 
 
-class MLP(nn.Sequential):
+class MLP(Chain):
     """A fully connected classifier of images.
 
     Args:

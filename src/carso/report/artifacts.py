@@ -29,6 +29,12 @@ class AuditAttack(BaseModel):
     seconds: float | None = None
     on: Literal["all", "survivors"] = "all"
     attacked: int | None = None
+    options: dict[str, Any] = {}
+
+    @property
+    def left_out(self) -> str | None:
+        """Why it was not carried out; None if it was."""
+        return self.options.get("left_out")
 
 
 class AuditBudget(BaseModel):

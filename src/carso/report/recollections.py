@@ -15,7 +15,7 @@ import torch
 
 from carso.report import charts, pictures
 from carso.report.page import render
-from carso.types import Candidates, Images
+from carso.types import Candidates, Images, Labels
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -32,11 +32,15 @@ class Recollections:
         images: (B, C, H, W) in [0, 1].
         candidates: (B, k, C, H, W) in (0, 1), of the first k latents that vote.
         tally: votes per class and samples used.
+        labels: the classes (B,) that the defence elects, by its own aggregation.
+        names: what it calls the classes; None if it has no names for them.
     """
 
     images: Images
     candidates: Candidates
     tally: Tally
+    labels: Labels
+    names: tuple[str, ...] | None = None
 
     @property
     def mean(self) -> Images:
@@ -44,8 +48,12 @@ class Recollections:
         return self.candidates.mean(1)
 
     def __repr__(self) -> str:
-        winners = self.tally.winners.tolist()
-        return f"{len(winners)} images, {self.candidates.shape[1]} recollections each, elected {winners}"
+        elected = [self.called(label) for label in self.labels.tolist()]
+        return f"{len(elected)} images, {self.candidates.shape[1]} recollections each, elected {', '.join(elected)}"
+
+    def called(self, label: int) -> str:
+        """The name of a class, or its number."""
+        return self.names[label] if self.names else f"{label}"
 
     def _repr_html_(self) -> str:
         return html_of(self)
@@ -66,11 +74,11 @@ def show(defence: CARSO, images: Images, samples: int = 6, seed: int = 0) -> Rec
     """
     if not 1 <= samples <= defence.samples:
         raise ValueError(f"samples must be between 1 and {defence.samples}, not {samples}")
-    tally = defence.poll(images, generator=torch.Generator().manual_seed(seed))
+    labels, tally = defence.elect(images, seed=seed)
     latents = defence.latents(generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         candidates = defence.recall(images, latents=latents[:samples])
-    return Recollections(images, candidates, tally)
+    return Recollections(images, candidates, tally, labels, defence.class_names)
 
 
 def html_of(shown: Recollections) -> str:
@@ -80,15 +88,15 @@ def html_of(shown: Recollections) -> str:
             "image": pictures.picture(shown.images[i].cpu()),
             "candidates": pictures.strip(shown.candidates[i].cpu()),
             "mean": pictures.picture(shown.mean[i].cpu()),
-            "winner": int(shown.tally.winners[i]),
+            "winner": shown.called(int(shown.labels[i])),
             "votes": int(shown.tally.samples[i]),
-            "chart": _vote(shown.tally.shares[i].tolist(), int(shown.tally.winners[i])),
+            "chart": _vote(shown, shown.tally.shares[i].tolist(), int(shown.labels[i])),
         }
         for i in range(len(shown.images))
     ]
     return render("inline_recollections.html", {"rows": rows, "shown": shown.candidates.shape[1]})
 
 
-def _vote(shares: list[float], elected: int) -> Markup:
-    title = f"Vote shares; class {elected} is elected with {shares[elected]:.0%}"
-    return charts.votes(title, shares, [f"{label}" for label in range(len(shares))], elected)
+def _vote(shown: Recollections, shares: list[float], elected: int) -> Markup:
+    title = f"Vote shares; class {shown.called(elected)} is elected with {shares[elected]:.0%}"
+    return charts.votes(title, shares, [shown.called(label) for label in range(len(shares))], elected)

@@ -32,7 +32,7 @@ def terminal(results: Results, narrow: bool = False) -> Table:
     table = Table(title=Text(title(results)), caption=Text(caption(results)), title_style="bold", caption_style="dim")
     table.add_column("attack", min_width=17)
     for column in columns:
-        table.add_column(wording.heading(column, results.adversarial), justify="right", no_wrap=True)
+        table.add_column(Text(wording.heading(column, results.adversarial)), justify="right", no_wrap=True)
     for name, rows in wording.groups(results.rows).items():
         table.add_section()
         table.add_row(Text(wording.GROUPS[name][0], style="italic dim"))

@@ -75,7 +75,12 @@ def _table(found: BudgetResult) -> Table:
     for attack in found.attacks:
         style = "bold" if attack.name == found.strongest else ""
         table.add_row(
-            _name(attack), attack.kind, str(attack.attacked), _leaves(attack), duration(attack.seconds), style=style
+            _name(attack),
+            attack.kind,
+            str(attack.attacked),
+            Text(_leaves(attack)),
+            duration(attack.seconds),
+            style=style,
         )
     table.caption = "bold: strongest alone; +: on what the attacks above it left, the figure is theirs together"
     return table

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from carso.data import Dataset
+from carso.errors import RecipeError
 from carso.training.classifier import ClassifierStage
 from carso.training.recipe import ClassifierTraining
 from carso.types import Images
@@ -65,6 +66,9 @@ class ParsevalStage(ClassifierStage):
         validation: held-out labelled images, for the history only.
         device: where to train.
         beta: of the retraction.
+
+    Raises:
+        RecipeError: if batches are to be taken in portions.
     """
 
     def __init__(
@@ -77,6 +81,8 @@ class ParsevalStage(ClassifierStage):
         *,
         beta: float = 0.001,
     ) -> None:
+        if schedule.accumulate > 1:
+            raise RecipeError("parseval: accumulate: the retraction is of a whole step; leave it out")
         super().__init__("parseval", classifier, schedule, train, validation, device)
         self.beta = beta
 

@@ -95,8 +95,10 @@ class WinnersTakeAll(nn.Module):
         if not names:
             raise ModelError(hidden(classifier))
         self.network = copy.deepcopy(classifier)
-        for name in names:
-            self.network.set_submodule(name, Winners(gamma))
+        replaced = {self.network.get_submodule(name) for name in names}
+        for name, module in [*self.network.named_modules(remove_duplicate=False)]:
+            if module in replaced:
+                self.network.set_submodule(name, Winners(gamma))
 
     def forward(self, images: Images) -> Logits:
         """Logits (B, classes) of images (B, C, H, W) in [0, 1]."""

@@ -103,9 +103,9 @@ def application(
     queue: int = QUEUE,
     patience: float = PATIENCE,
     hosts: Iterable[str] | None = None,
-) -> Guard:
+) -> Measured:
     """The service of who answers; sizes as `Batcher` takes them, patience as `Service`, hosts as `Guard`."""
     metrics = Metrics()
     service = Service(answering, Batcher(answering, batch, queue, metrics.batch), metrics, patience)
     app = Starlette(routes=service.routes(), exception_handlers=HANDLERS)
-    return Guard(Measured(app, metrics, PREDICT), hosts)
+    return Measured(Guard(app, hosts), metrics, PREDICT)

@@ -17,9 +17,10 @@ import math
 import socket
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from carso.web.guard import SAFE, Guard
+from carso.web.guard import SAFE
 
 IDLE, STALL, GRACE = 30.0, 30.0, 3.0
 """Seconds."""
@@ -87,7 +88,7 @@ class Connection(H11Protocol):
             self.loop.call_later(1, self._watch)
 
 
-def server_of(app: Guard) -> uvicorn.Server:
+def server_of(app: ASGIApp) -> uvicorn.Server:
     """The server of an application, not yet running."""
     return uvicorn.Server(
         uvicorn.Config(
@@ -104,7 +105,7 @@ def server_of(app: Guard) -> uvicorn.Server:
     )
 
 
-def run(app: Guard, listener: socket.socket) -> None:
+def run(app: ASGIApp, listener: socket.socket) -> None:
     """Run an application on a socket until interrupted."""
     with contextlib.suppress(KeyboardInterrupt):
         server_of(app).run(sockets=[listener])

@@ -8,7 +8,7 @@ const NAMES = { undefended: "Undefended", adversarially_trained: "Classifier alo
 const IN_WORDS = { undefended: "the undefended model", adversarially_trained: "the classifier alone", carso: "CARSO" };
 const RANGE = { Linf: [0.01, 0.5, 0.01, 0.3], L2: [0.1, 6, 0.1, 2] };
 const INVITATION = "Draw, pick or upload an image";
-let facts, image = null, truth = null, attacked = null, found = null, round = 0, index = 0, pending = new AbortController();
+let facts, image = null, truth = null, attacked = null, found = null, round = 0, index = 0, arriving = 0, pending = new AbortController();
 
 const pad = new Pad($("pad"), $("pen"), $("hint"), { drawn, cleared: forget });
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
@@ -23,20 +23,22 @@ function begin() { pending.abort(); pending = new AbortController(); return ++ro
 async function drawn() { await upload(await pad.picture(), "your drawing"); }
 async function upload(file, origin) {
   const mine = begin();
+  arriving = mine;
   try {
     const sent = await get("picture", file, pending.signal);
     if (mine !== round) return false;
     take(sent.image, null, origin); return true;
-  } catch (error) { complain(error); return false; }
+  } catch (error) { complain(error); return false; } finally { if (arriving === mine) arriving = 0; }
 }
 async function pick() {
   const mine = begin(), at = index++ % facts.picks;
+  arriving = mine;
   try {
     const one = await get("pick?index=" + at, undefined, pending.signal);
     if (mine !== round) return;
     pad.show(one.image, facts.shape);
     take(one.image, one.label, one.label === null ? `test image ${at + 1}` : `test image ${at + 1}: ${facts.classes[one.label]}`);
-  } catch (error) { complain(error); }
+  } catch (error) { complain(error); } finally { if (arriving === mine) arriving = 0; }
 }
 function take(text, label, origin) {
   say(""); image = text; truth = label; $("origin").textContent = origin;
@@ -128,7 +130,8 @@ async function stroll() {
 
 /* ---- controls ---- */
 let due = 0;
-const soon = () => { clearTimeout(due); due = setTimeout(run, 200); };
+/* An image that is on its way is attacked with what is chosen by then. */
+const soon = () => { clearTimeout(due); due = setTimeout(() => arriving || run(), 200); };
 function told() { $("eps-value").textContent = Number($("eps").value).toFixed(2); }
 function ranged() {
   const [least, most, step, usual] = RANGE[chosen("norm")];
