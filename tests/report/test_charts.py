@@ -55,6 +55,16 @@ def test_a_heatmap_of_many_classes_is_small_and_seen(read):
     assert len(drawn) < 200_000
 
 
+def test_a_cell_says_its_classes_and_names_that_begin_alike_are_told_apart(read):
+    names = ["n01440764", "n01443537"]
+    (svg,) = read(charts.heatmap("title", [[9, 1], [0, 0]], names)).all("svg")
+    said = [title.text for title in svg.all("title")]
+    assert {"n01440764, answered n01440764: 9", "n01440764, answered n01443537: 1"} <= {*said}
+    assert [text.text for text in svg.all("text", "tick")] == ["0", "0", "1", "1"]
+    (svg,) = read(charts.votes("title", [0.75, 0.25], names, elected=0, true=1)).all("svg")
+    assert [text.text for text in svg.all("text")] == ["0", "1"]
+
+
 def test_votes_stand_as_high_as_their_shares(read):
     (svg,) = read(charts.votes("title", [0.75, 0.25, 0], ["a", "b", "c"], elected=0, true=1)).all("svg")
     heights = [float(bar.attributes["height"]) for bar in svg.all("rect")]

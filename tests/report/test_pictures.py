@@ -38,3 +38,19 @@ def test_a_perturbation_is_warm_up_cold_down_and_opaque_at_its_largest():
     assert found[0, 0].tolist() == [*pictures.WARM, 255]
     assert found[0, 1].tolist() == [*pictures.COLD, 128]
     assert found[0, 2, 3] == 0
+
+
+def test_a_large_picture_is_averaged_and_its_largest_changes_are_kept():
+    image = torch.zeros(3, 224, 300)
+    image[:, :3, :3] = 1
+    image[:, 222:, 297:] = 0.5
+    found = pixels(pictures.picture(image))
+    assert found.shape == (75, 100, 3)
+    assert found[0, 0].tolist() == [255] * 3
+    assert found[-1, -1].tolist() == [128] * 3
+    change = torch.zeros(1, 224, 300)
+    change[0, 100, 100], change[0, 101, 101] = 0.1, -0.2
+    shown = pixels(pictures.signed(change))
+    assert shown.shape == (75, 100, 4)
+    assert shown[33, 33].tolist() == [*pictures.COLD, 255]
+    assert shown[..., 3].sum() == 255

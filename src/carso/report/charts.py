@@ -116,10 +116,10 @@ def strips(title: str, x: Axis, rows: Sequence[tuple[str, Number, Number, Number
 
 
 def heatmap(title: str, counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup:
-    """Counts by true class (rows) and answer (columns); shade is the share of the row."""
+    """Counts by true class (rows) and answer (columns); shade is the share of the row, and hovering tells each cell."""
     left, top, size = 30.0, 32.0, 300.0
     cell = size / len(classes)
-    names = [_short(name) for name in classes]
+    names = _short(classes)
     parts = [_text(left + size / 2, 10, "answer", "middle", "axis"), _sideways(8, top + size / 2, "true class")]
     for i, row in enumerate(counts):
         total = sum(row) or 1
@@ -128,7 +128,8 @@ def heatmap(title: str, counts: Sequence[Sequence[int]], classes: Sequence[str])
             parts.append(_text(left + cell * (i + 0.5), top - 4, names[i], "middle"))
         for j, count in enumerate(row):
             if count:
-                parts.append(_cell(left + cell * j, top + cell * i, cell, count, count / total, i == j))
+                said = _hover(f"{classes[i]}, answered {classes[j]}: {count:,}")
+                parts.append(_cell(left + cell * j, top + cell * i, cell, count, count / total, i == j, said))
     return _svg(title, left + size + 4, top + size + 4, *parts)
 
 
@@ -137,7 +138,7 @@ def votes(
 ) -> Markup:
     """A column per class, as high as its share of the votes; of many classes, those that matter are named."""
     width, height, floor = 280.0, 78.0, 60.0
-    pitch = width / len(shares)
+    pitch, names = width / len(shares), _short(classes)
     parts = [_line(0, floor, width, floor, "grid")]
     for i, share in enumerate(shares):
         tall = share * 56
@@ -147,7 +148,7 @@ def votes(
         parts.append(bar.format(style, i * pitch + pitch * 0.15, floor - tall, pitch * 0.7, tall, figures))
         if len(shares) <= NAMED or i in (elected, true):
             label = "true" if i == true else "class"
-            parts.append(_text(pitch * (i + 0.5), floor + 13, _short(classes[i]), "middle", label))
+            parts.append(_text(pitch * (i + 0.5), floor + 13, names[i], "middle", label))
     return _svg(title, width, height, *parts)
 
 
@@ -196,12 +197,12 @@ def _dot(name: str, point: Point, place: tuple[Number, Number]) -> Markup:
     return dot.format(*place, _hover(figures))
 
 
-def _cell(x: Number, y: Number, size: Number, count: int, share: Number, right: bool) -> Markup:
+def _cell(x: Number, y: Number, size: Number, count: int, share: Number, right: bool, said: Markup) -> Markup:
     side = size - min(1.0, size / 4)
     square = Markup(
         '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.2f}" height="{:.2f}" fill-opacity="{:.3f}">{}</rect>'
     )
-    shade = square.format("right" if right else "wrong", x, y, side, side, share**0.5, _hover(f"{count:,}"))
+    shade = square.format("right" if right else "wrong", x, y, side, side, share**0.5, said)
     if size < READABLE:
         return shade
     style = "dark" if right and share > 0.62 else "count"
@@ -233,5 +234,7 @@ def _sideways(x: Number, y: Number, text: str) -> Markup:
     return turned.format(x, y, text)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 3 else name[:3]
+def _short(classes: Sequence[str]) -> list[str]:
+    """Names of at most three letters, or the classes' numbers where these would not tell them apart."""
+    names = [name[:3] for name in classes]
+    return names if len({*names}) == len(names) else [str(number) for number in range(len(names))]
