@@ -343,6 +343,24 @@ def test_who_waits_sees_the_place_in_the_queue(browser: Any, gated: Gated, contr
         playwright.expect(queue).to_be_hidden()
 
 
+@pytest.mark.parametrize(("digit", "shown"), [(True, "your picture"), (False, "test image 1: 7")])
+def test_a_picture_that_waits_is_not_lost_and_one_that_is_none_changes_nothing(
+    browser: Any, gated: Gated, digit: bool, shown: str
+) -> None:
+    picture, buffer = Image.new("L", (28, 28)) if digit else Image.linear_gradient("L"), io.BytesIO()
+    if digit:
+        picture.paste(255, (12, 5, 16, 23))
+    picture.save(buffer, "PNG")
+    with served(gated) as address, crowd(gated, address, 2), opened(browser, address) as page:
+        playwright.expect(page.locator("#queue")).to_be_visible()
+        page.set_input_files("#upload", {"name": "mine.png", "mimeType": "image/png", "buffer": buffer.getvalue()})
+        page.locator("#eps").fill("0.1")
+        page.wait_for_timeout(400)
+        gated.gate.set()
+        decided(page)
+        playwright.expect(page.locator("#origin")).to_have_text(shown)
+
+
 def test_a_full_demo_says_when_it_is_asked_again_and_is(browser: Any, gated: Gated) -> None:
     with served(gated, capacity=1) as address, crowd(gated, address, 1), opened(browser, address) as page:
         queue = page.locator("#queue")

@@ -28,7 +28,7 @@ async function upload(file, origin) {
     const sent = await get("picture", file, pending.signal);
     if (mine !== round) return false;
     take(sent.image, null, origin); return true;
-  } catch (error) { complain(error); return false; } finally { if (arriving === mine) arriving = 0; }
+  } catch (error) { complain(error); if (mine === round) run(); return false; } finally { if (arriving === mine) arriving = 0; }
 }
 async function pick() {
   const mine = begin(), at = index++ % facts.picks;
@@ -38,7 +38,7 @@ async function pick() {
     if (mine !== round) return;
     pad.show(one.image, facts.shape);
     take(one.image, one.label, one.label === null ? `test image ${at + 1}` : `test image ${at + 1}: ${facts.classes[one.label]}`);
-  } catch (error) { complain(error); } finally { if (arriving === mine) arriving = 0; }
+  } catch (error) { complain(error); if (mine === round) run(); } finally { if (arriving === mine) arriving = 0; }
 }
 function take(text, label, origin) {
   say(""); image = text; truth = label; $("origin").textContent = origin;
