@@ -2,13 +2,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check docs bench least clean
+.PHONY: run test slow check docs bench least clean
 
 run: .venv/core ## the thesis's table on the MNIST test set, from the shipped weights
 	$(BIN)/carso reproduce thesis --pretrained --out out/thesis
 
 test: .venv/dev ## the test suite
 	$(BIN)/pytest
+
+slow: .venv/dev ## what takes minutes: trainings, several processes, the wheel, the commands of the pages
+	$(BIN)/pytest -m slow
 
 check: .venv/dev ## lint, formatting and types
 	$(BIN)/ruff check .
