@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Generator
 
-from carso.attacks.ball import SPARSE, annealing, foremost, free, project, unit
+from carso.attacks.ball import annealing, project, unit
 from carso.attacks.budget import bounded, reach
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random, repeat
@@ -95,8 +95,6 @@ def anneal(
 ) -> Images:
     """One run from `start`: the last point, or the first success against a deterministic model."""
     eps, x = reach(images, budget), start.clone()
-    if share is None:
-        share = SPARSE if budget.norm == "L1" else 1.0
     left = torch.arange(len(images), device=images.device)
     for t in range(steps):
         _, gradient, fooled = objective(x[left], labels[left])
@@ -105,8 +103,6 @@ def anneal(
         if not len(left):
             break
         step = eps * annealing(t / steps)
-        if share < 1 and budget.norm != "L1":
-            gradient = foremost(free(gradient, x[left]), share)
         along = unit(gradient, budget.norm, x[left], share)
         x[left] = project(x[left] + step * along, images[left], eps, budget.norm)
     return x

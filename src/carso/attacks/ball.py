@@ -47,15 +47,20 @@ def annealing(share: float) -> float:
     return SHORTEST + (LONGEST - SHORTEST) * (1 + math.cos(math.pi * share)) / 2
 
 
-def unit(gradient: Images, norm: Norm, at: Images | None = None, share: float | Tensor = SPARSE) -> Images:
+def unit(gradient: Images, norm: Norm, at: Images | None = None, share: float | Tensor | None = None) -> Images:
     """The step of length one that follows the gradient furthest; zero where the gradient is.
 
-    In L1 it moves a share of the components, and passes over those of images `at` hand that are at a wall of the box.
+    Where it moves a share of the components alone, by default all but in L1, it passes over those of images `at` hand
+    that are at a wall of the box.
     """
+    if share is None:
+        share = SPARSE if norm == "L1" else 1.0
+    if norm == "L1" or share < 1:
+        gradient = foremost(gradient if at is None else free(gradient, at), share)
     if norm == "Linf":
         return gradient.sign()
     if norm == "L1":
-        moved = foremost(gradient if at is None else free(gradient, at), share).sign()
+        moved = gradient.sign()
         return moved / length(moved, norm).clamp_min(1)
     largest = gradient.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny).view(-1, 1, 1, 1)
     scaled = gradient / largest

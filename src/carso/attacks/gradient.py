@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 from carso.attacks.ball import Ball, Pace, steady, uniform
 from carso.attacks.budget import bounded, confine, reach
 from carso.attacks.losses import Loss, loss_of, slope_of
-from carso.attacks.objective import Objective, is_random
+from carso.attacks.objective import Objective, improves, is_random
 from carso.fast import faster, gradient_of, portions, pullback
 from carso.nn.querying import query
 from carso.types import Budget, Classifier, Images, Labels, Norm
@@ -123,12 +123,11 @@ def pgd(
     best = run(images, labels)
     for _ in range(restarts - 1):
         reached, fooled = objective.judge(best, labels)
-        left = (~(fooled & (not objective.random))).nonzero().squeeze(1)
+        left = (~objective.rests(fooled)).nonzero().squeeze(1)
         if not len(left):
             break
         again = run(images[left], labels[left])
-        now_reached, now_fooled = objective.judge(again, labels[left])
-        better = torch.where(now_fooled == fooled[left], now_reached > reached[left], now_fooled)
+        better = improves(*objective.judge(again, labels[left]), reached[left], fooled[left])
         best[left[better]] = again[better]
     return best
 

@@ -76,6 +76,10 @@ class Objective:
         """The same by one call of a deterministic model, or by ten of a random one."""
         return self._mean(images, labels, max(self.calls, CONFIRMATIONS) if self.random else 1)
 
+    def rests(self, fooled: Tensor) -> Tensor:
+        """Which images (B,) an attack is done with: those that fool a deterministic model."""
+        return fooled & (not self.random)
+
     def _once(self, images: Images, labels: Labels) -> tuple[Tensor, Tensor]:
         logits = query(self.model, images)
         value = self.loss(logits, labels)
@@ -133,6 +137,11 @@ def _start(start: Any, images: Images) -> Images:
     return found
 
 
+def improves(loss: Tensor, fooled: Tensor, reached: Tensor, won: Tensor) -> Tensor:
+    """Where (B,) a run did better than the best before it: it fools and that did not, or as that and with more loss."""
+    return torch.where(fooled == won, loss > reached, fooled)
+
+
 def repeat(
     run: Run,
     objective: Objective,
@@ -168,10 +177,10 @@ def repeat(
         if restarts == 1:
             return found
         loss, fooled = objective.judge(found, labels[left])
-        better = torch.where(fooled == won[left], loss > reached[left], fooled)
+        better = improves(loss, fooled, reached[left], won[left])
         best[left[better]], reached[left[better]] = found[better], loss[better].to(reached.dtype)
         won[left] |= fooled
-        left = left if objective.random else left[~fooled]
+        left = left[~objective.rests(fooled)]
         if not len(left):
             break
     return best

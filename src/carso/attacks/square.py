@@ -76,8 +76,7 @@ def square(
     x = images + start(images, eps, dice)
     x = project(x, images, eps, budget.norm)
     reached, fooled = _confirmed(objective, x, labels, images.new_full((len(images),), -torch.inf))
-    rests = fooled & (not objective.random)
-    left = (~rests).nonzero().squeeze(1)
+    left = (~objective.rests(fooled)).nonzero().squeeze(1)
     for query in range(1, queries):
         if not len(left):
             break
@@ -87,7 +86,7 @@ def square(
             images[left] + propose(images[left], x[left] - images[left], side), images[left], eps, budget.norm
         )
         found, fooled = _confirmed(objective, proposed, labels[left], reached[left])
-        rests = fooled & (not objective.random)
+        rests = objective.rests(fooled)
         accepted = (found >= reached[left]) | rests
         x[left[accepted]], reached[left[accepted]] = proposed[accepted], found[accepted]
         left = left[~rests]

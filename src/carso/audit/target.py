@@ -28,12 +28,13 @@ from carso.audit.inside import Inside, broken, inside
 from carso.audit.surface import Surface, checked, differentiable, has_gradient
 from carso.defence import CARSO
 from carso.errors import ModelError
+from carso.evaluation.examples import drawn
 from carso.evaluation.models import device_of, fingerprint, names_of, weights_of
 from carso.evaluation.queries import checked_query, scores_of
 from carso.evaluation.seeding import pinned, seeded
 from carso.fast import batch_of, faster
 from carso.nn import evaluating
-from carso.types import Classifier, Images, Latents
+from carso.types import Classifier, Images
 
 VOTES_SEEN = 20
 """Candidates behind the shares of the vote that an attacker without gradients sees."""
@@ -152,7 +153,7 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
     quick = faster(defence, images)
 
     def candidates(images: Tensor, samples: int) -> Tensor:
-        logits: Tensor = checked_query(quick.logits, images, name, latents=_drawn(defence, samples))
+        logits: Tensor = checked_query(quick.logits, images, name, latents=drawn(defence, samples))
         return logits
 
     def surrogate(images: Tensor) -> Tensor:
@@ -193,13 +194,6 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
         purify=lambda images: checked_query(defence.recall, images, name, samples=1).squeeze(1),
         classifier=differentiable(defence.classifier, images, f"the classifier of {name}", classes),
     )
-
-
-def _drawn(defence: CARSO, samples: int) -> Latents:
-    """K latents that an attacker averages over: fresh ones, or fresh picks among those that the defence votes by."""
-    if defence.fixed_by is None:
-        return defence.latents(samples)
-    return (known := defence.latents())[torch.randperm(len(known))[:samples]]
 
 
 def _callable(subject: Any, images: Images, name: str) -> Target:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -148,8 +148,13 @@ class Dataset:
 
     def spans(self, most: int = CHUNK) -> list[slice]:
         """Where the parts of `chunks` lie."""
-        size = min(most, max(1, VALUES // math.prod(self.shape)))
+        size = at_a_time(self.shape, most, VALUES)
         return [slice(start, start + size) for start in range(0, len(self), size)]
+
+
+def at_a_time(shape: Sequence[int], most: int, values: int, least: int = 1) -> int:
+    """How many images (C, H, W) are taken at a time: so many, fewer where these have more values, at least so few."""
+    return min(most, max(least, values // math.prod(shape)))
 
 
 def as_images(pixels: Tensor) -> Images:

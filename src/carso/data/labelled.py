@@ -42,21 +42,18 @@ def check_enough(dataset: Dataset, n: int) -> None:
 
 def check_shape(dataset: Dataset, shape: Sequence[int]) -> None:
     """Raise a DataError unless the images have the shape (C, H, W) that a defence takes."""
-    if dataset.shape != tuple(shape):
-        wanted = tuple(shape)
-        raise DataError(
-            f"{dataset.name}: its images are {dataset.shape}, the defence takes {wanted}{_made(dataset.shape, wanted)}"
-        )
+    _check_shape(dataset, shape, "its images", "the defence takes")
 
 
 def check_alike(dataset: Dataset, split: str, shape: Sequence[int]) -> None:
     """Raise a DataError unless the images of a split have the shape (C, H, W) of those of train."""
-    if dataset.shape != tuple(shape):
-        wanted = tuple(shape)
-        raise DataError(
-            f"{dataset.name}: the images of {split} are {dataset.shape}, those of train {wanted}"
-            f"{_made(dataset.shape, wanted)}"
-        )
+    _check_shape(dataset, shape, f"the images of {split}", "those of train")
+
+
+def _check_shape(dataset: Dataset, shape: Sequence[int], which: str, others: str) -> None:
+    found, wanted = dataset.shape, tuple(shape)
+    if found != wanted:
+        raise DataError(f"{dataset.name}: {which} are {found}, {others} {wanted}{_made(found, wanted)}")
 
 
 def _made(shape: Sequence[int], wanted: Sequence[int]) -> str:

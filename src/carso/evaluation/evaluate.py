@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 import carso
-from carso.data.dataset import Dataset
+from carso.data.dataset import Dataset, at_a_time
 from carso.data.labelled import first
 from carso.errors import RunError
 from carso.evaluation import gallery, sweep
@@ -58,7 +57,7 @@ CHUNK, VALUES = 1000, 2**22
 
 def chunk_of(shape: Sequence[int]) -> int:
     """How many images (C, H, W) are attacked at a time where nobody says so: as many as usual, fewer of large ones."""
-    return max(1, min(CHUNK, VALUES // math.prod(shape)))
+    return at_a_time(shape, CHUNK, VALUES)
 
 
 @dataclass(frozen=True)

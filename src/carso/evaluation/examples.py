@@ -20,6 +20,7 @@ from torch import Generator, Tensor, nn
 
 from carso.attacks import ATTACKS, spatial
 from carso.attacks.deepfool import minimal_perturbation, perturb
+from carso.attacks.eot import mean_log_probability
 from carso.corruptions import corrupt
 from carso.defence import CARSO
 from carso.evaluation.models import Defence, Model, exposure
@@ -27,7 +28,7 @@ from carso.evaluation.protocol import Row
 from carso.evaluation.queries import attackable, checked_query
 from carso.evaluation.seeding import generator_of
 from carso.fast import faster
-from carso.types import Budget, Classifier, Images, Labels, Logits, Severity
+from carso.types import Budget, Classifier, Images, Labels, Latents, Logits, Severity
 
 KEPT = 2**30
 """Bytes of images that are kept for further evaluations, at most."""
@@ -76,7 +77,7 @@ class AdversarialExamples:
             return attackable(model, images)
         generator, quick = generator_of(self.seed, row.key, "latents", start), faster(model, images)
         if isinstance(model, CARSO) and model.fixed_by is not None:
-            return _Picking(quick, model.latents(), row.eot, generator)
+            return _Picking(quick, model, row.eot, generator)
         return partial(checked_query, quick.surrogate, samples=row.eot, generator=generator)
 
     def _search(self, row: Row, budget: Budget, model: Model, images: Images, labels: Labels, start: int) -> Tensor:
@@ -93,23 +94,29 @@ class _Picking:
     """The surrogate of a defence on fresh picks among latents that it has fixed.
 
     Args:
-        defence: with `logits(images, latents=z)`, differentiable.
-        latents: all that it votes by, (K, latent).
+        quick: its `logits(images, latents=z)`, differentiable.
+        defence: whose latents are picked.
         samples: how many are picked for each call.
         generator: of the picks.
     """
 
     varies: ClassVar[bool] = True
-    defence: Any
-    latents: Tensor
+    quick: Any
+    defence: CARSO
     samples: int
     generator: Generator
 
     def __call__(self, images: Images) -> Logits:
-        picked = torch.randperm(len(self.latents), generator=self.generator)[: self.samples]
-        latents = self.latents[picked.to(self.latents.device)]
-        logits: Tensor = checked_query(self.defence.logits, images, latents=latents)
-        return logits.log_softmax(2).mean(1)
+        latents = drawn(self.defence, self.samples, self.generator)
+        return mean_log_probability(checked_query(self.quick.logits, images, latents=latents))
+
+
+def drawn(defence: CARSO, samples: int, generator: Generator | None = None) -> Latents:
+    """K latents that an attacker averages over: fresh ones, or fresh picks among those that the defence votes by."""
+    if defence.fixed_by is None:
+        return defence.latents(samples, generator)
+    known = defence.latents()
+    return known[torch.randperm(len(known), generator=generator)[:samples].to(known.device)]
 
 
 class SharedExamples(AdversarialExamples):

@@ -13,14 +13,13 @@ A stage that has t seconds, t_0 of them before its first batch, takes E epochs o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from carso.data import Dataset
+from carso.data.dataset import Dataset, at_a_time
 from carso.evaluation.models import device_of
 from carso.nn.contrast import Contrast
 from carso.nn.correction import viewed
@@ -75,7 +74,7 @@ SHARES = {"purifier": 0.35, "hardening": 0.65}
 
 def batch_of(shape: Sequence[int]) -> int:
     """How many images (C, H, W) a batch has: fewer of large ones, since N's activations on them take the memory."""
-    return min(BATCH, max(FEWEST, VALUES // math.prod(shape)))
+    return at_a_time(shape, BATCH, VALUES, FEWEST)
 
 
 def purifier_for(classifier: nn.Module, images: Dataset, budgets: Sequence[Budget]) -> PurifierSpec:
