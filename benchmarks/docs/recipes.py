@@ -29,10 +29,10 @@ recipe check FILE` says whether a file of your own is one, and if not on which l
 {shipped}.
 
 `base: NAME` in a file takes what it does not give from a shipped recipe, field by field; a list is taken whole, and
-`null` takes away a section. A radius may be written `8/255`. `carso harden` writes a recipe for you, as `recipe.yaml`
-in its folder. `carso reproduce ablations` carries out recipes that differ from `thesis` in one thing each, with changes
-at inference beside them, as `src/carso/recipes/studies/ablations.yaml` says; `carso reproduce rivals` other defences,
-as `rivals.yaml` there says.
+`null` takes away a section; a `factory` of your own takes the place of the base's classifier. A radius may be written
+`8/255`. `carso harden` writes a recipe for you, as `recipe.yaml` in its folder. `carso reproduce ablations` carries
+out recipes that differ from `thesis` in one thing each, with changes at inference beside them, as
+`src/carso/recipes/studies/ablations.yaml` says; `carso reproduce rivals` other defences, as `rivals.yaml` there says.
 
 This page is written by `python benchmarks/docs/recipes.py` from the schema, `src/carso/training/recipe.py`.
 """

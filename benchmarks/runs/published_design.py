@@ -137,7 +137,7 @@ class Protocol:
     def _batch(self, attack: str, images: Images, labels: Labels, start: int) -> dict[str, int]:
         """Right answers, by who gave them."""
         budget = Budget("Linf", self.settings["eps"])
-        with seeded(images.device, self.settings["seed"], attack, start) as generator:
+        with seeded(self.settings["seed"], attack, start) as generator:
             if attack != "clean":
                 seed = int(torch.randint(2**31, (), generator=generator))
                 images = unguarded(self.models[attack], images, labels, budget, "rand", seed, self._eot(attack))

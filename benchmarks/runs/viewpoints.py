@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from carso import CARSO, Budget, attacks, data, load
@@ -31,7 +30,7 @@ from carso.types import Images, Labels
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "viewpoints.json"
-BUDGET, SEED, CPU = Budget("Linf", 8 / 255), 0, torch.device("cpu")
+BUDGET, SEED = Budget("Linf", 8 / 255), 0
 
 
 class Followed(nn.Module):
@@ -59,7 +58,7 @@ def variant(shipped: CARSO, trained: bool, views: bool) -> CARSO:
     purifier = shipped.purifier
     assert isinstance(purifier, CorrectivePurifier)
     seen = purifier.options if views else purifier.options | {"shift": 0, "flip": False}
-    with seeded(CPU, SEED, "purifier"):
+    with seeded(SEED, "purifier"):
         made = CorrectivePurifier(purifier.shape, latent=purifier.latent, **seen)
     if trained:
         made.load_state_dict(purifier.state_dict())
@@ -78,7 +77,7 @@ def measured(
     clean, labels = images.images, images.required_labels
     aim = classifier if defence is None else Followed(defence, clean[:2], given.samples)
     began = time.monotonic()
-    with seeded(CPU, SEED, "viewpoints"):
+    with seeded(SEED, "viewpoints"):
         attacked = attacks.annealed(aim, clean, labels, BUDGET, steps=given.steps, loss="margin")
         right = {
             name: answer(classifier, defence, x) == labels for name, x in (("clean", clean), ("attacked", attacked))

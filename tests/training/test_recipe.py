@@ -5,6 +5,7 @@ import pytest
 
 from carso.errors import RecipeError
 from carso.training.reading import derived, parse_recipe, read_recipe, shipped
+from carso.training.recipe import ClassifierSpec
 
 LEAST = "name: x\npurification: {epochs: 1, rate: 0.1}\n"
 PGD, WHOLE = "attacks: [{attack: pgd, eps: 0.3}]", "attacks: [{attack: pgd, eps: 0.3, directed_at: defence}]"
@@ -170,6 +171,13 @@ def test_a_file_that_is_no_recipe_is_named(content: bytes, tmp_path: Path) -> No
         read_recipe(tmp_path / "r.yaml")
 
 
+def test_a_factory_of_the_users_takes_the_place_of_the_classifier_of_the_base() -> None:
+    whole = parse_recipe('name: x\nbase: cifar10\nclassifier: {factory: "mine:build"}\n', "r")
+    assert read_recipe("cifar10").classifier.architecture == "resnet"
+    assert whole.classifier == ClassifierSpec(factory="mine:build")
+    assert whole.adversarial == read_recipe("cifar10").adversarial
+
+
 def test_fields_of_another_architecture_are_refused() -> None:
     with pytest.raises(RecipeError, match="width is of architecture: resnet, and this is mlp"):
         parse_recipe("name: a\nclassifier: {width: 16}", "r")
@@ -177,6 +185,10 @@ def test_fields_of_another_architecture_are_refused() -> None:
         parse_recipe("name: a\nclassifier: {groups: [8]}", "r")
     with pytest.raises(RecipeError, match="contrast is of architecture: mlp, and this is resnet"):
         parse_recipe("name: a\nclassifier: {architecture: resnet, contrast: 0.1}", "r")
+    with pytest.raises(RecipeError, match="architecture is of the library's own networks, and factory says who makes"):
+        parse_recipe('name: a\nclassifier: {factory: "mine:build", architecture: cnn}', "r")
+    with pytest.raises(RecipeError, match="hidden is of the library's own networks, and factory says who makes"):
+        parse_recipe('name: a\nclassifier: {factory: "mine:build", hidden: [9]}', "r")
     own = parse_recipe("name: a\nclassifier: {architecture: cnn, hidden: [9], contrast: 0.25}", "r").classifier
     assert own.options == {"groups": (32, 64), "hidden": (9,), "contrast": 0.25}
     recipe = parse_recipe("name: a\nclassifier: {architecture: resnet, width: 16, blocks: [1]}", "r")

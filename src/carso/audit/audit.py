@@ -216,7 +216,7 @@ def _check_counts(**counts: int | None) -> None:
 
 def _clean(judge: Judge, images: Images, labels: Labels, seed: int, chunk: int | None) -> Tensor:
     parts = zip(images.split(chunk or len(images)), labels.split(chunk or len(images)), strict=True)
-    with seeded(judge.target.device, seed, "clean"):
+    with seeded(seed, "clean"):
         right = torch.cat([judge.right(*part) for part in parts])
     if judge.broken(right).all():
         raise NothingRightError(

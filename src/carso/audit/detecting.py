@@ -89,7 +89,7 @@ def _with_both_witnesses(target: Target, classifier: Classifier) -> Target:
 
 def turned(target: Target, images: Images, attacked: Images, labels: Labels, false_alarms: float, seed: int) -> Turned:
     """One fresh verdict each on clean and attacked images (n, C, H, W) of classes (n,)."""
-    with seeded(target.device, seed, "turned away"):
+    with seeded(seed, "turned away"):
         answers = [classes_of(target, some) for some in (images, attacked)]
     clean, worst = (Believed.of(given != AWAY, given == labels, false_alarms) for given in answers)
     return Turned(clean=clean, attacked=worst)

@@ -149,7 +149,7 @@ class Ensemble:
             return
         rows = self.state.right_when_clean.nonzero().squeeze(1)[: self.sizes.tuning]
         run = DiagnosticRun(self.judge, *self._move(rows), self.state.budget)
-        with seeded(self.device, self.seed, self.state.budget, "probe") as generator:
+        with seeded(self.seed, self.state.budget, "probe") as generator:
             measured = by_first(lambda: run.measure(self.sizes, self.eot, generator))
         self.state.diagnostics, self.state.tuning = measured
         self._save()
@@ -185,7 +185,7 @@ class Ensemble:
     def _attack(self, attempt: Attempt, index: int, chunk: tuple[int, Tensor]) -> _Found:
         """What a round does to one chunk, told from the others by where it starts."""
         start, some = chunk
-        with seeded(self.device, self.seed, self.state.budget, attempt.name, index, start) as generator:
+        with seeded(self.seed, self.state.budget, attempt.name, index, start) as generator:
             images, labels = self._move(some)
             found, non_finite = crafted(partial(attempt.rounds[index], images, labels, generator))
             found = found.detach()
@@ -216,7 +216,7 @@ class Ensemble:
     def _final(self) -> Tensor:
         """The final verdict, on the worst image of each row that is right when clean."""
         final, rows = torch.zeros_like(self.state.clean), self.state.right_when_clean.nonzero().squeeze(1)
-        with seeded(self.device, self.seed, self.state.budget, "final"):
+        with seeded(self.seed, self.state.budget, "final"):
             for some in rows.split(self.chunk):
                 final[some] = self.judge.right(self.state.worst[some], self.labels[some])
         return final

@@ -132,7 +132,7 @@ def target_of(subject: Any, images: Images, name: str | None = None, seed: int =
         raise ModelError(f"an audit needs a callable from images to scores, not {type(subject).__name__}")
     name = str(name or getattr(subject, "__qualname__", type(subject).__qualname__))
     few = _moved(images[torch.linspace(0, len(images) - 1, min(len(images), LOOKED_AT)).long()], subject, name)
-    with evaluating(subject), seeded(few.device, seed, "first look"):
+    with evaluating(subject), seeded(seed, "first look"):
         return _carso(subject, few, name) if isinstance(subject, CARSO) else _callable(subject, few, name)
 
 
@@ -281,7 +281,7 @@ def _fixed(surrogate: Surface, seed: int, samples: int) -> Classifier:
     model = Expectation(calls(surrogate), samples)
 
     def known(images: Tensor) -> Tensor:
-        with pinned(images.device, seed):
+        with pinned(seed):
             return model(images)
 
     return Known(known, surrogate.batch, varies=None)
@@ -292,7 +292,7 @@ def _repeatable(scores: Classifier, images: Images) -> bool:
     """Whether two rounds of calls from one seed answer alike."""
 
     def round_() -> Tensor:
-        with pinned(images.device, 0):
+        with pinned(0):
             return torch.stack([scores(images[:4]) for _ in range(REPEATED)])
 
     return torch.equal(round_().nan_to_num(), round_().nan_to_num())
@@ -300,7 +300,7 @@ def _repeatable(scores: Classifier, images: Images) -> bool:
 
 @torch.no_grad()
 def _shown(scores: Classifier, images: Images) -> Tensor:
-    with pinned(images.device, 0):
+    with pinned(0):
         return scores(images).float().cpu()
 
 

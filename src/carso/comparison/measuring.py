@@ -80,7 +80,7 @@ def _row(subject: Model, row: Row, test: Dataset, examples: SharedExamples, seed
 
 
 def _answers(subject: Model, images: Images, seed: int, *names: object) -> Tensor:
-    with seeded(images.device, seed, *names):
+    with seeded(seed, *names):
         return answer(subject, images, generator_of(seed, *names)).predicted.long()
 
 

@@ -263,7 +263,7 @@ class _Run:
             if aim not in attacked:
                 attacked[aim] = self._attacked(row, column, span)
             votes = generator_of(self.settings.seed, row.key, "vote", span.start)
-            with seeded(device_of(column), self.settings.seed, row.key, "answer", span.start):
+            with seeded(self.settings.seed, row.key, "answer", span.start):
                 outcomes[name] = self._answer(column, attacked[aim], votes)
         shown = attacked[exposed(self.columns[gallery.subject(self.columns)], row.directed_at)] if pictured else None
         return _Step(outcomes, time.perf_counter() - began, None if shown is None else shown.cpu().clone())
@@ -274,7 +274,7 @@ class _Run:
 
     def _attacked(self, row: Row, column: Model, span: slice) -> Tensor:
         images, labels = (part[span].to(device_of(column)) for part in (self.images, self.labels))
-        with seeded(device_of(column), self.settings.seed, row.key, "crafting", span.start):
+        with seeded(self.settings.seed, row.key, "crafting", span.start):
             return self.crafting(row, exposed(column, row.directed_at), images, labels, span.start)
 
     def _spans(self, n: int) -> list[slice]:

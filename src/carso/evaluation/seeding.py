@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 from torch import Generator
 
 from carso.attacks.eot import sown
@@ -21,24 +20,22 @@ def generator_of(seed: int, *names: object) -> Generator:
 
 
 @contextmanager
-def seeded(device: torch.device, seed: int, *names: object) -> Iterator[Generator]:
+def seeded(seed: int, *names: object) -> Iterator[Generator]:
     """Seed the generators on which random targets draw, and yield one for the attack; restore them after.
 
     Args:
-        device: of the target.
         seed: of the audit.
         names: what the randomness is for.
     """
-    with pinned(device, generator_of(seed, *names, "target").initial_seed()):
+    with pinned(generator_of(seed, *names, "target").initial_seed()):
         yield generator_of(seed, *names, "attack")
 
 
 @contextmanager
-def pinned(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed the global generators of torch, numpy and Python; give each its state back after.
+def pinned(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch (on every device in use), numpy and Python; give each its state back after.
 
     Args:
-        device: of what draws; torch seeds it with all others that are in use.
         seed: from 0 to 2^63 - 1; numpy takes its last 32 bits.
     """
     python, arrays = random.getstate(), np.random.get_state()

@@ -39,5 +39,5 @@ def suited(columns: Models, dataset: Dataset, seed: int) -> Dataset:
 
 
 def _classes(column: Model, images: Tensor, seed: int) -> int:
-    with seeded(device_of(column), seed, "first look"):
+    with seeded(seed, "first look"):
         return class_count(column, images.to(device_of(column)))

@@ -1,7 +1,8 @@
 """Reading recipes from YAML, and saying on which line they are wrong.
 
 Unknown, mistyped and contradictory fields are refused with the line on which they stand. `base` names a shipped recipe:
-what the file does not give is taken from it, field by field; a list is taken whole, and `null` takes away a section.
+what the file does not give is taken from it, field by field; a list is taken whole, and `null` takes away a section. A
+classifier with a `factory` of its own takes the place of the base's.
 Values are as strict as JSON's: `true` is no number. Of YAML 1.2 numbers may be like 1e-3; dates are plain text.
 """
 
@@ -159,7 +160,7 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     both = {
         field: _merged(base[field], value)
         for field, value in own.items()
-        if isinstance(value, dict) and isinstance(base.get(field), dict)
+        if isinstance(value, dict) and isinstance(base.get(field), dict) and "factory" not in value
     }
     return base | own | both
 

@@ -208,6 +208,18 @@ class ClassifierSpec(Section):
         check_only(self, "architecture", OPTIONS, [self.architecture])
         return self
 
+    @model_validator(mode="after")
+    def _of_ours_or_the_users(self) -> ClassifierSpec:
+        fields = type(self).model_fields
+        ours = [
+            name
+            for name in ("architecture", *OPTIONS[self.architecture])
+            if getattr(self, name) != fields[name].default
+        ]
+        if self.factory is not None and ours:
+            raise ValueError(f"{ours[0]} is of the library's own networks, and factory says who makes this one")
+        return self
+
     @property
     def options(self) -> dict[str, Any]:
         """The architecture's own fields."""
