@@ -218,13 +218,17 @@ def hardened(folder: Path) -> str:
 TABLES = {
     "audits": (
         {
+            "no purifier: `robust-cnn`, convolutions behind contrast": "ladder/robust-cnn",
             "no purifier: `robust-mlp-contrast`, a network of the thesis's size": "ladder/robust-mlp-contrast",
             "control: one classifier, as many weights as CARSO, about as much training": "strong-audit/control",
             "no training: contrast before the thesis's classifier": "ladder/thesis-contrast",
             "the thesis's adversarially trained classifier alone": "strong-audit/adversarially_trained",
             "`mnist-thesis`: CARSO as in the thesis": "thesis-audit/carso",
             "`mnist-strong`: hardened, with labels; same classifier": "strong-audit/carso",
-            "`mnist-strong-contrast`: likewise, around `robust-mlp-contrast`": "strong-contrast-audit/carso",
+            "`mnist-strong-contrast/classifier`: `robust-mlp-contrast`, trained once more": (
+                "strong-contrast-audit/adversarially_trained"
+            ),
+            "`mnist-strong-contrast`: hardened, with labels, around that one": "strong-contrast-audit/carso",
             "`strong-unlabelled`: hardened, without labels; its classifier trained anew": (
                 "strong-unlabelled-audit/carso"
             ),
@@ -256,12 +260,14 @@ def readme(text: str) -> str:
 
 
 def worst_cases(found: dict[str, Audit]) -> str:
-    """A table of audits, by what each is of."""
-    first = next(iter(found.values()))
-    lines = ["| attacked as a whole | n | clean | " + " | ".join(b.title for b in first.budgets) + " | checks raised |"]
-    lines.append("| --- | ---: | ---: |" + " ---: |" * len(first.budgets) + " --- |")
+    """A table of audits, by what each is of; empty where one has not attacked at a radius."""
+    titles = sorted({(b.norm, b.eps, b.title) for audit in found.values() for b in audit.budgets})
+    heads = [title for _, _, title in titles]
+    lines = ["| attacked as a whole | n | clean | " + " | ".join(heads) + " | checks raised |"]
+    lines.append("| --- | ---: | ---: |" + " ---: |" * len(heads) + " --- |")
     for name, audit in found.items():
-        worst = " | ".join(brief(budget.worst_case) for budget in audit.budgets)
+        rates = {budget.title: brief(budget.worst_case) for budget in audit.budgets}
+        worst = " | ".join(rates.get(head, "") for head in heads)
         raised = ", ".join(check.name for check in audit.raised) or "none"
         mark = " †" if is_early(audit) else ""
         lines.append(f"| {name}{mark} | {audit.n:,} | {brief(audit.budgets[0].clean)} | {worst} | {raised} |")

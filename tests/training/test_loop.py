@@ -377,6 +377,20 @@ def test_low_precision_descends_the_same_way(monkeypatch: pytest.MonkeyPatch) ->
     assert not torch.equal(exact, rounded)
 
 
+def lost(**options: object) -> float:
+    """A purifier's loss on one batch, of the same weights and chance for all options."""
+    stage = purifier_stage(feed="fresh", mixing="parts", consistency=1.0, **options)
+    with seeded(0, "loss"):
+        return stage.loss(stage.train.images[:64], torch.arange(64), 0).item()
+
+
+def test_the_divergence_of_trades_is_none_without_an_attack_and_weighs_what_it_says() -> None:
+    assert lost(trades=5.0, attacks=()) == pytest.approx(lost(attacks=()), rel=1e-6)
+    once, twice, four_times = (lost(trades=beta) for beta in (250.0, 500.0, 1000.0))
+    assert twice > once + 1e-4
+    assert four_times - twice == pytest.approx(2 * (twice - once), rel=0.02)
+
+
 def elsewhere(dataset: Dataset) -> Dataset:
     """The same images, read batch by batch."""
     pairs = TensorDataset(dataset.images, dataset.required_labels)

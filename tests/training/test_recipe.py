@@ -241,6 +241,11 @@ def test_a_purifier_has_its_sizes_from_one_place(fields: str, message: str) -> N
         parse_recipe(f"name: x\npurifier: {{{fields}}}", "r")
 
 
+def test_the_trades_of_a_purifier_is_within_its_consistency() -> None:
+    with pytest.raises(RecipeError, match="trades is within the weight of consistency, which is 0"):
+        parse_recipe("name: a\npurification: {epochs: 1, rate: 0.1, trades: 6}", "r")
+
+
 @pytest.mark.parametrize("kind", ["dense", "convolutional", "corrective"])
 def test_fields_of_another_kind_may_stand_at_their_defaults(kind: str) -> None:
     recipe = parse_recipe(f"name: x\npurifier: {{kind: {kind}}}", "r")

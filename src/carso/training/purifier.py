@@ -4,9 +4,14 @@
 
 with x' clean or attacked, c = R(r(x')), z ~ q, z' ~ N(0, I), beta 1 (or warmed up) and w 0 in the thesis. No class
 label is needed: by default the attacks move away from N's own prediction on the clean image, and y is that
-prediction. A recipe may put the squared error in the place of BCE.
+prediction. A recipe may put the squared error in the place of BCE, and in the place of the cross-entropy
 
-Source: thesis, section 3.2.3; w and attacks directed at the whole defence are ours.
+    CE(N(x^), y) + trades KL(N(x^) || N(x^')),    x^ = D(z', R(r(x))), x^' = D(z', R(r(x'))),
+
+which holds what is recalled of the attacked image to what is recalled of the clean one.
+
+Sources: thesis, section 3.2.3; the divergence: H. Zhang et al., Theoretically principled trade-off between robustness
+and accuracy, ICML 2019; w and attacks directed at the whole defence are ours.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ from carso.purifier import RECONSTRUCTION, Purifier, kl_divergence
 from carso.representation import Representation
 from carso.storage.weights import digest
 from carso.training.augment import moved
+from carso.training.classifier import divergence
 from carso.training.device import placed
 from carso.training.loop import seeded
 from carso.training.mixture import Mixture
@@ -138,9 +144,7 @@ class PurifierStage:
         elbo = lost + self.beta * kl_divergence(mean, log_variance)
         if not self.schedule.consistency:
             return elbo.mean()
-        with low_precision(self.device), as_whole():
-            logits = self._recalled(codes)
-        return elbo.mean() + self.schedule.consistency * F.cross_entropy(logits.float(), labels)
+        return elbo.mean() + self.schedule.consistency * self._inconsistency(codes, clean, labels)
 
     def begin(self, epoch: int) -> None:
         """Set beta, the weight of the KL term, and the scale of the attacks' radii, which rise linearly."""
@@ -192,10 +196,23 @@ class PurifierStage:
         like: Any = {"device": self.device, "dtype": torch.float32}
         return drawn(lambda rows: torch.randn(rows, self.module.latent, **like), n)
 
-    def _recalled(self, codes: Codes) -> Logits:
-        """N's logits on one candidate of each code, of a fresh latent."""
-        with evaluating(self.classifier), frozen(self.classifier):
-            return query(self.classifier, self.module.decode(self._latents(len(codes)), codes))
+    def _inconsistency(self, codes: Codes, clean: Images, labels: Labels) -> Tensor:
+        """The cross-entropy of N on a recalled sample, or what the recipe puts in its place."""
+        latents = self._latents(len(codes))
+        seen = self._recalled(codes, latents)
+        if not self.schedule.trades:
+            return F.cross_entropy(seen, labels)
+        _, representations = self._with_representations(clean)
+        with low_precision(self.device), as_whole():
+            codes = self.module.compress(representations)
+        untouched = self._recalled(codes, latents)
+        drawn = divergence(untouched.log_softmax(1), seen).mean()
+        return F.cross_entropy(untouched, labels) + self.schedule.trades * drawn
+
+    def _recalled(self, codes: Codes, latents: Latents) -> Logits:
+        """N's logits on one candidate of each code."""
+        with low_precision(self.device), as_whole(), evaluating(self.classifier), frozen(self.classifier):
+            return query(self.classifier, self.module.decode(latents, codes)).float()
 
     def _seen(self, indices: Tensor, clean: Images, labels: Labels, part: int) -> tuple[Images, Representations]:
         """The batch's versions of its images, and what N makes of them."""

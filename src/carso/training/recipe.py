@@ -343,6 +343,9 @@ class PurifierTraining(Augmented):
     """Over how many the attacks' radii grow to what they are; needs attacks made anew."""
     consistency: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the cross-entropy of N on a recalled sample, against `labels`."""
+    trades: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Within that: of KL(N on what is recalled clean || on what is recalled attacked); the cross-entropy is then of the
+    former alone."""
 
     @model_validator(mode="after")
     def _coherent(self) -> PurifierTraining:
@@ -354,6 +357,8 @@ class PurifierTraining(Augmented):
             raise ValueError("attacks on the defence change as the purifier learns: use feed: fresh")
         if self.feed != "fresh" and (self.ramp or self.crop or self.flip):
             raise ValueError("ramp, crop and flip need attacks made anew: use feed: fresh")
+        if self.trades and not self.consistency:
+            raise ValueError("trades is within the weight of consistency, which is 0")
         return self
 
 
