@@ -65,9 +65,10 @@ def test_the_audits_table_tells_the_committed_audits() -> None:
     table = TEXT.split("<!-- audits -->")[1].split("<!-- /audits -->")[0]
     told = [float(figure) for figure in re.findall(r"\| (\d+\.\d) \[", table)]
     results = ROOT / "benchmarks" / "results"
-    plain = ("ladder/robust-mlp-contrast", "strong-audit/control", "ladder/thesis-contrast")
+    plain = ("ladder/robust-cnn", "ladder/robust-mlp-contrast", "strong-audit/control", "ladder/thesis-contrast")
     subjects = ("strong-audit/adversarially_trained", "thesis-audit/carso", "strong-audit/carso")
-    places = [*plain, *subjects, "strong-contrast-audit/carso", "strong-unlabelled-audit/carso"]
+    contrast = ("strong-contrast-audit/adversarially_trained", "strong-contrast-audit/carso")
+    places = [*plain, *subjects, *contrast, "strong-unlabelled-audit/carso"]
     found = []
     for place in places:
         budgets = json.loads((results / place / "audit.json").read_text())["budgets"]

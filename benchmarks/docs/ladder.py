@@ -72,12 +72,24 @@ RUNGS = (
         "784-200-80-10, the thesis's training",
         alone("`carso train classifier thesis`", "strong-audit/adversarially_trained"),
         (
+            Subject("CARSO", "`carso reproduce thesis`: as in the thesis, no labels", "thesis-audit/carso"),
             Subject(
                 "CARSO",
                 "`carso reproduce strong`: a dense purifier with convolutions, hardened with true labels",
                 "strong-audit/carso",
             ),
             contrast("thesis", "ladder/thesis-contrast"),
+        ),
+    ),
+    Rung(
+        "784-200-80-10, the thesis's training once more",
+        alone("`carso train classifier strong-unlabelled`", "strong-unlabelled-audit/adversarially_trained"),
+        (
+            Subject(
+                "CARSO",
+                "`carso reproduce strong-unlabelled`: as `strong`, but no labels",
+                "strong-unlabelled-audit/carso",
+            ),
         ),
     ),
     Rung(
