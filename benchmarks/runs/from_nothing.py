@@ -1,4 +1,6 @@
-"""How long a recipe or a study takes from nothing, and how much memory: `carso reproduce RECIPE`, timed.
+"""How long a recipe or a study takes from nothing, and how much memory, timed.
+
+`carso reproduce RECIPE`, or `carso train classifier RECIPE` where the recipe has no purifier:
 
     python benchmarks/runs/from_nothing.py quick --out out/from-nothing/quick
     python benchmarks/runs/from_nothing.py rivals --out out/from-nothing/rivals --processes 2 --sitting 120
@@ -19,8 +21,15 @@ import time
 from pathlib import Path
 
 from carso.evaluation.environment import environment
+from carso.training.reading import read_recipe, shipped
 
 RESULTS = Path(__file__).parents[1] / "results" / "from-nothing"
+
+
+def verb_of(recipe: str) -> list[str]:
+    """The command that carries a recipe or a study out."""
+    alone = recipe in shipped() and read_recipe(recipe).purification is None
+    return ["train", "classifier"] if alone else ["reproduce"]
 
 
 def main(given: argparse.Namespace) -> None:
@@ -29,9 +38,9 @@ def main(given: argparse.Namespace) -> None:
     if given.out.exists() and not before["sittings"]:
         raise SystemExit(f"{given.out} exists; a run from nothing needs a new folder")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(given.processes)]
-    command = [sys.executable, *(launcher if given.processes > 1 else []), "-m", "carso", "reproduce", given.recipe]
+    command = [sys.executable, *(launcher if given.processes > 1 else []), "-m", "carso", *verb_of(given.recipe)]
     started = time.monotonic()
-    work = subprocess.Popen([*command, "--out", str(given.out)], start_new_session=True)
+    work = subprocess.Popen([*command, given.recipe, "--out", str(given.out)], start_new_session=True)
     try:
         status = work.wait(given.sitting * 60 or None)
     except subprocess.TimeoutExpired:
@@ -41,6 +50,7 @@ def main(given: argparse.Namespace) -> None:
     sittings = [*before["sittings"], round((time.monotonic() - started) / 60, 2)]
     peak = max(before["peak_mib"], round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024))
     took = {
+        "verb": " ".join(verb_of(given.recipe)),
         "recipe": given.recipe,
         "beside": given.beside,
         "processes": given.processes,

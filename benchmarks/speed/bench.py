@@ -18,7 +18,7 @@ from benchmarks.speed.agreement import agreement
 from benchmarks.speed.machine import bandwidth, product_rate, product_seconds
 from benchmarks.speed.profiles import profiles
 from benchmarks.speed.race import Clock, Contestant, Spread, race, ratio
-from benchmarks.speed.scaling import scaling
+from benchmarks.speed.scaling import apart, scaling
 from benchmarks.speed.works import Work
 from rich.console import Console
 from rich.table import Table
@@ -41,6 +41,7 @@ RACES: Mapping[str, Callable[[CARSO, int], Work]] = {
     ),
     "pgd-resnet": lambda _, n: convolutional.pgd_resnet(n // 10),
     "pgd-cnn": lambda _, n: convolutional.pgd_cnn(n // 10),
+    "vote-convolutional": lambda _, n: convolutional.vote_convolutional(64 * n // 1000),
     "training-resnet": lambda _, n: convolutional.training_resnet(n // 2),
     "fresh": lambda defence, n: works.fresh(defence, _test(1).images[0]),
 }
@@ -49,6 +50,7 @@ RACES: Mapping[str, Callable[[CARSO, int], Work]] = {
 STUDIES: Mapping[str, Callable[[CARSO, int], object]] = {
     "agreement": lambda defence, n: agreement(defence, _test(n)),
     "scaling": lambda defence, n: scaling(n),
+    "memory": lambda defence, n: apart("photographs", {"images": n // 100, "samples": 3 * n // 2}),
     "profiles": lambda defence, n: profiles(_profiled(defence, n)),
 }
 """What is measured without rivals."""

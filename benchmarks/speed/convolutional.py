@@ -1,5 +1,7 @@
 """The works of networks with convolutions: a ResNet-18 of width 32 on colour images, a robust CNN on digits.
 
+The defence around that ResNet has the published convolutional purifier, fresh too.
+
 The ResNet's weights are fresh and its images noise, which it is held to its own answers on: time does not depend on
 what was learnt. The CNN is the one of `benchmarks/runs/stranger.py`, fresh where its weights are not at hand.
 """
@@ -14,7 +16,10 @@ from torch import Tensor, nn
 
 from carso import data
 from carso.data import Dataset
+from carso.defence import CARSO
 from carso.nn import ResNet
+from carso.training.design import assembled, purifier_of, representation_of
+from carso.training.reading import read_recipe
 from carso.training.recipe import AttackSpec, ClassifierTraining
 
 PGD_10 = Climb(8 / 255, 2 / 255, 10)
@@ -37,6 +42,22 @@ def noise(n: int, network: nn.Module) -> Dataset:
     with torch.no_grad():
         labels: Tensor = network(images).argmax(1)
     return Dataset("noise", images, labels, tuple("0123456789"))
+
+
+def defence(samples: int) -> CARSO:
+    """Of that ResNet and the purifier of `cifar10-published`, fresh: its vote is that of so many candidates."""
+    recipe = read_recipe("cifar10-published").model_copy(update={"samples": samples})
+    network, some = resnet(), Dataset("noise", torch.zeros(1, 3, 32, 32))
+    representation = representation_of(recipe.purifier, network, some)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        purifier = purifier_of(recipe.purifier, representation, some).eval()
+    return assembled(recipe, representation, purifier)
+
+
+def vote_convolutional(n: int) -> Work:
+    """The vote of 200 candidates on n images of noise."""
+    return works.prediction(defence(200), noise(n, resnet()).images, limited=False)
 
 
 def pgd_resnet(n: int) -> Work:

@@ -3,7 +3,7 @@
     python -m benchmarks.speed.scaling pgd '{"images": 500}'        one point, as JSON
 
 seconds  the least of three calls, after one that does not count
-bytes    the process's largest resident memory, less what it held before the first call
+bytes    the process's largest resident memory, less what it held before the first call; `peak` is with it
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from subprocess import run
+from subprocess import PIPE, run
 
 import torch
+from benchmarks.speed.convolutional import defence
 
 from carso import attacks
 from carso.defence import CARSO
@@ -46,9 +47,15 @@ def vote(images: int = 100, samples: int = 1500, batch: int = 0) -> Callable[[],
     return lambda: [defence.poll(some, stop="never") for some in parts]
 
 
+def photographs(images: int = 10, samples: int = 1500) -> Callable[[], object]:
+    """The vote without an early stop, by a random defence with a convolutional purifier; its progress is shown."""
+    voting, some = defence(samples), torch.rand(images, 3, 32, 32)
+    return lambda: voting.poll(some, stop="never")
+
+
 ROOT = Path(__file__).parents[2]
 
-WORKS: Mapping[str, Callable[..., Callable[[], object]]] = {"pgd": pgd, "vote": vote}
+WORKS: Mapping[str, Callable[..., Callable[[], object]]] = {"pgd": pgd, "vote": vote, "photographs": photographs}
 
 
 def points(n: int) -> list[tuple[str, str, dict[str, int]]]:
@@ -67,7 +74,7 @@ def points(n: int) -> list[tuple[str, str, dict[str, int]]]:
 def scaling(n: int) -> list[dict[str, object]]:
     """Every point with its seconds and bytes."""
     return [
-        {"work": work, "grows": grows, "arguments": arguments, **_apart(work, arguments)}
+        {"work": work, "grows": grows, "arguments": arguments, **apart(work, arguments)}
         for work, grows, arguments in track(points(n), "scaling")
     ]
 
@@ -83,12 +90,14 @@ def measure(work: str, arguments: Point) -> dict[str, float]:
         started = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - started)
-    return {"seconds": min(seconds[1:]), "bytes": _resident() - before}
+    peak = _resident()
+    return {"seconds": min(seconds[1:]), "bytes": peak - before, "peak": peak}
 
 
-def _apart(work: str, arguments: Point) -> dict[str, float]:
+def apart(work: str, arguments: Point) -> dict[str, float]:
+    """Seconds and bytes of one point, in a process of its own."""
     command = [sys.executable, "-m", __name__, work, json.dumps(arguments)]
-    found: dict[str, float] = json.loads(run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
+    found: dict[str, float] = json.loads(run(command, check=True, stdout=PIPE, text=True, cwd=ROOT).stdout)
     return found
 
 

@@ -147,8 +147,14 @@ def deepfool(classifier: nn.Module, images: Images, labels: Labels) -> Work:
     )
 
 
-def prediction(defence: CARSO, images: Images) -> Work:
-    """The vote of K candidates: our three stops against the published loop, which decodes one latent after another."""
+def prediction(defence: CARSO, images: Images, limited: bool = True) -> Work:
+    """The vote of K candidates: our three stops against the published loop, which decodes one latent after another.
+
+    Args:
+        defence: that votes.
+        images: (N, C, H, W).
+        limited: whether it is held to the machine's limit, by the products of linear layers alone.
+    """
     latents, loop = defence.latents(generator=torch.Generator().manual_seed(0)), "loop over the samples"
 
     def ours(stop: Stop) -> Labels:
@@ -161,11 +167,12 @@ def prediction(defence: CARSO, images: Images) -> Work:
         "carso, stop confident": partial(ours, "confident"),
         loop: partial(peers.published_vote, defence, images, latents),
     }
+    layers = linears(defence.purifier.decoder)[1:] + linears(defence.classifier) if limited else []
     return Work(
-        f"vote of {len(latents)}, {len(images)} images",
+        f"vote of {len(latents)}, {len(images)} images{'' if limited else ', convolutional purifier'}",
         ("carso, stop exact", "carso, stop confident", "carso, stop never"),
         contestants,
-        tuple((ROWS, i, o) for i, o in linears(defence.purifier.decoder)[1:] + linears(defence.classifier)),
+        tuple((ROWS, i, o) for i, o in layers),
         len(images) * len(latents) / ROWS,
         {"carso, stop never": product_dtype(images.device), "carso, stop never, float32": torch.float32},
         lambda results: {name: float((winners != results[loop]).sum()) for name, winners in results.items()},  # type: ignore[attr-defined]
