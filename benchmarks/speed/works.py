@@ -35,7 +35,7 @@ from carso.training.classifier import ClassifierStage
 from carso.training.loop import fit
 from carso.training.reading import read_recipe
 from carso.training.recipe import ClassifierTraining
-from carso.types import Budget, Images, Labels
+from carso.types import Budget, Images, Labels, spelled
 from carso.vote import Stop
 
 EPS, STEPS, ALPHA, OVERSHOOT = 0.3, 40, 0.01, 0.02
@@ -119,7 +119,7 @@ def pgd(classifier: nn.Module, images: Images, labels: Labels, climb: Climb = PG
     } | dict(peers.pgd(*given, climb.eps, climb.alpha, climb.steps))
     chain = not convolves(classifier)
     return Work(
-        f"PGD-{climb.steps} Linf {climb.eps:.3g}, {n} images{on}",
+        f"PGD-{climb.steps} Linf {spelled(climb.eps)}, {n} images{on}",
         ("carso", "carso, float32"),
         contestants,
         tuple(s for i, o in linears(classifier) for s in ((n, i, o), (n, o, i))) if chain else (),
@@ -223,7 +223,7 @@ def training(
         ("carso",),
         contestants,
         check=partial(_attacked_accuracy, held_out, climb),
-        figure=f"accuracy (%) on held-out images after the epoch, PGD Linf {climb.eps:.3g}",
+        figure=f"accuracy (%) on held-out images after the epoch, PGD Linf {spelled(climb.eps)}",
         within=SUCCESS_WITHIN,
     )
 
