@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from carso.attacks import annealed
 from carso.audit import Audit, audit
-from carso.audit.plan import SPARSE
+from carso.audit.effort import SPARSE
 from carso.audit.results import BudgetResult
 from carso.data import Dataset
 from carso.nn.contrast import Contrast

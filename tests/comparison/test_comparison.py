@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
@@ -7,9 +8,11 @@ from shutil import copytree
 import pytest
 import torch
 from tests.comparison.conftest import network, other
+from tests.efforts import resize
 from typer.testing import CliRunner
 
 from carso import rivals
+from carso.audit import effort
 from carso.audit.results import read_audit
 from carso.commands.cli import app
 from carso.comparison import Comparison, ComparisonStudy, Study, comparison, read_comparison, subjects
@@ -99,7 +102,7 @@ def test_weights_of_other_settings_are_not_taken_over(
     found: Comparison, run: ComparisonStudy, tmp_path: Path, change: dict[str, int]
 ) -> None:
     copytree(run.out / "gan", tmp_path / "gan")
-    with pytest.raises(RunError, match="gan holds another study, seed or number of images"):
+    with pytest.raises(RunError, match="gan holds another study, seed, number of images or audit"):
         replace(run, out=tmp_path, **change).carry_out(["gan-other"])
 
 
@@ -110,7 +113,24 @@ def test_the_table_is_of_one_study_alone(
         copytree(run.out / name, tmp_path / name)
     (tmp_path / "bare" / "entry.json").write_text("{}")
     assert [line.name for line in replace(run, out=tmp_path).carry_out(["schooled"]).entries] == ["schooled"]
-    assert "number of images: bare" in capsys.readouterr().err
+    assert "number of images or audit: bare" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch: resize(patch, "quick", restarts=(1, 2)),
+        lambda patch: patch.setattr(effort, "ATTACKS", effort.ATTACKS + 1),
+        lambda patch: patch.setattr(effort, "SPARSE", (0.5,)),
+    ],
+)
+def test_an_audit_by_other_attacks_is_not_taken_for_today_s(
+    found: Comparison, run: ComparisonStudy, monkeypatch: pytest.MonkeyPatch, change: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    change(monkeypatch)
+    assert replace(run)._line("bare", run.study.entries["bare"]) is None
+    with pytest.raises(RunError, match="choose another --out"):
+        replace(run).carry_out(["bare"])
 
 
 def test_weights_for_the_attacker_count_for_nothing(found: Comparison, run: ComparisonStudy) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
 
 Effort: TypeAlias = Literal["quick", "standard", "full"]
+
+ATTACKS = 1
+"""Which attacks these are: raised with every change by which an audit of the same sizes may leave another figure."""
+
+SPARSE = (0.003, 0.007, 0.02, 0.05)
+"""Shares of the pixels along which the steps of an attack in L2 go."""
 
 
 @dataclass(frozen=True)
@@ -125,3 +132,9 @@ SIZES: dict[Effort, Sizes] = {
         autoattack=True,
     ),
 }
+
+
+def settings_of(efforts: Iterable[Effort]) -> dict[str, Any]:
+    """What decides audits of these efforts: which attacks, and their sizes."""
+    sizes = {effort: asdict(SIZES[effort]) for effort in sorted({*efforts})}
+    return {"attacks": ATTACKS, "sparse": SPARSE, "sizes": sizes}

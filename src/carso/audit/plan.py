@@ -19,7 +19,7 @@ from carso.attacks import annealed, apgd, deepfool, fgsm, noise, pgd, spsa, squa
 from carso.attacks.bpda import straight_through
 from carso.attacks.eot import Candidates, Expectation, exponential, log_mean_probability
 from carso.audit.autoattack import LEAST_CLASSES, MISSING, Version, autoattack, is_installed
-from carso.audit.effort import Sizes
+from carso.audit.effort import SPARSE, Sizes
 from carso.audit.neighbours import Neighbours
 from carso.audit.target import Target
 from carso.types import Budget, Classifier, Images, Labels
@@ -29,10 +29,6 @@ On: TypeAlias = Literal["all", "survivors"]
 Craft: TypeAlias = Callable[[Images, Labels, Generator], Images]
 Rounds: TypeAlias = tuple[Craft, ...]
 Call: TypeAlias = Callable[..., Tensor]
-
-
-SPARSE = (0.003, 0.007, 0.02, 0.05)
-"""Shares of the pixels along which the steps of an attack in L2 go."""
 
 GRADIENT, AUTOATTACK = 3, 5000
 """Calls of a target that a gradient takes as long as, and AutoAttack on an image: the queries of its Square."""

@@ -23,7 +23,7 @@ import torch
 import carso
 from carso import data
 from carso.audit import audit
-from carso.audit.effort import Effort
+from carso.audit.effort import Effort, settings_of
 from carso.audit.loading import undefended_of
 from carso.audit.results import Audit, read_audit
 from carso.comparison.measuring import measured, rows_of
@@ -101,7 +101,7 @@ class ComparisonStudy:
     def _tell_of_others(self) -> None:
         others = [name for name in self.study.entries if (self.out / name).exists() and not self._is_own(name)]
         if others:
-            note(f"left out, as made by another study, seed or number of images: {', '.join(others)}")
+            note(f"left out, as made by another study, seed, number of images or audit: {', '.join(others)}")
 
     def _divide(self, names: Sequence[str], work: Callable[[str], object], description: str) -> None:
         with progress(description, len(names)) as bar:
@@ -115,21 +115,27 @@ class ComparisonStudy:
         by_first(self._publish)
 
     def _open(self, name: str) -> None:
-        """Hold the folder of an entry to what the study says of it, the seed and the number of images."""
+        """Hold the folder of an entry to what the study says of it, the seed, the number of images and the audits."""
         folder = self.out / name
-        refusal = f"{folder} holds another study, seed or number of images; choose another --out"
+        refusal = f"{folder} holds another study, seed, number of images or audit; choose another --out"
         settle(folder / SETTINGS, self._settings(name), refusal)
 
     def _is_own(self, name: str) -> bool:
-        """Whether the folder of an entry is there and of this study, seed and number of images."""
+        """Whether the folder of an entry is there and of this study, seed, number of images and audits of today."""
         return says(self.out / name / SETTINGS, self._settings(name))
 
     def _settings(self, name: str) -> str:
-        """All that decides the figures of an entry, as JSON."""
-        entry = self.study.entries[name].model_dump(mode="json", exclude={"about", "published"})
-        shared = self.study.model_dump(mode="json", exclude={"entries"})
-        told = {"entry": entry, "study": shared, "seed": self.seed, "images": self.images, "carso": carso.__version__}
-        return json.dumps(told, indent=1) + "\n"
+        """All that decides the figures of an entry, as JSON; of the audits their attacks and sizes."""
+        entry = self.study.entries[name]
+        settings = {
+            "entry": entry.model_dump(mode="json", exclude={"about", "published"}),
+            "study": self.study.model_dump(mode="json", exclude={"entries"}),
+            "seed": self.seed,
+            "images": self.images,
+            "carso": carso.__version__,
+            "audit": settings_of([entry.effort or self.study.effort, self.study.unforeseen.effort]),
+        }
+        return json.dumps(settings, indent=1) + "\n"
 
     @cached_property
     def _subjects(self) -> Subjects:
