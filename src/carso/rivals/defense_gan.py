@@ -4,8 +4,11 @@
     g(x) = G(z*)                      f(x) = N(g(x))
     G, D trained as a WGAN:           min_G max_D E D(x) - E D(G(z)) - lambda E (||grad D(x~)|| - 1)^2,  z ~ N(0, I)
 
-N: a classifier, trained before; D: the critic; x~: uniformly between x and G(z). Descent has the momentum of the
-authors' code. The starts of a call are drawn once and shared by its images.
+N: a classifier, trained before; D: the critic; x~: uniformly between x and G(z). Descent has the momentum and the rate
+of the authors' code, whose rate falls to a tenth after four fifths of the steps; here it stays. Starts are of N(0, I),
+as the z of the training are; in that code their standard deviation is 1 / sqrt(dimension of z). They are drawn once per
+call and shared by its images. The critic's steps before one of G's are on one batch, there each is on a batch of its
+own.
 
 The descent has no gradient worth having. What an attacker differentiates in its place (`surrogate`) ends where the
 descent does, as far as a few steps from a good start can tell, and has the gradient of a descent that has come to its
@@ -90,7 +93,7 @@ class DefenseGAN(Purified):
         encoder: E, images to z (B, latent), where the attacker's surrogate begins.
         steps: L.
         restarts: R.
-        rate: of the descent, on the squared error averaged over the pixels.
+        rate: of the descent, the same in all steps, on the squared error averaged over the pixels.
         refinements: steps of the surrogate's descent.
 
     Raises:
@@ -222,7 +225,9 @@ class WGAN(nn.Module):
 
 
 class WGANStage(GenerativeStage):
-    """G and D in training: per batch, `CRITIC_PASSES` steps of D, then one of G. `module.generator` is what is wanted.
+    """G and D in training: per batch, `CRITIC_PASSES` steps of D, all on it, then one of G.
+
+    `module.generator` is what is wanted.
 
     Args:
         wgan: what is trained.

@@ -1,4 +1,4 @@
-"""Parseval networks: weights are kept near orthonormal, so that no layer stretches a perturbation.
+"""Parseval networks: weights are kept near orthonormal, so that no linear map stretches a perturbation.
 
     R(W) = beta / 4 ||W W^T - I||^2          of every linear map and convolution
     W   <- (1 + beta) W - beta W W^T W       after every step; singular values: s <- (1 + beta) s - beta s^3
@@ -6,7 +6,8 @@
 Of s, 1 is the only stable point. The weights of a convolution are the matrix (outputs, inputs x kernel), and as every
 pixel lies under kh kw of its kernels, what is kept near orthonormal is that matrix times sqrt(kh kw).
 
-The network is any classifier, trained clean or adversarially. The paper's convex sums, in the place of residual ones,
+The network is any classifier, trained clean or adversarially. Its batch norms, whose scale nothing bounds, its
+standardisation and its activations are left as they are: every linear map is held, the whole network is not. The paper's convex sums, in the place of residual ones,
 concern networks with shortcuts and are left out; all rows take part in every step.
 
 Source: M. Cisse et al., Parseval networks: improving robustness to adversarial examples, ICML 2017.
