@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from carso.comparison import NAMES, Comparison, read_comparison, read_study
-from carso.comparison.page import adaptive, checks, each, heads, left, trained, weakest
+from carso.comparison.page import MARGIN, adaptive, checks, compared, each, heads, left, on_n, trained
 from carso.comparison.results import Line
-from carso.report.wording import ATTACKS, brief, budget
+from carso.report.wording import brief, budget
 
 ROOT = Path(__file__).parents[2]
 RESULTS, OTHER = (ROOT / "benchmarks" / "results" / name for name in NAMES)
@@ -29,19 +29,18 @@ def audits(found: Comparison) -> str:
     """What was left of each, under which audit, and what the audit doubts."""
     radii = heads(found)
     head = ["defence", "clean", *(budget(*ball) for ball in radii), "n, effort", "checks raised", "attacks on N"]
-    return table(head, [_audited(line, radii) for line in found.entries])
+    return table(head, [_audited(line, radii, f"carso reproduce {found.study}/{line.name}") for line in found.entries])
 
 
-def _audited(line: Line, radii: Sequence[tuple[str, float]]) -> list[str]:
-    worst = [left(line, *ball) for ball in radii]
-    row, other = weakest(line), line.unforeseen
+def _audited(line: Line, radii: Sequence[tuple[str, float]], command: str) -> list[str]:
+    worst, other = [left(line, *ball) for ball in radii], line.unforeseen
     return [
-        f"`{line.name}`",
+        f"`{line.name}`<br><small>{command}</small>",
         brief(line.audit.budgets[0].clean),
         *("" if one is None else brief(one) for one in worst),
         f"{line.audit.n:,}, {line.audit.effort}; {other.norm} {other.n}, {other.effort}",
         checks(line),
-        f"{brief(row.result)}, {ATTACKS.get(row.attack, row.attack)}",
+        on_n(line),
     ]
 
 
@@ -57,18 +56,20 @@ def costs(found: Comparison) -> str:
 def literature(found: Comparison) -> str:
     """What papers report, beside what ours is of."""
     lines = [
-        [f"`{line.name}`", published.says, adaptive(published), published.source, published.differs]
+        [f"`{line.name}`", each.says, adaptive(each), compared(line, each), each.source, each.differs]
         for line in found.entries
-        for published in line.published
+        for each in line.published
     ]
-    return table(
-        ["defence", "published", "left by an adaptive attack", "source", "why ours is of something else"], lines, "---"
-    )
+    asked = ["published", "left by an adaptive attack", "left by ours", "source", "why ours is of something else"]
+    return table(["defence", *asked], lines, "---")
 
 
-def commands(found: Comparison) -> str:
-    """The command of each row."""
-    return "\n".join(f"- `carso reproduce {found.study}/{line.name}`" for line in found.entries)
+def reworded(found: Comparison) -> Comparison:
+    """The record, with what the study says of its entries today."""
+    entries = read_study(found.study).entries
+    words = {name: {"about": entry.about, "published": list(entry.published)} for name, entry in entries.items()}
+    lines = [line.model_copy(update=words.get(line.name, {})) for line in found.entries]
+    return found.model_copy(update={"entries": lines})
 
 
 def missing(found: Comparison) -> str:
@@ -92,13 +93,13 @@ def processors(found: Comparison) -> str:
 
 def page(found: Comparison, other: Comparison) -> str:
     """The whole page, of the two studies."""
-    where = found.environment
+    found, other, where = reworded(found), reworded(other), found.environment
     return TEMPLATE.read_text(encoding="utf-8").format(
         audits=audits(found),
         reading=READING.read_text(encoding="utf-8").format(missing=missing(found)),
         costs=costs(found),
         literature=literature(found),
-        commands="\n".join((commands(found), commands(other))),
+        margin=f"{MARGIN:g}",
         other=audits(other),
         other_data=other.dataset,
         other_seed=other.seed,

@@ -125,7 +125,10 @@ def test_the_table_is_of_one_study_alone(
     ],
 )
 def test_an_audit_by_other_attacks_is_not_taken_for_today_s(
-    found: Comparison, run: ComparisonStudy, monkeypatch: pytest.MonkeyPatch, change: Callable[[pytest.MonkeyPatch], None]
+    found: Comparison,
+    run: ComparisonStudy,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
     change(monkeypatch)
     assert replace(run)._line("bare", run.study.entries["bare"]) is None

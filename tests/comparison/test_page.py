@@ -4,7 +4,9 @@ import pytest
 from benchmarks.docs import comparison as document
 
 from carso.comparison import Comparison, ComparisonStudy
-from carso.comparison.page import checks, each, trained, weakest
+from carso.comparison.page import checks, compared, each, on_n, standing, trained, weakest
+from carso.comparison.study import Place, Published
+from carso.evaluation.results import Rate
 from carso.report.wording import brief
 
 
@@ -16,6 +18,7 @@ def test_the_page_shows_every_figure(found: Comparison, run: ComparisonStudy) ->
             assert brief(budget.worst_case) in page
         assert brief(weakest(line).result) in page
         assert each(line) in page
+        assert f"<code>carso reproduce rivals/{line.name}</code>" in page
     assert "55 % left" in page
     assert "wrong-gradients" in page
 
@@ -41,9 +44,37 @@ def test_the_page_of_the_docs_has_every_figure(found: Comparison) -> None:
     page = document.page(found, found)
     for line in found.entries:
         shown = " | ".join(brief(b.worst_case) for b in (*line.audit.budgets, *line.unforeseen.budgets))
-        assert f"| `{line.name}` | {brief(line.audit.budgets[0].clean)} | {shown} |" in page
-        assert f"`carso reproduce rivals/{line.name}`" in page
+        named = f"`{line.name}`<br><small>carso reproduce rivals/{line.name}</small>"
+        assert f"| {named} | {brief(line.audit.budgets[0].clean)} | {shown} |" in page
     assert "55 % left" in page
+
+
+@pytest.mark.parametrize(
+    ("correct", "doubts", "stands", "words"),
+    [
+        (17, [], "not higher", ": not higher"),
+        (18, ["wrong-gradients"], "higher, doubted", ": higher, doubted (wrong-gradients)"),
+        (18, [], "higher", ": higher"),
+    ],
+)
+def test_ours_is_held_against_the_literature(
+    found: Comparison, correct: int, doubts: list[str], stands: str, words: str
+) -> None:
+    line, rate = found.entries[0], Rate.of(correct, 30)
+    budget = line.audit.budgets[1].model_copy(update={"worst_case": rate})
+    audit = line.audit.model_copy(update={"budgets": [line.audit.budgets[0], budget], "checks": doubts})
+    line = line.model_copy(update={"audit": audit})
+    published = Published(says="x", source="y", left=55.0, beside=Place(norm="Linf", eps=0.2))
+    assert standing(line, published) == stands
+    assert compared(line, published) == f"{brief(rate)} at L∞ 0.20{words}"
+    for other in ({"left": None}, {"beside": None}, {"beside": Place(norm="L1", eps=0.2)}):
+        assert compared(line, published.model_copy(update=other)) == ""
+
+
+def test_attacks_on_n_say_their_images_where_the_audit_had_others(found: Comparison) -> None:
+    line = found.entries[0]
+    assert "n =" not in on_n(line)
+    assert on_n(line.model_copy(update={"audit": line.audit.model_copy(update={"n": 2000})})).endswith(" (n = 30)")
 
 
 def test_what_the_audit_of_the_other_norm_doubts_is_shown_too(found: Comparison) -> None:

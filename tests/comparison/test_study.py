@@ -47,6 +47,26 @@ def test_the_other_study_is_of_entries_of_the_first_at_a_third_of_the_radius() -
             assert entry.rival == first.entries[name].rival
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_literature_left_stands_beside_an_audit_of_ours(name: str) -> None:
+    study = read_study(name)
+    balls = {("Linf", eps) for eps in study.eps} | {(study.unforeseen.norm, study.unforeseen.eps)}
+    for published in (each for entry in study.entries.values() for each in entry.published):
+        assert (published.left is None) == (published.beside is None)
+        assert published.beside is None or (published.beside.norm, published.beside.eps) in balls
+
+
+def test_noise_for_gradients_is_beside_the_same_defence_without_it() -> None:
+    entries = read_study().entries
+    bare, *noisy = (entry for name, entry in entries.items() if name.startswith("fiwagr-") and name.endswith("-thesis"))
+    assert [entry.randomised for entry in noisy] == [
+        ("representation",),
+        ("decoder",),
+        ("representation", "decoder"),
+    ]
+    assert all(entry.model_copy(update={"randomised": (), "about": bare.about}) == bare for entry in noisy)
+
+
 def test_every_purifier_stands_before_both_classifiers_alike() -> None:
     entries = read_study().entries
     pairs = [name for name in entries if f"{name}-adversarial" in entries and entries[name].classifier]

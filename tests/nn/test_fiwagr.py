@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from carso.data import Dataset
 from carso.defence import CARSO
 from carso.fast import faster
 from carso.fast.surrogate import FastDefence
@@ -14,6 +15,9 @@ from carso.nn import MLP
 from carso.nn.fiwagr import FiWAGR, paths, randomised
 from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.representation import Representation
+from carso.training.loop import fit
+from carso.training.purifier import PurifierStage
+from carso.training.recipe import AttackSpec, PurifierTraining
 
 
 def handed_back(a: Tensor, weights: Tensor, seed: int, sigma: float = 1.0) -> Tensor:
@@ -124,6 +128,27 @@ def test_a_purifier_learns_before_it_as_ever() -> None:
     plain, layered = dense().purifier.train(), dense().purifier.train()
     randomised(layered.decoder[-1])
     assert torch.equal(learnt(plain), learnt(layered))
+
+
+def trained(layered: bool, aim: Literal["classifier", "defence"]) -> Tensor:
+    """A purifier's weights after one step, with the layer in both paths or without."""
+    defence, images = dense(), torch.rand(16, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    if layered:
+        randomised(defence.purifier.maps)
+        randomised(defence.purifier.decoder[-1])
+    attack = AttackSpec(attack="pgd", eps=0.3, steps=3, alpha=0.1, directed_at=aim)
+    schedule = PurifierTraining(epochs=1, batch=16, rate=0.01, feed="fresh", attacks=(attack,))
+    data, device = Dataset("grains", images, None, ()), torch.device("cpu")
+    fit(PurifierStage("p", defence.representation, defence.purifier, schedule, data, data, 1, device), 0, "f")
+    return nn.utils.parameters_to_vector(defence.purifier.parameters())
+
+
+def test_a_training_whose_attacks_are_on_n_is_the_same_with_it() -> None:
+    assert torch.equal(trained(False, "classifier"), trained(True, "classifier"))
+
+
+def test_a_training_whose_attacks_are_on_the_whole_follows_noise() -> None:
+    assert not torch.equal(trained(False, "defence"), trained(True, "defence"))
 
 
 def test_no_gradient_passes_however_the_input_is_handed_over() -> None:

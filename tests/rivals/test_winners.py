@@ -25,7 +25,9 @@ def test_as_many_win_as_are_to(kind: type[Winners], gamma: float, winners: int) 
     assert torch.allclose(out[out != 0], a[out != 0], atol=1e-6)
 
 
-@pytest.mark.parametrize(("gamma", "neurons", "winners"), [(0.29, 100, 29), (0.57, 100, 57), (0.1, 784, 78), (0.1, 9, 1)])
+@pytest.mark.parametrize(
+    ("gamma", "neurons", "winners"), [(0.29, 100, 29), (0.57, 100, 57), (0.1, 784, 78), (0.1, 9, 1)]
+)
 def test_the_share_is_that_of_its_decimals(gamma: float, neurons: int, winners: int) -> None:
     assert Winners(gamma).k(neurons) == winners
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, TypeAlias
 
-from carso.comparison.results import Comparison, Line, ProtocolRow
+from carso.comparison.results import Audited, Comparison, Line, ProtocolRow
 from carso.comparison.study import Published
 from carso.evaluation.results import Rate
 from carso.progress import duration
@@ -15,6 +16,11 @@ from carso.storage.files import write_text
 
 SHORTEST = 0.001
 """Seconds below which a time is shown in millionths."""
+
+MARGIN = 2.0
+"""Points by which our audit may leave more than the literature's attack did, before a check has to doubt it."""
+
+Standing: TypeAlias = Literal["not higher", "higher, doubted", "higher"]
 
 
 def write_page(found: Comparison, folder: Path) -> Path:
@@ -26,12 +32,14 @@ def write_page(found: Comparison, folder: Path) -> Path:
         "brief": brief,
         "left": left,
         "budget": budget,
-        "attacks": ATTACKS,
         "weakest": weakest,
         "trained": trained,
         "each": each,
         "adaptive": adaptive,
+        "compared": compared,
         "checks": checks,
+        "margin": f"{MARGIN:g}",
+        "on_n": on_n,
     }
     write_text(path, render("rivals.html", context))
     return path
@@ -46,8 +54,17 @@ def heads(found: Comparison) -> list[tuple[str, float]]:
 
 def left(line: Line, norm: str, eps: float) -> Rate | None:
     """What the audit of an entry in that norm left at that radius, if it was tried."""
-    budgets = [each for audited in (line.audit, line.unforeseen) if audited.norm == norm for each in audited.budgets]
+    budgets = [each for audited in _in_norm(line, norm) for each in audited.budgets]
     return next((each.worst_case for each in budgets if each.eps == eps), None)
+
+
+def raised(line: Line, norm: str) -> list[str]:
+    """The checks that the audits of an entry in a norm raise."""
+    return [check for audited in _in_norm(line, norm) for check in audited.checks]
+
+
+def _in_norm(line: Line, norm: str) -> list[Audited]:
+    return [audited for audited in (line.audit, line.unforeseen) if audited.norm == norm]
 
 
 def weakest(line: Line) -> ProtocolRow:
@@ -55,6 +72,13 @@ def weakest(line: Line) -> ProtocolRow:
     most = max(each.eps for each in line.audit.budgets)
     rows: Sequence[ProtocolRow] = [row for row in line.figures.protocol if row.norm is not None and row.eps <= most]
     return min(rows, key=lambda row: row.result.accuracy)
+
+
+def on_n(line: Line) -> str:
+    """What that attack left, its name, and of how many images where the audit is of another number."""
+    row = weakest(line)
+    images = "" if row.result.total == line.audit.n else f" (n = {row.result.total:,})"
+    return f"{brief(row.result)}, {ATTACKS.get(row.attack, row.attack)}{images}"
 
 
 def checks(line: Line) -> str:
@@ -73,6 +97,27 @@ def trained(line: Line) -> str:
 def adaptive(published: Published) -> str:
     """What an adaptive attack left in the literature, where that can be set beside ours."""
     return "" if published.left is None else f"{published.left:g} %"
+
+
+def standing(line: Line, published: Published) -> Standing | None:
+    """Whether ours is above the literature's by more than `MARGIN`, and a check doubts it; None where either is missing."""
+    place = published.beside
+    ours = None if place is None else left(line, place.norm, place.eps)
+    if place is None or ours is None or published.left is None:
+        return None
+    if ours.accuracy <= published.left + MARGIN:
+        return "not higher"
+    return "higher, doubted" if raised(line, place.norm) else "higher"
+
+
+def compared(line: Line, published: Published) -> str:
+    """Ours at the ball where it stands beside the literature's figure, and how, in words."""
+    found, place = standing(line, published), published.beside
+    ours = None if found is None or place is None else left(line, place.norm, place.eps)
+    if ours is None or place is None:
+        return ""
+    doubts = f" ({', '.join(raised(line, place.norm))})" if found == "higher, doubted" else ""
+    return f"{brief(ours)} at {budget(place.norm, place.eps)}: {found}{doubts}"
 
 
 def each(line: Line) -> str:

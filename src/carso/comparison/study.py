@@ -30,6 +30,13 @@ Count = Annotated[int, Field(ge=1)]
 Radius = Annotated[float, Field(gt=0, le=100)]
 
 
+class Place(Part):
+    """A ball of a study's audits."""
+
+    norm: Norm
+    eps: Radius
+
+
 class Published(Part):
     """What a paper reports, beside which ours stands.
 
@@ -38,12 +45,14 @@ class Published(Part):
         source: paper and place.
         differs: why ours is of something else.
         left: accuracy (%) that an adaptive attack left, where it can be compared with ours.
+        beside: the ball of the study at which ours is compared with it.
     """
 
     says: str
     source: str
     differs: str = ""
     left: Percent | None = None
+    beside: Place | None = None
 
 
 class Entry(Part):

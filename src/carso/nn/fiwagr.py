@@ -6,7 +6,8 @@
 Whatever the gradient dL/db is, it stops here, and with it every weight behind the layer. What is handed back is zero in
 expectation, almost surely nowhere zero for a single image, and of the same size everywhere, so that neither a vanishing
 gradient nor its length tells the layer apart. What lies before the layer is differentiated as ever. In train mode the
-layer passes gradients on, or nothing before it could learn.
+layer passes gradients on, or nothing before it could learn: a purifier whose training attacks N alone comes to the same
+weights with it as without. Attacks on the whole defence are crafted in eval mode, in training too, and follow noise.
 
 It puts chance where a gradient was, which is not to take the gradient away: an attacker who takes the layer for the
 identity in his backward pass (BPDA) or who differentiates nothing at all is not hindered by it.

@@ -7,8 +7,9 @@ Of s, 1 is the only stable point. The weights of a convolution are the matrix (o
 pixel lies under kh kw of its kernels, what is kept near orthonormal is that matrix times sqrt(kh kw).
 
 The network is any classifier, trained clean or adversarially. Its batch norms, whose scale nothing bounds, its
-standardisation and its activations are left as they are: every linear map is held, the whole network is not. The paper's convex sums, in the place of residual ones,
-concern networks with shortcuts and are left out; all rows take part in every step.
+standardisation and its activations are left as they are: every linear map is held, the whole network is not. The
+paper's convex sums, in the place of residual ones, concern networks with shortcuts and are left out; all rows take part
+in every step.
 
 Source: M. Cisse et al., Parseval networks: improving robustness to adversarial examples, ICML 2017.
 """
