@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from carso.comparison import NAMES, Comparison, read_comparison, read_study
-from carso.comparison.page import MARGIN, adaptive, checks, compared, each, heads, left, on_n, trained
+from carso.comparison.page import MARGIN, adaptive, certified, checks, compared, each, heads, left, on_n, trained
 from carso.comparison.results import Line
 from carso.report.wording import brief, budget
 
@@ -42,6 +42,12 @@ def _audited(line: Line, radii: Sequence[tuple[str, float]], command: str) -> li
         checks(line),
         on_n(line),
     ]
+
+
+def certificates(found: Comparison) -> str:
+    """What certificates are worth, a paragraph for each defence that certifies."""
+    told = [f"\nRight and certified in L2, of `{e.name}`: {certified(e)}.\n" for e in found.entries if certified(e)]
+    return "".join(told)
 
 
 def costs(found: Comparison) -> str:
@@ -96,6 +102,7 @@ def page(found: Comparison, other: Comparison) -> str:
     found, other, where = reworded(found), reworded(other), found.environment
     return TEMPLATE.read_text(encoding="utf-8").format(
         audits=audits(found),
+        certificates=certificates(found),
         reading=READING.read_text(encoding="utf-8").format(missing=missing(found)),
         costs=costs(found),
         literature=literature(found),

@@ -65,6 +65,19 @@ def test_a_recipe_is_trained_as_by_its_own_verb(found: Comparison, run: Comparis
     assert weights.digest(own) == weights.digest(alone)
 
 
+def test_the_training_of_a_recipe_is_timed_unless_it_was_begun_before(
+    found: Comparison, run: ComparisonStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert found.entries[1].figures.trained == replace(run)._subjects.seconds("schooled") > 0
+    pending = subjects.Subjects.pending
+    monkeypatch.setattr(
+        subjects.Subjects, "pending", lambda self, name: [replace(each, done=1) for each in pending(self, name)]
+    )
+    again = replace(run, out=tmp_path)._subjects
+    again.of("schooled")
+    assert again.seconds("schooled") is None
+
+
 def test_noise_for_gradients_is_seen_by_the_audit(found: Comparison) -> None:
     line = found.entries[-1]
     assert "wrong-gradients" in line.audit.checks

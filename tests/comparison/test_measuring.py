@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from tests.comparison.conftest import CLASSES, network, picture
 from torch import Tensor, nn
 
 from carso import attacks
-from carso.comparison.measuring import ROWS, classifier_of, measured, rows_of
+from carso.comparison import measuring
+from carso.comparison.measuring import RADII, ROWS, classifier_of, measured, rows_of
 from carso.data import Dataset
 from carso.evaluation.examples import SharedExamples
+from carso.evaluation.seeding import generator_of
+from carso.rivals import Smoothed
 from carso.types import Budget
 
 LABELS = torch.arange(30) % CLASSES
@@ -45,6 +49,23 @@ def test_a_classifier_is_attacked_itself() -> None:
     attacked = attacks.fgsm(n, TEST.images, LABELS, Budget("Linf", 0.5))
     assert alone[3].result.correct == int((n(attacked).argmax(1) == LABELS).sum())
     assert alone != behind
+
+
+def test_what_certifies_is_asked_for_right_answers_with_a_radius(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "VOTES", 200)
+    rival, few = Smoothed(network(), sigma=0.2, samples=5), TEST[:12]
+    found = measured(rival, few, SharedExamples(0), 0, None, ROWS[:1]).certified
+    assert found is not None
+    certificate = rival.certify(few.images, samples=200, generator=generator_of(0, "certificates"))
+    right = certificate.classes == few.required_labels
+    assert [row.eps for row in found.rows] == [0.25, 0.5, 0.75]
+    assert [row.result.correct for row in found.rows] == [int((right & (certificate.radii >= r)).sum()) for r in RADII]
+    assert found.rows[0].result.correct > found.rows[-1].result.correct
+    assert (found.samples, found.alpha, found.rows[0].result.total) == (200, 0.001, 12)
+
+
+def test_what_does_not_certify_has_no_certificate() -> None:
+    assert measured(network(), TEST[:3], SharedExamples(0), 0, None, ROWS[:1]).certified is None
 
 
 def test_other_images_are_attacked_at_the_radii_of_their_study() -> None:

@@ -4,7 +4,8 @@ import pytest
 from benchmarks.docs import comparison as document
 
 from carso.comparison import Comparison, ComparisonStudy
-from carso.comparison.page import checks, compared, each, on_n, standing, trained, weakest
+from carso.comparison.page import certified, checks, compared, each, on_n, standing, trained, weakest
+from carso.comparison.results import Certified, CertifiedRow
 from carso.comparison.study import Place, Published
 from carso.evaluation.results import Rate
 from carso.report.wording import brief
@@ -69,6 +70,17 @@ def test_ours_is_held_against_the_literature(
     assert compared(line, published) == f"{brief(rate)} at L∞ 0.20{words}"
     for other in ({"left": None}, {"beside": None}, {"beside": Place(norm="L1", eps=0.2)}):
         assert compared(line, published.model_copy(update=other)) == ""
+
+
+def test_certificates_are_shown_where_there_are_any(found: Comparison) -> None:
+    line = found.entries[0]
+    assert certified(line) == ""
+    assert "certified in L2" not in document.page(found, found)
+    rows = [CertifiedRow(eps=0.25, result=Rate.of(90, 100)), CertifiedRow(eps=0.5, result=Rate.of(40, 100))]
+    figures = line.figures.model_copy(update={"certified": Certified(samples=10_000, alpha=0.001, rows=rows)})
+    found = found.model_copy(update={"entries": [line.model_copy(update={"figures": figures}), *found.entries[1:]]})
+    shown = f"{brief(rows[0].result)} at 0.25, {brief(rows[1].result)} at 0.50 (n = 100; 10,000 votes of each"
+    assert f"Right and certified in L2, of `bare`: {shown}" in document.page(found, found)
 
 
 def test_attacks_on_n_say_their_images_where_the_audit_had_others(found: Comparison) -> None:

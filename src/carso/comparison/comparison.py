@@ -2,7 +2,7 @@
 
     OUT/                   comparison.json and report.html of all that is there
     OUT/NAME/              an entry: entry.json, what the study says of it; rival.safetensors, or a recipe's
-                           classifier.safetensors; history.json, audit.json, figures.json
+                           classifier.safetensors and training.json; history.json, audit.json, figures.json
     OUT/NAME/unforeseen/   audit.json in the norm that no training foresaw
 
 Every step leaves its result in the folder, and a step whose result is there is not done again. Processes that work

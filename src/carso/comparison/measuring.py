@@ -1,7 +1,8 @@
-"""What is measured of a defence beside its audits: the thesis's rows, its weights, and how long it takes.
+"""What is measured of a defence beside its audits: the thesis's rows, certificates, weights, and how long it takes.
 
 thesis's rows    attacks crafted on N alone and handed on: a transfer threat model, which says little of a defence; on
                  other images than the thesis's, its attacks at the study's radii
+certificates     of what certifies: right answers of images whose certified radius in L2 is at least r
 seconds          medians of predictions of the same images by the defence and by N, taken in turn
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from carso.comparison.results import Figures, ProtocolRow
+from carso.comparison.results import Certified, CertifiedRow, Figures, ProtocolRow
 from carso.data import Dataset
 from carso.evaluation.environment import environment
 from carso.evaluation.examples import SharedExamples
@@ -23,6 +24,7 @@ from carso.evaluation.protocol import FGSM_L2, TABLE, Row, protocol_at
 from carso.evaluation.results import Rate
 from carso.evaluation.seeding import generator_of, seeded
 from carso.progress import track
+from carso.rivals import Smoothed
 from carso.training.plan import timed
 from carso.types import Images
 
@@ -33,6 +35,9 @@ TIMED, ROUNDS = 64, 3
 """Images of a prediction that is timed, and predictions."""
 
 CHUNK = 100
+
+CERTIFIED, VOTES, ALPHA, RADII = 100, 10_000, 0.001, (0.25, 0.5, 0.75)
+"""Images that are certified, votes of each and the probability that one is wrong; the radii asked about."""
 
 
 def rows_of(data: str, radii: Sequence[float]) -> tuple[Row, ...]:
@@ -61,7 +66,15 @@ def measured(
     own, plain = _seconds(subject, classifier_of(subject), few, seed)
     weights = own_weights(subject) if isinstance(subject, nn.Module) else 0
     cpu = environment().cpu
-    return Figures(trained=trained, weights=weights, seconds=own, of_n=own / plain, cpu=cpu, protocol=found)
+    return Figures(
+        trained=trained,
+        weights=weights,
+        seconds=own,
+        of_n=own / plain,
+        cpu=cpu,
+        protocol=found,
+        certified=_certified(subject, test[:CERTIFIED], seed) if isinstance(subject, Smoothed) else None,
+    )
 
 
 def own_weights(subject: nn.Module) -> int:
@@ -77,6 +90,16 @@ def _row(subject: Model, row: Row, test: Dataset, examples: SharedExamples, seed
         attacked = examples(row, classifier_of(subject), some.images, some.required_labels, start)
         correct += int((_answers(subject, attacked, seed, row.key, start) == some.required_labels).sum())
     return ProtocolRow(attack=row.attack, norm=row.norm, eps=row.eps, result=Rate.of(correct, len(test)))
+
+
+def _certified(subject: Smoothed, test: Dataset, seed: int) -> Certified:
+    chance = generator_of(seed, "certificates")
+    found = subject.certify(test.images, samples=VOTES, alpha=ALPHA, generator=chance)
+    right = found.classes == test.required_labels
+    rows = [
+        CertifiedRow(eps=eps, result=Rate.of(int((right & (found.radii >= eps)).sum()), len(test))) for eps in RADII
+    ]
+    return Certified(samples=VOTES, alpha=ALPHA, rows=rows)
 
 
 def _answers(subject: Model, images: Images, seed: int, *names: object) -> Tensor:

@@ -40,6 +40,7 @@ def write_page(found: Comparison, folder: Path) -> Path:
         "checks": checks,
         "margin": f"{MARGIN:g}",
         "on_n": on_n,
+        "certified": certified,
     }
     write_text(path, render("rivals.html", context))
     return path
@@ -81,6 +82,16 @@ def on_n(line: Line) -> str:
     return f"{brief(row.result)}, {ATTACKS.get(row.attack, row.attack)}{images}"
 
 
+def certified(line: Line) -> str:
+    """What its certificates are worth by radius in L2, of how many images, and how certain; nothing of others."""
+    found = line.figures.certified
+    if found is None:
+        return ""
+    rows = ", ".join(f"{brief(row.result)} at {row.eps:.2f}" for row in found.rows)
+    n = found.rows[0].result.total
+    return f"{rows} (n = {n:,}; {found.samples:,} votes of each, wrong with probability {found.alpha:g})"
+
+
 def checks(line: Line) -> str:
     """What its audits doubt, in words; of the unforeseen norm what the first does not doubt already."""
     own = line.audit.checks
@@ -100,7 +111,7 @@ def adaptive(published: Published) -> str:
 
 
 def standing(line: Line, published: Published) -> Standing | None:
-    """Whether ours is above the literature's by more than `MARGIN`, and a check doubts it; None where either is missing."""
+    """Whether ours is above the literature's by more than `MARGIN`, and doubted; None where either is missing."""
     place = published.beside
     ours = None if place is None else left(line, place.norm, place.eps)
     if place is None or ours is None or published.left is None:

@@ -4,9 +4,11 @@
     E = {"name", "about", "audit": A, "unforeseen": A, "figures": F, "published": [P]}
     A = {"norm", "effort", "n", "random", "checks": [name],
          "budgets": [{"eps", "clean": R, "worst_case": R, "strongest"}]}
-    F = {"trained", "weights", "seconds", "of_n", "cpu", "protocol": [{"attack", "norm", "eps", "result": R}]}
+    F = {"trained", "weights", "seconds", "of_n", "cpu", "protocol": [{"attack", "norm", "eps", "result": R}],
+         "certified": {"samples", "alpha", "rows": [{"eps", "result": R}]} of what certifies, else null}
 
 `figures.json`, F of one entry, lies in its folder beside the two audits. R is a rate as in `results.json`.
+`training.json`, {"seconds"}, says how long a recipe's network was trained, where no interruption hides it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from carso.evaluation.reading import read_json, within, write_json
 from carso.evaluation.results import Rate
 from carso.types import Norm, Scale
 
-FILE, FIGURES = "comparison.json", "figures.json"
+FILE, FIGURES, TRAINING = "comparison.json", "figures.json", "training.json"
 AGAIN = "`carso reproduce rivals`, or its other studies, write it anew"
 
 NotNegative = Annotated[float, Field(ge=0)]
@@ -42,6 +44,33 @@ class ProtocolRow(_Model):
     result: Rate
 
 
+class CertifiedRow(_Model):
+    """How many images are answered rightly, with a certificate of at least a radius in L2."""
+
+    eps: NotNegative
+    result: Rate
+
+
+class Certified(_Model):
+    """What certificates are worth.
+
+    Attributes:
+        samples: votes of each.
+        alpha: probability, per image, that one is wrong.
+        rows: by radius.
+    """
+
+    samples: Annotated[int, Field(ge=1)]
+    alpha: NotNegative
+    rows: list[CertifiedRow]
+
+
+class Training(_Model):
+    """How long a recipe's network was trained."""
+
+    seconds: NotNegative
+
+
 class Figures(_Model):
     """What is known of an entry beside its audits.
 
@@ -52,6 +81,7 @@ class Figures(_Model):
         of_n: the same, as a multiple of N's, measured in turn with it.
         cpu: the processor that took them.
         protocol: the thesis's rows, or its attacks at the study's radii.
+        certified: of a defence that certifies; None of others, and in records of before.
     """
 
     trained: NotNegative | None
@@ -60,6 +90,7 @@ class Figures(_Model):
     of_n: NotNegative
     cpu: str
     protocol: list[ProtocolRow]
+    certified: Certified | None = None
 
 
 class Left(_Model):
@@ -151,3 +182,17 @@ def read_figures(folder: Path) -> Figures:
         RunError: if it is missing, no JSON, or a field is missing or wrong.
     """
     return read_json(folder / FIGURES, Figures, AGAIN)
+
+
+def write_training(seconds: float, folder: Path) -> Path:
+    """Write `training.json` in one step."""
+    return write_json(Training(seconds=seconds), folder / TRAINING)
+
+
+def read_training(folder: Path) -> float:
+    """Read `training.json` of an entry's folder.
+
+    Raises:
+        RunError: if it is missing, no JSON, or its field is missing or wrong.
+    """
+    return read_json(folder / TRAINING, Training, AGAIN).seconds

@@ -2,6 +2,7 @@
 
 OUT/NAME/rival.safetensors                                 of a rival
 OUT/NAME/classifier.safetensors                            of a recipe
+OUT/NAME/training.json                                     of a recipe: the seconds of its training
 OUT/NAME/history.json, checkpoints/                        of its training
 """
 
@@ -19,6 +20,7 @@ from torch import nn
 
 from carso import data, rivals
 from carso.audit import load_target
+from carso.comparison.results import TRAINING, read_training, write_training
 from carso.comparison.study import Entry, Study
 from carso.data import Dataset
 from carso.defence import CARSO
@@ -65,16 +67,16 @@ class Subjects:
                 self._make(name, entry, entry.rival)
             return rivals.load(folder)
         if entry.recipe is not None:
-            experiment = self._experiment(name, entry.recipe)
-            experiment.open()
-            experiment.train_classifier()
+            self._train(name, entry.recipe)
             return weights.load_classifier(folder / weights.CLASSIFIER)
         assert entry.target is not None
         return _with_noise(load_target(entry.target), entry)
 
     def seconds(self, name: str) -> float | None:
-        """How long the training of a rival took, where that was timed."""
+        """How long the training of a rival or of a recipe's network took, where that was timed."""
         path = self.out / name
+        if (path / TRAINING).exists():
+            return read_training(path)
         return files.read(path)[1].seconds if (path / files.FILE).exists() else None
 
     def pending(self, name: str) -> list[Pending]:
@@ -96,6 +98,14 @@ class Subjects:
 
     def _experiment(self, name: str, recipe: str) -> Experiment:
         return Experiment(read_recipe(recipe).model_copy(update={"seed": self.seed}), self.out / name, self.device)
+
+    def _train(self, name: str, recipe: str) -> None:
+        """Train a recipe's network, and keep the seconds that it took, unless an interrupted run had begun it."""
+        experiment, pending = self._experiment(name, recipe), self.pending(name)
+        experiment.open()
+        _, seconds = timed(experiment.train_classifier)
+        if pending and not pending[0].done:
+            by_first(partial(write_training, seconds, self.out / name))
 
     def _trial(self, name: str, entry: Entry, spec: RivalSpec, stage: int, few: int, some: int) -> Stage:
         """A stage with fresh networks, on the first so many images."""
