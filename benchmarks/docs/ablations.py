@@ -1,5 +1,7 @@
 """Write docs/ablations.md from benchmarks/results/ablations/ablations.json, which `carso reproduce ablations` leaves.
 
+Its statements are judged anew, by the study and the rule of today, in the record too; figures stay as they are.
+
 python benchmarks/docs/ablations.py
 """
 
@@ -8,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from carso.ablations import Ablations, read_ablations
-from carso.ablations.page import beside, cells, heading, headline
-from carso.ablations.results import Row
+from carso.ablations import Ablations, read_ablations, read_study
+from carso.ablations.page import RULE, beside, cells, heading, headline
+from carso.ablations.results import Row, judged, write_ablations
 from carso.report.wording import brief
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +29,7 @@ in. What each variant changes, and what the thesis says of it, is data: `src/car
 
     {command}
 
-makes all of it again, and `carso reproduce ablations/NAME` one variant beside its base.
+makes all of it again, and `{one}` one variant beside its base.
 """
 TABLE = """
 ## {title}
@@ -39,12 +41,10 @@ NOTES = {
     "classifier": "Attacks are crafted on N alone and handed on: a transfer threat model, the thesis's.",
     "defence": "Attacks on each whole defence, gradients through the purifier; not comparable with the table above.",
 }
-RULE = """
+STATEMENTS = f"""
 ## What the thesis says of its ablations
 
-A comparison of two accuracies holds, or fails, where their 95 % intervals lie apart as the statement says, or the other
-way; else it is open. A statement is refuted if a comparison fails, confirmed if none fails and at least half hold, and
-not testable otherwise.
+{RULE}
 
 | statement | place | verdict | hold | fail | open |
 | --- | --- | --- | ---: | ---: | ---: |
@@ -80,7 +80,7 @@ def statements(found: Ablations) -> str:
     for each in found.statements:
         says = each.says + (f" ({each.reason})" if each.reason else "")
         lines.append(line([says, each.place, f"**{each.verdict}**", str(each.holds), str(each.fails), str(each.open)]))
-    return RULE + "\n".join(lines) + "\n"
+    return STATEMENTS + "\n".join(lines) + "\n"
 
 
 def variants(found: Ablations) -> str:
@@ -92,13 +92,16 @@ def page(found: Ablations) -> str:
     """The whole page."""
     where = found.environment
     about = {"headline": headline(found), "cpu": where.cpu, "torch": where.torch, "carso": where.carso}
-    head = HEAD.format(**about, **found.model_dump(include={"dataset", "n", "seed", "command"}))
+    one = found.command.replace("ablations", "ablations/NAME", 1)
+    head = HEAD.format(one=one, **about, **found.model_dump(include={"dataset", "n", "seed", "command"}))
     tables = [table(found, "classifier", "Attacks on the classifier"), table(found, "defence", "Attacks end to end")]
     return "".join([head, *tables, "\n" + READING.read_text(encoding="utf-8"), statements(found), variants(found)])
 
 
 def main() -> None:
-    PAGE.write_text(page(read_ablations(RESULTS)), encoding="utf-8")
+    found = judged(read_study(), read_ablations(RESULTS))
+    write_ablations(found, RESULTS)
+    PAGE.write_text(page(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from carso import attacks
 from carso.ablations import Ablations, AblationStudy, Study, read_ablations
-from carso.ablations.results import open_variant, tabulated
+from carso.ablations.results import judged, open_variant, tabulated
 from carso.ablations.study import parse_study
 from carso.commands.cli import app
 from carso.errors import RunError
@@ -40,7 +40,7 @@ variants:
   noise: {about: Noise., intervention: {code: noise}}
 statements:
   - {says: As many as the base do better., place: here, claims: [{of: [same], relation: above, rows: clean}]}
-  - {says: As many as the base do no worse., place: here, claims: [{of: [same], relation: not-below}]}
+  - {says: Noise does no better than a code., place: here, claims: [{of: [noise], relation: not-above, rows: clean}]}
   - {says: Noise tells less than a code., place: here, claims: [{of: [noise], relation: below, rows: clean}]}
   - {says: It is beautiful., place: here, reason: no figure shows it}
 """
@@ -109,10 +109,15 @@ def test_as_many_candidates_are_the_base_itself(found: Ablations, run: AblationS
         assert torch.equal(same.outcomes["carso"].counts, record.outcomes["carso"].counts)
 
 
-def test_verdicts_follow_from_the_figures(found: Ablations) -> None:
-    judged = [statement.verdict for statement in found.statements]
-    assert judged == ["not testable", "confirmed", "confirmed", "not testable"]
+def test_verdicts_follow_from_the_figures(found: Ablations, run: AblationStudy) -> None:
+    assert [statement.verdict for statement in found.statements] == [
+        "not testable",
+        "confirmed",
+        "confirmed",
+        "not testable",
+    ]
     assert found.statements[3].reason
+    assert judged(run.study, found) == found
 
 
 def test_a_classifier_that_several_share_is_trained_once(found: Ablations, run: AblationStudy) -> None:

@@ -3,29 +3,41 @@ from collections import Counter
 import pytest
 
 from carso.ablations.study import Claim, Reference, Relation, Statement
-from carso.ablations.verdict import Interval, Standing, standing, verdict
+from carso.ablations.verdict import Standing, standing, verdict, within
 from carso.evaluation.results import Rate, ResultRow, Target
 
 
 @pytest.mark.parametrize(
     ("relation", "own", "other", "expected"),
     [
-        ("above", (60.0, 70.0), (40.0, 50.0), "holds"),
-        ("above", (45.0, 70.0), (40.0, 50.0), "open"),
-        ("above", (30.0, 35.0), (40.0, 50.0), "fails"),
-        ("below", (30.0, 35.0), (40.0, 50.0), "holds"),
-        ("below", (60.0, 70.0), (40.0, 50.0), "fails"),
-        ("not-above", (45.0, 70.0), (40.0, 50.0), "holds"),
-        ("not-above", (60.0, 70.0), (40.0, 50.0), "fails"),
-        ("not-below", (30.0, 35.0), (40.0, 50.0), "fails"),
-        ("not-below", (60.0, 70.0), (40.0, 50.0), "holds"),
-        ("within", (24.0, 30.0), (15.0, 25.0), "holds"),
-        ("within", (26.0, 30.0), (15.0, 25.0), "fails"),
-        ("within", (5.0, 14.0), (15.0, 25.0), "fails"),
+        ("above", 650, 450, "holds"),
+        ("above", 470, 450, "open"),
+        ("above", 320, 450, "fails"),
+        ("below", 320, 450, "holds"),
+        ("below", 430, 450, "open"),
+        ("below", 650, 450, "fails"),
+        ("not-above", 950, 950, "holds"),
+        ("not-above", 500, 500, "open"),
+        ("not-above", 480, 500, "holds"),
+        ("not-above", 650, 450, "fails"),
+        ("not-below", 950, 950, "holds"),
+        ("not-below", 500, 500, "open"),
+        ("not-below", 650, 450, "holds"),
+        ("not-below", 320, 450, "fails"),
     ],
 )
-def test_intervals_decide(relation: Relation, own: Interval, other: Interval, expected: Standing) -> None:
-    assert standing(relation, own, other) == expected
+def test_intervals_decide(relation: Relation, own: int, other: int, expected: Standing) -> None:
+    assert standing(relation, Rate.of(own, 1000), Rate.of(other, 1000)) == expected
+
+
+def test_that_intervals_meet_is_not_that_a_difference_is_small() -> None:
+    assert standing("not-above", Rate.of(6, 10), Rate.of(5, 10)) == "open"
+    assert standing("not-above", Rate.of(60_000, 100_000), Rate.of(59_900, 100_000)) == "holds"
+
+
+@pytest.mark.parametrize(("correct", "expected"), [(270, "holds"), (310, "fails"), (110, "fails")])
+def test_an_interval_may_meet_a_range(correct: int, expected: Standing) -> None:
+    assert within(Rate.of(correct, 1000), (15.0, 25.0)) == expected
 
 
 def row(correct: int, eps: float = 0.1, aim: Target = "classifier", alone: int = 50) -> ResultRow:
@@ -52,7 +64,7 @@ def test_half_of_the_comparisons_must_hold() -> None:
 
 
 def test_one_row_may_be_enough() -> None:
-    figures = {"base": [row(50), row(50, 0.2)], "a": [row(52), row(5, 0.2)]}
+    figures = {"base": [row(50), row(50, 0.2)], "a": [row(65), row(5, 0.2)]}
     assert verdict(said(relation="not-below"), figures)[0] == "refuted"
     assert verdict(said(relation="not-below", some=True), figures) == ("confirmed", Counter(holds=1))
     figures["a"][0] = row(5)

@@ -4,9 +4,16 @@ from benchmarks.docs import ablations, comparison
 from benchmarks.docs.comparison import ROOT
 
 from carso.ablations import read_ablations
+from carso.ablations import read_study as read_ablations_study
+from carso.ablations.results import judged
 from carso.audit import read_audit
 from carso.comparison import NAMES, read_comparison, read_study
 from carso.comparison.page import MARGIN, left, standing
+
+
+def test_the_verdicts_on_the_thesis_are_those_of_the_figures_and_of_the_rule_of_today() -> None:
+    found = read_ablations(ablations.RESULTS)
+    assert judged(read_ablations_study(), found) == found, "run python -m benchmarks.docs.ablations"
 
 
 def test_the_page_of_ablations_is_that_of_its_records() -> None:

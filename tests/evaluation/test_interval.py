@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from carso.evaluation.interval import apart, wilson
+from carso.evaluation.interval import apart, difference, wilson
 
 counts = st.integers(1, 20_000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
 
@@ -52,3 +52,13 @@ def test_refuses_impossible_counts(arguments):
 )
 def test_intervals_that_touch_are_not_apart(own, other, side):
     assert apart(own, other) == side
+
+
+def test_the_difference_is_newcombe_s() -> None:
+    found = difference(80.0, wilson(56, 70), 60.0, wilson(48, 80))
+    assert found == pytest.approx((5.24, 33.39), abs=0.005)
+
+
+def test_the_difference_mirrors() -> None:
+    low, high = difference(80.0, wilson(56, 70), 60.0, wilson(48, 80))
+    assert difference(60.0, wilson(48, 80), 80.0, wilson(56, 70)) == pytest.approx((-high, -low))

@@ -5,10 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from carso.ablations.results import Ablations, Row
+from carso.ablations.verdict import MARGIN
 from carso.evaluation.interval import apart
 from carso.report.page import PAGE, render
 from carso.report.wording import ATTACKS, budget
 from carso.storage.files import write_text
+
+RULE = f"""\
+A comparison of two accuracies is by their 95 % Wilson intervals. That one is above or below the other holds where these
+lie apart as the statement says, fails where they lie apart the other way, and else is open. That one is not above the
+other, as of a gain that is small, fails where it lies above, holds where the 95 % interval of the difference (Newcombe)
+ends below {MARGIN:g} points, and else is open; not below likewise. That one is within a range holds where its interval
+meets it, and else fails. A statement is refuted if a comparison fails, confirmed if none fails and at least half hold,
+and not testable otherwise; where it is about some attacks, one that holds is enough."""
 
 
 def write_page(found: Ablations, folder: Path) -> Path:
@@ -21,6 +30,7 @@ def write_page(found: Ablations, folder: Path) -> Path:
         "lines": lines,
         "cells": cells,
         "beside": beside,
+        "rule": RULE,
     }
     write_text(path, render("ablations.html", context | {"headline": headline(found)}))
     return path

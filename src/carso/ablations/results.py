@@ -133,6 +133,13 @@ def tabulated(study: Study, folder: Path, command: str = "") -> Ablations:
     )
 
 
+def judged(study: Study, found: Ablations) -> Ablations:
+    """The same figures with the statements of a study, judged anew."""
+    rows = {BASE: found.base} | {variant.name: variant.rows for variant in found.variants}
+    figures = {name: [_result_row(row) for row in some] for name, some in rows.items()}
+    return found.model_copy(update={"statements": _judged(study, figures)})
+
+
 def open_variant(variant: Variant, folder: Path) -> None:
     """Hold the folder of a variant to what it changes.
 
@@ -188,6 +195,17 @@ def _row(row: ResultRow, rate: Rate, seed: int) -> Row:
         seed=seed,
         classifier=Figure.of(row.adversarially_trained),
     )
+
+
+def _result_row(row: Row) -> ResultRow:
+    """The other way."""
+    about = row.model_dump(include={"attack", "norm", "eps", "foreseen", "directed_at"})
+    classifier = None if row.classifier is None else _rate(row.classifier)
+    return ResultRow(**about, carso=_rate(row), adversarially_trained=classifier)
+
+
+def _rate(figure: Figure) -> Rate:
+    return Rate.of(round(figure.accuracy * figure.n / 100), figure.n)
 
 
 def write_ablations(found: Ablations, folder: Path) -> Path:

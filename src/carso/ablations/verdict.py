@@ -1,13 +1,14 @@
 """The verdict on a statement, from intervals alone.
 
-A claim compares two accuracies on each of its rows, by their 95 % intervals [l, h] and [l', h'], or one with a range:
+A claim compares two accuracies on each of its rows, by their 95 % intervals [l, h] and [l', h'] and by that of their
+difference, [d, e], or one with a range:
 
-    above       holds if l > h', fails if h < l'       below is the same with the sides exchanged
-    not-above   fails if l > h', else holds            not-below likewise
+    above       holds if l > h', fails if h < l'               below is the same with the sides exchanged
+    not-above   fails if l > h', else holds if e < `MARGIN`    not-below likewise
     within      holds if [l, h] meets the range, else fails
 
-Where neither is so, the comparison is open; of a claim about some rows, one that holds is enough, and it fails only if
-all do. A statement is
+Where neither is so, the comparison is open: that intervals meet shows no difference, and no equality either. Of a claim
+about some rows, one that holds is enough, and it fails only if all do. A statement is
 
     refuted        if a comparison fails
     confirmed      if none fails and at least half of them hold
@@ -20,8 +21,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from carso.ablations.study import BASE, Claim, Reference, Rows, Statement
-from carso.evaluation.interval import apart
+from carso.ablations.study import BASE, Claim, Reference, Relation, Rows, Statement
+from carso.evaluation.interval import apart, difference
 from carso.evaluation.results import Rate, ResultRow
 
 Standing: TypeAlias = Literal["holds", "fails", "open"]
@@ -30,17 +31,25 @@ Interval: TypeAlias = tuple[float, float]
 Figures: TypeAlias = Mapping[str, Sequence[ResultRow]]
 """The rows of every variant, by its name."""
 
+MARGIN = 3.0
+"""Points below which a difference is small."""
 
-def standing(relation: str, own: Interval, other: Interval) -> Standing:
-    """Whether an accuracy with interval `own` is related to one with interval `other`, or to that range."""
-    side = apart(own, other)
-    higher, lower = side > 0, side < 0
-    if relation == "within":
-        return "fails" if higher or lower else "holds"
-    if relation in ("not-above", "not-below"):
-        return "fails" if (higher if relation == "not-above" else lower) else "holds"
-    as_said, reverse = (higher, lower) if relation == "above" else (lower, higher)
-    return "holds" if as_said else "fails" if reverse else "open"
+
+def standing(relation: Relation, own: Rate, other: Rate) -> Standing:
+    """Whether an accuracy is related to another as is said; `relation` is any but "within"."""
+    if relation in ("below", "not-below"):
+        return standing("above" if relation == "below" else "not-above", other, own)
+    side = apart(own.ci95, other.ci95)
+    if relation == "above":
+        return "holds" if side > 0 else "fails" if side < 0 else "open"
+    if side > 0:
+        return "fails"
+    return "holds" if difference(own.accuracy, own.ci95, other.accuracy, other.ci95)[1] < MARGIN else "open"
+
+
+def within(own: Rate, range: Interval) -> Standing:
+    """Whether the interval of an accuracy meets a range."""
+    return "fails" if apart(own.ci95, range) else "holds"
 
 
 def standings(claim: Claim, figures: Figures) -> list[Standing]:
@@ -76,9 +85,9 @@ def _of_variant(claim: Claim, name: str, figures: Figures) -> list[Standing]:
     """Row by row."""
     own = _rates(figures, Reference(variant=name, column=claim.column), claim.rows)
     if claim.range is not None:
-        return [standing(claim.relation, rate.ci95, claim.range) for rate in own.values()]
+        return [within(rate, claim.range) for rate in own.values()]
     other = _rates(figures, claim.than, claim.rows)
-    return [standing(claim.relation, rate.ci95, other[key].ci95) for key, rate in own.items() if key in other]
+    return [standing(claim.relation, rate, other[key]) for key, rate in own.items() if key in other]
 
 
 def _any(of_rows: Sequence[Standing]) -> Standing:
