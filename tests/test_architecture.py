@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "progress": set(),
     "processes": {"errors"},
     "nn": BASE,
-    "fast": BASE | {"nn"},
+    "fast": BASE | {"nn", "progress"},
     "corruptions": BASE,
     "attacks": LOWER,
     "method": LOWER | {"progress", "processes"},

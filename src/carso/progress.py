@@ -12,7 +12,7 @@ from __future__ import annotations
 import operator
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import TypeVar
@@ -111,6 +111,11 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
         for item in iterable:
             yield item
             bar.advance()
+
+
+def shown(parts: Sequence[T], description: str) -> Iterable[T]:
+    """The parts of a work, with their progress where there are several."""
+    return parts if len(parts) == 1 else track(parts, description)
 
 
 def weighed(items: Mapping[T, int | float], description: str) -> Iterator[T]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from carso.fast import alike, voting
 from carso.nn.querying import query, widened
-from carso.progress import track
+from carso.progress import shown
 from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.types import Candidates, Classifier, Codes, Counts, Latents
 from carso.vote import Stop, Tally, count, settled
@@ -160,5 +160,5 @@ def at_a_time(purifier: Purifier) -> int:
 
 
 def _shown(parts: Sequence[Tensor], description: str) -> Iterable[Tensor]:
-    """The parts, with their progress where there are several and nobody traces them."""
-    return parts if len(parts) == 1 or torch.compiler.is_compiling() else track(parts, description)
+    """The parts, with their progress where nobody traces them."""
+    return parts if torch.compiler.is_compiling() else shown(parts, description)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import carso
-from carso import data
+from carso import data, progress
 from carso.attacks import pgd
 from carso.errors import ModelError
 from carso.fast import votes as module
@@ -50,6 +50,18 @@ def test_float32_votes_are_those_of_the_modules(vote: Vote, rows: int, monkeypat
     monkeypatch.setattr(module, "ROWS", rows)
     assert (expected(vote) > 0).sum(1).float().mean() > 1.5  # not unanimous
     assert torch.equal(made(vote, torch.float32).votes(*vote[2:]), expected(vote))
+
+
+@torch.no_grad()
+def test_a_vote_in_several_parts_shows_its_progress(vote: Vote, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int]] = []
+    monkeypatch.setattr(progress, "track", lambda parts, what: told.append((what, len(parts))) or parts)
+    latents = vote[2][:50]
+    made(vote, torch.float32).votes(latents, vote[3])
+    assert told == []
+    monkeypatch.setattr(module, "ROWS", 25)
+    assert torch.equal(made(vote, torch.float32).votes(latents, vote[3]), expected((*vote[:2], latents, vote[3])))
+    assert told == [("votes of images", 20), *[("candidates", 2)] * 20]
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from carso.fast.folding import Stage
 from carso.fast.network import Network, is_plain, network
 from carso.fast.parts import Purifier
 from carso.fast.products import product_dtype
-from carso.fast.votes import FoldedVote
+from carso.fast.votes import FoldedVote, Split
 from carso.types import Classifier, Logits
 
 TRIAL, WORTH = 64, 4
@@ -107,4 +107,5 @@ def convolve_vote(classifier: Classifier, purifier: Purifier, dtype: torch.dtype
     assert isinstance(first, nn.Linear)
     rows = max(ROWS, min(parts.decoder.batch, parts.classifier.batch))
     dtype = product_dtype(first.weight.device) if dtype is None else dtype
-    return FoldedVote(Stage(first.weight, first.bias), purifier.latent, parts.form, dtype, rows, TRIAL, WORTH)
+    sums = Split(Stage(first.weight, first.bias), purifier.latent)
+    return FoldedVote(sums, parts.form, dtype, rows, TRIAL, WORTH)

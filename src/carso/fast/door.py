@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 from carso.errors import ModelError
 from carso.fast.backpropagation import Backpropagation
 from carso.fast.convolved import convolve_vote
-from carso.fast.corrected import correct_defence
+from carso.fast.corrected import correct_defence, correct_vote
 from carso.fast.folding import Folded, fold
 from carso.fast.network import Network, network
 from carso.fast.parts import Defence, Purifier
@@ -37,6 +37,9 @@ from carso.types import Classifier, Codes, Counts, Images, Latents
 
 T = TypeVar("T")
 Voting: TypeAlias = Callable[[Latents, Codes], Counts]
+
+FORMS = fold_vote, convolve_vote, correct_vote
+"""Of a vote, each of another kind of purifier; the first that there is is taken."""
 
 TRIED = 2
 """Images, or candidates, on which a form is compared with the model."""
@@ -180,7 +183,7 @@ def voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: 
     some, few = codes[:TRIED], latents[:TRIED]
     pairs = min(len(some), len(few))
     with torch.no_grad(), evaluating(classifier):
-        folded = attempted(lambda: fold_vote(classifier, purifier) or convolve_vote(classifier, purifier))
+        folded = attempted(lambda: next(filter(None, (form(classifier, purifier) for form in FORMS)), None))
         if folded is None:
             return None
         theirs = query(classifier, purifier.decode(few[:pairs], some[:pairs]))

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +26,11 @@ from carso.fast.folding import Stage, chain, fold
 from carso.fast.parts import Purifier
 from carso.fast.products import Packed, product_dtype
 from carso.nn.contrast import Contrast
+from carso.progress import shown
 from carso.types import Classifier, Codes, Counts, Latents, Logits, check_logits
 
 Form: TypeAlias = Callable[[Tensor], Tensor]
+S = TypeVar("S", bound="Sums")
 
 ROWS = 4096
 """Candidates decoded at a time: with fewer, what a product costs besides its arithmetic shows (a tenth at 1024)."""
@@ -52,33 +54,59 @@ class Sums:
     codes: Tensor
     latents: Tensor
 
+    @staticmethod
+    def joined(codes: Tensor, latents: Tensor) -> Tensor:
+        """The sums (..., hidden) of these parts (..., hidden)."""
+        return codes + latents
+
     def all(self) -> Tensor:
         """Every sum, (B K, hidden), the latents varying fastest."""
-        return (self.codes.unsqueeze(1) + self.latents).flatten(0, 1)
+        return self.joined(self.codes.unsqueeze(1), self.latents).flatten(0, 1)
 
     def some(self, rows: Tensor) -> Tensor:
         """These rows of `all`."""
-        return self.codes[rows // len(self.latents)] + self.latents[rows % len(self.latents)]
+        return self.joined(self.codes[rows // len(self.latents)], self.latents[rows % len(self.latents)])
 
-    def to(self, dtype: torch.dtype) -> Sums:
+    def each(self) -> Tensor:
+        """The sums (B, hidden) of one latent per code, B of either."""
+        return self.joined(self.codes, self.latents)
+
+    def to(self: S, dtype: torch.dtype) -> S:
         """The same in another dtype."""
-        return Sums(self.codes.to(dtype), self.latents.to(dtype))
+        return replace(self, codes=self.codes.to(dtype), latents=self.latents.to(dtype))
 
-    def by_codes(self, rows: int) -> list[Sums]:
+    def by_codes(self: S, rows: int) -> list[S]:
         """Split, so that at most so many sums are in each, or those of one code."""
-        return [Sums(some, self.latents) for some in self.codes.split(max(1, rows // len(self.latents)))]
+        return [replace(self, codes=some) for some in self.codes.split(max(1, rows // len(self.latents)))]
 
-    def by_latents(self, rows: int) -> list[Sums]:
+    def by_latents(self: S, rows: int) -> list[S]:
         """Split, so that each has at most so many latents."""
-        return [Sums(self.codes, few) for few in self.latents.tensor_split(math.ceil(len(self.latents) / rows))]
+        return [replace(self, latents=few) for few in self.latents.tensor_split(math.ceil(len(self.latents) / rows))]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The first layer of D in its two parts.
+
+    Args:
+        first: its affine map.
+        latent: how many of its columns meet z.
+    """
+
+    first: Stage
+    latent: int
+
+    def __call__(self, latents: Latents, codes: Codes) -> Sums:
+        """W_z z of latents (K, latent) and W_c c + b of codes (B, code)."""
+        from_codes = F.linear(codes, self.first.weight[:, self.latent :], self.first.bias)
+        return Sums(from_codes, F.linear(latents, self.first.weight[:, : self.latent]))
 
 
 class FoldedVote:
     """Candidates' classes for one defence, whose weights are those of the moment it is made.
 
     Args:
-        first: the affine map of D's first layer.
-        latent: how many of its columns meet z.
+        sums: what latents (K, latent) and codes (B, code) are before they are joined.
         form: dtype of products -> what makes logits (rows, classes) in float32 of sums h (rows, hidden) in that dtype.
         dtype: of the products of candidates that are not in doubt.
         rows: candidates at a time.
@@ -88,15 +116,14 @@ class FoldedVote:
 
     def __init__(
         self,
-        first: Stage,
-        latent: int,
+        sums: Callable[[Latents, Codes], Sums],
         form: Callable[[torch.dtype], Form],
         dtype: torch.dtype,
         rows: int,
         trial: int,
         worth: int,
     ) -> None:
-        self.first, self.latent, self.form, self.dtype = first, latent, form, dtype
+        self.sums, self.form, self.dtype = sums, form, dtype
         self.rows, self.trial, self.worth = rows, trial, worth
         self.exact = form(torch.float32)
         self.rounded: Form | None = None
@@ -109,33 +136,25 @@ class FoldedVote:
         most = self.trial // 4
         some = codes[:: max(1, len(codes) // most)][:most]
         few = latents[:: max(1, len(latents) * len(some) // self.trial)]
-        sums = Sums(self.from_codes(some), self.from_latents(few))
+        sums = self.sums(few, some)
         self.rounded = self.form(self.dtype)
         moved = self.rounded(sums.to(self.dtype).all()) - self.exact(sums.all())
         self.doubt = 2 * float((moved.amax(1) - moved.amin(1)).max())
 
     def logits(self, latents: Latents, codes: Codes) -> Logits:
         """Logits (B, classes) of one latent (B, latent) per code (B, code), in float32."""
-        return self.exact(self.from_codes(codes) + self.from_latents(latents))
+        return self.exact(self.sums(latents, codes).each())
 
     def votes(self, latents: Latents, codes: Codes) -> Counts:
         """Votes (B, classes) of every latent (K, latent) with each code (B, code)."""
-        exact = Sums(self.from_codes(codes), self.from_latents(latents))
+        exact = self.sums(latents, codes)
         rounded = exact.to(self.dtype) if self.rounded else exact
-        votes = [self._of_some(*both) for both in zip(*(s.by_codes(self.rows) for s in (exact, rounded)), strict=True)]
-        return torch.cat(votes)
-
-    def from_latents(self, latents: Latents) -> Tensor:
-        """W_z z (K, hidden)."""
-        return F.linear(latents, self.first.weight[:, : self.latent])
-
-    def from_codes(self, codes: Codes) -> Tensor:
-        """W_c c + b (B, hidden)."""
-        return F.linear(codes, self.first.weight[:, self.latent :], self.first.bias)
+        both = list(zip(*(each.by_codes(self.rows) for each in (exact, rounded)), strict=True))
+        return torch.cat([self._of_some(*some) for some in shown(both, "votes of images")])
 
     def _of_some(self, exact: Sums, rounded: Sums) -> Counts:
-        counts = [self._count(*both) for both in zip(*(s.by_latents(self.rows) for s in (exact, rounded)), strict=True)]
-        return torch.stack(counts).sum(0)
+        both = list(zip(*(each.by_latents(self.rows) for each in (exact, rounded)), strict=True))
+        return torch.stack([self._count(*few) for few in shown(both, "candidates")]).sum(0)
 
     def _count(self, exact: Sums, rounded: Sums) -> Counts:
         logits = self._decided(exact, rounded)
@@ -195,4 +214,4 @@ def fold_vote(classifier: Classifier, purifier: Purifier, dtype: torch.dtype | N
         decoder, classifier = parts
         return Chain(first.activation, decoder, folded.contrast, classifier, folded.tail)
 
-    return FoldedVote(first, purifier.latent, form, dtype, ROWS, TRIAL, WORTH)
+    return FoldedVote(Split(first, purifier.latent), form, dtype, ROWS, TRIAL, WORTH)
