@@ -114,8 +114,8 @@ class Bench:
         network, images, labels = self.network(name), self.images, self.labels
         ours = partial(attacks.pgd, network, images, labels, Budget("Linf", EPS), steps=10, alpha=2 / 255)
         rivals: dict[str, Callable[[], object]] = {"carso": ours, "carso, fast": partial(ours, fast=True)}
-        theirs = peers.pgd(network, images, labels, EPS, 2 / 255, 10)
-        rivals |= {name: peer for name, peer in theirs if self.device.type == "cpu" or name == "torchattacks"}
+        only = peers.PEERS if self.device.type == "cpu" else ("torchattacks",)
+        rivals |= dict(peers.pgd(network, images, labels, EPS, 2 / 255, 10, only))
         seconds = {rival: self.timed(work) for rival, work in rivals.items()}
         found = {rival: vars(ratio(seconds, rival, "carso")) for rival in seconds}
         return {"seconds": {rival: spread(each) for rival, each in seconds.items()}, "times_carso": found}
@@ -197,8 +197,8 @@ class Bench:
             torch.cuda.reset_peak_memory_stats()
         try:
             found = work()
-        except RuntimeError as error:
-            return {"error": str(error).splitlines()[0]}
+        except Exception as error:
+            return {"error": ": ".join([type(error).__name__, *str(error).splitlines()[:1]])}
         return found | ({"peak_bytes": torch.cuda.max_memory_allocated()} if self.device.type == "cuda" else {})
 
 

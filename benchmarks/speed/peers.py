@@ -6,7 +6,7 @@ Libraries are imported where they are used; `attacks` and `deepfool` leave out t
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -33,21 +33,27 @@ def versions() -> dict[str, str]:
 
 
 def pgd(
-    classifier: nn.Module, images: Images, labels: Labels, eps: float, alpha: float, steps: int
+    classifier: nn.Module,
+    images: Images,
+    labels: Labels,
+    eps: float,
+    alpha: float,
+    steps: int,
+    only: Collection[str] = PEERS,
 ) -> Iterator[tuple[str, Contestant]]:
-    """PGD in Linf from a random start, by each peer."""
-    if find_spec("torchattacks"):
+    """PGD in Linf from a random start, by each peer of these that is installed; no other is made."""
+    if "torchattacks" in only and find_spec("torchattacks"):
         import torchattacks
 
         theirs = torchattacks.PGD(classifier, eps=eps, alpha=alpha, steps=steps, random_start=True)
         yield "torchattacks", lambda: theirs(images, labels)
-    if find_spec("foolbox"):
+    if "foolbox" in only and find_spec("foolbox"):
         import foolbox
 
         peer = foolbox.PyTorchModel(classifier, bounds=(0, 1))
         linf = foolbox.attacks.LinfPGD(abs_stepsize=alpha, steps=steps, random_start=True)
         yield "foolbox", lambda: linf.run(peer, images, labels, epsilon=eps)
-    if find_spec("art"):
+    if "adversarial-robustness-toolbox" in only and find_spec("art"):
         from art.attacks.evasion import ProjectedGradientDescentPyTorch
         from art.estimators.classification import PyTorchClassifier
 
