@@ -15,8 +15,9 @@ from torch.nn import functional as F
 import carso
 from carso.attacks import pgd
 from carso.errors import ModelError, NoGradientError
-from carso.fast import faster, full_precision
+from carso.fast import door, faster, full_precision, products, pullback
 from carso.fast.folding import Folded
+from carso.fast.products import Reduced
 from carso.fast.surrogate import FoldedDefence
 from carso.nn import MLP, Standardise
 from carso.purifier import Purifier
@@ -227,3 +228,56 @@ def test_what_cannot_be_copied_is_taken_as_it_is() -> None:
         assert not torch.equal(moved, IMAGES)
     with pytest.raises(ModelError, match="fast=True needs"):
         faster(locked, IMAGES, wanted=True)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the door does with images on a GPU, done with images on the processor."""
+    monkeypatch.setattr(door, "_kind", lambda images: "cuda")
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_on_a_gpu_a_network_with_convolutions_is_attacked_with_reduced_products() -> None:
+    model, labels, budget = Convolved().eval(), torch.zeros(40).long(), Budget("Linf", 0.1)
+    quick = faster(model, IMAGES)
+    assert isinstance(quick, Reduced)
+    torch.testing.assert_close(quick(IMAGES), model(IMAGES), atol=0.05, rtol=0)
+    with full_precision():
+        assert torch.equal(quick(IMAGES), model(IMAGES))
+        found, plain = (pgd(model, IMAGES, labels, budget, random_start=False, fast=fast) for fast in (None, False))
+    assert torch.equal(found, plain)
+    exact = [pullback(each, IMAGES, torch.float32).logits(torch.zeros_like(IMAGES)) for each in (quick, model)]
+    assert torch.equal(*exact)
+    assert faster(model, IMAGES, wanted=False) is model
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_on_a_gpu_what_does_not_convolve_or_has_no_gradient_is_taken_as_it_is() -> None:
+    hooked = Convolved().eval()
+    hooked.last.register_forward_hook(lambda *_: None)
+    for model in (defence().classifier, Blind().eval(), Convolved(), hooked, Convolved().eval().forward):
+        assert faster(model, IMAGES) is model
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_a_gradient_that_rounding_turns_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Convolved().eval()
+    monkeypatch.setattr(products, "reduced", lambda exact: lambda images: -exact(images))
+    assert faster(model, IMAGES) is model
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_nothing_is_compared_while_a_graph_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    model = Convolved().eval()
+    asked: list[Tensor] = []
+    monkeypatch.setattr(Convolved, "forward", lambda self, images: asked.append(images) or self.last.bias)
+    assert faster(model, IMAGES) is model
+    assert asked == []
+
+
+def test_other_devices_than_gpus_get_the_model_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "_kind", lambda images: "mps")
+    model = Convolved().eval()
+    assert faster(model, IMAGES) is model

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from carso.errors import CarsoError
-from carso.nn import ResNet
-from carso.training.device import choose_device, overruns, placed
+from carso.nn import MLP, ResNet
+from carso.training.device import choose_device, lowered, overruns, placed
 
 CPU = torch.device("cpu")
 
@@ -36,6 +36,15 @@ def test_strides_of_single_pixels_over_few_channels_are_told(conv: nn.Conv2d, ov
 def test_a_network_is_laid_channels_last_where_that_is_safe(width: int) -> None:
     network = placed(ResNet((3, 16, 16), width=width), CPU)
     assert last(network) == (width == 16)
+
+
+def test_attacks_in_training_meet_convolutions_on_a_gpu_with_reduced_products() -> None:
+    network, chain, gpu = ResNet((3, 16, 16), width=16, blocks=(1,)).eval(), MLP((3, 4, 4), (8,)), torch.device("cuda")
+    assert lowered(network, CPU) is network
+    assert lowered(chain, gpu) is chain
+    found, images = lowered(network, gpu), torch.rand(2, 3, 16, 16)
+    assert found is not network
+    torch.testing.assert_close(found(images), network(images), atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize("width", [4, 12])

@@ -21,6 +21,7 @@ from carso.training.design import purifier_of
 from carso.training.loop import Stage, fit, limited, seed_of, seeded
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import AttackSpec, ClassifierTraining, PurifierSpec, PurifierTraining
+from carso.types import Classifier
 
 CPU = torch.device("cpu")
 ATTACKS = (AttackSpec(attack="fgsm", eps=0.1), AttackSpec(attack="pgd", eps=0.1, steps=2))
@@ -56,6 +57,23 @@ def purifier_stage(
     )
     data = digits(labelled=labelled)
     return PurifierStage("p", representation, purifier, schedule, data, data, 1, CPU)
+
+
+def test_attacks_of_both_stages_meet_the_classifier_as_the_device_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[torch.device] = []
+
+    def noted(network: nn.Module, device: torch.device) -> Classifier:
+        return lambda images: met.append(device) or network(images)
+
+    monkeypatch.setattr("carso.training.classifier.lowered", noted)
+    monkeypatch.setattr("carso.training.purifier.lowered", noted)
+    for stage in (classifier_stage(), classifier_stage(trades=1.0, attacks=ATTACKS[1:]), purifier_stage(feed="fresh")):
+        met.clear()
+        stage.loss(stage.train.images, torch.arange(len(stage.train)), 1)
+        assert set(met) == {CPU}
+    met.clear()
+    purifier_stage(feed="cached")
+    assert set(met) == {CPU}
 
 
 def test_a_classifier_with_convolutions_learns_in_the_products_of_the_processor() -> None:

@@ -60,7 +60,7 @@ def deepfool(
         overshoot: share of the perturbation added to cross the boundary.
         candidates: classes considered, the label among them: the most probable ones of the clean image.
         generator: unused; DeepFool is deterministic.
-        fast: take gradients by hand on the folded model, in float32; None where it folds and images are on the CPU.
+        fast: take gradients on the model in a cheaper form, in float32; None where there is one, False never.
 
     Returns:
         (B, C, H, W), within the budget and [0, 1].

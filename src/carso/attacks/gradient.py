@@ -51,8 +51,8 @@ def fgsm(
         targeted: descend the loss of `labels` instead of climbing it.
         loss: "cross_entropy", "margin", "dlr" or a callable (logits, labels) -> (B,).
         generator: unused; FGSM is deterministic.
-        fast: whether the model is taken in a cheaper form (`carso.fast`): None where there is one and the images
-            are on the CPU, True or else fail, False never.
+        fast: whether the model is taken in a cheaper form (`carso.fast`): None where there is one, True or else fail,
+            False never.
 
     Returns:
         (B, C, H, W), within the budget and [0, 1].
@@ -98,8 +98,8 @@ def pgd(
         targeted: descend the loss of `labels` instead of climbing it.
         loss: "cross_entropy", "margin", "dlr" or a callable (logits, labels) -> (B,).
         generator: source of the random starts.
-        fast: whether the model is taken in a cheaper form (`carso.fast`): None where there is one and the images
-            are on the CPU, True or else fail, False never.
+        fast: whether the model is taken in a cheaper form (`carso.fast`): None where there is one, True or else fail,
+            False never.
 
     Returns:
         (B, C, H, W), within the budget and [0, 1].
@@ -163,8 +163,8 @@ def ascend(
         norm: of the ball and of the step.
         loss: (logits, labels) -> (B,), climbed, or descended if `targeted`.
         targeted: see `loss`.
-        fast: whether the model is taken in a cheaper form (`carso.fast`): None where there is one and the images
-            are on the CPU, True or else fail, False never.
+        fast: whether the model is taken in a cheaper form (`carso.fast`): None where there is one, True or else fail,
+            False never.
         pace: share of the run -> what the step is multiplied by.
     """
     quick, slope = faster(model, images, fast), slope_of(loss, targeted)

@@ -25,8 +25,9 @@ from carso.fast.backpropagation import Backpropagation
 from carso.fast.convolved import convolve_vote
 from carso.fast.corrected import correct_defence, correct_vote
 from carso.fast.folding import Folded, fold
-from carso.fast.network import Network, network
+from carso.fast.network import Network, is_plain, network
 from carso.fast.parts import Defence, Purifier
+from carso.fast.products import Reduced
 from carso.fast.pullback import ByAutograd
 from carso.fast.surrogate import FastDefence, fold_defence
 from carso.fast.votes import fold_vote
@@ -55,14 +56,15 @@ def faster(model: Any, images: Images | None = None, wanted: bool | None = None)
     """The model in a cheaper form with the same answers, or the model itself where there is none.
 
     A chain of layers of known kinds folds (`carso.fast.folding`); a network with convolutions is frozen, rounded and
-    laid out for the processor (`carso.fast.network`). A defence always comes back with `logits(images, latents=z)` and
-    `surrogate(images, samples)`, for whoever differentiates it.
+    laid out for the processor (`carso.fast.network`), on a GPU given bfloat16 products alone. A defence always comes
+    back with `logits(images, latents=z)` and `surrogate(images, samples)`, for whoever differentiates it.
 
     Args:
         model: images to logits, or a defence: something with `classifier`, `purifier`, `representation` and `logits`.
         images: (B, C, H, W), some of which the answers are compared on; None where the caller has compared them
             before, as in training, which comes here after every step.
-        wanted: False for the model itself, True to insist, None to take what there is on the CPU.
+        wanted: False for the model itself, True to insist, None to take what there is on the CPU, or on a GPU where no
+            graph is recorded, in which nothing can be compared.
 
     Raises:
         ModelError: if `wanted` is True and the model has no cheaper form.
@@ -70,8 +72,10 @@ def faster(model: Any, images: Images | None = None, wanted: bool | None = None)
     itself = unqueried(model)
     if isinstance(itself, Defence):
         return _fast_defence(itself, images, wanted)
-    if wanted is False or (wanted is None and images is not None and images.device.type != "cpu"):
+    if wanted is False:
         return model
+    if wanted is None and images is not None and (kind := _kind(images)) != "cpu":
+        return (_reduced(itself, images) if kind == "cuda" else None) or model
     form = attempted(lambda: _form(itself, model, images))
     if form is not None:
         return form
@@ -82,6 +86,18 @@ def faster(model: Any, images: Images | None = None, wanted: bool | None = None)
             "fast=None for any other model"
         )
     return model
+
+
+def _kind(images: Images) -> str:
+    return images.device.type
+
+
+def _reduced(itself: Any, images: Images) -> Reduced | None:
+    """A network with convolutions, its products in bfloat16, if its gradients point where they did."""
+    if not is_plain(itself) or torch.cuda.is_current_stream_capturing():
+        return None
+    form = Reduced(itself)
+    return form if attempted(lambda: _parallel(itself, form, images[:TRIED])) else None
 
 
 def attempted(make: Callable[[], T | None]) -> T | None:

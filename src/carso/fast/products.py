@@ -51,7 +51,7 @@ def low_precision(device: torch.device) -> torch.autocast:
 
     On a GPU nothing is kept from one product to the next, so that a step can be recorded as a graph.
     """
-    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    on_gpu = device.type == "cuda" and not _EXACT.get() and torch.cuda.is_bf16_supported()
     enabled = on_gpu or product_dtype(device) is torch.bfloat16
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=not on_gpu)
 
@@ -60,13 +60,26 @@ def reduced(model: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The model with its matrix products in bfloat16 where the device has units for them; float32 comes out."""
 
     def fast(images: Tensor, **options: Any) -> Tensor:
-        kind = images.device.type
-        low = kind == "cuda" or product_dtype(images.device) is torch.bfloat16
-        with torch.autocast(kind, torch.bfloat16, enabled=low, cache_enabled=kind != "cuda"):
+        with low_precision(images.device):
             logits = model(images, **options)
         return logits.float()
 
     return fast
+
+
+class Reduced:
+    """A classifier as `reduced` makes it.
+
+    Args:
+        exact: the classifier itself.
+    """
+
+    def __init__(self, exact: Callable[..., Tensor]) -> None:
+        self.exact, self.low = exact, reduced(exact)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits (B, classes) of images (B, C, H, W), in float32."""
+        return self.low(images)
 
 
 class Packed:

@@ -17,7 +17,7 @@ from carso.errors import NoGradientError
 from carso.fast.backpropagation import Backpropagation
 from carso.fast.folding import Folded
 from carso.fast.network import Network
-from carso.fast.products import product_dtype
+from carso.fast.products import Reduced, product_dtype
 from carso.nn.querying import query, unqueried
 from carso.types import Classifier, Images, Logits
 
@@ -47,7 +47,7 @@ def pullback(model: Classifier, images: Images, dtype: torch.dtype | None = None
     """
     if isinstance(model, Folded):
         return Backpropagation(model, images, product_dtype(images.device) if dtype is None else dtype)
-    if isinstance(model, Network) and dtype is torch.float32:
+    if isinstance(model, Network | Reduced) and dtype is torch.float32:
         model = model.exact
     return ByAutograd(model, images, keep)
 

@@ -23,7 +23,7 @@ from carso.fast import convolves, faster, low_precision
 from carso.nn import evaluating, query
 from carso.processes.group import shared
 from carso.training.augment import moved
-from carso.training.device import placed
+from carso.training.device import lowered, placed
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import ClassifierTraining
@@ -91,7 +91,7 @@ class ClassifierStage:
 
     def _target(self) -> Classifier:
         """N as attacks take it."""
-        target: Classifier = faster(self.module) if self.folds else self.module
+        target: Classifier = faster(self.module) if self.folds else lowered(self.module, self.device)
         return target
 
     def _trades(self, images: Images, labels: Labels) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from carso.errors import CarsoError
-from carso.fast import convolves
+from carso.fast import convolves, reduced
+from carso.types import Classifier
 
 LANES = 16
 """Floats in a register of AVX-512; of AVX2, half as many."""
@@ -33,6 +34,14 @@ def placed(module: nn.Module, device: torch.device) -> nn.Module:
     if convolves(module) and not (device.type == "cpu" and overruns(module)):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
+
+
+def lowered(classifier: nn.Module, device: torch.device) -> Classifier:
+    """N as attacks in training take it: on a GPU with bfloat16 products if it has convolutions, elsewhere itself.
+
+    Attacks find a cheaper form by themselves, but compare it with N, for which no step that is recorded can wait.
+    """
+    return reduced(classifier) if device.type == "cuda" and convolves(classifier) else classifier
 
 
 def overruns(module: nn.Module) -> bool:

@@ -39,7 +39,7 @@ from carso.representation import Representation
 from carso.storage.weights import digest
 from carso.training.augment import moved
 from carso.training.classifier import divergence
-from carso.training.device import placed
+from carso.training.device import lowered, placed
 from carso.training.loop import seeded
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
@@ -105,6 +105,7 @@ class PurifierStage:
         for network in (purifier, self.classifier):
             placed(network, device)
         self.convolves = convolves(self.classifier)
+        self.lowered = lowered(self.classifier, device)
         self.schedule = schedule
         self.reconstruction_loss = RECONSTRUCTION[schedule.reconstruction]
         self.device = device
@@ -231,8 +232,8 @@ class PurifierStage:
         defence = self.attackable() if self.mixture.needs_defence else None
         with evaluating(self.classifier):
             if self.schedule.mixing == "steps":
-                return self.mixture.part(part, self.classifier, clean, labels, defence, self.scale)
-            return self.mixture.mix(self.classifier, clean, labels, defence, self.scale)
+                return self.mixture.part(part, self.lowered, clean, labels, defence, self.scale)
+            return self.mixture.mix(self.lowered, clean, labels, defence, self.scale)
 
     def _version(self, which: Tensor, indices: Tensor, clean: Images) -> Images:
         """Image i as it is where `which` is 0, else attacked by kept attack `which` - 1."""
@@ -287,7 +288,7 @@ class PurifierStage:
             for i, span, clean in self._parts(len(kept), "attacks on the training images"):
                 with dealing(among_all(len(clean))) as deal:
                     rows, which = deal.rows(everything[span]), self.schedule.clean + i
-                    attacked = self.mixture.part(which, self.classifier, deal.rows(clean), self.labels[rows])
+                    attacked = self.mixture.part(which, self.lowered, deal.rows(clean), self.labels[rows])
                     kept[i, rows] = attacked.to(kept.dtype)
                 sum_over([kept[i, span]])
         return kept
