@@ -16,6 +16,7 @@ from carso.commands.options import (
     Channels,
     Data,
     Defence,
+    Device,
     Factory,
     OfBalls,
     Samples,
@@ -62,12 +63,13 @@ def attack(
     size: Size = None,
     channels: Channels = None,
     skip_bad: SkipBad = False,
+    device: Device = "auto",
 ) -> None:
     """Attack a defence's classifier, or the whole of it, and say what each still gets right."""
     from carso.evaluation.radii import norm_of, radii_of
     from carso.storage.weights import origin
 
-    model, own = defence_of(defence, factory, samples), origin(defence)
+    model, own = defence_of(defence, factory, samples, device), origin(defence)
     data, fitted = images_of(own, data, fitting(size, channels, skip_bad))
     eps = max(radii_of(own, data, norm)) if eps is None else eps
     run(model, row_of(method, eps, norm or norm_of(own), directed_at), data, images, seed, out, fitted)

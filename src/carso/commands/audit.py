@@ -13,6 +13,7 @@ from carso.commands.options import (
     Channels,
     Chunk,
     Data,
+    Device,
     Factory,
     OfBalls,
     Out,
@@ -24,7 +25,7 @@ from carso.commands.options import (
     Target,
     fitting,
 )
-from carso.commands.shared import calibrated, claimed, classifier_of, images_of, say_which, slug_of, voting_by
+from carso.commands.shared import calibrated, claimed, classifier_of, images_of, moved, say_which, slug_of, voting_by
 
 
 def audit(
@@ -45,6 +46,7 @@ def audit(
     skip_bad: SkipBad = False,
     reject_at: RejectAt = None,
     chunk: Chunk = None,
+    device: Device = "auto",
 ) -> None:
     """Attack a whole defence as hard as we can; exit status 3 if a check doubts the figures."""
     from carso import data as datasets
@@ -62,12 +64,13 @@ def audit(
     data, fitted = images_of(own, data, fitting(size, channels, skip_bad))
     with claimed(folder):
         classifier = classifier_of(factory)
-        model = voting_by(samples, load_target(target, classifier))
+        model = moved(voting_by(samples, load_target(target, classifier)), device)
         test = datasets.load(data, "test", **fitted)
         test = labelled(test, getattr(model, "classifier", model), needed(test.shape, effort, images))
         if reject_at is not None:
             model = calibrated(model, partial(datasets.load, data, "validation", **fitted), reject_at)
         others = load_transfers(target, data, transfer or (), classifier)
+        others = {name: moved(other, device) for name, other in others.items()}
         found = audit(
             model,
             test,

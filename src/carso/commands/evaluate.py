@@ -15,6 +15,7 @@ from carso.commands.options import (
     Channels,
     Chunk,
     Data,
+    Device,
     Factory,
     OfBalls,
     Out,
@@ -33,6 +34,7 @@ from carso.commands.shared import (
     classifier_of,
     command_line,
     images_of,
+    moved,
     say,
     say_which,
     slug_of,
@@ -72,6 +74,7 @@ def evaluate(
     corruptions: Annotated[
         bool, typer.Option("--corruptions", help="Noise, blur, fog, warps and worst poses in place of attacks.")
     ] = False,
+    device: Device = "auto",
 ) -> None:
     """The table of a defence or a classifier, at the radii it was trained for: results.json, records and report."""
     from carso.evaluation import Settings
@@ -91,6 +94,7 @@ def evaluate(
             norm,
             fitting(size, channels, skip_bad),
             corruptions,
+            device,
         )
     say(f"report: {page}")
 
@@ -107,11 +111,13 @@ def run(
     norm: Norm | None = None,
     fitted: Mapping[str, Any] | None = None,
     corruptions: bool = False,
+    device: str = "cpu",
 ) -> Path:
     """The table of a defence or a classifier, as for `carso audit`, written to `out`; returns the report's path.
 
     `classifier` is N, where the defence was trained for one of the user's own. Data, how pictures are `fitted`, radii
-    and norm are by default those of its training. With `corruptions` these take the place of attacks.
+    and norm are by default those of its training. With `corruptions` these take the place of attacks. All models
+    are moved to the `device`.
     """
     from carso import data
     from carso.audit.loading import column_of, load_target, origin_of, undefended_of
@@ -129,7 +135,8 @@ def run(
     if corruptions and (radii or norm):
         raise CarsoError("--corruptions have severities; leave out --eps and --norm")
     say_which(source)
-    target, origin = voting_by(settings.samples, load_target(source, classifier)), origin_of(source)
+    target = moved(voting_by(settings.samples, load_target(source, classifier)), device)
+    origin = origin_of(source)
     whole = isinstance(target, CARSO)
     check_radii(radii, norm or norm_of(origin))
     data_name, fitted = images_of(origin, data_name, fitted or {})
@@ -142,7 +149,10 @@ def run(
     protocol = Protocol(CORRUPTED, (), ()) if corruptions else protocol_of(origin, data_name, radii, norm)
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))
     check_writable(out / FILE)
-    models = models_of(target, undefended_of(source, classifier)) if whole else {column_of(source): target}
+    models = {column_of(source): target}
+    if whole:
+        undefended = undefended_of(source, classifier)
+        models = models_of(target, None if undefended is None else moved(undefended, device))
     name = f"{source} ({split})" if split != "test" else source
     told: dict[str, Any] = {"recipe": name, "command": command, "adversarial": origin.against_attacks}
     records = evaluate(models, dataset, settings=settings, directory=out, **told, **vars(protocol))

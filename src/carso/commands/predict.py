@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carso.commands.options import DEFENCES, MOST, Factory, RejectAt, Samples, Stop
+from carso.commands.options import DEFENCES, MOST, Device, Factory, RejectAt, Samples, Stop
 from carso.commands.shared import defence_of
 
 if TYPE_CHECKING:
@@ -30,11 +30,12 @@ def predict(
     stop: Stop = "confident",
     factory: Factory = None,
     reject_at: RejectAt = None,
+    device: Device = "auto",
 ) -> None:
     """Classify pictures, with the share of the vote of each class."""
     from carso.evaluation.prediction import predict
 
-    model = defence_of(defence, factory, samples)
+    model = defence_of(defence, factory, samples, device)
     render(predict(model, images, seed=seed, stop=stop, reject_at=reject_at))
 
 

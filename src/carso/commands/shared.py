@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from carso.detection import Confidence
     from carso.storage.headers import Origin
     from carso.training.experiment import Experiment
+    from carso.types import Images
 
 
 def experiment_of(
@@ -55,16 +56,34 @@ def prepare(experiment: Experiment, stages: Sequence[str] | None = None) -> None
     by_first(lambda: announce([stage for stage in experiment.pending() if stages is None or stage.name in stages]))
 
 
-def defence_of(source: str, factory: str | None = None, samples: int | None = None) -> CARSO:
+def defence_of(source: str, factory: str | None = None, samples: int | None = None, device: str = "cpu") -> CARSO:
     """A defence by name or folder, with the classifier that `factory` names if it is one of the user's own.
 
-    `samples` is by how many candidates it votes, by default its own number.
+    `samples` is by how many candidates it votes, by default its own number; `device` as for `moved`.
     """
     from carso.storage.weights import load
 
     say_which(source)
-    defence: CARSO = voting_by(samples, load(source, classifier_of(factory)))
+    defence: CARSO = moved(voting_by(samples, load(source, classifier_of(factory))), device)
     return defence
+
+
+def moved(model: Any, device: str) -> Any:
+    """The model on the named device, or with "auto" on the GPU if there is one; a plain function is where it is.
+
+    Raises:
+        CarsoError: if the device is unknown or not there, or a plain function is to go to the GPU.
+    """
+    from torch import nn
+
+    from carso.training.device import choose_device
+
+    chosen = choose_device(device)
+    if isinstance(model, nn.Module):
+        return model.to(chosen)
+    if device == "cuda":
+        raise CarsoError(f"--device cuda is for a module; a {type(model).__name__} computes where it was made to")
+    return model
 
 
 def say_which(target: str) -> None:
@@ -107,9 +126,14 @@ def calibrated(model: Any, held_out: Callable[[], Dataset], false_alarms: float)
     """
     from carso.defence import CARSO
     from carso.detection import HELD_OUT, Confidence
+    from carso.evaluation.models import device_of
 
     known = model if isinstance(model, CARSO) else Confidence(model)
-    calibration = known.calibration or known.calibrate(held_out().in_turns()[:HELD_OUT].images)
+
+    def clean() -> Images:
+        return held_out().in_turns()[:HELD_OUT].images.to(device_of(model))
+
+    calibration = known.calibration or known.calibrate(clean())
     calibration.threshold(false_alarms)
     return known
 

@@ -13,6 +13,7 @@ from carso.data.digits import meant
 from carso.data.labelled import named
 from carso.defence import CARSO
 from carso.evaluation.cost import say_if_long
+from carso.evaluation.models import device_of
 from carso.vote import Stop
 
 
@@ -60,7 +61,7 @@ def predict(
     """
     names = named(defence.class_names, defence.classes)
     digits = meant(defence.purifier.shape, names, defence.data)
-    images = torch.stack([read_image(path, defence.purifier.shape, digits) for path in paths])
+    images = torch.stack([read_image(path, defence.purifier.shape, digits) for path in paths]).to(device_of(defence))
     say_if_long(defence, images, len(images), stop=stop if defence.aggregation == "mode" else "never")
     labels, tally = defence.elect(images, stop, seed)
     accepted: list[bool | None] = [None] * len(paths)

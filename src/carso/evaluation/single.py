@@ -8,7 +8,7 @@ from torch import Tensor
 from carso.data import Dataset
 from carso.defence import CARSO
 from carso.evaluation.examples import AdversarialExamples
-from carso.evaluation.models import Model, Outcome, answer, exposed
+from carso.evaluation.models import Model, Outcome, answer, device_of, exposed
 from carso.evaluation.protocol import Row
 from carso.evaluation.results import Rate
 from carso.evaluation.seeding import generator_of
@@ -20,11 +20,14 @@ CHUNK = 500
 
 
 def attacked_images(defence: CARSO, dataset: Dataset, row: Row, seed: int) -> Images:
-    """The images (N, C, H, W) of a labelled data set under a row's attack, crafted on what the row is directed at."""
+    """The images (N, C, H, W) of a labelled data set under a row's attack, crafted on what the row is directed at.
+
+    They are attacked where the defence is, and come back to the CPU.
+    """
     target, examples = exposed(defence, row.directed_at), AdversarialExamples(seed)
-    spans = dataset.spans(CHUNK)
+    spans, device = dataset.spans(CHUNK), device_of(defence)
     parts = [
-        examples(row, target, images, dataset.required_labels[span], span.start)
+        examples(row, target, images.to(device), dataset.required_labels[span].to(device), span.start).cpu()
         for span, images in track(
             zip(spans, dataset.batches(spans), strict=True), f"{row.attack} on the {row.directed_at}"
         )
@@ -41,5 +44,5 @@ def rates(defence: CARSO, images: Images, labels: Tensor, seed: int) -> dict[str
 
 def _answered(model: Model, images: Images, seed: int) -> Tensor:
     """Its class (n,) of each image, asked of as many at a time as fit into memory."""
-    parts = Dataset("attacked images", images).chunks()
-    return Outcome.join([answer(model, some, generator_of(seed, "vote")) for _, some in parts]).predicted
+    parts, device = Dataset("attacked images", images).chunks(), device_of(model)
+    return Outcome.join([answer(model, some.to(device), generator_of(seed, "vote")) for _, some in parts]).predicted
