@@ -153,6 +153,21 @@ def test_the_contract_gives_the_number_of_classes() -> None:
     assert check_classifier(MLP(output="mish-log-softmax"), (1, 28, 28)) == 10
 
 
+def test_a_classifier_of_other_images_says_how_pictures_are_made_so() -> None:
+    told = r"of shape \(1, 9, 9\): .*3x81.*; if it was made for others, pictures .* by --size HxW and --channels"
+    with pytest.raises(ModelError, match=told):
+        check_classifier(MLP(), (1, 9, 9))
+
+
+def test_memory_that_runs_out_is_no_broken_contract() -> None:
+    class Hungry(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.empty(10**15)
+
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        check_classifier(Hungry(), (1, 2, 2))
+
+
 def test_compiled_classifiers_are_heard_as_they_were_before() -> None:
     images, plain = torch.rand(3, 1, 28, 28), MLP().eval()
     whole, within = torch.compile(plain, backend="eager"), nn.Sequential(torch.compile(plain, backend="eager"))

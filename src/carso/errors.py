@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ def shortened(text: str, most: int = LONGEST) -> str:
 def shown(value: object) -> str:
     """A value that came from outside, as it may stand in a message."""
     return shortened(repr(value), VALUE)
+
+
+def of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, numpy, torch or CUDA says that there was not enough memory."""
+    return isinstance(error, MemoryError) or bool(re.search("(out of|not enough|can't allocate) memory", str(error)))
 
 
 class CarsoError(Exception):

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import activation
 
-from carso.errors import ModelError
+from carso.errors import LONGEST, ModelError, of_memory, shortened
 from carso.nn.modes import evaluating, uncompiled, uncompiled_name
 from carso.nn.querying import query, widened
 from carso.progress import note
@@ -263,7 +263,13 @@ def check_classifier(classifier: nn.Module, shape: Sequence[int], classes: int |
         try:
             logits, alone = query(classifier, images), query(classifier, images[:1])
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-            raise ModelError(f"the classifier cannot run on images of shape {tuple(shape)}: {error}") from error
+            if of_memory(error):
+                raise
+            why = shortened(str(error), LONGEST // 2)
+            raise ModelError(
+                f"the classifier cannot run on images of shape {tuple(shape)}: {why}; if it was made for others, "
+                "pictures of a folder are made so by --size HxW and --channels, or in a recipe"
+            ) from error
     if logits.ndim != 2 or len(logits) != 3 or alone.shape != (1, *logits.shape[1:]):
         raise ModelError(
             "the classifier must return (batch, classes); "

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from carso.errors import ModelError
+from carso.errors import ModelError, of_memory
 from carso.evaluation.models import Models, answer, fingerprint
 from carso.evaluation.queries import LONGEST, attackable, checked_query, scores_of
 from carso.nn import MLP
@@ -85,12 +85,16 @@ def test_whatever_fails_is_one_short_line(error: Exception, message: str) -> Non
         checked_query(failing, IMAGES, "mine")
 
 
-def test_memory_that_runs_out_is_not_the_models_fault() -> None:
+@pytest.mark.parametrize("size", [10**15, -1])
+def test_memory_that_runs_out_is_not_the_models_fault(size: int) -> None:
     def hungry(images: Tensor) -> Tensor:
-        raise MemoryError
+        if size < 0:
+            raise MemoryError
+        return torch.empty(size)
 
-    with pytest.raises(MemoryError):
+    with pytest.raises((MemoryError, RuntimeError)) as caught:
         checked_query(hungry, IMAGES)
+    assert of_memory(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import carso
 from carso.attacks import pgd
 from carso.errors import ModelError, NoGradientError
 from carso.fast import door, faster, full_precision, products, pullback
+from carso.fast.door import attempted
 from carso.fast.folding import Folded
 from carso.fast.products import Reduced
 from carso.fast.surrogate import FoldedDefence
@@ -281,3 +282,9 @@ def test_other_devices_than_gpus_get_the_model_itself(monkeypatch: pytest.Monkey
     monkeypatch.setattr(door, "_kind", lambda images: "mps")
     model = Convolved().eval()
     assert faster(model, IMAGES) is model
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_network_without_a_form() -> None:
+    assert attempted(lambda: torch.empty(2).reshape(3)) is None
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        attempted(lambda: torch.empty(10**15))

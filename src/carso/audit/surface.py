@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from carso.attacks.objective import is_random
-from carso.errors import ModelError
+from carso.errors import ModelError, of_memory
 from carso.evaluation.queries import attackable, scores_of
 from carso.fast import batch_of
 from carso.types import Classifier, Images, Logits
@@ -118,8 +118,8 @@ def has_gradient(model: Classifier, images: Images) -> bool:
         with torch.enable_grad():
             total = model(x).sum()
             gradient = torch.autograd.grad(total, x, allow_unused=True) if total.requires_grad else (None,)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, ModelError):  # such as a copy to numpy, which must not require a gradient
+    except (RuntimeError, ModelError) as error:  # such as a copy to numpy, which must not require a gradient
+        if of_memory(error):
+            raise
         return False
     return gradient[0] is not None

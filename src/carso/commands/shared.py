@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from carso.commands.options import MNIST
-from carso.errors import CarsoError, DataError, ModelError
+from carso.errors import CarsoError, DataError, ModelError, of_memory
 from carso.processes.group import by_first
 
 if TYPE_CHECKING:
@@ -231,9 +231,8 @@ LESS_MEMORY = {
 
 def memory_ran_out(error: Exception, verb: str) -> str | None:
     """A line on what to set, if an error of Python, numpy, torch or CUDA says that there was not enough memory."""
-    said = str(error)
-    if not isinstance(error, MemoryError) and not re.search("(out of|not enough|can't allocate) memory", said):
+    if not of_memory(error):
         return None
-    wanted = re.search(r"allocate (\d[\d.]* \w+)", said)
+    wanted = re.search(r"allocate (\d[\d.]* \w+)", str(error))
     asked = f" ({wanted[1]} more were asked for)" if wanted else ""
     return f"memory ran out{asked}; set {LESS_MEMORY[verb]}" if verb in LESS_MEMORY else f"memory ran out{asked}"

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from carso.errors import CarsoError, ModelError
+from carso.errors import CarsoError, ModelError, of_memory
 from carso.fast import faster
 from carso.nn.modes import evaluating
 from carso.nn.querying import as_taken, unusable
@@ -41,9 +40,11 @@ def checked_query(model: Callable[..., Any], images: Images, name: str | None = 
     try:
         with evaluating(model) if isinstance(model, nn.Module) else nullcontext():
             return model(as_taken(model, images.clone()), **options)
-    except (CarsoError, MemoryError, torch.OutOfMemoryError):
+    except CarsoError:
         raise
     except Exception as error:  # a model of the user's may fail in any way
+        if of_memory(error):
+            raise
         why = textwrap.shorten(f"{type(error).__name__}: {error}", LONGEST)
         raise ModelError(
             f"{name or name_of(model)} cannot run on images {tuple(images.shape)} on {images.device}: {why}"

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from carso.errors import ModelError
+from carso.errors import ModelError, of_memory
 from carso.fast.backpropagation import Backpropagation
 from carso.fast.convolved import convolve_vote
 from carso.fast.corrected import correct_defence, correct_vote
@@ -104,9 +104,9 @@ def attempted(make: Callable[[], T | None]) -> T | None:
     """A form, or None: a module that does not let itself be copied, traced or rounded is taken as it is."""
     try:
         return make()
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception:
+    except Exception as error:
+        if of_memory(error):
+            raise
         return None
 
 

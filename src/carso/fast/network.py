@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from carso.errors import of_memory
 from carso.fast.folding import hooked_among
 from carso.fast.products import product_dtype
 from carso.types import INPUT, OUTPUT, Images
@@ -105,9 +106,9 @@ def _runs(lowered: nn.Module, images: Images) -> bool:
     """Whether no weight was left in another dtype than what it meets."""
     try:
         lowered(images.contiguous(memory_format=torch.channels_last))
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:
+    except RuntimeError as error:
+        if of_memory(error):
+            raise
         return False
     return True
 
