@@ -316,7 +316,7 @@ class TestClasses:
         assert (found.clean, found.worst_case) == (robust_found.clean, robust_found.worst_case)
 
     def test_fewer_are_refused(self, plain: nn.Module, dataset: Dataset) -> None:
-        with pytest.raises(DataError, match="blobs: has the label 9, the defence knows the classes 0 to 4"):
+        with pytest.raises(DataError, match="blobs: has the label 9, the model knows the classes 0 to 4"):
             run(lambda images: plain(images)[:, :5], dataset)
 
 

@@ -68,7 +68,7 @@ def test_classes_that_it_lacks_are_the_last_however_low_its_scores() -> None:
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [
-        (lambda images: images.flatten(1)[:, :5], DataError, "for transfer odd: has the label 9, the defence knows"),
+        (lambda images: images.flatten(1)[:, :5], DataError, "for transfer odd: has the label 9, the model knows"),
         (lambda images: images.flatten(1)[:, :10].detach(), ModelError, "transfer odd has no gradient"),
         (lambda images: images.flatten(1)[:2, :10] * torch.nan, ModelError, "transfer odd returned NaN"),
         (lambda images: images.view(3, 7), ModelError, "transfer odd cannot run on images"),

@@ -34,6 +34,16 @@ def build():
 
 def two():
     return nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+
+def many():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 1000))
+
+def drawn():
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+
+def scripted():
+    return torch.jit.script(build())
 """
 BUILD = "models_for_harden:build"
 BARS = ("above", "below", "middle")
@@ -196,6 +206,23 @@ def test_too_little_time_says_the_least() -> None:
 def test_a_classifier_of_too_few_classes_is_refused() -> None:
     answer = run("harden", "models_for_harden:two", "--data", "pictures", "--eps", "8/255", "--out", "two")
     assert "the classifier knows 2 classes, pictures has 3" in str(answer.exception)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("many", "pictures: has 3 classes ('above', 'below', 'middle'), the model 1000 without names"),
+        ("drawn", "'models_for_harden:drawn' returns other weights in every call; load them in it, or seed it"),
+    ],
+)
+def test_a_classifier_that_training_would_be_lost_on_is_refused_before_anything_is_planned(
+    function: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardening, "cost_of", lambda *_: pytest.fail("planned"))
+    answer = run("harden", f"models_for_harden:{function}", "--data", "pictures", "--eps", "8/255", "--out", "lost")
+    assert isinstance(answer.exception, CarsoError)
+    assert message in str(answer.exception)
+    assert not Path("lost").exists()
 
 
 @pytest.mark.parametrize("eps", ["-1", "0", "8"])

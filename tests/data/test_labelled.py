@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from carso.data.dataset import Dataset
-from carso.data.labelled import check_shape, first, matched
+from carso.data.labelled import check_shape, first, matched, names_of
 from carso.errors import DataError, ModelError
 
 IMAGES = torch.linspace(0, 1, 4 * 4).reshape(4, 1, 2, 2)
@@ -48,12 +50,12 @@ def test_labels_become_the_numbers_of_the_models_classes(
 @pytest.mark.parametrize(
     ("classes", "labels", "known", "names", "message"),
     [
-        (tuple("abcdef"), (0, 5), 10, None, r"has 6 classes \('a', 'b', .*\), the defence 10 without names"),
+        (tuple("abcdef"), (0, 5), 10, None, r"has 6 classes \('a', 'b', .*\), the model 10 without names, .* or give the model an attribute class_names"),
         (tuple("abcdefghij"), (0, 5), 12, None, "which is which is unknown"),
-        (("cat", "owl"), (0, 1), 2, ("dog", "cat"), "has the classes 'owl', the defence knows 'dog', 'cat'"),
-        (tuple("456789"), (0, 1), 3, ("x", "y", "z"), "the defence knows 'x', 'y', 'z'"),
-        (DIGITS, (0, 9), 5, None, "has the label 9, the defence knows the classes 0 to 4"),
-        (DIGITS, (0, 9), 2, ("x", "y"), "has the label 9, the defence knows the classes 0 to 1"),
+        (("cat", "owl"), (0, 1), 2, ("dog", "cat"), "has the classes 'owl', the model knows 'dog', 'cat'"),
+        (tuple("456789"), (0, 1), 3, ("x", "y", "z"), "the model knows 'x', 'y', 'z'"),
+        (DIGITS, (0, 9), 5, None, "has the label 9, the model knows the classes 0 to 4"),
+        (DIGITS, (0, 9), 2, ("x", "y"), "has the label 9, the model knows the classes 0 to 1"),
     ],
 )
 def test_what_cannot_fit_is_refused(
@@ -66,6 +68,11 @@ def test_what_cannot_fit_is_refused(
 def test_without_labels_there_is_nothing_to_match() -> None:
     bare = Dataset("bare", IMAGES)
     assert matched(bare, 2, ("x", "y")) is bare
+
+
+def test_a_model_may_say_what_its_classes_are_called() -> None:
+    assert names_of(SimpleNamespace(class_names=["cat", 3])) == ("cat", "3")
+    assert names_of(SimpleNamespace()) is None
 
 
 def test_as_many_names_as_classes() -> None:

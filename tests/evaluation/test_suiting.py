@@ -70,7 +70,7 @@ def test_answers_beyond_the_classes_have_columns_of_their_own(columns: Models, d
 
 
 @pytest.mark.parametrize(
-    ("classes", "message"), [(tuple("abcde"), "has 5 classes"), (tuple("01234"), "has the label 4, the defence knows")]
+    ("classes", "message"), [(tuple("abcde"), "has 5 classes"), (tuple("01234"), "has the label 4, the model knows")]
 )
 def test_classes_that_cannot_fit_are_refused_before_the_work(
     columns: Models, dataset: Dataset, classes: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch

@@ -217,6 +217,22 @@ def test_a_factory_that_returns_other_weights_is_refused_before_anything_is_trai
         Experiment(told, tmp_path, CPU).open()
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_factory_that_returns_other_weights_in_every_call_is_refused_unless_it_is_to_be_trained(
+    trained: bool, tmp_path: Path, pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.network_for_this_test", lambda: MLP((3, 16, 16), (4,), 3), raising=False)
+    own = 'classifier: {factory: "builtins:network_for_this_test"}\n'
+    stage = "" if trained else "adversarial: {epochs: 1, rate: 0.1}\n"
+    experiment = Experiment(recipe(TEXT.format(seed=0) + own + stage), tmp_path, CPU, sets=(pictures, pictures))
+    if not trained:
+        experiment.check()
+        return
+    told = "classifier.factory 'builtins:network_for_this_test' returns other weights in every call; load them in it"
+    with pytest.raises(RecipeError, match=told):
+        experiment.check()
+
+
 def test_hardening_needs_a_purification() -> None:
     with pytest.raises(RecipeError, match="goes on from a purification"):
         recipe("name: x\nhardening: {epochs: 1, rate: 0.1}\n")
@@ -229,12 +245,41 @@ def test_a_defence_knows_the_names_of_its_classes(tmp_path: Path, hardening: Cal
     assert weights.about(tmp_path / weights.UNHARDENED, "purifier")["classes"] == ["a", "b", "é"]
 
 
-def test_more_classes_than_the_data_names_stay_without_names(
-    tmp_path: Path, hardening: Callable[[Path], Experiment]
-) -> None:
-    experiment = replace(hardening(tmp_path), classifier=MLP((1, 5, 5), (6,), 4).eval())
-    experiment.train_purifier()
+@pytest.fixture
+def knowing_more(tmp_path: Path, hardening: Callable[[Path], Experiment]) -> Experiment:
+    """An experiment whose classifier knows a class that the data do not have, and tells the classes apart by a pixel."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(25, 4)).eval()
+    with torch.no_grad():
+        network[1].weight.copy_(torch.eye(4, 25))
+    return replace(hardening(tmp_path), classifier=network)
+
+
+def test_more_classes_than_the_data_name_are_refused_before_anything_is_done(knowing_more: Experiment) -> None:
+    message = r"few: has 3 classes \('a', 'b', 'é'\), the model 4 without names, .*; name them by their numbers, 0 to 3"
+    with pytest.raises(DataError, match=message):
+        knowing_more.check()
+    assert not list(knowing_more.out.iterdir())
+
+
+def test_without_labels_more_classes_stay_without_names(knowing_more: Experiment) -> None:
+    bare = replace(knowing_more.train, labels=None, classes=())
+    experiment = replace(knowing_more, sets=(bare, bare))
+    experiment.carry_out()
     assert experiment.defence().class_names is None
+
+
+def test_a_classifier_that_names_its_classes_is_taken_at_its_word(
+    knowing_more: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("c", "é", "a", "b")
+    knowing_more.classifier.class_names = names  # type: ignore[union-attr, assignment]
+    own, stages = knowing_more.train.required_labels, []
+    told = HARDENED.format(data="few").replace("rate: 0.01", "rate: 0.01, labels: true")
+    monkeypatch.setattr(Experiment, "_fit", lambda _, stage: stages.append(stage))
+    experiment = replace(knowing_more, recipe=recipe(told))
+    experiment.carry_out()
+    assert experiment.defence().class_names == names
+    assert [[names[label] for label in stage.labels] for stage in stages] == [["abé"[label] for label in own]] * 2
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,11 @@ from torch import Tensor, nn
 from carso.attacks.eot import Candidates, Expectation, calls, mean_log_probability
 from carso.audit.inside import Inside, broken, inside
 from carso.audit.surface import Surface, checked, differentiable, has_gradient
+from carso.data.labelled import names_of
 from carso.defence import CARSO
 from carso.errors import ModelError
 from carso.evaluation.examples import drawn
-from carso.evaluation.models import device_of, fingerprint, names_of, weights_of
+from carso.evaluation.models import device_of, fingerprint, weights_of
 from carso.evaluation.queries import checked_query, scores_of
 from carso.evaluation.seeding import pinned, seeded
 from carso.fast import batch_of, faster

@@ -10,9 +10,8 @@ import torch
 from carso.audit.surface import beyond, checked, differentiable
 from carso.audit.target import Target
 from carso.data import Dataset
-from carso.data.labelled import matched
+from carso.data.labelled import matched, names_of
 from carso.errors import ModelError
-from carso.evaluation.models import names_of
 from carso.types import Classifier, Images, Logits
 
 

@@ -111,10 +111,9 @@ def run(
         The rate of right answers of "classifier" and "defence".
     """
     from carso import data
-    from carso.data.labelled import check_shape, matched
+    from carso.data.labelled import check_shape, matched, names_of
     from carso.evaluation.cost import say_if_long
     from carso.evaluation.labelling import labelled
-    from carso.evaluation.models import names_of
     from carso.evaluation.single import attacked_images, rates
     from carso.storage.files import check_writable
 

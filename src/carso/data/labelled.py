@@ -80,7 +80,7 @@ def matched(dataset: Dataset, classes: int, names: Sequence[str] | None = None) 
         return dataset
     own = named(names, classes)
     if len(own) != classes:
-        raise ModelError(f"the defence names {len(own)} classes and tells {classes} apart; mend its class_names")
+        raise ModelError(f"the model names {len(own)} classes and tells {classes} apart; mend its class_names")
     if dataset.classes == own:
         return dataset
     for either in (own, dataset.classes):
@@ -94,8 +94,14 @@ def matched(dataset: Dataset, classes: int, names: Sequence[str] | None = None) 
         raise DataError(_strangers(dataset, own, names is not None))
     highest = int(dataset.labels.max())
     if highest >= classes:
-        raise DataError(f"{dataset.name}: has the label {highest}, the defence knows the classes 0 to {classes - 1}")
+        raise DataError(f"{dataset.name}: has the label {highest}, the model knows the classes 0 to {classes - 1}")
     return replace(dataset, classes=dataset.classes if alike else own)
+
+
+def names_of(model: object) -> tuple[str, ...] | None:
+    """What a model calls its classes, in order: its attribute `class_names`; None if it has none."""
+    names = getattr(model, "class_names", None)
+    return None if names is None else tuple(map(str, names))
 
 
 def named(names: Sequence[str] | None, classes: int) -> tuple[str, ...]:
@@ -117,10 +123,11 @@ def _are_among(dataset: Dataset, own: Sequence[str], anyway: bool) -> bool:
 def _strangers(dataset: Dataset, own: Sequence[str], named: bool) -> str:
     theirs = _some([name for name in dataset.classes if name not in own] or dataset.classes)
     if named:
-        return f"{dataset.name}: has the classes {theirs}, the defence knows {_some(own)}; name them as it does"
+        return f"{dataset.name}: has the classes {theirs}, the model knows {_some(own)}; name them as it does"
     return (
-        f"{dataset.name}: has {len(dataset.classes)} classes ({theirs}), the defence {len(own)} without names, "
-        f"so which is which is unknown; name them by their numbers, 0 to {len(own) - 1}"
+        f"{dataset.name}: has {len(dataset.classes)} classes ({theirs}), the model {len(own)} without names, "
+        f"so which is which is unknown; name them by their numbers, 0 to {len(own) - 1}, or give the model an attribute "
+        "class_names with what its classes are called, in order"
     )
 
 

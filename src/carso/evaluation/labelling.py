@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from carso.data import Dataset
-from carso.data.labelled import numbers
-from carso.evaluation.models import device_of, names_of
+from carso.data.labelled import names_of, numbers
+from carso.evaluation.models import device_of
 from carso.evaluation.results import OWN
 from carso.nn import evaluating, query
 from carso.nn.querying import answers

@@ -153,12 +153,6 @@ def class_count(column: Model, images: Tensor) -> int:
     return _scores(column, images, generator).shape[1]
 
 
-def names_of(column: object) -> tuple[str, ...] | None:
-    """What a model calls its classes, in order: its attribute `class_names`; None if it has none."""
-    names = getattr(column, "class_names", None)
-    return None if names is None else tuple(map(str, names))
-
-
 def models_of(defence: Defence, undefended: nn.Module | None) -> dict[str, Model]:
     """The table's columns, left to right: an undefended classifier, if there is one, the defended one, the defence."""
     first: dict[str, Model] = {} if undefended is None else {"undefended": undefended}

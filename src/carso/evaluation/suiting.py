@@ -7,10 +7,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from carso.data.dataset import Dataset, check_labels
-from carso.data.labelled import check_shape, matched
+from carso.data.labelled import check_shape, matched, names_of
 from carso.defence import CARSO
 from carso.evaluation import gallery
-from carso.evaluation.models import Model, Models, class_count, device_of, names_of
+from carso.evaluation.models import Model, Models, class_count, device_of
 from carso.evaluation.seeding import seeded
 
 

@@ -42,7 +42,7 @@ from carso.hardening.survey import TRIED, described, rates_of
 from carso.storage.export import export
 from carso.storage.factory import module
 from carso.storage.headers import Origin
-from carso.training.design import assembled, check_classes
+from carso.training.design import as_known, assembled, check_classes
 from carso.training.experiment import RECIPE, Experiment, check_known
 from carso.training.plan import cost_of
 from carso.training.purifier import PurifierStage
@@ -134,12 +134,13 @@ class Hardening:
         for split, images in (("validation", held_out), ("test", self.test)):
             check_alike(images, split, train.shape)
         check_radii(asked.eps, asked.norm, train.shape)
-        held_out = held_out.in_turns()
         check_classes(classifier := module(asked.factory), train)
+        held_out = as_known(held_out.in_turns(), classifier)
         purifier = purifier_for(classifier.eval().to(self.device), held_out, asked.budgets)
         told: dict[str, Any] = {"batch": asked.batch or batch_of(train.shape), **asked.fitting}
         recipe = proposed("hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed, purifier, **told)
         experiment = Experiment(recipe, self.out, self.device, sets=(train, held_out))
+        experiment.check()
         pending = experiment.pending()
         costs = [cost_of(stage) for stage in pending]
         stage = pending[0].build(2, 1)

@@ -13,6 +13,7 @@ from torch import nn
 
 from carso.correction import CorrectivePurifier
 from carso.data import Dataset
+from carso.data.labelled import matched, names_of
 from carso.defence import CARSO
 from carso.errors import DataError, ModelError, RecipeError
 from carso.layers import propose
@@ -52,15 +53,26 @@ def check_classes(classifier: nn.Module, train: Dataset) -> int:
 
     Raises:
         ModelError: if it breaks the contract, or knows fewer classes than the images have.
+        DataError: if it knows more, and which of them the images have cannot be known.
     """
     if (known := check_classifier(classifier, train.shape)) < len(train.classes):
         raise ModelError(f"the classifier knows {known} classes, {train.name} has {len(train.classes)}")
+    matched(train, known, names_of(classifier))
     return known
+
+
+def as_known(images: Dataset, classifier: nn.Module) -> Dataset:
+    """The images, their labels as the classifier numbers its classes.
+
+    Raises:
+        ModelError, DataError: as for `check_classes`.
+    """
+    return matched(images, check_classes(classifier, images), names_of(classifier))
 
 
 def look_at(classifier: nn.Module, classes: int, held_out: Dataset) -> None:
     """Say so if a classifier is hardly better than chance on held-out images, where these have labels."""
-    some = held_out[:LOOKED_AT]
+    some = matched(held_out[:LOOKED_AT], classes, names_of(classifier))
     if some.labels is None:
         return
     right = int((answers(classifier, (images for _, images in some.chunks())) == some.labels).sum())

@@ -18,7 +18,7 @@ from torch import nn
 
 from carso import data
 from carso.data import Dataset
-from carso.data.labelled import check_alike
+from carso.data.labelled import check_alike, names_of
 from carso.defence import CARSO
 from carso.detection import HELD_OUT, LEAST
 from carso.errors import ModelError, RecipeError, RunError
@@ -29,7 +29,15 @@ from carso.storage import factory, weights
 from carso.storage.files import copy, settle
 from carso.training.checkpoint import finished
 from carso.training.classifier import ClassifierStage
-from carso.training.design import assembled, check_classes, classifier_of, look_at, purifier_of, representation_of
+from carso.training.design import (
+    as_known,
+    assembled,
+    check_classes,
+    classifier_of,
+    look_at,
+    purifier_of,
+    representation_of,
+)
 from carso.training.history import add_history, read_history
 from carso.training.loop import Stage, fit, seeded
 from carso.training.plan import Pending
@@ -76,13 +84,17 @@ class Experiment:
         """Refuse a recipe that has no purifier to train, or one that cannot be made, before anything is trained.
 
         Raises:
-            RecipeError: saying what the recipe is for, or what is wrong with the purifier's fields, pairs or losses.
-            DataError: if pairs cannot be read, or held-out images are of another shape than those that fit.
-            ModelError: if the purifier is to read layers that the classifier does not have.
+            RecipeError: saying what the recipe is for, what is wrong with the purifier's fields, pairs or losses, or
+                that a function does not return the same classifier in every call.
+            DataError: if pairs cannot be read, held-out images are of another shape than those that fit, or their
+                classes cannot be told among those of a classifier of the user's.
+            ModelError: if the purifier is to read layers that the classifier does not have, or a classifier of the
+                user's breaks the contract.
         """
         sections = ("purifier", self._purification()), ("hardening", self.recipe.hardening)
         if not (self.out / weights.PURIFIER).exists():
             self.check_images()
+            self._check_foreign()
         for name, schedule in sections:
             if schedule is not None and name not in self._over:
                 self._check_fed(name, schedule)
@@ -94,6 +106,18 @@ class Experiment:
     def check_images(self) -> None:
         """Raise a DataError unless held-out images have the shape of those that fit."""
         check_alike(self.validation, "validation", self.train.shape)
+
+    def _check_foreign(self) -> None:
+        """Hold a classifier of the user's to the images, and a trained one to the same weights in every call."""
+        if (foreign := self._foreign()) is None:
+            return
+        source = self.recipe.classifier.factory if self.classifier is None else None
+        trained = source is not None and self.recipe.adversarial is None
+        if trained and weights.digest(foreign) != weights.digest(self._from_factory(source)):
+            raise RecipeError(
+                f"classifier.factory {source!r} returns other weights in every call; load them in it, or seed it"
+            )
+        check_classes(foreign, self.train)
 
     def _check_fed(self, name: str, schedule: PurifierTraining) -> None:
         """Hold what a stage of the purifier is fed to the data and the classes."""
@@ -286,11 +310,11 @@ class Experiment:
             weights.restore_purifier(purifier, self.out / file, representation.classifier)
             return
         (train, pairs), seed = self._pairs(schedule), self.recipe.seed
-        data = train, self.validation, seed, self.device, pairs, self.shared
+        data = as_known(train, representation.classifier), self.validation, seed, self.device, pairs, self.shared
         self._fit(PurifierStage(name, representation, purifier, schedule, *data))
         representation.classifier.cpu()
         defence = assembled(self.recipe, representation, purifier.cpu())
-        defence.class_names = _names(self.train, defence.classes)
+        defence.class_names = _names(representation.classifier, self.train, defence.classes)
         by_first(partial(self._save_purifier, name, defence, file))
 
     def _save_purifier(self, name: str, defence: CARSO, file: str) -> None:
@@ -325,7 +349,10 @@ class Experiment:
             return
         with seeded(self.recipe.seed, name):
             classifier = self._untrained(name)
-        self._fit(ClassifierStage(name, classifier, schedule, self.train, self.validation, self.device))
+        sets = self.train, self.validation
+        if self.recipe.classifier.factory is not None:
+            sets = as_known(self.train, classifier), as_known(self.validation, classifier)
+        self._fit(ClassifierStage(name, classifier, schedule, *sets, self.device))
         self._save_classifier(classifier.cpu(), file, trained=True)
         by_first(partial(self._forget, name))
 
@@ -397,6 +424,6 @@ def check_known(folder: Path) -> None:
         raise RunError(f"{folder} holds weights of no known recipe; choose another --out")
 
 
-def _names(train: Dataset, classes: int) -> tuple[str, ...] | None:
-    """What the data set calls the classes; None unless it has a name for each."""
-    return train.classes if len(train.classes) == classes else None
+def _names(classifier: nn.Module, train: Dataset, classes: int) -> tuple[str, ...] | None:
+    """What the classifier calls its classes, else the data set; None unless there is a name for each."""
+    return next((names for names in (names_of(classifier), train.classes) if names and len(names) == classes), None)
