@@ -29,7 +29,8 @@ from carso.progress import track
 from carso.training.checkpoint import load_checkpoint, save_checkpoint
 from carso.training.optimise import Optimisation
 from carso.training.recipe import Schedule
-from carso.training.replay import Replay, Step
+from carso.training.replay import Step
+from carso.training.thrift import Thrifty
 from carso.training.together import in_portions, weighed
 from carso.types import Images
 
@@ -146,11 +147,15 @@ def _check_sharing(stage: Stage) -> None:
         raise RecipeError(
             f"{stage.name}: accumulate: a batch of {size} images has no {what}; at most {size // count()}"
         )
-    dense = any(isinstance(layer, nn.BatchNorm1d) for layer in stage.module.modules())
-    if dense and portions > 1 and size < 2 * portions:
+    if portions > 1 and size < _fewest(stage) * portions:
         raise RecipeError(
             f"{stage.name}: accumulate: batch norm needs two images in a portion, and {size} make at most {size // 2}"
         )
+
+
+def _fewest(stage: Stage) -> int:
+    """Images of a portion, at least."""
+    return 2 if any(isinstance(layer, nn.BatchNorm1d) for layer in stage.module.modules()) else 1
 
 
 def _fit(
@@ -204,17 +209,18 @@ def _check_converging(stage: Stage, epoch: int, loss: float, weights: Iterable[T
     )
 
 
-def steps_of(stage: Stage, optimisation: Optimisation) -> list[Replay]:
+def steps_of(stage: Stage, optimisation: Optimisation) -> list[Thrifty]:
     """The steps of descent on a batch, one for each of the stage's passes."""
-    records = stage.schedule.accumulate == 1
-    return [Replay(_step(stage, optimisation, part), records) for part in range(stage.passes)]
+    portions, most = stage.schedule.accumulate, min(stage.schedule.batch, stage.size) // _fewest(stage)
+    made = [partial(_step, stage, optimisation, part) for part in range(stage.passes)]
+    return [Thrifty(step, optimisation, portions, most) for step in made]
 
 
-def _step(stage: Stage, optimisation: Optimisation, part: int) -> Step:
-    """One step on some images and their indices; returns the loss."""
+def _step(stage: Stage, optimisation: Optimisation, part: int, portions: int) -> Step:
+    """One step on some images and their indices, in portions; returns the loss."""
 
     def losses(images: Images, indices: Tensor) -> Iterator[Tensor]:
-        for rows in in_portions(len(images), stage.schedule.accumulate):
+        for rows in in_portions(len(images), portions):
             mine = images[rows]
             yield weighed(stage.loss(mine, indices[rows], part), len(mine))
 
@@ -224,7 +230,7 @@ def _step(stage: Stage, optimisation: Optimisation, part: int) -> Step:
     return step
 
 
-def _epoch(stage: Stage, epoch: int, optimisation: Optimisation, steps: list[Replay], batches: int) -> float:
+def _epoch(stage: Stage, epoch: int, optimisation: Optimisation, steps: list[Thrifty], batches: int) -> float:
     stage.module.train()
     size = min(stage.schedule.batch, stage.size)
     whole = torch.randperm(stage.size, device=stage.device)[: batches * size].split(size)

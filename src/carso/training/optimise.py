@@ -98,6 +98,7 @@ class Optimisation:
     Attributes:
         tracked: what has an average over the steps: all of the module's numbers that are finite from the beginning,
             which a mask of infinity is not.
+        settled: whether the weights are those before or after a step, and not in the middle of one.
     """
 
     def __init__(self, module: nn.Module, schedule: Schedule, steps_per_epoch: int) -> None:
@@ -105,6 +106,7 @@ class Optimisation:
         self.schedule = schedule
         self.total = max(1, schedule.epochs * steps_per_epoch)
         self.steps = 0
+        self.settled = True
         self.plateau = Plateau(schedule.factor, schedule.patience)
         parameters = [p for p in module.parameters() if p.requires_grad]
         if not parameters:
@@ -150,11 +152,13 @@ class Optimisation:
             loss.backward()
             total = total + loss.detach()
         add_up(self.module.parameters())
+        self.settled = False
         self.optimiser.step()
         self._look_ahead()
         if self.schedule.average:
             for name, value in self.tracked.items():
                 self.average[name].lerp_(value, 1 - self._keep)
+        self.settled = True
         return total
 
     @torch.no_grad()

@@ -107,7 +107,8 @@ class Schedule(Section):
     batch: Annotated[int, Field(ge=2), Unit("images")] = 256
     """Of one step; fewer where there are not as many."""
     accumulate: Annotated[Positive, Unit("portions")] = 1
-    """Of a batch, one after the other, that take less memory; their gradients are added up."""
+    """Of a batch, one after the other, that take less memory; their gradients are added up. Where memory
+    runs out, a training goes on with twice as many, once."""
     batches: Annotated[Positive | None, Unit("batches")] = None
     """Of an epoch, at most, drawn anew for each; by default all images."""
     rate: Annotated[float, Field(gt=0)]
