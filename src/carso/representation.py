@@ -78,8 +78,8 @@ def hidden(classifier: nn.Module) -> str:
     """What to do about a classifier that shows no layers."""
     return (
         f"the classifier, a {type(classifier).__name__}, shows no activation, linear or convolution modules; if it "
-        "was scripted or exported, give the module that it was made from; else name `layers`: 'input' and 'output' "
-        "always work"
+        "was scripted or exported, give the module that it was made from; else name the layers (`layers`; --layers of "
+        "carso harden, purifier.layers of a recipe): 'input' and 'output' always work"
     )
 
 

@@ -225,6 +225,16 @@ def test_a_classifier_that_training_would_be_lost_on_is_refused_before_anything_
     assert not Path("lost").exists()
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is")
+def test_a_network_that_shows_no_layers_is_hardened_by_those_that_are_named() -> None:
+    told = ("harden", "models_for_harden:scripted", "--data", "pictures", "--eps", "8/255", "--minutes", "0.01")
+    assert "name the layers (`layers`; --layers of carso harden" in str(run(*told, "--out", "shy").exception)
+    named = run(*told, "--out", "shy", "--layers", "input", "--layers", "output")
+    assert "is too short for anything" in str(named.exception)
+    unknown = run(*told, "--out", "shy", "--layers", "middle")
+    assert "the classifier has no layer 'middle'" in str(unknown.exception)
+
+
 @pytest.mark.parametrize("eps", ["-1", "0", "8"])
 def test_a_radius_that_cannot_be_is_refused(eps: str) -> None:
     answer = run("harden", BUILD, "--data", "pictures", "--eps", eps, "--out", "radius")

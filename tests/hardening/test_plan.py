@@ -119,7 +119,7 @@ def test_a_plan_is_kept_and_belongs_to_its_command(tmp_path: Path) -> None:
     assert read_plan(tmp_path, REQUEST) is None
     keep(found := plan(), tmp_path)
     assert read_plan(tmp_path, REQUEST) == found
-    for field, value in {"minutes": 29.0, "data": "others", "seed": 1}.items():
+    for field, value in {"minutes": 29.0, "data": "others", "seed": 1, "layers": ("output",)}.items():
         with pytest.raises(RunError, match=rf"another command \(other {field}\); choose another --out"):
             read_plan(tmp_path, REQUEST.model_copy(update={field: value}))
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from carso.data import Dataset
-from carso.hardening.proposal import batch_of, proposed, purifier_for
+from carso.hardening.proposal import batch_of, proposed, purifier_for, reading
 from carso.training.recipe import PurifierSpec
 from carso.types import Budget
 
@@ -105,3 +107,18 @@ def test_a_classifier_that_contrast_disturbs_gets_none() -> None:
     some = drawings(1, 28, 28)
     greyed = Dataset("greyed", torch.where(some.images == 0.5, 0.05, some.images), None)
     assert purifier_for(Greys(), greyed, [BUDGET]) == PurifierSpec()
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "read"),
+    [
+        (None, None, None),
+        (None, ("output",), ("output",)),
+        ("corrective", ("output",), ("input", "output")),
+        ("corrective", ("output", "input"), ("output", "input")),
+    ],
+)
+def test_layers_that_are_named_are_read_and_the_image_where_it_is_corrected(
+    kind: Literal["corrective"] | None, named: tuple[str, ...] | None, read: tuple[str, ...] | None
+) -> None:
+    assert reading(PurifierSpec(kind=kind), named) == PurifierSpec(kind=kind, layers=read)

@@ -427,6 +427,16 @@ def test_what_cannot_be_copied_is_taken_as_it_is() -> None:
     assert copied(network) is network
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is")
+def test_a_copy_may_be_trained_where_what_was_copied_may() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    network[0].requires_grad_(False)
+    for given in (network, torch.jit.script(network)):
+        twin = copied(given)
+        assert twin is not given
+        assert [(p.is_leaf, p.requires_grad) for p in twin.parameters()] == [(True, asks) for asks in (0, 0, 1, 1)]
+
+
 def test_images_of_the_users_own_stand_in_for_those_of_the_recipe(tmp_path: Path, pictures: Dataset) -> None:
     digests = set()
     items = TensorDataset(pictures.images, pictures.required_labels)

@@ -30,6 +30,14 @@ def harden(
         typer.Option(min=2, help="Images of a batch in training. [default: 128, fewer where they are large]"),
     ] = None,
     chunk: Chunk = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A layer that the purifier reads, once for each: a module of the classifier, input or output. "
+            "[default: proposed]",
+        ),
+    ] = None,
     device: Device = "auto",
     watch: Watch = None,
 ) -> None:
@@ -42,7 +50,8 @@ def harden(
 
     folder = out or Path("out") / "harden"
     with claimed(folder):
-        further: dict[str, Any] = {"batch": batch, **fitting(size, channels, skip_bad)}
+        further: dict[str, Any] = {"batch": batch, "layers": tuple(layers or ()) or None}
+        further |= fitting(size, channels, skip_bad)
         request = Request.of(classifier, data, eps, norm, minutes, seed, **further)
         hardening = Hardening(request, folder, choose_device(device), watcher_of(watch), chunk)
         plan = hardening.plan()

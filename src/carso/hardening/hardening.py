@@ -37,7 +37,7 @@ from carso.evaluation.radii import check_radii, protocol_of
 from carso.hardening.choice import Choice, chosen
 from carso.hardening.conclusion import SUBJECTS
 from carso.hardening.plan import Plan, Request, keep, planned, read_plan
-from carso.hardening.proposal import batch_of, proposed, purifier_for
+from carso.hardening.proposal import batch_of, proposed, purifier_for, reading
 from carso.hardening.survey import TRIED, described, rates_of
 from carso.storage.export import export
 from carso.storage.factory import module
@@ -136,7 +136,7 @@ class Hardening:
         check_radii(asked.eps, asked.norm, train.shape)
         check_classes(classifier := module(asked.factory), train)
         held_out = as_known(held_out.in_turns(), classifier)
-        purifier = purifier_for(classifier.eval().to(self.device), held_out, asked.budgets)
+        purifier = reading(purifier_for(classifier.eval().to(self.device), held_out, asked.budgets), asked.layers)
         told: dict[str, Any] = {"batch": asked.batch or batch_of(train.shape), **asked.fitting}
         recipe = proposed("hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed, purifier, **told)
         experiment = Experiment(recipe, self.out, self.device, sets=(train, held_out))

@@ -57,7 +57,21 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Request(Schema):
-    """What was asked for."""
+    """What was asked for.
+
+    Attributes:
+        factory: `package.module:function` that returns the classifier.
+        data: a data set's name, or a folder.
+        eps: radii, on pixels in [0, 1].
+        norm: of the balls.
+        minutes: for all of it.
+        seed: root of all randomness.
+        size: height and width to which the pictures of a folder are made; None leaves them.
+        channels: likewise, grey or coloured.
+        skip_bad: whether pictures that cannot be used are left out.
+        batch: images of one in training; None for as many as is usual of their size.
+        layers: what the purifier reads; None for what is proposed.
+    """
 
     factory: str
     data: str
@@ -69,12 +83,13 @@ class Request(Schema):
     channels: Literal[1, 3] | None = None
     skip_bad: bool = False
     batch: Annotated[int, Field(ge=2)] | None = None
+    layers: tuple[str, ...] | None = None
 
     @classmethod
     def of(
         cls, factory: str, data: str, eps: Sequence[float], norm: Norm, minutes: float, seed: int, **further: Any
     ) -> Request:
-        """The request with its radii in order, each once; `further` fields say how pictures of a folder are made alike.
+        """The request with its radii in order, each once; `further` fields are those with a default.
 
         Raises:
             CarsoError: if there is no radius, or one that images in [0, 1] cannot be moved by; no end of time; or a

@@ -98,6 +98,14 @@ def purifier_for(classifier: nn.Module, images: Dataset, budgets: Sequence[Budge
     return PurifierSpec(kind="corrective", flip=mirrored, shift=shift if moved else 0, contrast=contrast)
 
 
+def reading(spec: PurifierSpec, layers: Sequence[str] | None) -> PurifierSpec:
+    """The purifier with the layers that it is to read, where these are named; one that corrects the image reads it."""
+    if layers is None:
+        return spec
+    first = () if spec.kind != "corrective" or INPUT in layers else (INPUT,)
+    return spec.model_copy(update={"layers": (*first, *layers)})
+
+
 def _contrast(classifier: nn.Module, images: Dataset, budgets: Sequence[Budget]) -> float:
     """The largest radius in Linf, if black and white are most of the images and N answers as before beyond; else 0."""
     radii = [budget.eps for budget in budgets if budget.norm == "Linf" and budget.eps < 0.5]

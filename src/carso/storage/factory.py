@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from carso.errors import ModelError
@@ -47,6 +48,10 @@ def module(source: str) -> nn.Module:
 def copied(network: nn.Module) -> nn.Module:
     """A copy of a module that the user may go on with; itself, if it cannot be copied."""
     try:
-        return copy.deepcopy(network)
+        with torch.no_grad():  # or the copied parameters of a scripted module would be results, not leaves
+            twin = copy.deepcopy(network)
     except Exception:  # what a module of the user's holds may refuse in any way
         return network
+    for parameter, theirs in zip(twin.parameters(), network.parameters(), strict=True):
+        parameter.requires_grad_(theirs.requires_grad)
+    return twin
