@@ -50,7 +50,13 @@ def test_labels_become_the_numbers_of_the_models_classes(
 @pytest.mark.parametrize(
     ("classes", "labels", "known", "names", "message"),
     [
-        (tuple("abcdef"), (0, 5), 10, None, r"has 6 classes \('a', 'b', .*\), the model 10 without names, .* or give the model an attribute class_names"),
+        (
+            tuple("abcdef"),
+            (0, 5),
+            10,
+            None,
+            r"has 6 classes \('a', 'b', .*\), the model 10 without names, .* give the model the attribute class_names",
+        ),
         (tuple("abcdefghij"), (0, 5), 12, None, "which is which is unknown"),
         (("cat", "owl"), (0, 1), 2, ("dog", "cat"), "has the classes 'owl', the model knows 'dog', 'cat'"),
         (tuple("456789"), (0, 1), 3, ("x", "y", "z"), "the model knows 'x', 'y', 'z'"),

@@ -247,7 +247,7 @@ def test_a_defence_knows_the_names_of_its_classes(tmp_path: Path, hardening: Cal
 
 @pytest.fixture
 def knowing_more(tmp_path: Path, hardening: Callable[[Path], Experiment]) -> Experiment:
-    """An experiment whose classifier knows a class that the data do not have, and tells the classes apart by a pixel."""
+    """An experiment whose classifier knows a class more than the data have, and tells them apart by a pixel."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(25, 4)).eval()
     with torch.no_grad():
         network[1].weight.copy_(torch.eye(4, 25))

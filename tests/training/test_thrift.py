@@ -27,7 +27,9 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> None:
 def stage(accumulate: int = 1) -> ClassifierStage:
     """With all that a step changes or draws: batch norm, dropout, moved and attacked images."""
     labels = torch.arange(48) % 3
-    images = Dataset("bars", torch.rand(48, 1, 4, 4, generator=torch.Generator().manual_seed(0)), labels, ("a", "b", "c"))
+    images = Dataset(
+        "bars", torch.rand(48, 1, 4, 4, generator=torch.Generator().manual_seed(0)), labels, ("a", "b", "c")
+    )
     attack = AttackSpec(attack="pgd", eps=0.1, steps=2)
     told = {"epochs": 2, "batch": BATCH, "rate": 0.05, "average": 0.9, "crop": 1, "attacks": (attack,)}
     with seeded(1, "start"):

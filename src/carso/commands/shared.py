@@ -216,7 +216,7 @@ def say(text: str) -> None:
 
 LESS_MEMORY = {
     "harden": "a smaller --batch with another --out, or a smaller --chunk",
-    "reproduce": "fewer --test-images; or, in the recipe, a larger `accumulate` or a smaller `batch`, and another --out",
+    "reproduce": "fewer --test-images; or, in the recipe, a larger `accumulate` or smaller `batch`, and another --out",
     "train": "a larger `accumulate` or a smaller `batch` in the recipe, for another folder",
     "attack": "fewer --images",
     "evaluate": "fewer --images or a smaller --chunk",

@@ -126,8 +126,8 @@ def _strangers(dataset: Dataset, own: Sequence[str], named: bool) -> str:
         return f"{dataset.name}: has the classes {theirs}, the model knows {_some(own)}; name them as it does"
     return (
         f"{dataset.name}: has {len(dataset.classes)} classes ({theirs}), the model {len(own)} without names, "
-        f"so which is which is unknown; name them by their numbers, 0 to {len(own) - 1}, or give the model an attribute "
-        "class_names with what its classes are called, in order"
+        f"so which is which is unknown; name them by their numbers, 0 to {len(own) - 1}, or give the model the "
+        "attribute class_names, what its classes are called, in order"
     )
 
 

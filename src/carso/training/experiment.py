@@ -111,9 +111,9 @@ class Experiment:
         """Hold a classifier of the user's to the images, and a trained one to the same weights in every call."""
         if (foreign := self._foreign()) is None:
             return
-        source = self.recipe.classifier.factory if self.classifier is None else None
-        trained = source is not None and self.recipe.adversarial is None
-        if trained and weights.digest(foreign) != weights.digest(self._from_factory(source)):
+        trained = self.classifier is None and self.recipe.adversarial is None
+        source = self.recipe.classifier.factory if trained else None
+        if source is not None and weights.digest(foreign) != weights.digest(self._from_factory(source)):
             raise RecipeError(
                 f"classifier.factory {source!r} returns other weights in every call; load them in it, or seed it"
             )

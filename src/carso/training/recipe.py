@@ -273,7 +273,8 @@ class PurifierSpec(Section):
     """The conditional VAE's architecture, and what it reads of N. R runs once per image, so that it may be large."""
 
     kind: Literal["dense", "convolutional", "corrective"] | None = None
-    """By default dense for grey images of at most 32 pixels a side, else convolutional; corrective: keeps the image."""
+    """By default, whatever the classifier is, dense for grey images of at most 32 pixels a side, else convolutional;
+    corrective: keeps the image."""
     latent: Annotated[Positive | None, Unit("dimensions")] = None
     """Of z; by default 36 if dense, 128 if convolutional, 32 if corrective."""
     code: Annotated[Positive, Unit("dimensions")] = 512
