@@ -117,3 +117,25 @@ def test_attacks_go_on_where_the_scores_are_fooled_until_the_wrong_class_is_beli
     generator = torch.Generator().manual_seed(0)
     found = square(target.scores, images, labels, Budget("Linf", 0.25), queries=400, generator=generator)
     assert torch.equal(classes_of(target, found), 1 - labels)
+
+
+class Halves(nn.Module):
+    """Logits (0, s + d, s - d) of the mean pixels a and b of the halves, s = 20 (a + b) - 12, d = 8 (a - b).
+
+    Whoever pushes class 0 down ends at a = b = 1, where the others are alike: neither is believed.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        a, b = images.flatten(1).unflatten(1, (2, -1)).mean(2).unbind(1)
+        s, d = 20 * (a + b) - 12, 8 * (a - b)
+        return torch.stack([torch.zeros_like(s), s + d, s - d], dim=1)
+
+
+def test_free_to_draw_any_image_the_checks_attacks_also_go_for_a_class_that_is_believed() -> None:
+    dark = 0.1 * torch.rand(60, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    subject, images = Confidence(Halves()), Dataset("halves", dark, torch.zeros(60).long(), ("dark", "one", "two"))
+    subject.calibrate(dark)
+    found = run(subject, images, 1.0, reject_at=0.05)
+    assert found.budgets[0].diagnostics.unbounded == 0
+    assert found.budgets[0].diagnostics.by_eps["1"] == 0
+    assert "survives-unbounded-attack" not in {check.name for check in found.raised}

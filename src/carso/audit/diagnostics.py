@@ -53,8 +53,9 @@ class Diagnostics(BaseModel):
     loss is NaN or infinite, `flat` those whose margin has none when what is not finite counts as 0, neither at the
     image nor at a point drawn from the ball around it; `masked` those on which the target's own scores have such a
     gradient, where what comes before them is attacked. One run of annealed PGD leaves `by_loss`, `by_eot` and
-    `by_steps`, by its loss, candidates per gradient and steps; two runs, one on either loss, leave `by_eps`. `spread`
-    is the standard deviation, over calls, of the true class's probability.
+    `by_steps`, by its loss, candidates per gradient and steps; two runs, one on either loss, leave `by_eps`, with those
+    at single classes where the target turns images away. `spread` is the standard deviation, over calls, of the true
+    class's probability.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -162,7 +163,8 @@ class DiagnosticRun:
         self, diagnostics: Diagnostics, candidates: Candidates, sizes: Sizes, eot: int | None, generator: Generator
     ) -> tuple[Diagnostics, Tuning]:
         with progress(f"tuning for {self.budget}") as bar:
-            tuner = Tuner(self.judge, candidates, self.images, self.labels, self.budget, generator, bar)
+            rivals = min(sizes.rivals, self.target.classes - 1) if self.target.turns_away else 0
+            tuner = Tuner(self.judge, candidates, self.images, self.labels, self.budget, generator, bar, rivals)
             bar.total = tuner.trials(sizes, eot)
             tuning, tried = tuner.tune(sizes, eot)
             attacked, _ = tuner.attack(tuning)

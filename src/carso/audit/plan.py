@@ -170,7 +170,7 @@ def _white_box(
     yield attempt("pgd-annealed-other-loss", "survivors", *runs, least=least, steps=steps, loss=other)
     if target.random_surrogate:
         yield from _aggregates(candidates, budget, sizes, tuning)
-    runs = [craft(_at_rival, mean, rank=rank, steps=steps) for rank in range(sizes.rivals)]
+    runs = [craft(at_rival, mean, rank=rank, steps=steps) for rank in range(sizes.rivals)]
     rivals = min(sizes.rivals, target.classes - 1)
     yield attempt("pgd-annealed-targeted", "survivors", *runs, steps=steps, rivals=rivals)
     yield from _more(target, candidates, budget, sizes, tuning)
@@ -252,7 +252,7 @@ def _black_box(target: Target, budget: Budget, sizes: Sizes, most: int | None) -
     yield attempt("spsa", craft(spsa, target.scores, delta=delta, **size), most, delta=delta, **size)
 
 
-def _at_rival(
+def at_rival(
     model: Classifier,
     images: Images,
     labels: Labels,

@@ -72,6 +72,7 @@ class Target:
         votes: shares of a small vote, for the attack on votes.
         purify: the purifier by itself.
         classifier: the classifier behind the purifier.
+        turns_away: whether an answer may be that the image is turned away (see `carso.audit.detecting`).
     """
 
     name: str
@@ -95,6 +96,7 @@ class Target:
     votes: Classifier | None = None
     purify: Callable[[Tensor], Tensor] | None = None
     classifier: Classifier | None = None
+    turns_away: bool = False
 
 
 @dataclass(frozen=True)

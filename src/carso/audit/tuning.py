@@ -1,12 +1,13 @@
 """Trial attacks on a few images: which loss, how many candidates and steps, and whether more would help.
 
 Each trial is one run of annealed PGD. Of the settings tried, the cheapest is taken that no other one beats by more
-than half a point.
+than half a point. To push the true class down does not make a target believe a wrong one: where images may be turned
+away, those that stand are also driven to single classes in turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from carso.attacks.budget import across
 from carso.attacks.eot import Candidates, Expectation
 from carso.audit.effort import Sizes
 from carso.audit.finite import crafted
-from carso.audit.plan import Tuning
+from carso.audit.plan import Tuning, at_rival
 from carso.audit.verdict import Judge
 from carso.progress import Bar
 from carso.types import Budget, Images, Labels
@@ -42,6 +43,7 @@ class Tuner:
         budget: of the attacks.
         generator: of their starts.
         bar: which they advance.
+        rivals: classes that images are driven to in turn, best first; 0 where none is turned away.
     """
 
     judge: Judge
@@ -51,28 +53,16 @@ class Tuner:
     budget: Budget
     generator: Generator
     bar: Bar
+    rivals: int = 0
 
     def attack(self, tuning: Tuning, eps: float | None = None) -> tuple[Images, Tensor]:
         """Attacked images (B, C, H, W), and which of them (B,) still stand."""
-        budget = self.budget if eps is None else Budget(self.budget.norm, eps)
-        found, _ = crafted(
-            partial(
-                annealed,
-                Expectation(self.candidates, tuning.eot),
-                self.images,
-                self.labels,
-                budget,
-                steps=tuning.steps,
-                loss=tuning.loss,
-                generator=self.generator,
-            )
-        )
-        self.bar.advance()
-        return found, ~self.judge.broken(self.judge.screened(found, self.labels.cpu()))
+        return self._tried(partial(annealed, loss=tuning.loss), self.images, self.labels, tuning, eps)
 
     def trials(self, sizes: Sizes, eot: int | None) -> int:
         """How many attacks `tune`, one more with the tuning, `by_eps` and `unbounded` come to."""
-        return 2 + len(self._candidates(sizes, eot)) + len(sizes.steps) + 1 + 2 * len(RADII) + 2
+        chosen = 2 + len(self._candidates(sizes, eot)) + len(sizes.steps) + 1
+        return chosen + (2 + self.rivals) * (len(RADII) + 1)
 
     def tune(self, sizes: Sizes, eot: int | None) -> tuple[Tuning, dict[str, Any]]:
         """The tuning, and what each setting left: `by_loss`, `by_eot` and `by_steps`, in percent."""
@@ -87,13 +77,13 @@ class Tuner:
         return replace(few, steps=settled(by_steps)), tried
 
     def by_eps(self, tuning: Tuning) -> dict[str, Tensor]:
-        """Which images (B,) stand at half, all and twice the eps, by both losses together."""
-        return {f"{eps:g}": self._of_both(tuning, eps) for eps in (part * self.budget.eps for part in RADII)}
+        """Which images (B,) stand at half, all and twice the eps, by all losses together."""
+        return {f"{eps:g}": self._of_all(tuning, eps) for eps in (part * self.budget.eps for part in RADII)}
 
     def unbounded(self, tuning: Tuning, steps: int) -> Tensor:
         """Which images (B,) stand where the attacker may draw any image, in at least so many steps."""
         everything = across(self.images[0].numel(), self.budget.norm)
-        return self._of_both(replace(tuning, steps=max(tuning.steps, steps)), everything)
+        return self._of_all(replace(tuning, steps=max(tuning.steps, steps)), everything)
 
     def _candidates(self, sizes: Sizes, eot: int | None) -> tuple[int, ...]:
         return sizes.eot if eot is None and self.judge.target.random_surrogate else (eot or 1,)
@@ -101,9 +91,23 @@ class Tuner:
     def _left(self, tuning: Tuning, eps: float | None = None) -> float:
         return percent(self.attack(tuning, eps)[1])
 
-    def _of_both(self, tuning: Tuning, eps: float) -> Tensor:
+    def _of_all(self, tuning: Tuning, eps: float) -> Tensor:
         by_one, by_other = (self.attack(replace(tuning, loss=loss), eps)[1] for loss in ("cross_entropy", "margin"))
-        return by_one & by_other
+        standing = by_one & by_other
+        for rank in range(self.rivals):
+            if len(rows := standing.nonzero().squeeze(1)):
+                driven = partial(at_rival, rank=rank)
+                standing[rows] = self._tried(driven, self.images[rows], self.labels[rows], tuning, eps)[1]
+        return standing
+
+    def _tried(
+        self, attack: Callable[..., Images], images: Images, labels: Labels, tuning: Tuning, eps: float | None
+    ) -> tuple[Images, Tensor]:
+        budget = self.budget if eps is None else Budget(self.budget.norm, eps)
+        model, options = Expectation(self.candidates, tuning.eot), {"steps": tuning.steps, "generator": self.generator}
+        found, _ = crafted(partial(attack, model, images, labels, budget, **options))
+        self.bar.advance()
+        return found, ~self.judge.broken(self.judge.screened(found, labels.cpu()))
 
 
 def settled(accuracies: Mapping[int, float]) -> int:
