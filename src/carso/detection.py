@@ -123,6 +123,11 @@ class Confidence(nn.Module):
         self.classifier = classifier
         self.calibration: Calibration | None = None
 
+    @property
+    def class_names(self) -> Sequence[str] | None:
+        """What the classifier calls its classes, in order; None if it does not say."""
+        return getattr(self.classifier, "class_names", None)
+
     def forward(self, images: Images) -> Logits:
         """The classifier's logits (B, classes)."""
         return query(self.classifier, images)

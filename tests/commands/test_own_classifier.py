@@ -148,10 +148,22 @@ def test_evaluate_takes_the_classifier_alone() -> None:
     columns = ("undefended", "adversarially_trained", "carso")
     assert [[column for column in columns if row[column]] for row in rows] == [["adversarially_trained"]] * len(rows)
     assert Path("alone/report.html").exists()
-    refused = run("evaluate", *given, "--reject-at", "0.01", "--out", "refused")
-    assert "--reject-at is for a whole defence, and mine/classifier is a classifier" in str(refused.exception)
     refused = run("evaluate", *given, "--samples", "9", "--out", "refused")
     assert "--samples is for a defence that votes" in str(refused.exception)
+
+
+def test_evaluate_turns_away_what_the_classifier_alone_is_unsure_of_in_a_folder_of_its_own() -> None:
+    given = ("evaluate", "mine/classifier", "--data", "data", "--images", "20", *FACTORY)
+    assert run(*given).exit_code == 0
+    answer = run(*given, "--reject-at", "0.2")
+    assert answer.exit_code == 0, answer.output
+    names = ("out/evaluate-mine-classifier", "out/evaluate-mine-classifier-reject-at-0.2")
+    all_, sure = (json.loads(Path(f"{name}/results.json").read_text()) for name in names)
+    assert sure["weights"] == all_["weights"]
+    for believing, row in zip(all_["rows"], sure["rows"], strict=True):
+        assert row["adversarially_trained"] == believing["adversarially_trained"]
+        assert believing["believed"] is None
+        assert (row["believed"]["false_alarms"], row["believed"]["turned_away"]["total"]) == (0.2, 20)
 
 
 def test_evaluate_corrupts_images_in_place_of_attacks() -> None:
@@ -192,6 +204,20 @@ def test_data_and_radii_are_those_of_the_training(place: Path) -> None:
     told = run("evaluate", "near", "--eps", "0.02", "--images", "5", "--out", "told", *FACTORY)
     assert told.exit_code == 0
     assert {row["eps"] for row in json.loads(Path("told/results.json").read_text())["rows"]} == {0, 0.02}
+
+
+def test_an_audit_that_turns_images_away_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    folders: list[str] = []
+
+    def audit(*_: object, out: Path, **__: object) -> None:
+        folders.append(out.name)
+        raise CarsoError("enough")
+
+    monkeypatch.setattr("carso.audit.audit", audit)
+    for rate in ([], ["--reject-at", "0.2"], ["--reject-at", "0.1"]):
+        run("audit", "mine/classifier", "--eps", "0.1", "--data", "data", *rate, *FACTORY)
+    own = "audit-mine-classifier"
+    assert folders == [own, f"{own}-reject-at-0.2", f"{own}-reject-at-0.1"]
 
 
 @pytest.mark.parametrize("part", ["", "/classifier"])

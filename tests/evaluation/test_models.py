@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from carso.correction import CorrectivePurifier
+from carso.detection import Confidence
 from carso.errors import ModelError
-from carso.evaluation.models import Defence, Outcome, answer, exposed, fingerprint
+from carso.evaluation.models import Defence, Outcome, answer, exposed, fingerprint, names_of, weights_of
 from carso.nn import MLP, Adapted
 from carso.nn.fiwagr import randomised
 from carso.rivals import Augmented, DefenseGAN, DiffusionPurified, Smoothed, WinnersTakeAll
@@ -34,6 +35,24 @@ def test_a_classifier_answers_with_its_largest_logit(columns, dataset):
     assert torch.equal(outcome.predicted.long(), columns["undefended"](dataset.images).argmax(1))
     assert outcome.counts is None
     assert outcome.shares() is None
+
+
+def test_a_classifier_that_turns_images_away_is_attacked_and_told_apart_as_by_itself(columns, dataset):
+    classifier = columns["undefended"]
+    sure = Confidence(classifier)
+    sure.calibrate(dataset.images)
+    for aim in ("classifier", "defence"):
+        assert exposed(sure, aim) is classifier
+    assert fingerprint(sure) == fingerprint(classifier)
+    assert weights_of(sure) == weights_of(classifier)
+    classifier.class_names = ("a", "b")
+    assert names_of(sure) == ("a", "b")
+    outcome = answer(sure, dataset.images, generator(), reject_at=0.2)
+    detection = sure.detect(dataset.images, 0.2)
+    assert torch.equal(outcome.predicted.long(), detection.classes)
+    assert torch.equal(outcome.accepted.bool(), detection.accepted)
+    assert 0 < (~detection.accepted).sum() < len(dataset)
+    assert answer(sure, dataset.images, generator()).accepted is None
 
 
 def test_a_defence_answers_with_its_vote(columns, dataset):

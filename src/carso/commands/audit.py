@@ -25,7 +25,17 @@ from carso.commands.options import (
     Target,
     fitting,
 )
-from carso.commands.shared import calibrated, claimed, classifier_of, images_of, moved, say_which, slug_of, voting_by
+from carso.commands.shared import (
+    calibrated,
+    claimed,
+    classifier_of,
+    images_of,
+    moved,
+    rejecting,
+    say_which,
+    slug_of,
+    voting_by,
+)
 
 
 def audit(
@@ -59,7 +69,7 @@ def audit(
     from carso.storage.weights import AUDIT
 
     say_which(target)
-    folder = out or Path("out") / f"audit-{slug_of(target)}"
+    folder = out or Path("out") / f"audit-{slug_of(target)}{rejecting(reject_at)}"
     own = origin_of(target)
     data, fitted = images_of(own, data, fitting(size, channels, skip_bad))
     with claimed(folder):

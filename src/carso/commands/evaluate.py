@@ -35,6 +35,7 @@ from carso.commands.shared import (
     command_line,
     images_of,
     moved,
+    rejecting,
     say,
     say_which,
     slug_of,
@@ -80,7 +81,8 @@ def evaluate(
     from carso.evaluation import Settings
 
     settings = Settings(n=images, seed=seed, samples=samples, stop=stop, reject_at=reject_at, chunk=chunk)
-    folder = out or Path("out") / f"evaluate-{slug_of(target)}{'-corruptions' * corruptions}"
+    name = f"evaluate-{slug_of(target)}{rejecting(reject_at)}{'-corruptions' * corruptions}"
+    folder = out or Path("out") / name
     with claimed(folder):
         page = run(
             target,
@@ -141,9 +143,7 @@ def run(
     check_radii(radii, norm or norm_of(origin))
     data_name, fitted = images_of(origin, data_name, fitted or {})
     if settings.reject_at is not None:
-        if not whole:
-            raise CarsoError(f"--reject-at is for a whole defence, and {source} is a classifier")
-        calibrated(target, partial(data.load, data_name, "validation", **fitted), settings.reject_at)
+        target = calibrated(target, partial(data.load, data_name, "validation", **fitted), settings.reject_at)
     dataset = data.load(data_name, split, **fitted)
     dataset = labelled(dataset, target.classifier if whole else target, settings.n or USUAL)
     protocol = Protocol(CORRUPTED, (), ()) if corruptions else protocol_of(origin, data_name, radii, norm)

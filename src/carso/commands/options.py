@@ -110,7 +110,10 @@ Samples = Annotated[
 ]
 RejectAt = Annotated[
     float | None,
-    typer.Option(help="Turn away what N and the recalled images disagree on, at this rate of false alarms, as 0.01."),
+    typer.Option(
+        help="Turn away what N and the recalled images disagree on, or what a plain classifier is unsure of, at this "
+        "rate of false alarms, as 0.01."
+    ),
 ]
 Chunk = Annotated[
     int | None,

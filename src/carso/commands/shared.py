@@ -100,6 +100,11 @@ def slug_of(target: str) -> str:
     return target.strip("/").replace("/", "-").replace(":", "-")
 
 
+def rejecting(false_alarms: float | None) -> str:
+    """What a folder's name says of images that are turned away."""
+    return "" if false_alarms is None else f"-reject-at-{false_alarms:g}"
+
+
 def voting_by(samples: int | None, model: Any) -> Any:
     """The model, made to vote by so many candidates where a number is given.
 

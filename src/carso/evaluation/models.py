@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 
 from carso.defence import CARSO
+from carso.detection import Confidence
 from carso.errors import ModelError
 from carso.evaluation.arrays import Numbers, Tables, check_alike
 from carso.evaluation.queries import checked_query, name_of, scores_of
@@ -91,7 +92,14 @@ class Outcome(BaseModel):
 
 def exposed(column: Model, directed_at: Target) -> Model:
     """What an attack on this column gets to see: a defence's bare classifier, or the column as a whole."""
+    column = believing(column)
     return column.classifier if isinstance(column, Defence) and directed_at == "classifier" else column
+
+
+def believing(column: Model) -> Model:
+    """The classifier that a `Confidence` asks, which believes everything; any other column as it is."""
+    found: Model = column.classifier if isinstance(column, Confidence) else column
+    return found
 
 
 def answer(
@@ -110,13 +118,14 @@ def answer(
         generator: of the latents.
         samples: K, where it overrules the defence's own.
         stop: of the vote, likewise.
-        reject_at: the rate of false alarms at which a calibrated defence turns images away.
+        reject_at: the rate of false alarms at which a calibrated defence or `Confidence` turns images away.
     """
     found = _answer(column, images, generator, samples, stop)
-    if reject_at is None or not isinstance(column, CARSO):
+    if reject_at is None or not isinstance(column, CARSO | Confidence):
         return found
-    elected = found.predicted.long().to(images.device)
-    detection = checked_query(column.detect, images, false_alarms=reject_at, classes=elected, generator=generator)
+    elected = {"classes": found.predicted.long().to(images.device), "generator": generator}
+    options = elected if isinstance(column, CARSO) else {}
+    detection = checked_query(column.detect, images, false_alarms=reject_at, **options)
     return found.model_copy(update={"accepted": detection.accepted.cpu().int()})
 
 
@@ -173,6 +182,7 @@ def voting(column: Model) -> dict[str, Any]:
 
 def weights_of(column: Model) -> str | None:
     """A digest of the column's weights alone; None for a plain function, which cannot be looked into."""
+    column = believing(column)
     return digest(column) if isinstance(column, nn.Module) else None
 
 
@@ -182,6 +192,7 @@ def fingerprint(column: Model) -> str:
     Settings are those that a module names in its `extra_repr`, as torch's own modules do; buffers count whether they
     are saved or not.
     """
+    column = believing(column)
     return _hashed(column, voting(column))
 
 
