@@ -92,6 +92,27 @@ def test_the_radii_are_those_of_the_training() -> None:
     assert (radii_of(alone, "photographs"), norm_of(alone)) == ((0.5, 1.0), "L2")
 
 
+def test_radii_beyond_what_the_classifier_was_trained_for_are_no_defaults() -> None:
+    beyond = origin(
+        adversarial=[{"attack": "n-fgsm", "eps": EPS}], hardening=[{"attack": "pgd", "eps": 0.1, "norm": "Linf"}]
+    )
+    assert radii_of(beyond, "photographs") == (EPS / 2, EPS)
+    assert ("pgd", 0.1) in {
+        (row.attack, row.eps) for row in protocol_of(beyond, "photographs", (0.1,)).rows if row.foreseen
+    }
+    of_the_purifier = origin(purification=[{"attack": "pgd", "eps": 0.1}], hardening=[{"attack": "pgd", "eps": 0.2}])
+    assert radii_of(of_the_purifier, "photographs") == (0.1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "radii"), [("cifar10", "cifar10", (4 / 255, EPS)), ("fashion", "fashion-mnist", (0.05, 0.1))]
+)
+def test_what_ships_for_clothes_and_photographs_is_attacked_at_the_radii_it_is_measured_at(
+    name: str, data: str, radii: tuple[float, float]
+) -> None:
+    assert radii_of(weights.origin(name), data) == radii
+
+
 def test_radii_of_another_norm_than_the_trainings_are_to_be_named() -> None:
     both = origin("mnist", adversarial=[{"attack": "pgd", "eps": 0.3}, {"attack": "pgd", "eps": 1.5, "norm": "L2"}])
     assert radii_of(both, "mnist", "L2") == (0.75, 1.5)

@@ -1,7 +1,8 @@
 """Which radii a defence is attacked at: those that it was trained for, as its own recipe says.
 
 thesis's work    its data are MNIST's, and its trainings used a radius of the thesis's, or no attack: the thesis's rows
-other work       the radii of its trainings; a single one is joined by its half
+other work       the radii that N was trained for, where it was, else those of all trainings: a purifier's may lie
+                 beyond what the defence is meant for; a single one is joined by its half
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def radii_of(origin: Origin, data: str, norm: Norm | None = None) -> tuple[float
         CarsoError: if all that are known are of another norm, or none is and it is not that of the thesis's.
     """
     norm = norm or norm_of(origin)
-    own = sorted({attack.eps for attack in _followed(origin, norm)})
+    own = sorted({attack.eps for attack in _followed(origin.own_attacks, norm) or _followed(origin.attacks, norm)})
     if norm == "Linf" and is_thesis(origin, data):
         return RADII
     if not own and not norm == norm_of(origin) == "Linf":
@@ -92,7 +93,7 @@ def protocol_of(origin: Origin, data: str, radii: tuple[float, ...] = (), norm: 
         norm: of the balls, by default that of the recipe's attacks.
     """
     norm = norm or norm_of(origin)
-    used = _followed(origin, norm)
+    used = _followed(origin.attacks, norm)
     foreseen = {("pgd-eot" if attack.directed_at == "defence" else KIN[attack.attack], attack.eps) for attack in used}
     if not radii and norm == "Linf" and is_thesis(origin, data):
         return _thesis(foreseen) if origin.attacks else Protocol()
@@ -109,6 +110,6 @@ def _known(row: Row, foreseen: set[tuple[str, float]]) -> Row:
     return replace(row, foreseen=row.norm == "Linf" and (row.attack, row.eps) in foreseen)
 
 
-def _followed(origin: Origin, norm: Norm) -> list[OwnAttack]:
-    """The attacks of its trainings in that norm that follow a gradient."""
-    return [attack for attack in origin.attacks if attack.attack in KIN and attack.norm == norm]
+def _followed(attacks: Sequence[OwnAttack], norm: Norm) -> list[OwnAttack]:
+    """The attacks in that norm that follow a gradient."""
+    return [attack for attack in attacks if attack.attack in KIN and attack.norm == norm]

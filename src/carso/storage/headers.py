@@ -129,7 +129,12 @@ class Origin(Schema):
     @property
     def against_attacks(self) -> bool:
         """Whether its classifier is known to be trained against attacks."""
-        return self.adversarial is not None and bool(self.adversarial.attacks)
+        return bool(self.own_attacks)
+
+    @property
+    def own_attacks(self) -> tuple[OwnAttack, ...]:
+        """Those of its classifier's training."""
+        return () if self.adversarial is None else self.adversarial.attacks
 
     @property
     def attacks(self) -> tuple[OwnAttack, ...]:
