@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from carso.commands.demo import at_hand, matching, run, studio_of
+from carso.commands.demo import at_hand, matching, run, studio_of, usual
 from carso.defence import CARSO
 from carso.errors import DataError
 from carso.nn import MLP
@@ -86,6 +86,22 @@ def test_images_that_are_not_the_defences_own_are_refused_if_asked_for_else_not_
     assert "the page offers no test images, --data names others" in told
     with pytest.raises(DataError, match="mnist"):
         matching(defence, "mnist", asked=True)
+
+
+def test_without_a_network_the_page_begins_without_images_unless_they_are_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert studio_of("cifar10", None).dataset is None
+    assert "the page offers no test images, --data names others" in capsys.readouterr().err
+    with pytest.raises(DataError, match="cannot be reached"):
+        studio_of("cifar10", "cifar10")
+
+
+@pytest.mark.parametrize(
+    ("name", "radii"), [("cifar10", {"Linf": 8 / 255}), ("fashion", {"Linf": 0.1}), ("mnist", {"Linf": 0.3})]
+)
+def test_attacks_begin_at_the_largest_radius_that_the_defence_is_meant_for(name: str, radii: dict[str, float]) -> None:
+    assert usual(weights.origin(name)) == radii
 
 
 def test_images_have_the_labels_and_names_of_the_defences_classes(tmp_path: Path) -> None:

@@ -172,6 +172,24 @@ def test_the_radius_and_the_norm_reach_the_attack(page: Any) -> None:
     assert asked.value.post_data_json["aim"] == "defence"
 
 
+@pytest.mark.parametrize(
+    ("usual", "shown", "further", "there"),
+    [(8 / 255, "8/255", "9", "9/255"), (0.005, "0.0050", "16", "0.010"), (0.2, "0.20", "0.25", "0.25")],
+)
+def test_attacks_begin_at_the_radius_of_the_defence(
+    browser: Any, studio: Studio, usual: float, shown: str, further: str, there: str
+) -> None:
+    own = Studio(studio.defence, None, studio.dataset, radii={"Linf": usual})
+    with served(own) as address, opened(browser, address) as page:
+        playwright.expect(page.locator("#eps-value")).to_have_text(shown)
+        decided(page)
+        playwright.expect(page.locator("#distance")).to_have_text(re.compile(rf"L∞ {re.escape(shown)},"))
+        page.locator("#eps").fill(further)
+        playwright.expect(page.locator("#distance")).to_have_text(re.compile(rf"L∞ {re.escape(there)},"))
+        page.check("input[value=L2]")
+        playwright.expect(page.locator("#eps-value")).to_have_text("2.00")
+
+
 def test_an_image_on_which_the_witnesses_disagree_is_turned_away(page: Any) -> None:
     with page.expect_response("**/api/attack"):
         page.locator("#eps").fill("0.5")

@@ -13,7 +13,7 @@ import typer
 
 from carso.commands.options import MNIST, AllowHost, Channels, Data, Defence, Factory, Samples, Size, SkipBad, fitting
 from carso.commands.shared import check_web, classifier_of, images_of, lets_others_in, listen, say, say_which, voting_by
-from carso.errors import DataError
+from carso.errors import DataError, RunError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from carso.data import Dataset
     from carso.defence import CARSO
     from carso.demo.studio import Studio
+    from carso.storage.headers import Origin
+    from carso.types import Norm
 
 
 def demo(
@@ -59,7 +61,15 @@ def studio_of(
     name, fitted = images_of(own, data_name or at_hand(own.data), fitted or {})
     images = matching(defence, name, fitted, asked=data_name is not None)
     undefended = weights.load_undefended(source, classifier)
-    return Studio(defence, undefended, images, Path(source).resolve().name, own.against_attacks)
+    return Studio(defence, undefended, images, Path(source).resolve().name, own.against_attacks, usual(own))
+
+
+def usual(own: Origin) -> dict[Norm, float]:
+    """The largest radius that the defence is meant for, in the norms of the page; none where its recipe says none."""
+    from carso.evaluation.radii import trained_for
+
+    norms: tuple[Norm, ...] = ("Linf", "L2")
+    return {norm: radii[-1] for norm in norms if (radii := trained_for(own, norm))}
 
 
 def at_hand(name: str | None) -> str:
@@ -89,19 +99,21 @@ def run(studio: Studio, host: str, port: int, show: bool, others: Sequence[str] 
 
 
 def matching(defence: CARSO, name: str, fitted: Mapping[str, Any] | None = None, asked: bool = False) -> Dataset | None:
-    """The test images of a data set as the defence numbers and names its classes; None if they are not its own.
+    """The test images of a data set as the defence numbers and names its classes; None if they are not its own,
+    or not to be had.
 
     Raises:
-        DataError: if they are not its own though they were `asked` for.
+        DataError: if they are not its own, or not to be had, though they were `asked` for.
+        RunError: if they were, and what was fetched cannot be kept.
     """
     from carso import data
     from carso.data.labelled import check_shape, matched
 
-    images = data.load(name, "test", **(fitted or {}))
     try:
+        images = data.load(name, "test", **(fitted or {}))
         check_shape(images, defence.purifier.shape)
         return matched(images, defence.classes, defence.class_names)
-    except DataError as error:
+    except (DataError, RunError) as error:
         if asked:
             raise
         say(f"{error}; the page offers no test images, --data names others")

@@ -1,7 +1,7 @@
 """The demo's application: one page, and the studio behind it as JSON.
 
     GET  /                 the page
-    GET  /api/defence      name, shape, classes, attacks, latents to walk, how it votes, how many images can be picked
+    GET  /api/defence      name, shape, classes, attacks and usual radii, latents to walk, how it votes, how many images
     GET  /api/pick?index=  an image of the data set and its class, if that is known
     GET  /api/place        the visitor's place in the queue, and how many wait
     POST /api/picture      a PNG or JPEG -> an image
@@ -135,6 +135,7 @@ def facts(studio: Studio) -> dict[str, Any]:
         "picks": 0 if studio.dataset is None else len(studio.dataset),
         "latent": defence.purifier.latent,
         "axes": studio.axes,
+        "radii": studio.radii,
         "samples": defence.samples,
         "aggregation": defence.aggregation,
         "adversarial": studio.adversarial,

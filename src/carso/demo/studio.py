@@ -89,6 +89,7 @@ class Studio:
         dataset: images of the same shape, to pick from.
         name: what the page calls the defence.
         adversarial: whether its classifier is known to be trained against attacks.
+        radii: by norm, at which the page's attacks begin; its own where none is given.
     """
 
     def __init__(
@@ -98,8 +99,9 @@ class Studio:
         dataset: Dataset | None = None,
         name: str = "a defence",
         adversarial: bool = False,
+        radii: Mapping[Norm, float] | None = None,
     ) -> None:
-        self.adversarial = adversarial
+        self.adversarial, self.radii = adversarial, dict(radii or {})
         self.defence, self.undefended, self.dataset, self.name = defence, undefended, dataset, name
         self.shape = defence.purifier.shape
         self.digits = meant(self.shape, named(defence.class_names, defence.classes), defence.data)

@@ -60,6 +60,12 @@ def norm_of(origin: Origin) -> Norm:
     return next((attack.norm for attack in origin.attacks), "Linf")
 
 
+def trained_for(origin: Origin, norm: Norm) -> tuple[float, ...]:
+    """The radii that N was trained for in a norm, else those of all trainings, ascending; none where none is known."""
+    attacks = _followed(origin.own_attacks, norm) or _followed(origin.attacks, norm)
+    return tuple(sorted({attack.eps for attack in attacks}))
+
+
 def radii_of(origin: Origin, data: str, norm: Norm | None = None) -> tuple[float, ...]:
     """The radii that a defence is attacked at if nobody says; those of the thesis if none is known, which is said.
 
@@ -72,7 +78,7 @@ def radii_of(origin: Origin, data: str, norm: Norm | None = None) -> tuple[float
         CarsoError: if all that are known are of another norm, or none is and it is not that of the thesis's.
     """
     norm = norm or norm_of(origin)
-    own = sorted({attack.eps for attack in _followed(origin.own_attacks, norm) or _followed(origin.attacks, norm)})
+    own = trained_for(origin, norm)
     if norm == "Linf" and is_thesis(origin, data):
         return RADII
     if not own and not norm == norm_of(origin) == "Linf":
@@ -80,7 +86,7 @@ def radii_of(origin: Origin, data: str, norm: Norm | None = None) -> tuple[float
     if not own:
         note(f"the recipe names no radius: {', '.join(map(spelled, RADII))} are taken; --eps 8/255 says others")
         return RADII
-    return tuple(own) if len(own) > 1 else (own[0] / 2, own[0])
+    return own if len(own) > 1 else (own[0] / 2, own[0])
 
 
 def protocol_of(origin: Origin, data: str, radii: tuple[float, ...] = (), norm: Norm | None = None) -> Protocol:

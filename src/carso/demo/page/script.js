@@ -7,8 +7,9 @@ const $ = (id) => document.getElementById(id);
 const NAMES = { undefended: "Undefended", adversarially_trained: "Classifier alone", carso: "CARSO" };
 const IN_WORDS = { undefended: "the undefended model", adversarially_trained: "the classifier alone", carso: "CARSO" };
 const RANGE = { Linf: [0.01, 0.5, 0.01, 0.3], L2: [0.1, 6, 0.1, 2] };
+const FINE = 0.1, LEVELS = 255;
 const INVITATION = "Draw, pick or upload an image";
-let facts, image = null, truth = null, attacked = null, found = null, round = 0, index = 0, arriving = 0, pending = new AbortController();
+let facts, unit = 1, image = null, truth = null, attacked = null, found = null, round = 0, index = 0, arriving = 0, pending = new AbortController();
 
 const pad = new Pad($("pad"), $("pen"), $("hint"), { drawn, cleared: forget });
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
@@ -57,14 +58,14 @@ function forget() {
 async function run() {
   if (!image) return;
   const mine = begin();
-  const asked = { image, attack: $("attack").value, norm: chosen("norm"), eps: Number($("eps").value), aim: chosen("aim"), seed: mine };
+  const asked = { image, attack: $("attack").value, norm: chosen("norm"), eps: radius(), aim: chosen("aim"), seed: mine };
   try {
     $("took").textContent = "attacking…";
     const told = await get("attack", asked, pending.signal);
     if (mine !== round) return;
     found = told; attacked = told.image;
     paint($("attacked"), attacked, facts.shape); paintChange($("change"), image, attacked, facts.shape);
-    $("distance").textContent = `L∞ ${told.distance.Linf.toFixed(2)}, L2 ${told.distance.L2.toFixed(2)}`;
+    $("distance").textContent = `L∞ ${spelled(told.distance.Linf)}, L2 ${told.distance.L2.toFixed(2)}`;
     $("took").textContent = `attacked in ${told.seconds.toFixed(2)}\u00a0s`;
     stroll();
     await vote(mine);
@@ -132,10 +133,17 @@ async function stroll() {
 let due = 0;
 /* An image that is on its way is attacked with what is chosen by then. */
 const soon = () => { clearTimeout(due); due = setTimeout(() => arriving || run(), 200); };
-function told() { $("eps-value").textContent = Number($("eps").value).toFixed(2); }
+function radius() { return unit * Number($("eps").value); }
+/* A number of levels of a byte, or none. */
+function levels(eps) { const whole = Math.round(LEVELS * eps); return eps < FINE && whole && Math.abs(LEVELS * eps - whole) < 0.001 ? whole : null; }
+function spelled(eps) { return levels(eps) && unit === 1 / LEVELS ? `${levels(eps)}/${LEVELS}` : eps < FINE && unit !== 1 ? eps.toPrecision(2) : eps.toFixed(2); }
+function told() { $("eps-value").textContent = spelled(radius()); $("eps").setAttribute("aria-valuetext", spelled(radius())); }
+/* Small radii are counted in levels of a byte where they are such, else in eighths. */
 function ranged() {
-  const [least, most, step, usual] = RANGE[chosen("norm")];
-  Object.assign($("eps"), { min: least, max: most, step }); $("eps").value = usual; told();
+  const norm = chosen("norm"), [least, most, step, known] = RANGE[norm], usual = facts?.radii[norm] ?? known, fine = usual < FINE;
+  unit = !fine ? 1 : norm === "Linf" && levels(usual) ? 1 / LEVELS : usual / 8;
+  Object.assign($("eps"), fine ? { min: 1, max: Math.round(4 * usual / unit), step: 1 } : { min: least, max: Math.max(most, usual), step });
+  $("eps").value = fine ? Math.round(usual / unit) : usual; told();
 }
 function method() { $("budget").disabled = $("attack").value === "none"; $("aims").disabled = $("attack").value === "noise"; }
 $("eps").addEventListener("input", () => { told(); soon(); });
@@ -165,6 +173,6 @@ try {
   });
   document.documentElement.style.setProperty("--aspect", `${width} / ${height}`);
   for (const [key, title] of Object.entries(facts.attacks)) $("attack").add(new Option(title, key, key === "pgd", key === "pgd"));
-  method(); forget();
+  ranged(); method(); forget();
   if (facts.picks) await pick(); else $("pick").hidden = true;
 } catch (error) { complain(error); }
