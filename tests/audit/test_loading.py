@@ -25,6 +25,19 @@ def test_a_trained_classifier_needs_no_purifier_beside_it(tmp_path: Path) -> Non
         load_target(str(tmp_path))
 
 
+def test_who_asks_for_a_whole_defence_and_names_a_classifier_is_told_what_takes_it(tmp_path: Path) -> None:
+    weights.save_classifier(MLP((1, 8, 8), (7,)), tmp_path / weights.CLASSIFIER)
+    (tmp_path / "undefended").mkdir()
+    for source in ("mnist-thesis/classifier", f"{tmp_path}/classifier", tmp_path / "classifier"):
+        with pytest.raises(
+            WeightsError, match=rf"{source} is a plain classifier .*: carso\.load_model, and carso pred"
+        ):
+            weights.load(source)
+    for source in ("none/classifier", f"{tmp_path}/undefended"):
+        with pytest.raises(WeightsError, match=r"no defence|holds no purifier"):
+            weights.load(source)
+
+
 def test_a_part_may_be_written_as_a_shell_completes_it(tmp_path: Path) -> None:
     classifier, images = MLP((1, 8, 8), (7,)).eval(), torch.rand(3, 1, 8, 8)
     weights.save_classifier(classifier, tmp_path / weights.CLASSIFIER)

@@ -18,6 +18,7 @@ from carso.audit.results import read_audit
 from carso.commands import cli
 from carso.commands.options import spread
 from carso.commands.shared import LESS_MEMORY, claimed, memory_ran_out, say_which
+from carso.defence import CARSO
 from carso.errors import CarsoError
 from carso.storage import export, weights
 from carso.storage.claim import claim
@@ -172,6 +173,24 @@ def test_export_may_be_of_the_classifier_alone(alone: bool, tmp_path: Path, monk
     answer = CliRunner().invoke(cli.app, told)
     assert answer.exit_code == 0, answer.output
     assert fake.call_args.kwargs["classifier_only"] == alone
+
+
+def test_export_takes_the_classifier_of_a_defence_and_one_without_a_defence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = create_autospec(export.export)
+    monkeypatch.setattr(export, "export", fake)
+    classifier = weights.load("mnist-thesis").classifier
+    weights.save_classifier(classifier, tmp_path / "mine" / weights.CLASSIFIER)
+    monkeypatch.chdir(tmp_path)
+    for source, whole in (("mnist-thesis/classifier", True), ("mine/classifier", False)):
+        answer = CliRunner().invoke(cli.app, ["export", source])
+        assert answer.exit_code == 0, answer.output
+        (model, path, _), told = fake.call_args
+        assert isinstance(model, CARSO) == whole
+        assert weights.digest(model.classifier if whole else model) == weights.digest(classifier)
+        assert told["classifier_only"]
+        assert path == Path("out") / f"{source.replace('/', '-')}.onnx"
 
 
 @pytest.mark.parametrize(("name", "status"), [("mnist-strong", 0), ("mnist-strong-contrast", 3)])

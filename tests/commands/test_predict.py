@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from carso.commands.cli import app
 from carso.commands.predict import render
 from carso.errors import DataError
 from carso.evaluation.prediction import Prediction, predict
+from carso.storage import weights
 
 
 def test_pictures_are_read_and_answered(tmp_path: Path) -> None:
@@ -75,6 +77,27 @@ def test_clothes_are_not_taken_for_digits(tmp_path: Path) -> None:
     defence.classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     predict(defence, [tmp_path / "bag.png"], stop="never")
     assert 0.6 < seen[0].mean().item() < 0.7
+
+
+def test_a_plain_classifier_answers_too_and_turns_away_what_it_is_unsure_of(tmp_path: Path) -> None:
+    test = carso.data.load("mnist", "test")
+    for name, image in (("digit", test.images[0]), ("two", test.images[:2].mean(0))):
+        Image.fromarray((image[0] * 255).round().byte().numpy()).save(tmp_path / f"{name}.png")
+    classifier = carso.load_model("mnist/classifier")
+    shutil.copytree(weights.find("mnist"), tmp_path / "alone")
+    (tmp_path / "alone" / weights.PURIFIER).unlink()
+    with torch.no_grad():
+        sure = 100 * classifier(test.images[:1]).softmax(1).max().item()
+    for source in ("mnist/classifier", f"{tmp_path}/alone/classifier"):
+        told = ["predict", str(tmp_path / "digit.png"), str(tmp_path / "two.png"), "--defence", source]
+        answer = CliRunner().invoke(app, [*told, "--reject-at", "0.2"], env={"COLUMNS": "300"})
+        assert answer.exit_code == 0, answer.output
+        heading, digit, unsure = answer.stdout.splitlines()
+        assert "probability of others" in heading
+        assert "samples" not in heading
+        assert f" {test.required_labels[0]} " in digit
+        assert f"{sure:.1f} %" in digit
+        assert "turned away (" in unsure
 
 
 def test_pictures_may_be_turned_away(tmp_path: Path) -> None:

@@ -71,6 +71,17 @@ def test_the_classifier_alone_gives_its_logits(tmp_path: Path) -> None:
         torch.testing.assert_close(run(path, images), defence.classifier(images), atol=1e-4, rtol=1e-4)
 
 
+def test_a_classifier_without_a_defence_gives_its_logits_and_says_what_it_is(tmp_path: Path) -> None:
+    classifier, images = MLP((1, 8, 8), (12,), 5).train(), torch.rand(3, 1, 8, 8)
+    path = export(classifier, tmp_path / "n.onnx", images[:1], name="mine")
+    assert classifier.training
+    with torch.no_grad():
+        torch.testing.assert_close(run(path, images), classifier.eval()(images), atol=1e-4, rtol=1e-4)
+    facts = onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map
+    expected = {"name": "mine", "answers": ["logits"], "classes": 5, "shape": [1, 8, 8], "carso": carso.__version__}
+    assert {key: json.loads(value) for key, value in facts.items()} == expected
+
+
 def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     path = export(small(MLP((1, 8, 8), (12,), 5), 17), tmp_path / "d.onnx", torch.rand(2, 1, 8, 8), seed=9, name="mine")
     facts = onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map

@@ -55,6 +55,14 @@ def origin_of(source: str) -> Origin:
         return Origin()
 
 
+def whole_of(source: str) -> str | None:
+    """The saved defence of which a target is the classifier; None where it is none, or has no purifier beside it."""
+    from carso.storage import weights
+
+    whole, part = _parts_of(source)
+    return whole if part == "classifier" and weights.is_whole(whole) else None
+
+
 def undefended_of(source: str, classifier: nn.Module | None = None) -> nn.Module | None:
     """The undefended classifier of a target that is a saved defence; None where there is none, or none to fill."""
     from carso.storage import weights

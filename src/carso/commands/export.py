@@ -1,4 +1,4 @@
-"""`carso export`: a defence as one ONNX file."""
+"""`carso export`: a defence or a classifier as one ONNX file."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from carso.commands.options import MOST, Channels, Data, Defence, Factory, Samples, Size, SkipBad, fitting
-from carso.commands.shared import defence_of, images_of
+from carso.commands.options import MOST, Channels, Data, Factory, Samples, Size, SkipBad, Target, fitting
+from carso.commands.shared import classifier_of, images_of, say_which, slug_of, voting_by
 
 
 def export(
-    defence: Defence = "mnist",
+    target: Target = "mnist",
     out: Annotated[Path | None, typer.Option(help="The ONNX file. [default: out/NAME.onnx]")] = None,
     data: Data = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the latents inside the file.")] = 0,
@@ -23,14 +23,18 @@ def export(
     channels: Channels = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Write a defence as one ONNX file (images to votes), proven against torch on 32 images."""
+    """Write a defence (images to votes) or a classifier (images to logits) as one ONNX file, proven on 32 images."""
+    from carso.audit.loading import load_target, origin_of, whole_of
     from carso.data import load
+    from carso.defence import CARSO
     from carso.storage.export import export
-    from carso.storage.weights import origin
 
-    path, model = out or Path("out") / f"{Path(defence).resolve().name}.onnx", defence_of(defence, factory, samples)
-    data, fitted = images_of(origin(defence), data, fitting(size, channels, skip_bad))
+    say_which(target)
+    model = voting_by(samples, load_target(whole_of(target) or target, classifier_of(factory)))
+    plain = whole_of(target) is not None or not isinstance(model, CARSO)
+    path = out or Path("out") / f"{slug_of(target) if plain else Path(target).resolve().name}.onnx"
+    data, fitted = images_of(origin_of(target), data, fitting(size, channels, skip_bad))
     trial = load(data, "test", **fitted)[:32].images
-    export(model, path, trial, seed=seed, name=defence, classifier_only=classifier)
-    whole = "classifier" if classifier else "defence"
-    typer.echo(f"{path} answers in onnxruntime as the {whole} does in torch, on {len(trial)} images")
+    export(model, path, trial, seed=seed, name=target, classifier_only=classifier or plain)
+    what = "classifier" if classifier or plain else "defence"
+    typer.echo(f"{path} answers in onnxruntime as the {what} does in torch, on {len(trial)} images")

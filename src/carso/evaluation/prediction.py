@@ -1,4 +1,4 @@
-"""Predictions for pictures on disk, with the shares of the vote."""
+"""Predictions for pictures on disk, with the shares of the vote, or the probabilities of a plain classifier."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from carso.data import read_image
 from carso.data.digits import meant
 from carso.data.labelled import named
 from carso.defence import CARSO
+from carso.detection import Confidence
 from carso.evaluation.cost import say_if_long
 from carso.evaluation.models import device_of
+from carso.nn import evaluating, query
 from carso.vote import Stop
 
 
@@ -21,8 +24,8 @@ from carso.vote import Stop
 class Prediction:
     """What a defence says of one picture: the class, the shares of the votes in [0, 1], the samples drawn.
 
-    `names` are the classes' own where the defence knows them, else their numbers; `accepted` is whether the defence
-    believes it, if it was asked.
+    Of a plain classifier `shares` are its probabilities, and `samples` 0. `names` are the classes' own where they are
+    known, else their numbers; `accepted` is whether the picture is believed, if that was asked.
     """
 
     path: Path
@@ -69,6 +72,42 @@ def predict(
         accepted = defence.detect(images, reject_at, labels, _source(seed)).accepted.tolist()
     rows = zip(paths, labels.tolist(), tally.shares.tolist(), tally.samples.tolist(), accepted, strict=True)
     return [Prediction(path, label, tuple(shares), k, names, believed) for path, label, shares, k, believed in rows]
+
+
+def classified(
+    classifier: nn.Module,
+    paths: Sequence[Path],
+    shape: tuple[int, int, int],
+    names: Sequence[str] | None = None,
+    data: str | None = None,
+    *,
+    reject_at: float | None = None,
+) -> list[Prediction]:
+    """Classify pictures of any size by a plain classifier.
+
+    Args:
+        classifier: whom to ask.
+        paths: of the pictures.
+        shape: (C, H, W) of its images.
+        names: of its classes, as far as they are known.
+        data: the data set that it was trained on, if it is known.
+        reject_at: the rate of false alarms at which a calibrated `Confidence` turns pictures away; None to believe all.
+
+    Raises:
+        DataError: naming the file that cannot be used.
+        CarsoError: if it cannot turn away at that rate.
+    """
+    place = device_of(classifier)
+    with torch.no_grad(), evaluating(classifier):
+        classes = query(classifier, torch.zeros(1, *shape, device=place)).shape[1]
+        called = named(None if names is None else tuple(names), classes)
+        images = torch.stack([read_image(path, shape, meant(shape, called, data)) for path in paths]).to(place)
+        shares = query(classifier, images).softmax(1)
+    accepted: list[bool | None] = [None] * len(paths)
+    if reject_at is not None and isinstance(classifier, Confidence):
+        accepted = classifier.detect(images, reject_at).accepted.tolist()
+    rows = zip(paths, shares.argmax(1).tolist(), shares.tolist(), accepted, strict=True)
+    return [Prediction(path, label, tuple(own), 0, called, believed) for path, label, own, believed in rows]
 
 
 def _source(seed: int | None) -> torch.Generator | None:

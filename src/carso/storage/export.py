@@ -76,44 +76,65 @@ class Exported(nn.Module):
 
 
 def export(
-    defence: CARSO, path: Path, trial: Images, *, seed: int = 0, name: str = "carso", classifier_only: bool = False
+    defence: CARSO | nn.Module,
+    path: Path,
+    trial: Images,
+    *,
+    seed: int = 0,
+    name: str = "carso",
+    classifier_only: bool = False,
 ) -> Path:
     """Write the ONNX file and prove it.
 
     Args:
-        defence: what to export, on the CPU.
+        defence: what to export, on the CPU; a module that is no defence is a classifier alone.
         path: of the file, written only when it has been proven.
         trial: images (B, C, H, W), at least one, on which torch and onnxruntime must agree.
         seed: of the latents inside the file.
         name: of the defence, kept in the file with seed, samples, classes, their names, shape and version.
-        classifier_only: export N alone, images to logits.
+        classifier_only: export N alone, images to logits; so it is of a module that is no defence.
 
     Raises:
-        ModelError: if the extra `export` is missing, the defence does not answer by the mode or cannot be traced, or
-            the file does not run, or answers otherwise.
+        ModelError: if the extra `export` is missing, what is given is no module, does not answer by the mode or cannot
+            be traced, or the file does not run, or answers otherwise.
         DataError: if the trial images are not such as the defence takes.
         RunError: if the file cannot be written.
     """
     _check_installed()
-    if defence.aggregation != "mode" and not classifier_only:
+    if not isinstance(defence, nn.Module):
+        raise ModelError(f"export takes a module, not a {type(defence).__name__}")
+    whole = isinstance(defence, CARSO) and not classifier_only
+    if whole and defence.aggregation != "mode":
         raise ModelError(f"export knows the aggregation 'mode', and this defence answers by {defence.aggregation!r}")
-    check_images(trial, defence.purifier.shape)
+    check_images(trial, defence.purifier.shape if isinstance(defence, CARSO) else trial.shape[1:])
     check_writable(path)
-    outputs = ["logits"] if classifier_only else ["votes", "winners"]
-    facts = {"name": name, "answers": outputs, "classes": defence.classes, "shape": defence.purifier.shape}
-    facts |= {} if defence.class_names is None else {"names": defence.class_names}
-    facts |= {} if defence.data is None else {"data": Path(defence.data).name}
-    facts |= {"carso": carso.__version__} | ({} if classifier_only else {"seed": seed, "samples": defence.samples})
+    outputs = ["votes", "winners"] if whole else ["logits"]
+    facts = {"name": name, "answers": outputs, **_about(defence, trial), "carso": carso.__version__}
+    facts |= {"seed": seed, "samples": defence.samples} if whole else {}
 
     def write(draft: Path) -> None:
         with evaluating(defence):
-            _trace(defence, None if classifier_only else seed, torch.cat([trial[:1]] * 2), draft, outputs)
+            _trace(defence, seed if whole else None, torch.cat([trial[:1]] * 2), draft, outputs)
         with _saying("the exported file cannot be completed", draft):
             _describe(draft, facts)
-        _prove(defence, draft, trial, None if classifier_only else seed)
+        _prove(defence, draft, trial, seed if whole else None)
 
     write_aside(path, write)
     return path
+
+
+def _about(defence: CARSO | nn.Module, trial: Images) -> dict[str, Any]:
+    """What the file says of classes and images; a classifier is asked, and says nothing of names and data."""
+    if not isinstance(defence, CARSO):
+        return {"classes": _logits(defence, trial[:1]).shape[1], "shape": list(trial.shape[1:])}
+    found = {"classes": defence.classes, "shape": defence.purifier.shape}
+    found |= {} if defence.class_names is None else {"names": defence.class_names}
+    return found | ({} if defence.data is None else {"data": Path(defence.data).name})
+
+
+def _logits(classifier: nn.Module, images: Images) -> Tensor:
+    with torch.no_grad(), evaluating(classifier):
+        return query(classifier, images)
 
 
 def _check_installed() -> None:
@@ -122,7 +143,7 @@ def _check_installed() -> None:
         raise ModelError(f"export needs {', '.join(missing)}: pip install 'carso[export]'")
 
 
-def _trace(defence: CARSO, seed: int | None, images: Images, path: Path, outputs: list[str]) -> None:
+def _trace(defence: CARSO | nn.Module, seed: int | None, images: Images, path: Path, outputs: list[str]) -> None:
     chatter = logging.getLogger("torch.onnx")
     level = chatter.level
     chatter.setLevel(logging.ERROR)
@@ -130,7 +151,7 @@ def _trace(defence: CARSO, seed: int | None, images: Images, path: Path, outputs
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                defence.classifier if seed is None else Exported(defence, seed),
+                Exported(defence, seed) if isinstance(defence, CARSO) and seed is not None else _classifier(defence),
                 (images,),
                 path,
                 input_names=["images"],
@@ -155,14 +176,14 @@ def _describe(path: Path, facts: dict[str, object]) -> None:
     onnx.save(model, path)
 
 
-def _prove(defence: CARSO, path: Path, images: Images, seed: int | None) -> None:
+def _prove(defence: CARSO | nn.Module, path: Path, images: Images, seed: int | None) -> None:
     with _saying("the exported file does not run in onnxruntime", path):
         session = _opened(path)
     for some in images.split(8):
         with _saying("the exported file does not run in onnxruntime", path):
             found = [torch.from_numpy(answer) for answer in session.run(None, {"images": some.numpy()})]
         expected = _expected(defence, some, seed)
-        near = TOLERANCE * (1 if seed is None else defence.samples)
+        near = TOLERANCE * (defence.samples if isinstance(defence, CARSO) and seed is not None else 1)
         same = torch.equal(found[0].argmax(1), expected[0].argmax(1)) if seed is None else found[1].equal(expected[1])
         if not (same and (found[0] - expected[0]).abs().max() <= near):
             raise ModelError("the exported file answers otherwise than the defence, and was not kept")
@@ -218,9 +239,12 @@ def facts_of(session: Any) -> dict[str, Any]:
         return {}
 
 
-def _expected(defence: CARSO, images: Images, seed: int | None) -> list[Tensor]:
-    if seed is None:
-        with torch.no_grad(), evaluating(defence.classifier):
-            return [query(defence.classifier, images)]
+def _classifier(defence: CARSO | nn.Module) -> nn.Module:
+    return defence.classifier if isinstance(defence, CARSO) else defence
+
+
+def _expected(defence: CARSO | nn.Module, images: Images, seed: int | None) -> list[Tensor]:
+    if seed is None or not isinstance(defence, CARSO):
+        return [_logits(_classifier(defence), images)]
     votes = defence.votes(images, torch.Generator().manual_seed(seed))
     return [votes, mode(votes)]
