@@ -44,6 +44,10 @@ AUDIT = {
         {"name": "softmax output", "raised": False, "value": None, "meaning": "The outputs are probabilities."},
     ],
 }
+TURNED = {
+    which: {"false_alarms": 0.01, "turned_away": turned, "right": right}
+    for which, turned, right in (("clean", WORST, RATE), ("attacked", RATE, None))
+}
 HISTORY = [
     {"stage": stage, "epoch": e, "loss": 1 / (e + 1), "seconds": 2} for stage in ("n", "purifier") for e in range(3)
 ]
@@ -103,6 +107,13 @@ def build() -> Callable[..., Path]:
 def audit_fields() -> dict[str, object]:
     """What an `audit.json` holds."""
     return AUDIT
+
+
+@pytest.fixture
+def turning_fields() -> dict[str, object]:
+    """What an `audit.json` holds of a target that turns images away: none of the clean ones, three of four attacked."""
+    (budget,) = AUDIT["budgets"]
+    return AUDIT | {"target": "it, turning away 1 %", "budgets": [budget | {"turned_away": TURNED}]}
 
 
 VOID = {"meta", "link", "img", "br", "input"}

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import torch
 
-from carso.audit.results import read_audit
+from carso.audit.results import Turned, read_audit
 from carso.data import Dataset
 from carso.evaluation import Rate, ResultRow, Results, Row, Settings, evaluate, read_results
 from carso.evaluation.environment import environment
+from carso.evaluation.results import Believed
 from carso.nn import MLP
 from carso.report import figures
 from carso.types import Budget
@@ -46,6 +47,20 @@ def test_an_audit_shows_its_worst_case_and_what_is_raised():
     doubted = audit.model_copy(update={"checks": [audit.checks[0].model_copy(update={"raised": True})]})
     assert "1 of 1 checks are raised" in doubted._repr_html_()
     assert audit.checks[0].meaning in doubted._repr_html_()
+
+
+def test_what_was_turned_away_is_told(finished):
+    audit = read_audit(AUDIT)
+    assert "turned away" not in audit._repr_html_()
+    none, some = (Believed(false_alarms=0.01, turned_away=Rate.of(k, 4), right=None) for k in (0, 3))
+    turning = audit.budgets[0].model_copy(update={"turned_away": Turned(clean=none, attacked=some)})
+    html = audit.model_copy(update={"budgets": [turning]})._repr_html_()
+    assert "right or turned away (%)" in html
+    assert "Worst images: 75.0 [30.1, 95.4] % turned away, none believed." in html
+    results = read_results(finished)
+    assert "turned away" not in results._repr_html_()
+    results = results.model_copy(update={"rows": [results.rows[0].model_copy(update={"believed": some})]})
+    assert "75.00 % turned away, no image believed" in results._repr_html_()
 
 
 def dots(html):

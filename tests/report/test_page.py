@@ -12,6 +12,7 @@ from carso.evaluation import read_records, read_results
 from carso.evaluation.protocol import TABLE
 from carso.evaluation.records import Gallery, RowRecord
 from carso.evaluation.results import COLUMNS, Rate
+from carso.report import figures
 from carso.report.page import write_report
 from carso.report.table import markdown
 
@@ -198,6 +199,40 @@ def test_what_a_defence_turned_away_stands_beside_its_attack(bare_run, tmp_path,
     assert "25.00 % turned away, 25.00 % of the others right" in first
     assert "25.00 % turned away, no image believed" in second
     assert "turned away" not in third
+
+
+SENTENCE = (
+    "Counted as right: what is turned away. Clean: 0.0 [0.0, 49.0] % turned away, 75.0 [30.1, 95.4] % of the believed "
+    "right. Worst images: 75.0 [30.1, 95.4] % turned away, none believed."
+)
+
+
+def test_what_an_audits_target_turned_away_stands_beside_its_budget(finished, tmp_path, turning_fields):
+    for name in ("results.json", "audit.json"):
+        shutil.copy(finished / name, tmp_path)
+    plain = write_report(tmp_path).read_text()
+    assert "right or turned away" not in plain.lower()
+    weights = json.loads((finished / "audit.json").read_text())["weights"]
+    (tmp_path / "audit.json").write_text(json.dumps(turning_fields | {"weights": weights}))
+    page = write_report(tmp_path).read_text().replace("\u00a0", " ")
+    assert SENTENCE in page
+    assert '<th scope="col">right or turned away (%)' in page
+    assert "Right or turned away, against L∞ budgets, n = 4" in page
+
+
+def test_curves_show_what_is_right_or_turned_away(finished):
+    records = read_records(finished)
+    record = max(records.curve.values(), key=lambda one: one.row.eps)
+    outcome = record.outcomes["carso"]
+    right = outcome.predicted == records.labels[: len(outcome.predicted)]
+    assert not right.all()
+    for one in records.curve.values():
+        believed = torch.zeros(len(one.outcomes["carso"].predicted), dtype=torch.int32)
+        one.outcomes["carso"] = one.outcomes["carso"].model_copy(update={"accepted": believed})
+    assert records.unharmed(record.outcomes["carso"]).accuracy == 100
+    shown = figures.against_eps(records)[0]
+    assert shown.header[-2:] == ("CARSO", "CARSO, right or turned away")
+    assert {row[-1].split(" ")[0] for row in shown.body} == {"100.00"}
 
 
 @pytest.mark.parametrize("adversarial", [True, False])

@@ -100,10 +100,8 @@ def test_an_audit_counts_only_if_it_is_known_to_be_of_the_run(audit_fields, weig
     assert all(note.endswith(f"{doubt} The sentence above does not count it.") for note in notes)
 
 
-def test_an_audit_in_which_turned_away_is_right_does_not_count(audit_fields):
-    (budget, *_) = audit_fields["budgets"]
-    fields = audit_fields | {"weights": "a1", "target": "it, turning away 1 %"}
-    fields["budgets"] = [budget | {"turned_away": {"false_alarms": 0.01}}]
+def test_an_audit_in_which_turned_away_is_right_does_not_count(turning_fields):
+    fields = turning_fields | {"weights": "a1"}
     found = verdict(results(CLEAN, PGD, WHOLE, weights=WEIGHTS), Audit.model_validate(fields))
     assert found.headline.endswith("; attacked as a whole, it keeps 36.0 %.")
     assert "is of it, turning away 1 %: what is turned away counts as right in it." in found.notes[-1]

@@ -163,6 +163,12 @@ class Records(_Record):
         """The accuracy of predicted classes (m,) of the first m images."""
         return Rate.of(int((predicted == self.labels[: len(predicted)]).sum()), len(predicted))
 
+    def unharmed(self, outcome: Outcome) -> Rate:
+        """How many images of an outcome are right or turned away."""
+        right = outcome.predicted == self.labels[: len(outcome.predicted)]
+        away = torch.zeros_like(right) if outcome.accepted is None else ~outcome.accepted.bool()
+        return Rate.of(int((right | away).sum()), len(right))
+
     def confusion(self, outcome: Outcome) -> Tensor:
         """How often each true class (rows) was answered with each class, or beyond them another number (columns)."""
         rows = len(self.classes)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from carso.errors import RunError
-from carso.evaluation.results import Rate, Results
+from carso.evaluation.results import Believed, Rate, Results
 from carso.storage.files import read_text
 from carso.storage.weights import AUDIT
 from carso.types import Norm
@@ -37,6 +37,13 @@ class AuditAttack(BaseModel):
         return self.options.get("left_out")
 
 
+class Away(BaseModel):
+    """What a target that may turn images away did with the clean images, and with the worst ones."""
+
+    clean: Believed
+    attacked: Believed
+
+
 class AuditBudget(BaseModel):
     """All attacks within one budget; `worst_case` counts an image as right only if no attack fools it."""
 
@@ -45,7 +52,7 @@ class AuditBudget(BaseModel):
     clean: Rate
     worst_case: Rate
     attacks: list[AuditAttack] = []
-    turned_away: dict[str, Any] | None = None
+    turned_away: Away | None = None
 
 
 class AuditCheck(BaseModel):
@@ -70,6 +77,11 @@ class Audit(BaseModel):
     dataset: str = ""
     weights: str | None = None
 
+    @property
+    def turns_away(self) -> bool:
+        """Whether what the target turned away counts as right in it."""
+        return any(budget.turned_away is not None for budget in self.budgets)
+
     def column(self, results: Results) -> str | None:
         """The column of a run whose weights were audited, if there is one."""
         return next((name for name, weights in results.weights.items() if weights == self.weights), None)
@@ -87,7 +99,7 @@ class Audit(BaseModel):
             return "The audit beside these results is not of this run: its weights are those of no column."
         if self.dataset and results.dataset and self.dataset != results.dataset:
             return f"The audit beside these results is on other images: {self.dataset}, not {results.dataset}."
-        if any(budget.turned_away for budget in self.budgets):
+        if self.turns_away:
             return f"The audit beside these results is of {self.target}: what is turned away counts as right in it."
         return None
 

@@ -41,7 +41,9 @@ def against_eps(records: Records) -> list[Figure]:
     found = []
     for aim, attack, norm in _kinds(records):
         ordered = _curved(records, aim, attack, norm)
-        series = [_curve(records, ordered, column, _style(column, i)) for i, column in enumerate(ordered[0].outcomes)]
+        outcomes = ordered[0].outcomes
+        series = [_curve(records, ordered, column, _style(column, i)) for i, column in enumerate(outcomes)]
+        series += [_unharmed(records, ordered, column) for column, one in outcomes.items() if one.accepted is not None]
         n = len(next(iter(ordered[0].outcomes.values())).predicted)
         aimed = "the bare classifier" if aim == "classifier" else "the whole defence"
         heading = f"{wording.name_of(attack)} {wording.NORMS[norm]} aimed at {aimed}, n = {n:,}"
@@ -82,7 +84,9 @@ def of_audit(audit: Audit | FullAudit) -> Figure | None:
         lines["adversarially_trained", "images made for its classifier"] = blind
     clean = (0.0, audit.budgets[0].clean)
     series = [Series(name, style, [_point(*p) for p in [clean, *pairs]]) for (style, name), pairs in lines.items()]
-    heading = f"Against {wording.NORMS[audit.budgets[0].norm]} budgets, n = {audit.n:,}"
+    turning = any(budget.turned_away is not None for budget in audit.budgets)
+    against = f"{wording.measure(turning).capitalize()}, against" if turning else "Against"
+    heading = f"{against} {wording.NORMS[audit.budgets[0].norm]} budgets, n = {audit.n:,}"
     return _plain(heading, worst[-1][0], series, charts.LARGE)
 
 
@@ -210,6 +214,11 @@ def _all(rows: Sequence[ResultRow]) -> list[str]:
 def _curve(records: Records, rows: list[RowRecord], column: str, style: str) -> Series:
     points = [_point(record.row.eps, records.rate(record.outcomes[column])) for record in rows]
     return Series(wording.heading(column, records.adversarial), style, points)
+
+
+def _unharmed(records: Records, rows: list[RowRecord], column: str) -> Series:
+    points = [_point(record.row.eps, records.unharmed(record.outcomes[column])) for record in rows]
+    return Series(f"{wording.heading(column, records.adversarial)}, right or turned away", SHADES[3], points)
 
 
 def _eps_axis(most: float) -> Axis:

@@ -8,10 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from carso.audit.results import AttackResult, Audit, BudgetResult, Turned
-from carso.evaluation.results import Believed
+from carso.audit.results import AttackResult, Audit, BudgetResult
 from carso.progress import duration
-from carso.report.wording import brief
+from carso.report.wording import away, brief
 
 
 def print_audit(audit: Audit, file: IO[str] | None = None) -> None:
@@ -41,16 +40,6 @@ def headline(found: BudgetResult, votes: int) -> str:
     """The worst case of a budget, in a sentence."""
     rest = f"; any wrong vote of {votes} counted, {brief(found.worst_of_k)}" if votes > 1 else ""
     return f"{found.title}: clean {brief(found.clean)}, worst case {brief(found.worst_case)}{rest}"
-
-
-def away(found: Turned) -> str:
-    """What was turned away, which the figures above count as right."""
-    return f"Counted as right: what is turned away. Clean: {_away(found.clean)}. Worst images: {_away(found.attacked)}."
-
-
-def _away(found: Believed) -> str:
-    right = "none believed" if found.right is None else f"{brief(found.right)} of the believed right"
-    return f"{brief(found.turned_away)} turned away, {right}"
 
 
 def doubts(audit: Audit) -> list[Text]:

@@ -188,6 +188,34 @@ def explanation(group: str, columns: Container[str]) -> str:
     return told if "carso" in columns else ALONE.get(group, told)
 
 
+@runtime_checkable
+class Turning(Protocol):
+    """What was turned away of the clean images, and of the worst ones of an audit."""
+
+    @property
+    def clean(self) -> Believed:
+        """Of the clean ones."""
+
+    @property
+    def attacked(self) -> Believed:
+        """Of the worst ones."""
+
+
+def away(found: Turning) -> str:
+    """What an audit's target turned away, which the rates of its budget count as right."""
+    return f"Counted as right: what is turned away. Clean: {_away(found.clean)}. Worst images: {_away(found.attacked)}."
+
+
+def _away(found: Believed) -> str:
+    right = "none believed" if found.right is None else f"{brief(found.right)} % of the believed right"
+    return f"{brief(found.turned_away)} % turned away, {right}"
+
+
+def measure(turning: bool) -> str:
+    """What the rates of an audit's budget are of."""
+    return "right or turned away" if turning else "accuracy"
+
+
 def believed(found: Believed) -> str:
     """What a defence turned away, and how many of the others are right."""
     right = "no image believed" if found.right is None else f"{percent(found.right)} % of the others right"
