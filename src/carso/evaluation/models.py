@@ -123,7 +123,7 @@ def answer(
     found = _answer(column, images, generator, samples, stop)
     if reject_at is None or not isinstance(column, CARSO | Confidence):
         return found
-    elected = {"classes": found.predicted.long().to(images.device), "generator": generator}
+    elected: dict[str, Any] = {"classes": found.predicted.long().to(images.device), "generator": generator}
     options = elected if isinstance(column, CARSO) else {}
     detection = checked_query(column.detect, images, false_alarms=reject_at, **options)
     return found.model_copy(update={"accepted": detection.accepted.cpu().int()})
