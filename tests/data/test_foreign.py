@@ -1,8 +1,10 @@
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import Dataset as Items
 from torch.utils.data import Subset, TensorDataset
 
@@ -66,6 +68,55 @@ def test_targets_that_items_transform_are_not_taken_for_the_labels() -> None:
     assert not torch.equal(LABELS, LABELS % 2)
     assert int(LABELS[0]) % 2 == LABELS[0]
     assert torch.equal(data.from_torch(transformed, "mine").required_labels, LABELS % 2)
+
+
+def pictures_of(kind: Any) -> Any:
+    """Four pictures, red, green, blue and red, with labels by name, as one of Hugging Face's `datasets`.
+
+    Its fingerprint is given: to make one, some versions pickle what pyarrow does not let them.
+    """
+    shades = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 0, 0)]
+    features = kind.Features({"image": kind.Image(), "label": kind.ClassLabel(names=["ruby", "jade", "sky", "more"])})
+    found = {"image": [Image.new("RGB", (5, 4), shade) for shade in shades], "label": [0, 1, 2, 0]}
+    table = kind.table.InMemoryTable.from_pydict(features.encode_batch(found), schema=features.arrow_schema)
+    return kind.Dataset(table, info=kind.DatasetInfo(features=features), fingerprint="pictures")
+
+
+def test_data_sets_of_hugging_face_tell_names_and_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = pictures_of(pytest.importorskip("datasets"))
+    read: list[int] = []
+    monkeypatch.setattr(data.foreign.Reader, "_read", lambda *_: read.append(1) or iter(()))
+    ours = data.from_torch(theirs.with_format("torch"), "theirs")
+    assert (ours.classes, ours.required_labels.tolist()) == (("ruby", "jade", "sky", "more"), [0, 1, 2, 0])
+    assert not read
+    monkeypatch.undo()
+    assert ours.shape == (3, 4, 5)
+    assert ours.images[1].mean((1, 2)).tolist() == [0, 1, 0]
+    assert theirs.with_transform(dict).format["type"] == "custom"
+
+
+class Tabled(Listed):
+    """As Hugging Face's `datasets` behave: a string asks for a column, a number for an item."""
+
+    format: ClassVar = {"type": "torch"}
+    features: ClassVar = {"image": object(), "label": SimpleNamespace(names=["ruby", "jade", "sky", "more"])}
+
+    def __getitem__(self, index: Any) -> Any:
+        return LABELS if index == "label" else super().__getitem__(index)
+
+
+def test_a_column_spares_the_reading_of_all_items_unless_they_are_transformed() -> None:
+    theirs = Tabled(lambda at: {"image": IMAGES[at], "label": LABELS[at]})
+    ours = data.from_torch(theirs, "theirs")
+    assert ours.classes == ("ruby", "jade", "sky", "more")
+    assert torch.equal(ours.required_labels, LABELS)
+    assert theirs.read == [0]
+    assert data.from_torch(theirs, "theirs", ("a", "b", "c")).classes == ("a", "b", "c")
+    turned = Tabled(lambda at: {"image": IMAGES[at], "label": 4 * LABELS[at]})
+    turned.format = {"type": "custom"}  # type: ignore[misc]
+    ours = data.from_torch(turned, "theirs")
+    assert torch.equal(ours.required_labels, 4 * LABELS)
+    assert ours.classes == tuple(map(str, range(9)))
 
 
 def test_images_alone_have_no_labels_and_bytes_stay_bytes() -> None:

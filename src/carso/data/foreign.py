@@ -1,14 +1,15 @@
 """Data sets of the user's own: any map-style `torch.utils.data.Dataset` of (image, label) items, left where it is.
 
 Items are read when they are asked for, by torch's `DataLoader`, in processes of their own if it is told to. An item may
-also be an image alone, or a mapping, as Hugging Face's `datasets` give after `with_format("torch")`.
+also be an image alone, or a mapping, as Hugging Face's `datasets` give after `with_format("torch")`; these also say
+what their classes are called, and hold the labels in a column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -26,8 +27,19 @@ BATCH = 256
 """Items of which only the labels are wanted, at once."""
 
 
+@runtime_checkable
+class Numbered(Protocol):
+    """Items by their numbers, of a class that does not derive from torch's."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, position: Any) -> Any:
+        """One of them."""
+
+
 def from_torch(
-    items: Items[Any],
+    items: Items[Any] | Numbered,
     name: str,
     classes: Sequence[str] = (),
     *,
@@ -36,13 +48,14 @@ def from_torch(
 ) -> Dataset:
     """A data set whose images are read from a map-style data set of torch's, batch by batch.
 
-    Labels are its `targets`, as torchvision has them; where there are none, all items are read once for their labels.
+    Labels are its `targets`, as torchvision has them, or its column of that key, as Hugging Face's `datasets` have it;
+    where there is neither, or items are transformed, all are read once for their labels.
 
     Args:
         items: has a length, and items (image, label), images alone, or mappings. An image is a tensor (C, H, W) of
             bytes, or float32 in [0, 1]; a label a whole number from 0.
         name: what messages and results call it.
-        classes: the names of the labels; by default their numbers.
+        classes: the names of the labels; by default those that its `features` tell, else their numbers.
         keys: of image and label in items that are mappings.
         workers: processes that read items, as `num_workers` of torch's `DataLoader`; 0 reads them in this one.
 
@@ -59,7 +72,7 @@ def from_torch(
         raise DataError(f"{name}: item 0 must hold an image as a tensor (C, H, W), and holds {what}; transform it")
     channels, height, width = image.shape
     labels = None if label is None else reader.labels(count, int(label))
-    names = tuple(classes) or (() if labels is None else numbers(int(labels.max()) + 1))
+    names = tuple(classes) or (() if labels is None else reader.names(int(labels.max()) + 1))
     return Dataset(name, Lazy(reader, torch.arange(count), (channels, height, width)), labels, names)
 
 
@@ -74,7 +87,7 @@ class Reader:
         workers: processes that read items.
     """
 
-    items: Items[Any]
+    items: Items[Any] | Numbered
     name: str
     keys: tuple[str, str]
     workers: int
@@ -91,19 +104,36 @@ class Reader:
             return self._pair(self.items[position])
 
     def labels(self, count: int, first: int) -> Tensor:
-        """All labels (N,)."""
-        targets = getattr(self.items, "targets", None)
-        as_they_are = getattr(self.items, "target_transform", None) is None
-        if targets is not None and as_they_are and len(targets) == count and int(targets[0]) == first:
+        """All labels (N,), of which the first is known."""
+        targets = self._targets()
+        if targets is not None and len(targets) == count and int(targets[0]) == first:
             return torch.as_tensor(targets, dtype=torch.int64)
         spans = torch.arange(count).split(BATCH)
         read = track(self._read(spans), f"reading the labels of {self.name}", len(spans))
         return torch.cat([torch.as_tensor(labels, dtype=torch.int64) for _, labels in read])
 
+    def names(self, count: int) -> tuple[str, ...]:
+        """What so many classes are called, by the features of the data set if they tell, else their numbers."""
+        told = getattr(self._features().get(self.keys[1]), "names", None) or ()
+        return tuple(map(str, told)) if len(told) >= count else numbers(count)
+
+    def _targets(self) -> Any:
+        """The labels of all items as the data set holds them; None if it does not, or transforms them."""
+        items: Any = self.items
+        if self.keys[1] in self._features() and items.format["type"] != "custom":
+            return items[self.keys[1]][:]
+        return None if getattr(items, "target_transform", None) is not None else getattr(items, "targets", None)
+
+    def _features(self) -> Mapping[str, Any]:
+        """The columns of one of Hugging Face's `datasets`; none of any other data set."""
+        found = getattr(self.items, "features", None)
+        return found if isinstance(found, Mapping) and hasattr(self.items, "format") else {}
+
     def _read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Any, Any]]:
         positions = map(Tensor.tolist, batches)
         chance = torch.Generator().manual_seed(torch.initial_seed())  # torch's own would lose a number
-        loader = iter(DataLoader(self.items, batch_sampler=positions, num_workers=self.workers, generator=chance))
+        items: Any = self.items
+        loader = iter(DataLoader(items, batch_sampler=positions, num_workers=self.workers, generator=chance))
         while True:
             with naming(self.name), decoding():
                 batch = next(loader, None)
