@@ -85,7 +85,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_data_sets_of_torch_take_the_place_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (recipe,), (_, code) = blocks("yaml"), blocks("python")
+    (recipe,), (*_, code) = blocks("yaml"), blocks("python")
     Path("mine.yaml").write_text(recipe.replace("epochs: 30", "epochs: 1").replace("steps: 10", "steps: 1"))
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.ReLU(), nn.Linear(6, 3))
     some = TensorDataset(torch.rand(12, 3, 8, 8), torch.arange(12) % 3)
