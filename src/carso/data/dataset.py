@@ -124,9 +124,11 @@ class Dataset:
     def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of every channel, the latter at least a thousandth."""
         count = len(self) * math.prod(self.shape[1:])
-        chunks = (images.double() for _, images in self.chunks())
-        wide = [(x.sum((0, 2, 3)), x.square().sum((0, 2, 3))) for x in chunks]
-        mean, squares = (torch.stack(sums).sum(0) / count for sums in zip(*wide, strict=True))
+        sums = torch.zeros(2, self.shape[0], dtype=torch.float64)
+        for _, images in self.chunks():
+            wide = images.double()
+            sums += torch.stack([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))]).cpu()
+        mean, squares = sums / count
         spread = (squares - mean**2).clamp(min=0).sqrt().clamp(min=1e-3)
         return tuple(mean.tolist()), tuple(spread.tolist())
 
