@@ -198,6 +198,32 @@ def test_the_moments_of_images_are_those_of_all_their_pixels(grey: bool, monkeyp
     assert Dataset("black", torch.zeros(3, 1, 4, 4)).moments[1] == (1e-3,)
 
 
+MOMENTS = """
+import resource
+
+import torch
+
+from carso.data.dataset import Dataset
+from carso.data.lazy import Lazy
+
+
+def read(batches):
+    return (torch.zeros(len(positions), 3, 224, 224, dtype=torch.uint8) for positions in batches)
+
+
+photographs = Dataset("photographs", Lazy(read, torch.arange(700), (3, 224, 224)))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+photographs.moments
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+def test_the_moments_of_photographs_take_the_memory_of_a_few_of_them() -> None:
+    found = subprocess.run([sys.executable, "-c", MOMENTS], capture_output=True, text=True, check=True)
+    assert int(found.stdout) < 300 * 1024
+
+
 def test_bytes_are_the_images_they_stand_for() -> None:
     pixels = torch.arange(256, dtype=torch.uint8).reshape(4, 1, 8, 8)
     dataset = Dataset("d", pixels)
