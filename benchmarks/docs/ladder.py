@@ -4,6 +4,7 @@ python -m benchmarks.docs.ladder
 """
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -236,19 +237,38 @@ UNFORESEEN = {
 }
 """Audits in L2, for which nothing was trained."""
 
+SPARSE = {
+    "CARSO, hardened (`strong-contrast`)": "ladder/strong-contrast-L1",
+    "its N, a `robust-mlp-contrast`": "ladder/strong-contrast-classifier-L1",
+    "CARSO, hardened (`strong`)": "ladder/strong-L1",
+    "its N": "ladder/strong-classifier-L1",
+    "CNN trained by others": "ladder/public-cnn-L1",
+}
+"""Audits in L1, likewise."""
+
 
 def unforeseen() -> str:
     """What audits in L2 left, and along how few of the pixels they went."""
-    audits = {name: read_audit(RESULTS / folder) for name, folder in UNFORESEEN.items()}
-    radii = sorted({budget.eps for audit in audits.values() for budget in audit.budgets})
+    return _left(UNFORESEEN, "pixels of a step, of 784", _pixels)
+
+
+def sparse() -> str:
+    """What audits in L1 left, and which of their checks doubt it."""
+    return _left(SPARSE, "checks raised", lambda audit: ", ".join(check.name for check in audit.raised) or "none")
+
+
+def _left(subjects: Mapping[str, str], more: str, told: Callable[[Audit], str]) -> str:
+    """The table of what audits left at each radius, with a column more."""
+    audits = {name: read_audit(RESULTS / folder) for name, folder in subjects.items()}
+    radii = sorted({(budget.eps, budget.norm) for audit in audits.values() for budget in audit.budgets})
     lines = [
-        f"| subject | {' | '.join(f'L2 {eps:.1f}' for eps in radii)} | n, effort | pixels of a step, of 784 |",
+        f"| subject | {' | '.join(f'{norm} {eps:.1f}' for eps, norm in radii)} | n, effort | {more} |",
         f"|---|{'---:|' * len(radii)}---|---|",
     ]
     for name, audit in audits.items():
         left = {budget.eps: brief(budget.worst_case) for budget in audit.budgets}
-        cells = " | ".join(left.get(eps, "") for eps in radii)
-        lines.append(f"| {name} | {cells} | {audit.n}, {audit.effort} | {_pixels(audit)} |")
+        cells = " | ".join(left.get(eps, "") for eps, _ in radii)
+        lines.append(f"| {name} | {cells} | {audit.n}, {audit.effort} | {told(audit)} |")
     return "\n".join(lines)
 
 
@@ -267,6 +287,7 @@ def page() -> str:
         "table": table,
         "exact": exact,
         "L2": unforeseen,
+        "L1": sparse,
         "corruptions": beyond.corruptions,
         "turned": beyond.turned_away,
         "mechanism": lambda: beyond.mechanism(MECHANISM),
