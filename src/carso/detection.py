@@ -123,11 +123,7 @@ class Confidence(nn.Module):
         super().__init__()
         self.classifier = classifier
         self.calibration: Calibration | None = None
-
-    @property
-    def class_names(self) -> Sequence[str] | None:
-        """What the classifier calls its classes, in order; None if it does not say."""
-        return getattr(self.classifier, "class_names", None)
+        self.class_names: Sequence[str] | None = getattr(classifier, "class_names", None)
 
     def forward(self, images: Images) -> Logits:
         """The classifier's logits (B, classes)."""

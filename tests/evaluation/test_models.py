@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from carso.correction import CorrectivePurifier
+from carso.data.labelled import names_of
 from carso.detection import Confidence
 from carso.errors import ModelError
-from carso.evaluation.models import Defence, Outcome, answer, exposed, fingerprint, names_of, weights_of
+from carso.evaluation.models import Defence, Outcome, answer, exposed, fingerprint, weights_of
 from carso.nn import MLP, Adapted
 from carso.nn.fiwagr import randomised
 from carso.rivals import Augmented, DefenseGAN, DiffusionPurified, Smoothed, WinnersTakeAll
@@ -39,14 +40,16 @@ def test_a_classifier_answers_with_its_largest_logit(columns, dataset):
 
 def test_a_classifier_that_turns_images_away_is_attacked_and_told_apart_as_by_itself(columns, dataset):
     classifier = columns["undefended"]
+    classifier.class_names = ("a", "b")
     sure = Confidence(classifier)
     sure.calibrate(dataset.images)
     for aim in ("classifier", "defence"):
         assert exposed(sure, aim) is classifier
     assert fingerprint(sure) == fingerprint(classifier)
     assert weights_of(sure) == weights_of(classifier)
-    classifier.class_names = ("a", "b")
     assert names_of(sure) == ("a", "b")
+    sure.class_names = ("c", "d")
+    assert names_of(sure) == ("c", "d")
     outcome = answer(sure, dataset.images, generator(), reject_at=0.2)
     detection = sure.detect(dataset.images, 0.2)
     assert torch.equal(outcome.predicted.long(), detection.classes)
