@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from carso.errors import CarsoError
+from carso.fast import pullback
 from carso.nn import MLP, ResNet
 from carso.training.device import choose_device, lowered, overruns, placed
 
@@ -45,6 +46,15 @@ def test_attacks_in_training_meet_convolutions_on_a_gpu_with_reduced_products() 
     found, images = lowered(network, gpu), torch.rand(2, 3, 16, 16)
     assert found is not network
     torch.testing.assert_close(found(images), network(images), atol=0.05, rtol=0)
+    assert pullback(found, images, torch.float32).model is network
+
+
+def test_attacks_in_training_meet_a_network_in_its_own_dtype() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 3)).double().eval()
+    images = torch.rand(2, 3, 8, 8)
+    found = lowered(network, torch.device("cuda"))(images)
+    assert found.dtype is torch.float32
+    torch.testing.assert_close(found, network(images.double()).float())
 
 
 @pytest.mark.parametrize("width", [4, 12])

@@ -178,6 +178,11 @@ def test_a_factory_of_the_users_takes_the_place_of_the_classifier_of_the_base() 
     assert whole.adversarial == read_recipe("cifar10").adversarial
 
 
+def test_no_factory_leaves_the_classifier_of_the_base() -> None:
+    whole = parse_recipe("name: x\nbase: cifar10\nclassifier: {factory: null}\n", "r")
+    assert whole.classifier == read_recipe("cifar10").classifier
+
+
 def test_fields_of_another_architecture_are_refused() -> None:
     with pytest.raises(RecipeError, match="width is of architecture: resnet, and this is mlp"):
         parse_recipe("name: a\nclassifier: {width: 16}", "r")

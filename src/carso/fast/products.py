@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carso.fast.mish import mish
+from carso.nn.querying import as_taken
 
 SMALL = 4096
 """Weights with fewer entries are multiplied in float32: their products are not worth a conversion."""
@@ -57,9 +58,13 @@ def low_precision(device: torch.device) -> torch.autocast:
 
 
 def reduced(model: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The model with its matrix products in bfloat16 where the device has units for them; float32 comes out."""
+    """The model with its matrix products in bfloat16 where the device has units for them; float32 comes out.
+
+    A module of another dtype than float32 gets images in its own.
+    """
 
     def fast(images: Tensor, **options: Any) -> Tensor:
+        images = as_taken(model, images)
         with low_precision(images.device):
             logits = model(images, **options)
         return logits.float()

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from carso.errors import CarsoError
-from carso.fast import convolves, reduced
+from carso.fast import Reduced, convolves
 from carso.types import Classifier
 
 LANES = 16
@@ -41,7 +41,7 @@ def lowered(classifier: nn.Module, device: torch.device) -> Classifier:
 
     Attacks find a cheaper form by themselves, but compare it with N, for which no step that is recorded can wait.
     """
-    return reduced(classifier) if device.type == "cuda" and convolves(classifier) else classifier
+    return Reduced(classifier) if device.type == "cuda" and convolves(classifier) else classifier
 
 
 def overruns(module: nn.Module) -> bool:

@@ -160,7 +160,7 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     both = {
         field: _merged(base[field], value)
         for field, value in own.items()
-        if isinstance(value, dict) and isinstance(base.get(field), dict) and "factory" not in value
+        if isinstance(value, dict) and isinstance(base.get(field), dict) and value.get("factory") is None
     }
     return base | own | both
 
