@@ -10,7 +10,7 @@ import torch
 from tests.efforts import shorten, timeless
 from torch import Tensor, nn
 
-from carso.audit import Audit, audit, read_audit
+from carso.audit import Audit, audit, effort, read_audit
 from carso.audit.checks import Evidence, make
 from carso.audit.ensemble import Ensemble
 from carso.audit.plan import Attempt
@@ -273,6 +273,17 @@ class TestResuming:
         run(noisy, dataset, out=tmp_path, n=30)
         with pytest.raises(RunError, match="another target"):
             run(noisy, dataset, out=tmp_path, n=30)
+
+    @pytest.mark.parametrize(("name", "before"), [("ATTACKS", 0), ("SPARSE", (0.5,))])
+    def test_what_earlier_attacks_left_is_not_gone_on_with(
+        self, name: str, before: Any, plain: nn.Module, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shorten(monkeypatch, "quick")
+        with monkeypatch.context() as earlier:
+            earlier.setattr(effort, name, before)
+            run(plain, dataset, out=tmp_path, n=30)
+        with pytest.raises(RunError, match="or attacks than today's"):
+            run(plain, dataset, out=tmp_path, n=30)
 
     def test_another_transfer_of_the_same_name_is_another_audit(
         self, plain: nn.Module, robust: nn.Module, other: nn.Module, dataset: Dataset, tmp_path: Path

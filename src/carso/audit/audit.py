@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -22,7 +21,7 @@ from torch import Tensor
 import carso
 from carso.audit import checks, keeping
 from carso.audit.detecting import detecting, turned
-from carso.audit.effort import SIZES, Effort, Sizes
+from carso.audit.effort import SIZES, Effort, settings_of
 from carso.audit.ensemble import CHUNK, Ensemble
 from carso.audit.neighbours import Neighbours, most_of, spacing
 from carso.audit.results import Audit, BudgetResult
@@ -118,7 +117,7 @@ def audit(
         clean = by_first(lambda: _clean(judge, images, labels, seed, chunk))
         among = dataset[:: spacing(len(dataset), math.prod(dataset.shape))]
         neighbours = Neighbours(among.images, among.required_labels)
-        identity = _identity(target, images, labels, sizes, votes, eot, seed, others, neighbours, chunk)
+        identity = _identity(target, images, labels, effort, votes, eot, seed, others, neighbours, chunk)
         found: list[BudgetResult] = []
         with progress(f"audit of {target.name}", (TUNING + ATTACKS) * len(budgets)) as bar:
             for budget in budgets:
@@ -236,7 +235,7 @@ def _identity(
     target: Target,
     images: Images,
     labels: Labels,
-    sizes: Sizes,
+    effort: Effort,
     votes: int,
     eot: int | None,
     seed: int,
@@ -245,7 +244,7 @@ def _identity(
     chunk: int | None,
 ) -> str:
     """A digest of all that decides the figures, as far as it can be seen."""
-    settings = (target.name, target.identity, asdict(sizes), votes, eot, seed, others, carso.__version__)
+    settings = (target.name, target.identity, settings_of([effort]), votes, eot, seed, others, carso.__version__)
     digest = hashlib.sha256(repr(settings if chunk is None else (*settings, chunk)).encode())
     for tensor in (images, labels, neighbours.images, neighbours.labels):
         digest.update(tensor.numpy().tobytes())

@@ -169,7 +169,10 @@ class ComparisonStudy:
         yield
 
     def _take_shipped_audit(self, entry: Entry, folder: Path) -> None:
-        """The audit that ships beside a target's weights, if it asked the same of them and of no fewer images."""
+        """The audit that ships beside a target's weights, if it asked the same of them and of no fewer images.
+
+        Which attacks made it, it does not say: it may be of earlier ones than today's.
+        """
         source = weights.find(entry.target) / AUDIT if entry.target in (*weights.DEFAULTS, *weights.shipped()) else None
         if source is None or entry.randomised or not source.exists():
             return
