@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -57,6 +59,21 @@ def test_an_audit_moves_the_target_and_every_other_classifier(
     assert transfers
     assert {device_of(model) for model in (work.call_args.args[0], *transfers.values())} == {META}
     assert set(elsewhere) == {"cuda"}
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(("target", "there"), [("models_on_devices:function", CPU), ("mnist", META)])
+def test_transfers_go_where_the_target_is_and_functions_stay(
+    target: str, there: torch.device, work: Mock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = len
+    monkeypatch.setitem(sys.modules, "models_on_devices", SimpleNamespace(function=lambda: function))
+    monkeypatch.setattr(audits, "audit", work)
+    asked = "auto" if there is CPU else "cuda"
+    told("audit", target, "--device", asked, "--transfer", "models_on_devices:function", "--out", str(tmp_path))
+    others = work.call_args.kwargs["transfer"]
+    assert others.pop("models_on_devices.function") is function
+    assert {device_of(model) for model in others.values()} == {there}
 
 
 @pytest.mark.parametrize("target", ["mnist", "mnist/classifier"])

@@ -59,11 +59,14 @@ def audit(
     device: Device = "auto",
 ) -> None:
     """Attack a whole defence as hard as we can; exit status 3 if a check doubts the figures."""
+    from torch import nn
+
     from carso import data as datasets
     from carso.audit import audit, load_target
     from carso.audit.audit import needed
     from carso.audit.loading import load_transfers, origin_of
     from carso.evaluation.labelling import labelled
+    from carso.evaluation.models import device_of
     from carso.evaluation.radii import norm_of, radii_of
     from carso.report.terminal import print_audit
     from carso.storage.weights import AUDIT
@@ -80,7 +83,8 @@ def audit(
         if reject_at is not None:
             model = calibrated(model, partial(datasets.load, data, "validation", **fitted), reject_at)
         others = load_transfers(target, data, transfer or (), classifier)
-        others = {name: moved(other, device) for name, other in others.items()}
+        place = device_of(model)
+        others = {name: other.to(place) if isinstance(other, nn.Module) else other for name, other in others.items()}
         found = audit(
             model,
             test,
