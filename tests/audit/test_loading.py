@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from carso.audit import loading
-from carso.audit.loading import column_of, load_target, load_transfers, undefended_of
+from carso.audit.loading import column_of, load_target, load_transfers, undefended_of, whole_of
 from carso.defence import CARSO
 from carso.errors import ModelError, WeightsError
 from carso.nn import MLP
 from carso.purifier import Purifier
+from carso.rivals import files
 from carso.storage import weights
 
 
@@ -36,6 +37,24 @@ def test_who_asks_for_a_whole_defence_and_names_a_classifier_is_told_what_takes_
     for source in ("none/classifier", f"{tmp_path}/undefended"):
         with pytest.raises(WeightsError, match=r"no defence|holds no purifier"):
             weights.load(source)
+
+
+def test_a_trained_classifier_of_the_users_own_needs_no_purifier_beside_it(tmp_path: Path) -> None:
+    own, trained = (nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval() for _ in range(2))
+    weights.save_classifier(trained, tmp_path / weights.CLASSIFIER, {"trained": True})
+    assert weights.digest(load_target(f"{tmp_path}/classifier", own)) == weights.digest(trained)
+
+
+def test_a_rival_is_no_part_whatever_its_folder_is_called(tmp_path: Path) -> None:
+    (tmp_path / "classifier").mkdir()
+    (tmp_path / "classifier" / files.FILE).touch()
+    assert column_of(f"{tmp_path}/classifier") == column_of("mine:build") == "classifier"
+
+
+def test_a_classifier_is_that_of_the_defence_whose_purifier_is_beside_it(tmp_path: Path) -> None:
+    weights.save_classifier(MLP((1, 8, 8), (7,)), tmp_path / weights.CLASSIFIER)
+    assert [whole_of(f"mnist/{part}") for part in ("classifier", "undefended")] == ["mnist", "mnist"]
+    assert whole_of("mnist") is whole_of(f"{tmp_path}/classifier") is None
 
 
 def test_a_part_may_be_written_as_a_shell_completes_it(tmp_path: Path) -> None:

@@ -82,6 +82,24 @@ def test_a_classifier_without_a_defence_gives_its_logits_and_says_what_it_is(tmp
     assert {key: json.loads(value) for key, value in facts.items()} == expected
 
 
+@pytest.mark.parametrize(("names", "kept"), [("abcde", list("abcde")), ("abc", None)])
+def test_a_classifier_that_names_all_its_classes_is_exported_with_their_names(
+    names: str, kept: list[str] | None, tmp_path: Path
+) -> None:
+    classifier = MLP((1, 8, 8), (12,), 5)
+    classifier.class_names = tuple(names)
+    path = export(classifier, tmp_path / "n.onnx", torch.rand(2, 1, 8, 8))
+    facts = onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map
+    assert json.loads(facts.get("names", "null")) == kept
+
+
+def test_a_classifier_of_other_images_is_told_to_name_them(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot run on images of shape \(1, 6, 6\): .*: --data on the command line$"):
+        export(MLP((1, 8, 8), (12,), 5), tmp_path / "n.onnx", torch.rand(2, 1, 6, 6))
+    with pytest.raises(ModelError, match=r"must return \(batch, classes\); 1 image gave \(1,\)"):
+        export(nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0)), tmp_path / "n.onnx", torch.rand(2, 1, 8, 8))
+
+
 def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     path = export(small(MLP((1, 8, 8), (12,), 5), 17), tmp_path / "d.onnx", torch.rand(2, 1, 8, 8), seed=9, name="mine")
     facts = onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map

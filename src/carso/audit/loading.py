@@ -39,7 +39,7 @@ def load_target(source: str, classifier: nn.Module | None = None) -> Any:
     whole, part = _parts_of(source)
     if not part:
         return weights.load(source, classifier)
-    if part == "classifier" and classifier is not None:
+    if part == "classifier" and classifier is not None and weights.is_whole(whole):
         return weights.load(whole, classifier).classifier
     file = weights.CLASSIFIER if part == "classifier" else weights.UNDEFENDED
     return weights.load_classifier(weights.find(whole, file) / file, classifier)
@@ -56,11 +56,11 @@ def origin_of(source: str) -> Origin:
 
 
 def whole_of(source: str) -> str | None:
-    """The saved defence of which a target is the classifier; None where it is none, or has no purifier beside it."""
+    """The saved defence of which a target is a classifier; None where it is none, or has no purifier beside it."""
     from carso.storage import weights
 
     whole, part = _parts_of(source)
-    return whole if part == "classifier" and weights.is_whole(whole) else None
+    return whole if part and weights.is_whole(whole) else None
 
 
 def undefended_of(source: str, classifier: nn.Module | None = None) -> nn.Module | None:
@@ -84,7 +84,8 @@ def _parts_of(source: str) -> tuple[str, str]:
     from carso.storage import weights
 
     whole, part = os.path.split(source.rstrip(os.sep + (os.altsep or "")))
-    own = any(os.path.exists(os.path.join(source, file)) for file in (weights.CLASSIFIER, weights.PURIFIER))
+    known = (weights.CLASSIFIER, weights.PURIFIER, files.FILE)
+    own = any(os.path.exists(os.path.join(source, file)) for file in known)
     return (whole, part) if part in PARTS and not own else (source, "")
 
 

@@ -9,6 +9,7 @@ import typer
 
 from carso.commands.options import MOST, Channels, Data, Factory, Samples, Size, SkipBad, Target, fitting
 from carso.commands.shared import classifier_of, images_of, say_which, slug_of, voting_by
+from carso.errors import CarsoError
 
 
 def export(
@@ -24,14 +25,17 @@ def export(
     skip_bad: SkipBad = False,
 ) -> None:
     """Write a defence (images to votes) or a classifier (images to logits) as one ONNX file, proven on 32 images."""
-    from carso.audit.loading import load_target, origin_of, whole_of
+    from carso.audit.loading import column_of, load_target, origin_of, whole_of
     from carso.data import load
     from carso.defence import CARSO
     from carso.storage.export import export
 
     say_which(target)
-    model = voting_by(samples, load_target(whole_of(target) or target, classifier_of(factory)))
-    plain = whole_of(target) is not None or not isinstance(model, CARSO)
+    whole = whole_of(target) if column_of(target) == "adversarially_trained" else None
+    if samples is not None and (classifier or whole):
+        raise CarsoError("--samples is for a defence that votes, which a classifier alone does not")
+    model = voting_by(samples, load_target(whole or target, classifier_of(factory)))
+    plain = whole is not None or not isinstance(model, CARSO)
     path = out or Path("out") / f"{slug_of(target) if plain else Path(target).resolve().name}.onnx"
     data, fitted = images_of(origin_of(target), data, fitting(size, channels, skip_bad))
     trial = load(data, "test", **fitted)[:32].images

@@ -28,7 +28,7 @@ from torch._higher_order_ops.scan import scan
 
 import carso
 from carso.defence import CARSO
-from carso.errors import ModelError, shortened
+from carso.errors import ModelError, of_memory, shortened
 from carso.nn import evaluating, query
 from carso.recall import classify, recall
 from carso.storage.files import check_writable, write_aside
@@ -124,12 +124,31 @@ def export(
 
 
 def _about(defence: CARSO | nn.Module, trial: Images) -> dict[str, Any]:
-    """What the file says of classes and images; a classifier is asked, and says nothing of names and data."""
-    if not isinstance(defence, CARSO):
-        return {"classes": _logits(defence, trial[:1]).shape[1], "shape": list(trial.shape[1:])}
-    found = {"classes": defence.classes, "shape": defence.purifier.shape}
-    found |= {} if defence.class_names is None else {"names": defence.class_names}
-    return found | ({} if defence.data is None else {"data": Path(defence.data).name})
+    """What the file says of classes and images; a classifier is asked, and says nothing of data."""
+    if isinstance(defence, CARSO):
+        found = {"classes": defence.classes, "shape": defence.purifier.shape}
+        found |= {} if defence.data is None else {"data": Path(defence.data).name}
+    else:
+        found = {"classes": _classes(defence, trial), "shape": list(trial.shape[1:])}
+    names = getattr(defence, "class_names", None)
+    named = names is not None and len(names) == found["classes"]
+    return found | ({"names": [str(name) for name in names]} if named else {})
+
+
+def _classes(classifier: nn.Module, trial: Images) -> int:
+    """How many a classifier knows, by its answer to one of the images."""
+    try:
+        logits = _logits(classifier, trial[:1])
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        if of_memory(error):
+            raise
+        raise ModelError(
+            f"the classifier cannot run on images of shape {tuple(trial.shape[1:])}: {shortened(str(error), 250)}; "
+            "if it was made for others, name them: --data on the command line"
+        ) from error
+    if logits.ndim != 2:
+        raise ModelError(f"the classifier must return (batch, classes); 1 image gave {tuple(logits.shape)}")
+    return logits.shape[1]
 
 
 def _logits(classifier: nn.Module, images: Images) -> Tensor:
