@@ -7,6 +7,7 @@ import shutil
 import struct
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -152,6 +153,21 @@ def test_evaluate_takes_the_classifier_alone() -> None:
     assert "--samples is for a defence that votes" in str(refused.exception)
 
 
+def test_a_classifier_without_a_purifier_is_asked_too_by_its_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = "named_models_for_this_test"
+    Path(f"{named}.py").write_text(MODELS + "def named():\n    n = build()\n    n.class_names = 'ABC'\n    return n\n")
+    stage = "adversarial: {epochs: 1, batch: 20, rate: 0.01, attacks: [{attack: fgsm, eps: 0.1}]}\n"
+    Path("stage1.yaml").write_text(RECIPE.format(data="data") + stage)
+    assert run("train", "classifier", "stage1.yaml", "--out", "stage1").exit_code == 0
+    given, factory = ("stage1/classifier", "--data", "data"), ("--factory", f"{named}:named")
+    answer = run("predict", "one.png", "--defence", "stage1/classifier", *factory)
+    assert answer.exit_code == 0, answer.exception
+    assert {*"ABC"} & {*answer.output.split()}
+    assert run("evaluate", *given, "--images", "5", "--out", "staged", *FACTORY).exit_code == 0
+    monkeypatch.setattr("carso.audit.audit", Mock(side_effect=CarsoError("enough")))
+    assert str(run("audit", *given, "--eps", "0.1", *FACTORY).exception) == "enough"
+
+
 def test_evaluate_turns_away_what_the_classifier_alone_is_unsure_of_in_a_folder_of_its_own() -> None:
     given = ("evaluate", "mine/classifier", "--data", "data", "--images", "20", *FACTORY)
     assert run(*given).exit_code == 0
@@ -237,6 +253,12 @@ def test_export_proves_it() -> None:
     answer = run("export", "mine", "--data", "data", "--out", "mine.onnx", *FACTORY)
     assert answer.exit_code == 0
     assert Path("mine.onnx").stat().st_size > 0
+
+
+@pytest.mark.parametrize("asked", [("mine/classifier",), ("mine", "--classifier")])
+def test_a_classifier_alone_is_exported_without_candidates(asked: tuple[str, ...]) -> None:
+    answer = run("export", *asked, "--samples", "5", "--data", "data", *FACTORY)
+    assert "--samples is for a defence that votes, which a classifier alone does not" in str(answer.exception)
 
 
 def test_export_names_its_file_as_the_folder_even_from_within(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

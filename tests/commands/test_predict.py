@@ -1,5 +1,8 @@
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -10,8 +13,11 @@ from typer.testing import CliRunner
 import carso
 from carso.commands.cli import app
 from carso.commands.predict import render
-from carso.errors import DataError
-from carso.evaluation.prediction import Prediction, predict
+from carso.errors import DataError, ModelError
+from carso.evaluation.prediction import Prediction, classified, predict
+from carso.nn import MLP
+from carso.rivals import files
+from carso.rivals.kinds import RivalSpec, build
 from carso.storage import weights
 
 
@@ -98,6 +104,54 @@ def test_a_plain_classifier_answers_too_and_turns_away_what_it_is_unsure_of(tmp_
         assert f" {test.required_labels[0]} " in digit
         assert f"{sure:.1f} %" in digit
         assert "turned away (" in unsure
+
+
+def test_what_is_no_saved_defence_and_no_classifier_of_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "models_to_predict", SimpleNamespace(network=lambda: MLP((1, 28, 28), (5,))))
+    spec, network = RivalSpec(kind="classifier"), MLP((1, 28, 28), (5,))
+    files.save(build(spec, network, (1, 28, 28), 10), spec, network, tmp_path / "classifier")
+    for source in ("models_to_predict:network", f"{tmp_path}/classifier"):
+        refused = CliRunner().invoke(app, ["predict", "one.png", "--defence", source])
+        assert str(refused.exception).endswith(f"or a classifier of one; {source} is neither")
+
+
+def test_the_images_and_classes_of_a_classifier_are_those_of_its_defence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carso.data, "load", Mock(side_effect=AssertionError("no image is needed")))
+    Image.new("L", (28, 28)).save(tmp_path / "black.png")
+    for part in ("classifier", "undefended"):
+        given = ["predict", str(tmp_path / "black.png"), "--defence", f"fashion/{part}"]
+        answer = CliRunner().invoke(app, given, env={"COLUMNS": "300"})
+        assert answer.exit_code == 0, answer.output
+        assert {*answer.stdout.split()} & {name.split()[0] for name in carso.load("fashion").class_names or ()}
+
+
+def test_many_pictures_are_asked_about_in_chunks_and_only_all_names_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carso.evaluation.prediction.chunk_of", lambda shape: 2)
+    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    network, sizes = MLP((1, 8, 8), (5,), 3).eval(), []
+    found = classified(network, [tmp_path / "black.png"] * 5, (1, 8, 8), ("a", "b"))
+    network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    assert classified(network, [tmp_path / "black.png"] * 5, (1, 8, 8), ("a", "b", "c"))[0].names == ("a", "b", "c")
+    assert sizes[-3:] == [2, 2, 1]
+    assert [p.names for p in found] == [("0", "1", "2")] * 5
+    with pytest.raises(ModelError, match=r"cannot run on images of shape \(1, 9, 9\)"):
+        classified(network, [tmp_path / "black.png"], (1, 9, 9))
+
+
+def test_a_defence_without_thresholds_is_given_them_by_held_out_images(tmp_path: Path) -> None:
+    Image.new("L", (28, 28)).save(tmp_path / "black.png")
+    defence = carso.load("mnist")
+    defence.calibration = None
+    weights.save(defence, tmp_path / "bare", {"recipe": {"data": "mnist"}})
+    given = ["predict", str(tmp_path / "black.png"), "--defence", str(tmp_path / "bare"), "--samples", "20"]
+    answer = CliRunner().invoke(app, [*given, "--reject-at", "0.2"])
+    assert answer.exit_code == 0, answer.exception
 
 
 def test_pictures_may_be_turned_away(tmp_path: Path) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from carso.commands.options import DEFENCES, MOST, Device, Factory, RejectAt, Samples, Stop
 from carso.commands.shared import calibrated, classifier_of, images_of, moved, say_which, voting_by
+from carso.errors import CarsoError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from torch import nn
 
     from carso.evaluation.prediction import Prediction
 
@@ -39,35 +39,41 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """Classify pictures, with the share of the vote of each class."""
-    from carso.audit.loading import load_target
+    from carso import data
+    from carso.audit.loading import column_of, load_target, origin_of
+    from carso.data.labelled import names_of
     from carso.defence import CARSO
-    from carso.evaluation.prediction import predict
+    from carso.evaluation.prediction import classified, predict
 
     say_which(defence)
-    model = moved(voting_by(samples, load_target(defence, classifier_of(factory))), device)
+    model = load_target(defence, classifier_of(factory))
+    if not isinstance(model, CARSO) and column_of(defence) == "classifier":
+        raise CarsoError(f"carso predict asks a saved defence or a classifier of one; {defence} is neither")
+    model = moved(voting_by(samples, model), device)
+    name, fitted = images_of(origin_of(defence), None, {})
+    if reject_at is not None:
+        model = calibrated(model, partial(data.load, name, "validation", **fitted), reject_at)
     if isinstance(model, CARSO):
         render(predict(model, images, seed=seed, stop=stop, reject_at=reject_at))
     else:
-        render(_classified(defence, model, images, reject_at))
+        shape, names = _images_and_classes(defence, name, fitted)
+        render(classified(model, images, shape, names_of(model) or names, name, reject_at=reject_at))
 
 
-def _classified(source: str, model: nn.Module, paths: Sequence[Path], reject_at: float | None) -> list[Prediction]:
-    """Of a plain classifier, whose images and classes are those of its defence, or else of its training."""
+def _images_and_classes(
+    source: str, name: str, fitted: Mapping[str, Any]
+) -> tuple[tuple[int, int, int], Sequence[str] | None]:
+    """The shape of a plain classifier's images and what its classes are called: as in its defence, or else its data."""
     from carso import data
-    from carso.audit.loading import origin_of, whole_of
-    from carso.evaluation.prediction import classified
+    from carso.audit.loading import whole_of
     from carso.storage import weights
 
-    name, fitted = images_of(origin_of(source), None, {})
-    if (whole := whole_of(source)) is not None:
-        told = weights.about(weights.find(whole) / weights.PURIFIER, "purifier")
-        shape, names = tuple(told["shape"]), told.get("classes")
-    else:
+    if (whole := whole_of(source)) is None:
         test = data.load(name, "test", **fitted)
-        shape, names = test.shape, test.classes
-    if reject_at is not None:
-        model = calibrated(model, partial(data.load, name, "validation", **fitted), reject_at)
-    return classified(model, paths, shape, names, name, reject_at=reject_at)
+        return test.shape, test.classes
+    told = weights.about(weights.find(whole) / weights.PURIFIER, "purifier")
+    channels, height, width = told["shape"]
+    return (channels, height, width), told.get("classes")
 
 
 def render(predictions: Sequence[Prediction], console: Console | None = None) -> None:

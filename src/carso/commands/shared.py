@@ -132,13 +132,15 @@ def calibrated(model: Any, held_out: Callable[[], Dataset], false_alarms: float)
     from carso.defence import CARSO
     from carso.detection import HELD_OUT, Confidence
     from carso.evaluation.models import device_of
+    from carso.evaluation.seeding import seeded
 
     known = model if isinstance(model, CARSO) else Confidence(model)
 
     def clean() -> Images:
         return held_out().in_turns()[:HELD_OUT].images.to(device_of(model))
 
-    calibration = known.calibration or known.calibrate(clean())
+    with seeded(0, "calibration"):
+        calibration = known.calibration or known.calibrate(clean())
     calibration.threshold(false_alarms)
     return known
 
@@ -227,8 +229,8 @@ LESS_MEMORY = {
     "evaluate": "fewer --images or a smaller --chunk",
     "audit": "fewer --images or a smaller --chunk",
     "serve": "a smaller --batch",
-    "predict": "fewer --samples",
-    "export": "fewer --samples",
+    "predict": "fewer pictures, or fewer --samples of a defence",
+    "export": "fewer --samples of a defence",
     "demo": "fewer --samples",
 }
 """What to set for less memory, by the verb."""

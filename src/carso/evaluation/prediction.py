@@ -15,8 +15,10 @@ from carso.data.labelled import named
 from carso.defence import CARSO
 from carso.detection import Confidence
 from carso.evaluation.cost import say_if_long
+from carso.evaluation.evaluate import chunk_of
 from carso.evaluation.models import device_of
 from carso.nn import evaluating, query
+from carso.representation import check_classifier
 from carso.vote import Stop
 
 
@@ -89,20 +91,20 @@ def classified(
         classifier: whom to ask.
         paths: of the pictures.
         shape: (C, H, W) of its images.
-        names: of its classes, as far as they are known.
+        names: of its classes, if they are known; they count if there is one for each.
         data: the data set that it was trained on, if it is known.
         reject_at: the rate of false alarms at which a calibrated `Confidence` turns pictures away; None to believe all.
 
     Raises:
         DataError: naming the file that cannot be used.
+        ModelError: if it breaks the contract on images of that shape.
         CarsoError: if it cannot turn away at that rate.
     """
-    place = device_of(classifier)
+    classes, place = check_classifier(classifier, shape), device_of(classifier)
+    called = named(names if names is not None and len(names) == classes else None, classes)
+    images = torch.stack([read_image(path, shape, meant(shape, called, data)) for path in paths]).to(place)
     with torch.no_grad(), evaluating(classifier):
-        classes = query(classifier, torch.zeros(1, *shape, device=place)).shape[1]
-        called = named(None if names is None else tuple(names), classes)
-        images = torch.stack([read_image(path, shape, meant(shape, called, data)) for path in paths]).to(place)
-        shares = query(classifier, images).softmax(1)
+        shares = torch.cat([query(classifier, some) for some in images.split(chunk_of(shape))]).softmax(1)
     accepted: list[bool | None] = [None] * len(paths)
     if reject_at is not None and isinstance(classifier, Confidence):
         accepted = classifier.detect(images, reject_at).accepted.tolist()
