@@ -522,3 +522,19 @@ def test_pairs_bring_their_labels_and_the_classes_keep_their_names(tmp_path: Pat
     experiment.train_classifier()
     experiment.train_purifier()
     assert experiment.defence().class_names == ("ant", "bee", "cat")
+
+
+def test_labels_of_pairs_are_as_the_classifier_numbers_its_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = torch.rand(30, 1, 8, 8), torch.arange(30) % 4
+    train = Dataset("d", images, labels % 3, ("ant", "bee", "cat"))
+    network = MLP((1, 8, 8), (6,), 4).eval()
+    network.class_names = ("cat", "ant", "bee", "dog")
+    save_pairs(tmp_path / "pairs.npz", images, images, labels)
+    told = f"epochs: 1, batch: 10, rate: 0.01, feed: pairs, pairs: {tmp_path / 'pairs.npz'}, labels: true"
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(Experiment, "_fit", lambda _, stage: seen.append(stage.labels))
+    text = f"name: x\npurification: {{{told}}}\n"
+    Experiment(recipe(text), tmp_path / "out", CPU, network, sets=(train, train[:10])).carry_out()
+    assert [found.tolist() for found in seen] == [labels.tolist()]

@@ -18,7 +18,7 @@ from torch import nn
 
 from carso import data
 from carso.data import Dataset
-from carso.data.labelled import check_alike, names_of
+from carso.data.labelled import check_alike, named, names_of
 from carso.defence import CARSO
 from carso.detection import HELD_OUT, LEAST
 from carso.errors import ModelError, RecipeError, RunError
@@ -291,7 +291,7 @@ class Experiment:
         schedule, hardening = self._purification(), self.recipe.hardening
         classifier = self._trained_classifier()
         train, _ = self._pairs(schedule)
-        look_at(classifier, check_classes(classifier, train), self.validation)
+        look_at(classifier, check_classes(classifier, self.train), self.validation)
         with seeded(self.recipe.seed, "purifier"):
             representation, purifier = self._design(classifier, train)
         file = weights.PURIFIER if hardening is None else weights.UNHARDENED
@@ -309,9 +309,10 @@ class Experiment:
         if (self.out / file).exists():
             weights.restore_purifier(purifier, self.out / file, representation.classifier)
             return
-        (train, pairs), seed = self._pairs(schedule), self.recipe.seed
-        data = as_known(train, representation.classifier), self.validation, seed, self.device, pairs, self.shared
-        self._fit(PurifierStage(name, representation, purifier, schedule, *data))
+        train, pairs = self._pairs(schedule)
+        known = as_known(train, representation.classifier) if pairs is None else train
+        sets = known, self.validation, self.recipe.seed, self.device, pairs, self.shared
+        self._fit(PurifierStage(name, representation, purifier, schedule, *sets))
         representation.classifier.cpu()
         defence = assembled(self.recipe, representation, purifier.cpu())
         defence.class_names = _names(representation.classifier, self.train, defence.classes)
@@ -411,11 +412,17 @@ class Experiment:
         return self.recipe.purification
 
     def _pairs(self, schedule: ClassifierTraining | PurifierTraining) -> tuple[Dataset, torch.Tensor | None]:
+        """What a stage is fed; the labels of ready-made pairs are as N numbers its classes."""
         if isinstance(schedule, ClassifierTraining) or schedule.pairs is None:
             return self.train, None
         pairs = data.load_pairs(schedule.pairs)
-        classes = () if pairs.labels is None else self.train.classes
+        classes = () if pairs.labels is None else self._called()
         return Dataset(pairs.name, pairs.clean, pairs.labels, classes), pairs.attacked
+
+    def _called(self) -> tuple[str, ...]:
+        """What N calls its classes, or will: as the data set does, unless it is of the user's own."""
+        foreign = self._foreign()
+        return self.train.classes if foreign is None else named(names_of(foreign), self._classes())
 
 
 def check_known(folder: Path) -> None:

@@ -330,7 +330,7 @@ class PurifierTraining(Augmented):
     feed: Literal["fresh", "cached", "pairs"] = "cached"
     """Attacked anew in every batch; once, as N is frozen; or ready-made pairs of attacked and clean images."""
     pairs: str | None = None
-    """The file of the pairs."""
+    """The file of the pairs; its labels, if it has any, are as N numbers its classes."""
     labels: Annotated[Literal["predicted", "true"], BeforeValidator(_yaml_true)] = "predicted"
     """What attacks move away from: N's own answer to the clean image, or the true label."""
     reconstruction: Literal["bce", "l2"] = "bce"
