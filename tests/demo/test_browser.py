@@ -174,7 +174,12 @@ def test_the_radius_and_the_norm_reach_the_attack(page: Any) -> None:
 
 @pytest.mark.parametrize(
     ("usual", "shown", "further", "there"),
-    [(8 / 255, "8/255", "9", "9/255"), (0.005, "0.0050", "16", "0.010"), (0.2, "0.20", "0.25", "0.25")],
+    [
+        (8 / 255, "8/255", "9", "9/255"),
+        (0.005, "0.0050", "16", "0.010"),
+        (0.2, "0.20", "0.25", "0.25"),
+        (0.125, "0.125", "26", "0.250"),
+    ],
 )
 def test_attacks_begin_at_the_radius_of_the_defence(
     browser: Any, studio: Studio, usual: float, shown: str, further: str, there: str
@@ -188,6 +193,17 @@ def test_attacks_begin_at_the_radius_of_the_defence(
         playwright.expect(page.locator("#distance")).to_have_text(re.compile(rf"L∞ {re.escape(there)},"))
         page.check("input[value=L2]")
         playwright.expect(page.locator("#eps-value")).to_have_text("2.00")
+
+
+def test_a_radius_between_the_usual_steps_is_what_is_attacked_with(browser: Any, studio: Studio) -> None:
+    own = Studio(studio.defence, None, studio.dataset, radii={"L2": 0.25})
+    with served(own) as address, opened(browser, address) as page:
+        decided(page)
+        with page.expect_request("**/api/attack") as asked:
+            page.check("input[value=L2]")
+        assert asked.value.post_data_json["eps"] == pytest.approx(0.25)
+        playwright.expect(page.locator("#eps-value")).to_have_text("0.250")
+        decided(page)
 
 
 def test_an_image_on_which_the_witnesses_disagree_is_turned_away(page: Any) -> None:

@@ -9,7 +9,7 @@ const IN_WORDS = { undefended: "the undefended model", adversarially_trained: "t
 const RANGE = { Linf: [0.01, 0.5, 0.01, 0.3], L2: [0.1, 6, 0.1, 2] };
 const FINE = 0.1, LEVELS = 255;
 const INVITATION = "Draw, pick or upload an image";
-let facts, unit = 1, image = null, truth = null, attacked = null, found = null, round = 0, index = 0, arriving = 0, pending = new AbortController();
+let facts, unit = 1, digits = 2, image = null, truth = null, attacked = null, found = null, round = 0, index = 0, arriving = 0, pending = new AbortController();
 
 const pad = new Pad($("pad"), $("pen"), $("hint"), { drawn, cleared: forget });
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
@@ -136,14 +136,16 @@ const soon = () => { clearTimeout(due); due = setTimeout(() => arriving || run()
 function radius() { return unit * Number($("eps").value); }
 /* A number of levels of a byte, or none. */
 function levels(eps) { const whole = Math.round(LEVELS * eps); return eps < FINE && whole && Math.abs(LEVELS * eps - whole) < 0.001 ? whole : null; }
-function spelled(eps) { return levels(eps) && unit === 1 / LEVELS ? `${levels(eps)}/${LEVELS}` : eps < FINE && unit !== 1 ? eps.toPrecision(2) : eps.toFixed(2); }
+function spelled(eps) { return levels(eps) && unit === 1 / LEVELS ? `${levels(eps)}/${LEVELS}` : eps < FINE && unit !== 1 ? eps.toPrecision(2) : eps.toFixed(digits); }
 function told() { $("eps-value").textContent = spelled(radius()); $("eps").setAttribute("aria-valuetext", spelled(radius())); }
-/* Small radii are counted in levels of a byte where they are such, else in eighths. */
+/* Small radii are counted in levels of a byte where they are such, else in eighths; others in steps of which the usual one is a multiple. */
 function ranged() {
   const norm = chosen("norm"), [least, most, step, known] = RANGE[norm], usual = facts?.radii[norm] ?? known, fine = usual < FINE;
-  unit = !fine ? 1 : norm === "Linf" && levels(usual) ? 1 / LEVELS : usual / 8;
-  Object.assign($("eps"), fine ? { min: 1, max: Math.round(4 * usual / unit), step: 1 } : { min: least, max: Math.max(most, usual), step });
-  $("eps").value = fine ? Math.round(usual / unit) : usual; told();
+  const steps = Math.round(usual / step), between = !fine && Math.abs(usual / step - steps) > 0.001, counted = fine || between;
+  unit = between ? usual / steps : !fine ? 1 : norm === "Linf" && levels(usual) ? 1 / LEVELS : usual / 8;
+  digits = between ? 3 : 2;
+  Object.assign($("eps"), counted ? { min: 1, max: Math.round((fine ? 4 * usual : Math.max(most, usual)) / unit), step: 1 } : { min: least, max: Math.max(most, usual), step });
+  $("eps").value = counted ? Math.round(usual / unit) : usual; told();
 }
 function method() { $("budget").disabled = $("attack").value === "none"; $("aims").disabled = $("attack").value === "noise"; }
 $("eps").addEventListener("input", () => { told(); soon(); });
