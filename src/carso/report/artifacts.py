@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
@@ -15,6 +15,9 @@ from carso.evaluation.results import Believed, Rate, Results
 from carso.storage.files import read_text
 from carso.storage.weights import AUDIT
 from carso.types import Norm
+
+if TYPE_CHECKING:
+    from carso.audit.results import Audit as FullAudit
 
 T = TypeVar("T")
 
@@ -77,11 +80,6 @@ class Audit(BaseModel):
     dataset: str = ""
     weights: str | None = None
 
-    @property
-    def turns_away(self) -> bool:
-        """Whether what the target turned away counts as right in it."""
-        return any(budget.turned_away is not None for budget in self.budgets)
-
     def column(self, results: Results) -> str | None:
         """The column of a run whose weights were audited, if there is one."""
         return next((name for name, weights in results.weights.items() if weights == self.weights), None)
@@ -99,9 +97,14 @@ class Audit(BaseModel):
             return "The audit beside these results is not of this run: its weights are those of no column."
         if self.dataset and results.dataset and self.dataset != results.dataset:
             return f"The audit beside these results is on other images: {self.dataset}, not {results.dataset}."
-        if self.turns_away:
+        if turns_away(self):
             return f"The audit beside these results is of {self.target}: what is turned away counts as right in it."
         return None
+
+
+def turns_away(audit: Audit | FullAudit) -> bool:
+    """Whether what the target turned away counts as right in an audit."""
+    return any(budget.turned_away is not None for budget in audit.budgets)
 
 
 class Epoch(BaseModel, extra="allow"):

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from carso.evaluation.records import Records, RowRecord
 from carso.evaluation.results import TARGETS, Rate, ResultRow, Results, Target
 from carso.report import charts, wording
-from carso.report.artifacts import Audit, Epoch
+from carso.report.artifacts import Audit, Epoch, turns_away
 from carso.report.charts import Axis, Box, Point, Series
 from carso.report.verdict import hardest, subject
 from carso.types import Norm, Scale
@@ -84,8 +84,7 @@ def of_audit(audit: Audit | FullAudit) -> Figure | None:
         lines["adversarially_trained", "images made for its classifier"] = blind
     clean = (0.0, audit.budgets[0].clean)
     series = [Series(name, style, [_point(*p) for p in [clean, *pairs]]) for (style, name), pairs in lines.items()]
-    turning = any(budget.turned_away is not None for budget in audit.budgets)
-    against = f"{wording.measure(turning).capitalize()}, against" if turning else "Against"
+    against = f"{wording.measure(turning=True).capitalize()}, against" if turns_away(audit) else "Against"
     heading = f"{against} {wording.NORMS[audit.budgets[0].norm]} budgets, n = {audit.n:,}"
     return _plain(heading, worst[-1][0], series, charts.LARGE)
 
