@@ -276,7 +276,13 @@ class TestResuming:
 
     @pytest.mark.parametrize(("name", "before"), [("ATTACKS", 0), ("SPARSE", (0.5,))])
     def test_what_earlier_attacks_left_is_not_gone_on_with(
-        self, name: str, before: Any, plain: nn.Module, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        name: str,
+        before: Any,
+        plain: nn.Module,
+        dataset: Dataset,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         shorten(monkeypatch, "quick")
         with monkeypatch.context() as earlier:

@@ -97,7 +97,9 @@ def test_a_classifier_of_other_images_is_told_to_name_them(tmp_path: Path) -> No
     with pytest.raises(ModelError, match=r"cannot run on images of shape \(1, 6, 6\): .*: --data on the command line$"):
         export(MLP((1, 8, 8), (12,), 5), tmp_path / "n.onnx", torch.rand(2, 1, 6, 6))
     with pytest.raises(ModelError, match=r"must return \(batch, classes\); 1 image gave \(1,\)"):
-        export(nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0)), tmp_path / "n.onnx", torch.rand(2, 1, 8, 8))
+        export(
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0)), tmp_path / "n.onnx", torch.rand(2, 1, 8, 8)
+        )
 
 
 def test_the_file_says_what_it_is(tmp_path: Path) -> None:

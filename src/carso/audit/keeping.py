@@ -110,8 +110,8 @@ def read(folder: Path, budget: Budget, identity: str, images: Images, shown: Ten
         raise damaged(path, explained(error), REMEDY) from error
     if about.identity != identity or (shown is not None and not _alike(tensors.get("shown"), shown)):
         raise RunError(
-            f"{folder} holds the audit of another target or other images, or by other settings or attacks than today's; "
-            "choose another --out"
+            f"{folder} holds the audit of another target or other images, "
+            "or by other settings or attacks than today's; choose another --out"
         )
     state = _state(about, _Kept(path, tensors, images, about.k), budget)
     state.shown = shown

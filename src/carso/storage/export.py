@@ -130,9 +130,8 @@ def _about(defence: CARSO | nn.Module, trial: Images) -> dict[str, Any]:
         found |= {} if defence.data is None else {"data": Path(defence.data).name}
     else:
         found = {"classes": _classes(defence, trial), "shape": list(trial.shape[1:])}
-    names = getattr(defence, "class_names", None)
-    named = names is not None and len(names) == found["classes"]
-    return found | ({"names": [str(name) for name in names]} if named else {})
+    names = [str(name) for name in getattr(defence, "class_names", None) or ()]
+    return found | ({"names": names} if len(names) == found["classes"] else {})
 
 
 def _classes(classifier: nn.Module, trial: Images) -> int:
