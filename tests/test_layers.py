@@ -123,7 +123,7 @@ def test_a_network_that_hides_its_layers_is_refused_in_a_sentence() -> None:
     model = ResNet((3, 16, 16), width=4, blocks=(1, 1)).eval()
     exported = torch.export.export(model, (torch.rand(2, 3, 16, 16),), dynamic_shapes=({0: torch.export.Dim("b")},))
     for hiding in (torch.jit.trace(model, COLOUR), exported.module(check_guards=False)):
-        with pytest.raises(ModelError, match="give the module that it was made from; else name `layers`"):
+        with pytest.raises(ModelError, match="give the module that it was made from; else name the layers"):
             propose(hiding, COLOUR, LARGE)
 
 
