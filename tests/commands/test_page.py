@@ -67,7 +67,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
             path.parent.mkdir(parents=True, exist_ok=True)
             picture(2 - channel, generator).save(path)
     picture(0, generator).save("picture.png")
-    code, _ = blocks("python")
+    code, *_ = blocks("python")
     untaught = code.replace('    network.load_state_dict(torch.load("my_network.pt", weights_only=True))\n', "")
     names: dict[str, object] = {}
     exec(untaught, names)
