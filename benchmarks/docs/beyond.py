@@ -100,6 +100,7 @@ TURNED = {
     "CARSO before the thesis's N (`strong`)": "detection/mnist-strong",
     "robust-mlp-contrast, the N of `strong-contrast`, by its confidence": "detection/mnist-strong-contrast/classifier",
     "CARSO before that N (`strong-contrast`)": "detection/mnist-strong-contrast/carso",
+    "CNN trained by others, by its confidence": "detection/public-cnn",
 }
 
 
