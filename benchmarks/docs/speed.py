@@ -133,24 +133,18 @@ def targets(found: dict[str, Any]) -> list[str]:
         )
     if vote := found.get("vote-convolutional"):
         confident = ratio(vote, "carso, stop confident", "loop over the samples", 10)
-        line(vote, "a loop over the samples", "10x", confident, ", confident stop")
+        line(vote, "a loop over the samples", "10x", confident, f", confident stop{elsewhere(vote, found['pgd'])}")
     if memory := found.get("memory"):
-        work = "vote of 1,500 candidates on 10 images of 3x32x32, convolutional purifier"
+        place = elsewhere(memory, found["pgd"])
+        work = f"vote of 1,500 candidates on 10 images of 3x32x32, convolutional purifier{place}"
         peak = memory["found"]["peak"]
         line({"work": work}, "its largest memory", "under 2 GiB", (f"{peak / 2**20:,.0f} MiB", verdict(peak < 2**31)))
     if some := found.get("photographs"):
-        work, waited = (
-            f"a folder of {some['count']:,} JPEGs of {some['side']} x {some['side']}",
-            "seconds_until_training",
-        )
-        peak, measured = some["peak_mib"], f"{some[waited]:.0f} s"
-        line(
-            {"work": f"{work}: from decoded to training"},
-            "the clock",
-            "at most 120 s",
-            (measured, verdict(some[waited] <= 120)),
-        )
-        line({"work": f"{work}: its largest memory"}, "", "under 3 GiB", (f"{peak:,} MiB", verdict(peak < 3 * 1024)))
+        work = f"a folder of {some['count']:,} JPEGs of {some['side']} x {some['side']}"
+        place, waited, peak = elsewhere(some, found["pgd"]), some["seconds_until_training"], some["peak_mib"]
+        begun, held = (f"{waited:.0f} s", verdict(waited <= 120)), (f"{peak:,} MiB", verdict(peak < 3 * 1024))
+        line({"work": f"{work}: from decoded to training{place}"}, "the clock", "at most 120 s", begun)
+        line({"work": f"{work}: its largest memory{place}"}, "", "under 3 GiB", held)
     if agreement := found.get("agreement"):
         each = agreement["found"]
         line(
@@ -214,12 +208,24 @@ def missed(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def race(entry: dict[str, Any]) -> list[str]:
+def elsewhere(entry: dict[str, Any], usual: dict[str, Any]) -> str:
+    """Where it was measured, if on another processor than the first race."""
+    where = entry["environment"]
+    return "" if where["cpu"] == usual["environment"]["cpu"] else f", on {where['cpu']}, {where['threads']} threads"
+
+
+def race(entry: dict[str, Any], usual: dict[str, Any]) -> list[str]:
     """One race: who took how long."""
     chief = next(iter(entry["ratios"]))
     of = entry.get("check", {}).get("of")
     head = ["contestant", "seconds", f"times {chief}"] + ([of] if of else [])
-    lines = [f"### {entry['work']}", "", f"{entry['rounds']} rounds.", "", "| " + " | ".join(head) + " |"]
+    lines = [
+        f"### {entry['work']}",
+        "",
+        f"{entry['rounds']} rounds{elsewhere(entry, usual)}.",
+        "",
+        "| " + " | ".join(head) + " |",
+    ]
     lines.append("| --- |" + " ---: |" * (len(head) - 1))
     for name, seconds in entry["seconds"].items():
         times = entry["ratios"][chief].get(name)
@@ -334,7 +340,7 @@ def page() -> str:
         found["photographs"] = json.loads(many.read_text(encoding="utf-8"))
     raced = [found[key] for key in RACES if key in found]
     lines = [HEAD, machine(raced[0]), "", "## Targets", "", *targets(found), "", "## Races", ""]
-    lines += [line for entry in raced for line in race(entry)]
+    lines += [line for entry in raced for line in race(entry, raced[0])]
     lines += missed(found)
     cases = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((results / "own").glob("*.json"))]
     lines += own(cases) if cases else []
