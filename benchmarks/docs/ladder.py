@@ -142,11 +142,15 @@ def told(first: Audit, second: Audit, name: str) -> str:
     return {1: name, -1: "N alone", 0: "not told apart"}[apart(at_figure(second).ci95, at_figure(first).ci95)]
 
 
+def raised(audit: Audit) -> str:
+    """The checks that doubt an audit."""
+    return ", ".join(check.name for check in audit.raised) or "none"
+
+
 def figures(audit: Audit) -> str:
-    raised = ", ".join(check.name for check in audit.raised) or "none"
     rates = (audit.budgets[0].clean, worst(audit, SMALL), worst(audit))
     n = f"{audit.n:,}" if audit.effort == "standard" else f"{audit.n:,}, {audit.effort}"
-    cells = (n, *("" if each is None else brief(each) for each in rates), raised)
+    cells = (n, *("" if each is None else brief(each) for each in rates), raised(audit))
     return " | ".join(cells)
 
 
@@ -254,7 +258,7 @@ def unforeseen() -> str:
 
 def sparse() -> str:
     """What audits in L1 left, and which of their checks doubt it."""
-    return _left(SPARSE, "checks raised", lambda audit: ", ".join(check.name for check in audit.raised) or "none")
+    return _left(SPARSE, "checks raised", raised)
 
 
 def _left(subjects: Mapping[str, str], more: str, told: Callable[[Audit], str]) -> str:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.docs.ladder import raised
+
 from carso.audit import Audit, read_audit
 from carso.evaluation.results import Rate, read_results
 from carso.report import wording
@@ -63,14 +65,13 @@ def audited(folder: Path) -> str:
     ]
     for audit in found:
         for budget in audit.budgets:
-            raised = ", ".join(check.name for check in audit.raised) or "none"
             cells = (
                 audit.target,
                 budget.title,
                 brief(budget.clean),
                 brief(budget.worst_case),
                 budget.strongest,
-                raised,
+                raised(audit),
             )
             lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     legend = "; ".join(f"`{audit.target}`: {TARGETS[audit.target]}" for audit in found)
@@ -268,9 +269,8 @@ def worst_cases(found: dict[str, Audit]) -> str:
     for name, audit in found.items():
         rates = {budget.title: brief(budget.worst_case) for budget in audit.budgets}
         worst = " | ".join(rates.get(head, "") for head in heads)
-        raised = ", ".join(check.name for check in audit.raised) or "none"
         mark = " †" if is_early(audit) else ""
-        lines.append(f"| {name}{mark} | {audit.n:,} | {brief(audit.budgets[0].clean)} | {worst} | {raised} |")
+        lines.append(f"| {name}{mark} | {audit.n:,} | {brief(audit.budgets[0].clean)} | {worst} | {raised(audit)} |")
     return "\n".join([*lines, ""])
 
 

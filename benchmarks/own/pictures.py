@@ -10,12 +10,17 @@ SHEET, SIDE, EACH = Path(__file__).parents[2] / "tests" / "assets" / "cifar10.pn
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
+def photograph(sheet: Image.Image, row: int, column: int, size: tuple[int, int]) -> Image.Image:
+    """One of the sheet's photographs, of a size."""
+    left, top = SIDE * column, SIDE * row
+    return sheet.crop((left, top, left + SIDE, top + SIDE)).resize(size, Image.Resampling.BICUBIC)
+
+
 def pictures(folder: Path, size: tuple[int, int] = (SIDE, SIDE), suffix: str = ".png", classes: bool = True) -> None:
     """The sheet's photographs as files, class by class or all in one folder."""
     sheet = Image.open(SHEET)
     for row, name in enumerate(CLASSES):
         for column in range(EACH):
-            left, top = SIDE * column, SIDE * row
             path = folder / name / f"{column}{suffix}" if classes else folder / f"{name}-{column}{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            sheet.crop((left, top, left + SIDE, top + SIDE)).resize(size, Image.Resampling.BICUBIC).save(path)
+            photograph(sheet, row, column, size).save(path)

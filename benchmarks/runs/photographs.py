@@ -1,6 +1,6 @@
 """A folder of many photographs: how soon after they are decoded training starts, and how much memory it takes.
 
-    python benchmarks/runs/photographs.py --out out/photographs [--count 20000] [--side 224]
+    python -m benchmarks.runs.photographs --out out/photographs [--count 20000] [--side 224]
 
 Makes JPEGs of noisy enlargements of CIFAR-10's, in folders by class, and runs `carso train classifier` on them with an
 empty cache, for one epoch of a few batches. Memory is the sum over its processes of their proportional set size, where
@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from benchmarks.own.pictures import CLASSES, EACH, SHEET, photograph
 from PIL import Image
 
 from carso.evaluation.environment import environment
@@ -28,7 +29,6 @@ from carso.progress import track
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "photographs.json"
-SHEET, TILE, CLASSES, EACH = ROOT / "tests" / "assets" / "cifar10.png", 32, 10, 6
 RECIPE = """name: photographs
 data: pictures
 classifier: {architecture: resnet, width: 16, blocks: [1, 1, 1, 1]}
@@ -56,11 +56,10 @@ def photographs(folder: Path, count: int, side: int) -> None:
     """So many JPEGs, no two alike."""
     sheet, chance = Image.open(SHEET).convert("RGB"), np.random.default_rng(0)
     for number in track(range(count), "making photographs"):
-        row, column = number % CLASSES, number // CLASSES % EACH
-        box = (TILE * column, TILE * row, TILE * (column + 1), TILE * (row + 1))
-        enlarged = np.asarray(sheet.crop(box).resize((side, side), Image.Resampling.BICUBIC), np.int16)
+        row, column = number % len(CLASSES), number // len(CLASSES) % EACH
+        enlarged = np.asarray(photograph(sheet, row, column, (side, side)), np.int16)
         noisy = enlarged + chance.integers(-12, 13, enlarged.shape, np.int16)
-        path = folder / f"class{row}" / f"{number:06}.jpg"
+        path = folder / CLASSES[row] / f"{number:06}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.fast.ballots import Vote, contested, expected
 from torch import nn
 
 from carso.fast import voting
@@ -9,11 +10,7 @@ from carso.fast.products import product_dtype
 from carso.fast.votes import FoldedVote
 from carso.nn import MLP, Adapted, ResNet
 from carso.purifier import ConvolutionalPurifier, Purifier
-from carso.recall import classify, poll, recall
-from carso.types import Codes, Counts, Latents
-from carso.vote import count
-
-Vote = tuple[nn.Module, ConvolutionalPurifier, Latents, Codes]
+from carso.recall import poll
 
 
 @pytest.fixture
@@ -26,21 +23,9 @@ def vote() -> Vote:
             layer.running_mean.uniform_(-0.1, 0.1)
             layer.running_var.uniform_(0.3, 0.6)
     latents, codes = 20 * torch.randn(40, 5), torch.rand(9, 6)
-    with torch.no_grad():  # logits around zero and far apart, so that the vote is contested
-        logits = classify(classifier, recall(purifier, latents, codes))
-        scale = 3 / logits.std((0, 1))
-        classifier.logits.weight.mul_(scale.unsqueeze(1))
-        classifier.logits.bias.copy_((classifier.logits.bias - logits.mean((0, 1))) * scale)
-        first, second = classify(classifier, recall(purifier, latents, codes)).topk(2).values.unbind(2)
-    settled = (first - second > 1e-2).all(0)  # for everyone's float32, in whatever order it is summed
-    assert settled.sum() > 9
-    return classifier, purifier, latents[settled], codes
-
-
-def expected(vote: Vote) -> Counts:
-    classifier, purifier, latents, codes = vote
-    with torch.no_grad():
-        return count(classify(classifier, recall(purifier, latents, codes)))
+    whole = contested(classifier, purifier, latents, codes)
+    assert len(whole[2]) > 9
+    return whole
 
 
 def made(vote: Vote, dtype: torch.dtype) -> FoldedVote:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import jaxtyping
 import pytest
 import torch
+from tests.fast.ballots import Vote, contested, expected
 from tests.test_correction import IMAGES, LAYERS, defence
 from torch import nn
 
@@ -15,11 +16,7 @@ from carso.fast.products import product_dtype
 from carso.fast.votes import FoldedVote
 from carso.nn.resnet import ResNet
 from carso.purifier import Purifier
-from carso.recall import classify, poll, recall
-from carso.types import Codes, Counts, Latents
-from carso.vote import count
-
-Vote = tuple[nn.Module, Purifier, Latents, Codes]
+from carso.recall import poll
 
 
 @pytest.fixture(autouse=True)
@@ -74,21 +71,9 @@ def vote(request: pytest.FixtureRequest) -> Vote:
     some, latents = trained(*request.param), 3 * torch.randn(100, 4)
     classifier, purifier = some.classifier, some.purifier
     assert isinstance(classifier, ResNet)
-    with torch.no_grad():  # logits around zero and far apart
-        codes = some.codes(IMAGES)
-        logits = classify(classifier, recall(purifier, latents, codes))
-        scale = 3 / logits.std((0, 1))
-        classifier.logits.weight.mul_(scale.unsqueeze(1))
-        classifier.logits.bias.copy_((classifier.logits.bias - logits.mean((0, 1))) * scale)
-        first, second = classify(classifier, recall(purifier, latents, codes)).topk(2).values.unbind(2)
-    settled = (first - second > 1e-2).all(0)  # for everyone's float32, in whatever order it is summed
-    return classifier, purifier, latents[settled], codes
-
-
-def expected(vote: Vote) -> Counts:
-    classifier, purifier, latents, codes = vote
     with torch.no_grad():
-        return count(classify(classifier, recall(purifier, latents, codes)))
+        codes = some.codes(IMAGES)
+    return contested(classifier, purifier, latents, codes)
 
 
 def made(vote: Vote, dtype: torch.dtype) -> FoldedVote:

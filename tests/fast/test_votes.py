@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.fast.ballots import Vote, expected
 from torch import nn
 
 import carso
@@ -11,10 +12,7 @@ from carso.fast.votes import FoldedVote, fold_vote
 from carso.nn import MLP, Contrast
 from carso.purifier import Purifier
 from carso.recall import classify, recall
-from carso.types import Budget, Codes, Counts, Latents
-from carso.vote import count
-
-Vote = tuple[nn.Module, Purifier, Latents, Codes]
+from carso.types import Budget
 
 
 @pytest.fixture
@@ -31,11 +29,6 @@ def vote() -> Vote:
         first, second = classify(classifier, recall(purifier, latents, codes)).topk(2).values.unbind(2)
     settled = (first - second > 1e-4).all(0)  # for everyone's float32, in whatever order it is summed
     return classifier, purifier, latents[settled], codes
-
-
-def expected(vote: Vote) -> Counts:
-    classifier, purifier, latents, codes = vote
-    return count(classify(classifier, recall(purifier, latents, codes)))
 
 
 def made(vote: Vote, dtype: torch.dtype) -> FoldedVote:

@@ -105,8 +105,7 @@ class ClassifierStage:
                 reference = self._logits(images).log_softmax(1)
             attacked = self.mixture.mix(self._target(), images, rows, scale=self.scale, loss=from_reference)
         clean, moved_away = self._logits(torch.cat([images, attacked])).chunk(2)
-        drawn = divergence(clean.log_softmax(1), moved_away).mean()
-        return F.cross_entropy(clean, labels) + self.schedule.trades * drawn
+        return trades(clean, moved_away, labels, self.schedule.trades)
 
     def _logits(self, images: Images) -> Logits:
         with self._precision(), as_whole():
@@ -134,6 +133,11 @@ class ClassifierStage:
         with torch.no_grad(), evaluating(self.module):
             correct = sum(shared(self.held_out.spans(PART), right))
         return {"validation_accuracy": 100 * correct / len(self.held_out)}
+
+
+def trades(clean: Logits, attacked: Logits, labels: Labels, beta: float) -> Tensor:
+    """The loss of TRADES: CE(p, y) + beta KL(p || q), in the mean, of logits (B, classes)."""
+    return F.cross_entropy(clean, labels) + beta * divergence(clean.log_softmax(1), attacked).mean()
 
 
 def divergence(reference: Logits, logits: Logits) -> Tensor:

@@ -38,7 +38,7 @@ from carso.purifier import RECONSTRUCTION, Purifier, kl_divergence
 from carso.representation import Representation
 from carso.storage.weights import digest
 from carso.training.augment import moved
-from carso.training.classifier import divergence
+from carso.training.classifier import trades
 from carso.training.device import lowered, placed
 from carso.training.loop import seeded
 from carso.training.mixture import Mixture
@@ -206,9 +206,7 @@ class PurifierStage:
         _, representations = self._with_representations(clean)
         with low_precision(self.device), as_whole():
             codes = self.module.compress(representations)
-        untouched = self._recalled(codes, latents)
-        drawn = divergence(untouched.log_softmax(1), seen).mean()
-        return F.cross_entropy(untouched, labels) + self.schedule.trades * drawn
+        return trades(self._recalled(codes, latents), seen, labels, self.schedule.trades)
 
     def _recalled(self, codes: Codes, latents: Latents) -> Logits:
         """N's logits on one candidate of each code."""
