@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from carso.attacks import pgd
 from carso.errors import ModelError
 from carso.fast import faster, portions, pullback
+from carso.fast.convolutions import Opening
 from carso.fast.network import Network, network, reading
 from carso.nn import ResNet
 from carso.types import Budget
@@ -91,6 +92,18 @@ def test_rounding_keeps_the_direction_of_the_gradient(name: str, monkeypatch: py
         at.logits(torch.zeros_like(IMAGES))
         gradients.append(at.gradient(slope).flatten(1))
     assert F.cosine_similarity(*gradients).min() > 0.95
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_first_convolution_is_one_that_processors_multiply_fast(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carso.fast.network.product_dtype", lambda _: dtype)
+    form = network(lived(copy.deepcopy(MODELS["norm behind"])), IMAGES)
+    assert form is not None
+    for whole, expected in ((form.exact, torch.float32), (form.low, dtype)):
+        openings = [layer for layer in whole.modules() if isinstance(layer, Opening)]
+        assert [opening.weight.dtype for opening in openings] == [expected]
 
 
 def test_the_model_is_left_alone_and_its_weights_are_those_of_the_moment() -> None:

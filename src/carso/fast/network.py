@@ -4,7 +4,8 @@
 
 Where a batch norm follows a convolution and nothing else reads that convolution, it vanishes into the weights;
 elsewhere it is s a + t. The layers up to the first convolution stay in float32, so that a small step of an attack is
-not lost in the rounding of the image; from there on activations are bfloat16, and logits are float32 again.
+not lost in the rounding of the image, and a first convolution of few channels reads it in two halves of bfloat16
+(`carso.fast.convolutions`); from there on activations are bfloat16, and logits are float32 again.
 
 The source of the folding is torch.fx, which must be able to trace the network; what it cannot trace, or what draws
 chance on the way, which a trace would freeze, keeps its batch norms. S. Ioffe and C. Szegedy, "Batch normalization",
@@ -25,6 +26,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from carso.errors import of_memory
+from carso.fast.convolutions import Opening, opens
 from carso.fast.folding import hooked_among
 from carso.fast.products import product_dtype
 from carso.types import INPUT, OUTPUT, Images
@@ -98,6 +100,8 @@ def _low(exact: nn.Module, images: Images) -> tuple[nn.Module, int]:
     low = product_dtype(images.device) if images.device.type == "cpu" else torch.bfloat16
     batch = max(LEAST, CACHED // (largest * low.itemsize))
     lowered = exact if low is torch.float32 else _lowered(exact, run, first, low)
+    if first < len(run):
+        _open(exact, run[first], torch.float32)
     return lowered if lowered is exact or _runs(lowered, images[:1]) else exact, batch
 
 
@@ -277,9 +281,9 @@ def _only_reader(before: fx.Node, modules: dict[str, nn.Module], calls: list[str
     return is_convolution and len(before.users) == 1 and calls.count(name) == 1
 
 
-def _replace(graph: fx.GraphModule, name: str, module: nn.Module) -> None:
+def _replace(whole: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, last = name.rpartition(".")
-    setattr(graph.get_submodule(parent), last, module)
+    setattr(whole.get_submodule(parent), last, module)
 
 
 @torch.no_grad()
@@ -308,11 +312,21 @@ def _lowered(exact: nn.Module, run: list[nn.Module], first: int, dtype: torch.dt
     low = copy.deepcopy(exact, twins)
     early = {id(layer) for layer in run[: first + 1]}
     if first < len(run):
-        twins[id(run[first])].register_forward_hook(lambda _, given, output: _cast(output, dtype))
+        _open(low, twins[id(run[first])], dtype)
     for layer in {id(layer): layer for layer in run[first + 1 :] if id(layer) not in early}.values():
         twin: nn.Module = twins[id(layer)].to(dtype)
         twin.register_forward_pre_hook(lambda _, given: tuple(_cast(value, dtype) for value in given))
     return low
+
+
+def _open(whole: nn.Module, convolution: nn.Module, dtype: torch.dtype) -> None:
+    """Have the network's first convolution hand on maps in `dtype`."""
+    names = [name for name, layer in whole.named_modules(remove_duplicate=False) if layer is convolution and name]
+    if names and opens(convolution):
+        for name in names:
+            _replace(whole, name, Opening(convolution, dtype))
+    else:
+        convolution.register_forward_hook(lambda _, given, output: _cast(output, dtype))
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
