@@ -4,7 +4,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from carso.attacks.ball import Ball, foremost, project, shrunk, unit
+from carso.attacks.ball import Ball, foremost, project, shrunk, spent, unit
 from carso.attacks.budget import length
 
 
@@ -69,6 +69,21 @@ def test_a_step_in_l1_goes_along_the_fiftieth_of_the_largest_that_can_move() -> 
     assert length(unit(gradient, "L1", white), "L1").allclose(torch.ones(2, 1, 1, 1))
 
 
+def test_an_amount_is_spent_on_the_largest_first_and_none_beyond_its_wall() -> None:
+    gradient = torch.tensor([[3.0, -2.0, 1.0, 0.0], [1.0, -4.0, 2.0, 3.0]]).view(2, 1, 1, 4)
+    low, high = torch.full((2, 1, 1, 4), -0.25), torch.full((2, 1, 1, 4), 0.125)
+    step = spent(gradient, low, high, torch.tensor([0.5, 0.75]).view(2, 1, 1, 1), share=0.5)
+    assert step.flatten(1).tolist() == [[0.125, -0.25, 0.125, 0], [0.125, -0.25, 0.125, 0.125]]
+    few = spent(gradient, low, high, 0.3, share=0.25)
+    torch.testing.assert_close(few.flatten(1), torch.tensor([[0.125, -0.175, 0, 0], [0, -0.25, 0, 0.05]]))
+
+
+def test_without_walls_what_is_spent_is_a_unit_step() -> None:
+    gradient = torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(6))
+    step = spent(gradient, torch.full_like(gradient, -9), torch.full_like(gradient, 9), 0.7)
+    torch.testing.assert_close(step, 0.7 * unit(gradient, "L1"))
+
+
 @pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_the_ball_in_place_steps_as_the_functions_do(norm: str) -> None:
     clean = images(5, 40)
@@ -76,6 +91,8 @@ def test_the_ball_in_place_steps_as_the_functions_do(norm: str) -> None:
     delta = 0.02 * torch.randn(clean.shape, generator=generator)
     delta = (clean + delta).clamp(0, 1) - clean
     gradient, eps = torch.randn(clean.shape, generator=generator), torch.full((5, 1, 1, 1), 0.4)
-    expected = project(clean + delta + 0.3 * unit(gradient, norm, clean + delta), clean, eps, norm) - clean
+    at = clean + delta
+    moved = spent(gradient, -at, 1 - at, 0.3) if norm == "L1" else 0.3 * unit(gradient, norm, at)
+    expected = project(at + moved, clean, eps, norm) - clean
     Ball(clean, eps, norm).step_(delta, gradient, torch.full((5, 1, 1, 1), 0.3))
     assert torch.allclose(delta, expected, atol=1e-6)

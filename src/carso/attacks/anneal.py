@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Generator
 
-from carso.attacks.ball import annealing, project, unit
+from carso.attacks.ball import annealing, project, spent, unit
 from carso.attacks.budget import bounded, reach
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random, repeat
@@ -103,6 +103,9 @@ def anneal(
         if not len(left):
             break
         step = eps * annealing(t / steps)
-        along = unit(gradient, budget.norm, x[left], share)
-        x[left] = project(x[left] + step * along, images[left], eps, budget.norm)
+        if budget.norm == "L1":
+            moved = spent(gradient, -x[left], 1 - x[left], min(step, eps), share)
+        else:
+            moved = step * unit(gradient, budget.norm, x[left], share)
+        x[left] = project(x[left] + moved, images[left], eps, budget.norm)
     return x

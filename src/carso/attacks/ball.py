@@ -4,6 +4,8 @@ s(g)    the step of unit length that follows a gradient g furthest: sign(g) in L
         be one component, and is sign(g_q) / ||sign(g_q)||_1 of a fiftieth of them, or another share, for which all
         fewer steps do
 g_q     the largest components of g, a share q of them; the others are 0
+d(g)    the step in L1 that a run takes, of length a: the largest components of g first, each by a / (q n) of n
+        components or to its wall, until a is spent
 e(t/T)  pace: how the step's length changes over a run of T steps
 P(x)    projection into B_p(x_0, eps) and into [0, 1], to rounding (`carso.attacks.budget.confine` is exact); the
         nearest point of both in Linf and L1: there, every |x - x_0| less the same lambda, within the box
@@ -65,6 +67,29 @@ def unit(gradient: Images, norm: Norm, at: Images | None = None, share: float | 
     largest = gradient.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny).view(-1, 1, 1, 1)
     scaled = gradient / largest
     return scaled / length(scaled).clamp_min(1)
+
+
+def spent(gradient: Images, low: Images, high: Images, amount: float | Tensor, share: float | None = None) -> Images:
+    """A step in L1 that spends an amount on the largest components first, on none more than leads to its wall.
+
+    Without walls it is `amount` times `unit`'s. Whoever steps along the same few components, walls or not, is thrown
+    back by the projection as often as he steps.
+
+    Args:
+        gradient: (B, C, H, W).
+        low: how far each component may go down, at most 0.
+        high: how far up, at least 0.
+        amount: the length of the step, or each image's, (B, 1, 1, 1).
+        share: of the components, on which an amount without walls is spent evenly; by default a fiftieth.
+    """
+    rows = gradient.flatten(1)
+    count = max(1, round((SPARSE if share is None else share) * rows.shape[1]))
+    room = torch.where(gradient > 0, high, -low).flatten(1).masked_fill(rows == 0, 0)
+    order = rows.abs().argsort(dim=1, descending=True, stable=True)
+    whole = torch.as_tensor(amount, dtype=rows.dtype, device=rows.device).view(-1, 1)
+    each = torch.minimum(room, whole / count).gather(1, order)
+    each = torch.minimum(each, (whole - (each.cumsum(1) - each)).clamp_min(0))
+    return gradient.sign() * torch.zeros_like(rows).scatter(1, order, each).view_as(gradient)
 
 
 def free(gradient: Images, at: Images) -> Images:
@@ -130,7 +155,7 @@ class Ball:
         """A step of length alpha along the gradient, and the projection; both in place."""
         self.direction.copy_(gradient)
         if self.norm == "L1":
-            delta.addcmul_(unit(self.direction, "L1", delta - self.low), alpha)
+            delta.add_(spent(self.direction, self.low - delta, self.high - delta, alpha))
             delta.copy_(shrunk(delta, self.low, self.high, self.eps))
             return
         delta.addcmul_(self.direction.sign_() if self.norm == "Linf" else unit(self.direction, "L2"), alpha)
