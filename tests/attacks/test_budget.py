@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,6 +130,15 @@ def test_points_well_inside_are_unchanged(clean: list[float], eps: float, norm: 
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
+def test_a_proposal_of_double_precision_is_held_in_single(norm: str) -> None:
+    images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    proposal, budget = images.double() + 0.3, Budget(norm, 0.3)
+    adversarial = confine(proposal, images, budget)
+    assert adversarial.dtype is torch.float32
+    assert torch.equal(adversarial, confine(proposal.float(), images, budget))
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 def test_nan_becomes_the_clean_pixel(norm: str) -> None:
     images = torch.full((1, 1, 2, 2), 0.5)
     proposal = torch.tensor([[[[float("nan"), 0.6], [float("inf"), float("-inf")]]]])
@@ -172,6 +182,13 @@ def test_an_attack_that_returns_nan_is_an_error() -> None:
 def test_wrong_images_are_refused(images: Tensor, message: str) -> None:
     with pytest.raises((ValueError, CarsoError), match=message):
         greedy(linear(), images, LABELS, Budget("Linf", 0.25))
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("budget", [("Linf", 0.25), 0.25, None])
+def test_what_is_no_budget_is_refused(budget: Any) -> None:
+    with pytest.raises(ValueError, match=r"budget must be a carso\.Budget\(norm, eps\), not "):
+        greedy(linear(), IMAGES, LABELS, budget)
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,14 @@ A = TypeVar("A", bound=Callable[..., Tensor])
 def bounded(attack: A) -> A:
     """Wrap an attack: check what it is given, run the model in eval mode, confine what it returns to the budget.
 
-    See `checked` for the errors.
+    See `checked` for the errors; what is no `Budget` is a ValueError, too.
     """
     proposal = checked(attack)
 
     @functools.wraps(attack)
     def confined(model: Classifier, images: Tensor, labels: Any, budget: Budget, **options: Any) -> Tensor:
+        if not isinstance(budget, Budget):
+            raise ValueError(f"budget must be a carso.Budget(norm, eps), not {budget!r}")
         try:
             return confine(proposal(model, images, labels, budget, **options), images, budget)
         except NonFiniteError as error:
@@ -72,7 +74,8 @@ def confine(adversarial: Images, images: Images, budget: Budget) -> Images:
     Returns:
         float32 images without gradient; those that were already inside (in L2 and L1, by the margin) are unchanged.
     """
-    proposed = torch.where(adversarial.isnan(), images, adversarial)
+    given = adversarial.to(images.dtype)
+    proposed = torch.where(given.isnan(), images, given)
     if budget.norm != "Linf":
         return _shrink(proposed.clamp(0, 1), images, budget)
     eps = _largest_float32(min(budget.eps, 1.0))
