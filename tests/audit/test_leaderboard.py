@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ from tests.efforts import shorten
 from torch import Tensor, nn
 
 import carso
-from carso.audit import audit, read_audit
-from carso.audit.leaderboard import RADII, benchmark, list_models, load_model
+from carso.audit import audit, leaderboard, read_audit
+from carso.audit.leaderboard import RADII, Score, benchmark, list_models, load_model
 from carso.data import Dataset
 from carso.data.published import CIFAR_10_RELEASE, published_in
 from carso.errors import CarsoError, DataError, ModelError
@@ -44,13 +46,13 @@ class TestModels:
         shipped = ("mnist-strong", "mnist-strong-contrast", "mnist-thesis")
         expected = [each for name in shipped for each in (name, f"{name}/classifier")]
         assert list_models("mnist") == list_models("mnist", "Linf") == expected
-        assert list_models("fashion-mnist") == ["fashion", "fashion/classifier"]
+        assert list_models("fashion-mnist") == list_models("fashion") == ["fashion", "fashion/classifier"]
         assert list_models("mnist", "L2") == []
         assert set(list_models()) > set(expected)
 
     def test_photographs_have_a_defence_and_its_classifier(self) -> None:
-        assert list_models("cifar10") == ["cifar10", "cifar10/classifier"]
-        assert carso.load_model("cifar10/classifier", "cifar10")(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+        assert list_models("cifar10") == list_models("cifar-10") == ["cifar10", "cifar10/classifier"]
+        assert carso.load_model("cifar10/classifier", "cifar-10")(torch.rand(2, 3, 32, 32)).shape == (2, 10)
 
     @pytest.mark.parametrize("name", ["mnist-thesis", "mnist-thesis/classifier"])
     def test_every_name_loads_as_a_module_of_images(self, name: str) -> None:
@@ -123,6 +125,25 @@ class TestBenchmark:
             benchmark(plain, dataset=dataset)
         with pytest.raises(DataError, match="fewer than the 61 asked for"):
             benchmark(plain, 61, dataset, eps=EPS)
+
+    @pytest.mark.parametrize(
+        ("asked", "name", "eps"),
+        [
+            ("fashion", "fashion-mnist", 0.1),
+            ("cifar-10", "cifar10", 8 / 255),
+            ("pictures/cifar-10-batches-py", "cifar10", 8 / 255),
+        ],
+    )
+    def test_a_set_has_its_radius_by_whatever_name(
+        self, asked: str, name: str, eps: float, plain: nn.Module, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(leaderboard, "load", lambda source, split: replace(dataset, name=name))
+        assert benchmark(plain, 4, asked).audit.budgets[0].eps == eps
+
+    def test_a_score_is_copied_and_pickled_with_its_audit(self, plain: nn.Module, dataset: Dataset) -> None:
+        score = benchmark(plain, 4, dataset, eps=EPS)
+        for twin in (copy.copy(score), copy.deepcopy(score), pickle.loads(pickle.dumps(score))):
+            assert (type(twin), twin, twin.audit) == (Score, score, score.audit)
 
     def test_a_published_set_is_found_in_a_folder_of_data(self, tmp_path: Path) -> None:
         folder = tmp_path / CIFAR_10_RELEASE.folder

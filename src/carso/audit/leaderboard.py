@@ -21,7 +21,7 @@ from carso.audit.effort import Effort
 from carso.audit.ensemble import CHUNK
 from carso.audit.loading import PARTS, load_target, origin_of
 from carso.audit.results import Audit
-from carso.data import Dataset, load
+from carso.data import Dataset, is_name, is_same, load, name_of
 from carso.data.published import published_in
 from carso.defence import CARSO
 from carso.errors import CarsoError, ModelError
@@ -55,6 +55,10 @@ class Score(tuple[float, float]):
         score = super().__new__(cls, (rate.correct / rate.total for rate in (found.clean, found.worst_case)))
         score.audit = audit
         return score
+
+    def __getnewargs__(self) -> tuple[Audit]:
+        """What copies and pickles are made of."""
+        return (self.audit,)
 
 
 def list_models(dataset: str | None = None, threat_model: Norm | None = None) -> list[str]:
@@ -139,8 +143,10 @@ def benchmark(
         CarsoError: as `carso.audit.audit` does, or if there is no usual radius for these images.
         ModelError: also if it cannot be made deterministic.
     """
-    test = dataset if isinstance(dataset, Dataset) else load(published_in(data_dir, dataset), "test")
-    radius = _radius(dataset if isinstance(dataset, str) else test.name, threat_model) if eps is None else eps
+    source = dataset if isinstance(dataset, Dataset) else name_of(dataset)
+    test = source if isinstance(source, Dataset) else load(published_in(data_dir, source), "test")
+    known = source if isinstance(source, str) and is_name(source) else name_of(test.name)
+    radius = _radius(known, threat_model) if eps is None else eps
     subject = _fixed(model, seed) if deterministic else model
     found = audit(
         subject if device is None else subject.to(device),
@@ -158,7 +164,8 @@ def benchmark(
 
 
 def _suits(own: Origin, dataset: str | None, norm: Norm | None) -> bool:
-    return dataset in (None, own.data) and (norm is None or norm in {attack.norm for attack in own.attacks})
+    of_these = dataset is None or (own.data is not None and is_same(dataset, own.data))
+    return of_these and (norm is None or norm in {attack.norm for attack in own.attacks})
 
 
 def _radius(dataset: str, norm: Norm) -> float:

@@ -87,20 +87,25 @@ def load(
 
 def is_name(source: str) -> bool:
     """Whether `load` knows it by name."""
-    return _ALSO.get(source, source) in _NAMED
+    return name_of(source) in _NAMED
+
+
+def name_of(source: str) -> str:
+    """What a dataset is called that `load` knows by several names; any other source as it is."""
+    return _ALSO.get(source, source)
 
 
 def is_same(one: str, other: str) -> bool:
     """Whether two names are of one dataset, or two paths of one folder; a name is never a folder's."""
     if is_name(one) or is_name(other):
-        return _ALSO.get(one, one) == _ALSO.get(other, other)
+        return name_of(one) == name_of(other)
     return os.path.abspath(one) == os.path.abspath(other)
 
 
 def _known(source: str | Path) -> Callable[[Split], Dataset] | None:
     """What loads a dataset by name or of a published form; None if it is a folder of anything else."""
     if isinstance(source, str) and is_name(source):
-        return _NAMED[_ALSO.get(source, source)]
+        return _NAMED[name_of(source)]
     folder = Path(source)
     if not folder.is_dir():
         raise DataError(_missing(source))
