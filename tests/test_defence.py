@@ -413,6 +413,50 @@ def test_how_it_votes_is_checked_when_it_is_made(defence: carso.CARSO, options: 
         carso.CARSO(defence.classifier, defence.purifier, **options)
 
 
+@pytest.mark.whole
+@pytest.mark.parametrize(("name", "value"), [("aggregation", "median"), ("stop", "often"), ("samples", 0)])
+def test_how_it_votes_is_checked_when_it_is_changed(defence: carso.CARSO, name: str, value: Any) -> None:
+    own = copy.copy(defence)
+    with pytest.raises(ValueError, match=f"{name} must be "):
+        setattr(own, name, value)
+    assert getattr(own, name) == getattr(defence, name)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("call", ["poll", "elect"])
+def test_an_unknown_stop_is_refused(defence: carso.CARSO, images: Tensor, call: str) -> None:
+    with pytest.raises(ValueError, match="stop must be one of never, exact, confident, not 'often'"):
+        getattr(defence, call)(images, stop="often")
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("latents", [torch.rand(0, 6), torch.rand(4, 5), torch.rand(6), torch.ones(4, 6).long(), [0.0]])
+@pytest.mark.parametrize("call", ["recall", "surrogate"])
+def test_latents_are_of_its_dimension_and_one_at_least(
+    defence: carso.CARSO, images: Tensor, call: str, latents: Any
+) -> None:
+    with pytest.raises(ValueError, match=r"latents must be floats of shape \(K, 6\), K at least 1, not"):
+        getattr(defence, call)(images, latents=latents)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("part", "other", "message"),
+    [
+        ("classifier", lambda x: x, "the classifier must be an nn.Module, whose layers are read, not a function"),
+        ("classifier", None, "the classifier must be an nn.Module, .* not a NoneType"),
+        ("purifier", None, "the purifier must be a carso.purifier.Purifier, not a NoneType"),
+        ("purifier", nn.Identity(), "the purifier must be a .*, not a Identity"),
+    ],
+)
+def test_what_is_no_part_of_a_defence_is_refused(defence: carso.CARSO, part: str, other: Any, message: str) -> None:
+    parts = {"classifier": defence.classifier, "purifier": defence.purifier, part: other}
+    with pytest.raises(ModelError, match=message):
+        carso.CARSO(**parts)
+    with pytest.raises(ModelError, match=message):
+        setattr(defence, part, other)
+
+
 def test_a_vote_has_a_sample(defence: carso.CARSO, images: Tensor) -> None:
     with pytest.raises(ValueError, match="samples must be a whole number, at least 1, not 0"):
         defence.poll(images, 0)
@@ -436,6 +480,13 @@ class TestDetectionOfOddInput:
     ) -> None:
         with pytest.raises(ValueError, match="one of 0 to 9 for each of the 3 images"):
             calibrated.detect(images[:3], 0.1, torch.tensor(classes))
+        with pytest.raises(ValueError, match="one of 0 to 9 for each of the 3 images"):
+            calibrated.agreement(images[:3], torch.tensor(classes))
+
+    @pytest.mark.whole
+    def test_the_agreement_takes_a_list_of_classes(self, defence: carso.CARSO, images: Tensor) -> None:
+        fixed = defence.fixed()
+        assert torch.equal(fixed.agreement(images[:3], [0, 1, 2]), fixed.agreement(images[:3], torch.arange(3)))
 
     def test_an_endless_rate_is_too_high(self, calibrated: carso.CARSO, images: Tensor) -> None:
         with pytest.raises(CarsoError, match=r"at most 0\.2, not inf"):
@@ -466,7 +517,7 @@ class TestShapesOfLayers:
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("samples", [0, -1, 2.0])
+@pytest.mark.parametrize("samples", [0, -1, 2.0, True])
 @pytest.mark.parametrize("call", ["recall", "logits", "surrogate", "aggregated", "poll"])
 def test_candidates_are_one_at_least(defence: carso.CARSO, images: torch.Tensor, call: str, samples: Any) -> None:
     with pytest.raises(ValueError, match=f"samples must be a whole number, at least 1, not {samples}"):

@@ -21,7 +21,7 @@ from carso import vote
 from carso.correction import CorrectivePurifier
 from carso.detection import WITNESSES, Calibration, Detection, agreement, threshold_of
 from carso.errors import ModelError
-from carso.nn.modes import evaluating
+from carso.nn.modes import evaluating, uncompiled
 from carso.nn.pretrained import Pretrained
 from carso.nn.querying import query
 from carso.purifier import Purifier
@@ -35,6 +35,9 @@ IMAGES_AT_A_TIME = 1024
 
 BLOCK = 16
 """Normal numbers that torch draws together: only of a multiple of them are the first ones those of a longer draw."""
+
+KNOWN: dict[str, tuple[str, ...]] = {"aggregation": get_args(Aggregation), "stop": get_args(Stop)}
+"""What there is of either."""
 
 
 class CARSO(Pretrained, nn.Module):
@@ -56,8 +59,9 @@ class CARSO(Pretrained, nn.Module):
         error: bound on the probability, per image, that the confident stop picks another class than unlimited sampling.
 
     Raises:
-        ModelError: if the classifier breaks the contract, or the purifier was made for other neurons or images, or
-            holds weights that are not finite.
+        ModelError: if the classifier breaks the contract, or the purifier is none, was made for other neurons or
+            images, or holds weights that are not finite.
+        ValueError: if `samples`, `aggregation`, `stop` or `error` is none of these.
 
     Attributes:
         class_names: what the data set that it was trained on calls its classes, in their order; None if unknown.
@@ -82,10 +86,6 @@ class CARSO(Pretrained, nn.Module):
     ) -> None:
         super().__init__()
         self.training = False
-        _check_samples(samples)
-        for name, value, known in (("aggregation", aggregation, get_args(Aggregation)), ("stop", stop, get_args(Stop))):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         if not 0 < error < 1:
             raise ValueError(f"error must be between 0 and 1, not {error}")
         self.classifier = classifier
@@ -134,6 +134,9 @@ class CARSO(Pretrained, nn.Module):
             images: (B, C, H, W) in [0, 1].
             stop: of the vote where the mode decides; by default its own.
             seed: of the latents; None for fresh ones.
+
+        Raises:
+            ValueError: if there is no such stop.
         """
 
         def source() -> torch.Generator | None:
@@ -202,14 +205,19 @@ class CARSO(Pretrained, nn.Module):
         return self.calibration
 
     def agreement(self, images: Images, classes: Labels, generator: torch.Generator | None = None) -> Tensor:
-        """a (B,): how far N on the images and N on recalled candidates agree on the classes (B,)."""
+        """a (B,): how far N on the images and N on recalled candidates agree on the classes (B,).
+
+        Raises:
+            ValueError: unless there is one of the classes for each image.
+        """
+        known = _elected(classes, self.classes, images)
         if not len(images):
             return images.new_zeros(0)
         latents = self.latents(WITNESSES, generator)
         few = max(1, at_a_time(self.purifier) // WITNESSES)
         found = []
         with torch.no_grad(), evaluating(self.classifier):
-            for some, elected in zip(images.split(few), classes.split(few), strict=True):
+            for some, elected in zip(images.split(few), known.split(few), strict=True):
                 recalled = self.surrogate(some, latents=latents)
                 found.append(agreement(query(self.classifier, some), recalled, elected))
         return torch.cat(found)
@@ -224,10 +232,14 @@ class CARSO(Pretrained, nn.Module):
         """The vote with its circumstances: counts (B, classes) and samples used (B,).
 
         Traced by `torch.export`, it takes all samples: a graph cannot stop early.
+
+        Raises:
+            ValueError: if there is no such stop, or K is less than 1.
         """
         check_images(images, self.purifier.shape)
         latents = self.latents(samples, generator)
         stop = "never" if torch.compiler.is_compiling() else stop or self.stop
+        _check_among("stop", stop)
         if not len(images):
             return Tally(latents.new_zeros(0, self.classes).long(), latents.new_zeros(0).long())
         with torch.no_grad(), evaluating(self.classifier), evaluating(self.purifier):
@@ -274,9 +286,12 @@ class CARSO(Pretrained, nn.Module):
             samples: K, with fresh latents each call.
             latents: z (K, latent) to use instead of fresh ones.
             generator: source of the fresh latents.
+
+        Raises:
+            ValueError: if K is no whole number or less than 1, or the latents are of another shape.
         """
         codes = self.codes(images)
-        z = self.latents(samples, generator) if latents is None else latents
+        z = self.latents(samples, generator) if latents is None else _checked(latents, self.purifier.latent)
         with evaluating(self.purifier):
             return recall(self.purifier, z, codes)
 
@@ -300,7 +315,16 @@ class CARSO(Pretrained, nn.Module):
         return self.logits(images, samples, **options).log_softmax(2).mean(1)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Keep the parts in agreement when one of them is replaced; thresholds were set for the old ones."""
+        """Keep the parts in agreement when one of them is replaced; thresholds were set for the old ones.
+
+        Raises:
+            ModelError: if the new one does not fit.
+            ValueError: if there is no such aggregation or stop, or `samples` is less than 1.
+        """
+        if name == "samples":
+            _check_samples(value)
+        if name in KNOWN:
+            _check_among(name, value)
         if name in ("classifier", "purifier") and "representation" in vars(self):
             parts: dict[str, Any] = {"classifier": self.classifier, "purifier": self.purifier, name: value}
             self._join(**parts, layers=self.representation.layers)
@@ -308,6 +332,7 @@ class CARSO(Pretrained, nn.Module):
         super().__setattr__(name, value)
 
     def _join(self, classifier: nn.Module, purifier: Purifier, layers: Sequence[str] | None) -> None:
+        _check_kinds(classifier, purifier)
         classes, representation = check_classifier(classifier, purifier.shape), Representation(classifier, layers)
         _check_neurons(representation, purifier)
         _check_finite(purifier)
@@ -315,8 +340,21 @@ class CARSO(Pretrained, nn.Module):
 
 
 def _check_samples(samples: int) -> None:
-    if not isinstance(samples, int | Integral) or samples < 1:
+    if isinstance(samples, bool) or not isinstance(samples, int | Integral) or samples < 1:
         raise ValueError(f"samples must be a whole number, at least 1, not {samples}")
+
+
+def _check_among(name: str, value: Any) -> None:
+    if value not in KNOWN[name]:
+        raise ValueError(f"{name} must be one of {', '.join(KNOWN[name])}, not {value!r}")
+
+
+def _checked(latents: Any, dimension: int) -> Latents:
+    fits = isinstance(latents, Tensor) and latents.ndim == 2 and latents.shape[1] == dimension and len(latents) > 0
+    if not fits or not latents.is_floating_point():
+        found = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
+        raise ValueError(f"latents must be floats of shape (K, {dimension}), K at least 1, not {found}")
+    return latents
 
 
 def _elected(classes: Any, count: int, images: Images) -> Labels:
@@ -326,6 +364,15 @@ def _elected(classes: Any, count: int, images: Images) -> Labels:
     if not whole or found.shape != (len(images),) or not ((found >= 0) & (found < count)).all():
         raise ValueError(f"classes must be one of 0 to {count - 1} for each of the {len(images)} images")
     return found.long()
+
+
+def _check_kinds(classifier: Any, purifier: Any) -> None:
+    if not isinstance(classifier, nn.Module):
+        raise ModelError(
+            f"the classifier must be an nn.Module, whose layers are read, not a {type(classifier).__name__}"
+        )
+    if not isinstance(uncompiled(purifier), Purifier):
+        raise ModelError(f"the purifier must be a carso.purifier.Purifier, not a {type(purifier).__name__}")
 
 
 def _check_finite(purifier: Purifier) -> None:
