@@ -99,6 +99,15 @@ def test_the_answer_has_no_gradient_and_the_surrogate_has(untrained: DefenseGAN)
     assert (gradient.flatten(1).abs().sum(1) > 0).all()
 
 
+def test_it_descends_in_inference_mode_too(untrained: DefenseGAN) -> None:
+    untrained.steps, images = 3, bars(4, 5)[0]
+    answers = (lambda x: untrained(x, torch.Generator().manual_seed(0))), untrained.surrogate
+    for answer in answers:
+        expected = answer(images)
+        with torch.inference_mode():
+            assert torch.equal(answer(images.clone()), expected)
+
+
 def wgan() -> WGAN:
     with seeded(0, "wgan"):
         return WGAN(Generator(SHAPE, LATENT, hidden=(32,)), critic(SHAPE, (32,)))

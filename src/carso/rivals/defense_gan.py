@@ -147,9 +147,10 @@ class DefenseGAN(Purified):
             latents = latents + velocity
         return latents
 
+    @torch.inference_mode(False)
     @torch.enable_grad()
     def _slope(self, images: Images, latents: Starts) -> Starts:
-        z = latents.detach().requires_grad_()
+        z = latents.detach().clone().requires_grad_()
         error = (self.generator(z) - images).square().flatten(1).mean(1).sum()
         (slope,) = torch.autograd.grad(error, z)
         return slope
@@ -164,6 +165,7 @@ class DefenseGAN(Purified):
                 nearest = self.generator(latents)
             return query(self.classifier, nearest + _within(self.tangent(latents), taken - fixed))
 
+    @torch.inference_mode(False)
     @torch.enable_grad()
     def tangent(self, latents: Starts) -> Float[Tensor, "rows latent pixels"]:
         """Orthonormal directions Q' (B, latent, pixels) in which G's images of z (B, latent) move with z.
