@@ -1,11 +1,12 @@
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from carso.errors import DataError
-from carso.types import ByAttributes, check_images, radius, sides, spelled
+from carso.types import Budget, ByAttributes, check_images, radius, sides, spelled
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,23 @@ def test_bad_images_are_named(bad: torch.Tensor, message: str) -> None:
 def test_good_images_pass() -> None:
     check_images(torch.rand(2, 1, 8, 8), (1, 8, 8))
     check_images(torch.rand(0, 1, 8, 8))
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("eps", [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5), torch.tensor(0.5).double()])
+def test_a_radius_of_any_kind_is_kept_as_a_float(eps: Any) -> None:
+    budget = Budget("L2", eps)
+    assert type(budget.eps) is float
+    assert (budget, str(budget)) == (Budget("L2", 0.5), "L2 0.5")
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    "eps", ["0.5", None, [0.5], torch.tensor([0.5]), torch.tensor(0.5j), 0.5j, 0, -1, float("nan"), 10**400]
+)
+def test_what_is_no_positive_number_is_no_radius(eps: Any) -> None:
+    with pytest.raises(ValueError, match="eps must be a positive finite number, not"):
+        Budget("L2", eps)
 
 
 @pytest.mark.parametrize(("written", "value"), [("0.3", 0.3), ("8/255", 8 / 255), ("1e-2", 0.01), ("2 / 4", 0.5)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import torch
@@ -55,6 +56,8 @@ class ByAttributes(type(Protocol)):  # type: ignore[misc]
 class Budget:
     """How far an attack may move an image: ||x' - x|| <= eps in `norm`, on images in [0, 1].
 
+    `eps` may be any real number, or a tensor of no dimensions; it is kept as a float.
+
     Raises:
         ValueError: if `norm` is not "Linf", "L2" or "L1", or `eps` is not a positive finite number.
     """
@@ -65,11 +68,21 @@ class Budget:
     def __post_init__(self) -> None:
         if self.norm not in get_args(Norm):
             raise ValueError(f"norm must be 'Linf', 'L2' or 'L1', not {self.norm!r}")
-        if not (math.isfinite(self.eps) and self.eps > 0):
+        eps = _real(self.eps)
+        if not (math.isfinite(eps) and eps > 0):
             raise ValueError(f"eps must be a positive finite number, not {self.eps!r}")
+        object.__setattr__(self, "eps", eps)
 
     def __str__(self) -> str:
         return f"{self.norm} {spelled(self.eps)}"
+
+
+def _real(value: Any) -> float:
+    """A number, or a tensor or array that is one, as a float; NaN for anything else."""
+    try:
+        return float(value) if isinstance(value, Real) or getattr(value, "ndim", None) == 0 else math.nan
+    except (ArithmeticError, RuntimeError, TypeError, ValueError):
+        return math.nan
 
 
 @dataclass(frozen=True)
