@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict, namedtuple
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -82,8 +85,29 @@ def test_normalisation_is_by_channel() -> None:
     torch.testing.assert_close(adapted(IMAGES), expected.flatten(1))
 
 
-@pytest.mark.parametrize(("mean", "std"), [((0.5,), None), (None, (0.5,)), ((0.5,), (0.5, 0.5)), ((0.5,), (0.0,))])
-def test_half_a_normalisation_is_refused(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
+@pytest.mark.parametrize("kind", [list, torch.tensor, np.array])
+def test_the_numbers_of_channels_come_in_any_sequence(kind: Callable[[Any], Any]) -> None:
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
+    assert torch.equal(Adapted(nn.Flatten(), kind(mean), kind(std))(IMAGES), Adapted(nn.Flatten(), mean, std)(IMAGES))
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ((0.5,), None),
+        (None, (0.5,)),
+        ((0.5,), (0.5, 0.5)),
+        ((0.5,), (0.0,)),
+        ((0.5,), (float("nan"),)),
+        ((), ()),
+        (0.5, 0.5),
+        (torch.tensor(0.5), torch.tensor(0.5)),
+        ([[0.5]], [[0.5]]),
+        ("55", "55"),
+    ],
+)
+def test_half_a_normalisation_is_refused(mean: Any, std: Any) -> None:
     with pytest.raises(ModelError, match="mean and std"):
         Adapted(nn.Flatten(), mean, std)
 

@@ -10,7 +10,8 @@ Two lines of a `package.module:function` are enough:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -25,13 +26,14 @@ class Adapted(nn.Module):
 
     Args:
         model: any module of images (B, C, H, W).
-        mean: what is subtracted from each channel of the image in [0, 1]; goes with `std`.
+        mean: what is subtracted from each channel of the image in [0, 1], one number per channel: a list, tensor or
+            array; goes with `std`.
         std: what each channel is then divided by, positive.
         output: the key or attribute under which the logits are, as in a Hugging Face `ModelOutput`; or their place, if
             the answer is a tuple or list, in which a name stands for the first. A tensor is taken whole.
 
     Raises:
-        ModelError: if `mean` and `std` do not go together.
+        ModelError: if `mean` and `std` do not go together, or are anything else.
     """
 
     input_dtype = torch.float32
@@ -40,14 +42,12 @@ class Adapted(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: Iterable[float] | Tensor | None = None,
+        std: Iterable[float] | Tensor | None = None,
         output: str | int = "logits",
     ) -> None:
         super().__init__()
-        if (mean is None) != (std is None) or len(mean or ()) != len(std or ()) or min(std or (1.0,)) <= 0:
-            raise ModelError(f"mean and std need one value per channel each, std positive ones, not {mean} and {std}")
-        self.standardise = nn.Identity() if mean is None or std is None else Standardise(mean, std)
+        self.standardise = nn.Identity() if mean is None and std is None else _standardise(mean, std)
         self.model = model
         self.output = output
 
@@ -63,6 +63,16 @@ class Adapted(nn.Module):
     def extra_repr(self) -> str:
         """Where the logits are."""
         return f"output={self.output!r}"
+
+
+def _standardise(mean: Any, std: Any) -> Standardise:
+    try:
+        both = torch.tensor([list(mean), list(std)], dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        both = torch.empty(0)
+    if both.ndim != 2 or not both.numel() or not both.isfinite().all() or not (both[1] > 0).all():
+        raise ModelError(f"mean and std need one number per channel each, std positive ones, not {mean} and {std}")
+    return Standardise(*both.tolist())
 
 
 @fx.wrap
