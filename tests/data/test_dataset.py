@@ -2,6 +2,7 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -127,7 +128,7 @@ def test_refuses_labels_that_do_not_fit(labels: torch.Tensor, message: str) -> N
 
 def test_a_number_gives_a_set_of_one() -> None:
     dataset = Dataset("d", IMAGES, LABELS, PAIR)
-    for index in (0, 3, -1):
+    for index in (0, 3, -1, np.int64(3)):
         one = dataset[index]
         assert torch.equal(one.images, IMAGES[index].unsqueeze(0))
         assert one.required_labels.tolist() == [int(LABELS[index])]

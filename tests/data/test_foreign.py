@@ -57,6 +57,8 @@ def test_targets_spare_the_reading_of_all_items_unless_items_differ_from_them() 
         items.targets = LABELS.tolist()  # type: ignore[attr-defined]
     assert torch.equal(data.from_torch(quick, "mine").required_labels, LABELS)
     assert quick.read == [0]
+    changed.targets = list("abcabcabca")  # type: ignore[attr-defined]
+    assert torch.equal(data.from_torch(changed, "mine").required_labels, (LABELS + 1) % 3)
     assert torch.equal(data.from_torch(changed, "mine").required_labels, (LABELS + 1) % 3)
 
 
@@ -132,6 +134,9 @@ def test_images_alone_have_no_labels_and_bytes_stay_bytes() -> None:
         (lambda at: (IMAGES[at, 0], 0), r"item 0 must hold .* and holds a tensor \(4, 5\)"),
         (lambda at: {"img": IMAGES[at]}, "its items have the keys img, not 'image'; pass keys"),
         (lambda at: 1 / 0, "is damaged .ZeroDivisionError"),
+        (lambda at: (IMAGES[at], "cat"), "item 0 must have a whole number from 0 for its label, and has 'cat'"),
+        (lambda at: (IMAGES[at], 1.5), r"item 0 must have a whole number .* and has 1\.5"),
+        (lambda at: (IMAGES[at], torch.eye(3)[0]), r"item 0 must have a whole number .* and has tensor\("),
     ],
 )
 def test_other_items_are_refused_at_once(make: Callable[[int], Any], message: str) -> None:

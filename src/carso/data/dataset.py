@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import SupportsIndex
 
 import numpy as np
 import torch
@@ -53,13 +55,11 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def __getitem__(self, index: int | slice | Tensor) -> Dataset:
+    def __getitem__(self, index: SupportsIndex | slice | Tensor) -> Dataset:
         """The image at a position, as a set of one, or those at a slice, at positions, or where a tensor is true."""
-        if isinstance(index, int):
-            position = range(len(self))[index]
-            index = slice(position, position + 1)
         if not isinstance(index, slice | Tensor):
-            raise TypeError(f"a Dataset is indexed by a number, a slice or a tensor, not by {type(index).__name__}")
+            position = range(len(self))[_position(index)]
+            index = slice(position, position + 1)
         labels = None if self.labels is None else self.labels[index]
         return replace(self, pixels=self.pixels[index], labels=labels, places=self._places(index))
 
@@ -152,6 +152,14 @@ class Dataset:
         """Where the parts of `chunks` lie."""
         size = at_a_time(self.shape, most, VALUES)
         return [slice(start, start + size) for start in range(0, len(self), size)]
+
+
+def _position(index: SupportsIndex) -> int:
+    try:
+        return operator.index(index)
+    except TypeError:
+        kind = type(index).__name__
+        raise TypeError(f"a Dataset is indexed by a number, a slice or a tensor, not by {kind}") from None
 
 
 def at_a_time(shape: Sequence[int], most: int, values: int, least: int = 1) -> int:

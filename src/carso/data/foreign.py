@@ -20,7 +20,7 @@ from carso.data.dataset import Dataset, check_pixels
 from carso.data.labelled import numbers
 from carso.data.lazy import Lazy
 from carso.data.reading import decoding, naming
-from carso.errors import DataError
+from carso.errors import DataError, shown
 from carso.progress import track
 
 BATCH = 256
@@ -71,9 +71,19 @@ def from_torch(
         what = f"a tensor {tuple(image.shape)}" if isinstance(image, Tensor) else f"a {type(image).__name__}"
         raise DataError(f"{name}: item 0 must hold an image as a tensor (C, H, W), and holds {what}; transform it")
     channels, height, width = image.shape
-    labels = None if label is None else reader.labels(count, int(label))
+    labels = None if label is None else reader.labels(count, _whole(label, name))
     names = tuple(classes) or (() if labels is None else reader.names(int(labels.max()) + 1))
     return Dataset(name, Lazy(reader, torch.arange(count), (channels, height, width)), labels, names)
+
+
+def _whole(label: Any, name: str) -> int:
+    """The label of item 0, held to being a whole number."""
+    try:
+        if (whole := int(label)) == label:
+            return whole
+    except (ArithmeticError, RuntimeError, TypeError, ValueError):
+        pass
+    raise DataError(f"{name}: item 0 must have a whole number from 0 for its label, and has {shown(label)}")
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ class Reader:
     def labels(self, count: int, first: int) -> Tensor:
         """All labels (N,), of which the first is known."""
         targets = self._targets()
-        if targets is not None and len(targets) == count and int(targets[0]) == first:
+        if targets is not None and len(targets) == count and targets[0] == first:
             return torch.as_tensor(targets, dtype=torch.int64)
         spans = torch.arange(count).split(BATCH)
         read = track(self._read(spans), f"reading the labels of {self.name}", len(spans))
