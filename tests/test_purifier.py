@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -78,6 +80,13 @@ def test_every_layer_has_a_neuron_however_small_the_images(rule: str, shape: tup
     found, mean, _ = purifier(torch.rand(2, *shape), torch.rand(2, 1))
     assert found.shape == (2, *shape)
     assert mean.shape == (2, 1)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("widths", ["wide", None])
+def test_an_unknown_rule_is_refused(widths: Any) -> None:
+    with pytest.raises(ValueError, match="or one of published, interpolated, uncompressed, not"):
+        Purifier((1, 8, 8), 29, widths=widths)
 
 
 def test_the_representation_has_its_sizes_from_one_place() -> None:

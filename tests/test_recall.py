@@ -73,6 +73,14 @@ def test_latents_follow_the_generator(purifier: Purifier) -> None:
     assert a.shape == (9, 5)
 
 
+def test_candidates_are_float32_under_autocast_too(purifier: Purifier) -> None:
+    latents, codes = torch.randn(4, 5), torch.rand(3, purifier.code)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = recall(purifier, latents, codes)
+    assert found.dtype is torch.float32
+    torch.testing.assert_close(found, recall(purifier, latents, codes), atol=2e-2, rtol=0)
+
+
 def test_the_last_sigmoid_is_not_rounded_to_the_weights(purifier: Purifier) -> None:
     """As in `decode`, whether the first layer is taken in two parts, as here, or whole."""
     with torch.no_grad():

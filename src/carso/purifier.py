@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -118,7 +118,7 @@ class Purifier(nn.Module):
         maps: convolutions with which R begins; none if the representation is all flat.
 
     Raises:
-        ValueError: if `representation` is given beside sizes for all layers.
+        ValueError: if there is no such rule, or `representation` is given beside sizes for all layers.
     """
 
     def __init__(
@@ -131,6 +131,8 @@ class Purifier(nn.Module):
         maps: Maps | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(widths, Widths) and widths not in get_args(Sizing):
+            raise ValueError(f"widths must be Widths, or one of {', '.join(get_args(Sizing))}, not {widths!r}")
         if representation and isinstance(widths, Widths):
             raise ValueError("`widths` has sizes for the representation already; leave out `representation`")
         channels, height, width = shape

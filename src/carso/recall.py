@@ -68,7 +68,7 @@ def _by_parts(purifier: Purifier, latents: Latents, codes: Codes) -> Tensor:
     for layer in hidden:
         pixels = layer(pixels)
     images: Tensor = sigmoid(pixels if purifier.dtype == latents.dtype else pixels.to(latents.dtype))
-    return images
+    return images.to(latents.dtype)
 
 
 def _parts(purifier: Purifier, latents: Latents, codes: Codes) -> tuple[Tensor, Tensor]:
