@@ -21,7 +21,7 @@ from carso import vote
 from carso.correction import CorrectivePurifier
 from carso.detection import WITNESSES, Calibration, Detection, agreement, threshold_of
 from carso.errors import ModelError
-from carso.nn.modes import evaluating, uncompiled
+from carso.nn.modes import evaluating
 from carso.nn.pretrained import Pretrained
 from carso.nn.querying import query
 from carso.purifier import Purifier
@@ -349,11 +349,13 @@ def _check_among(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be one of {', '.join(KNOWN[name])}, not {value!r}")
 
 
-def _checked(latents: Any, dimension: int) -> Latents:
-    fits = isinstance(latents, Tensor) and latents.ndim == 2 and latents.shape[1] == dimension and len(latents) > 0
-    if not fits or not latents.is_floating_point():
-        found = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
-        raise ValueError(f"latents must be floats of shape (K, {dimension}), K at least 1, not {found}")
+def _checked(latents: object, dimension: int) -> Latents:
+    if not isinstance(latents, Tensor):
+        raise ValueError(
+            f"latents must be floats of shape (K, {dimension}), K at least 1, not a {type(latents).__name__}"
+        )
+    if not (latents.is_floating_point() and latents.ndim == 2 and len(latents) and latents.shape[1] == dimension):
+        raise ValueError(f"latents must be floats of shape (K, {dimension}), K at least 1, not {tuple(latents.shape)}")
     return latents
 
 
@@ -371,7 +373,7 @@ def _check_kinds(classifier: Any, purifier: Any) -> None:
         raise ModelError(
             f"the classifier must be an nn.Module, whose layers are read, not a {type(classifier).__name__}"
         )
-    if not isinstance(uncompiled(purifier), Purifier):
+    if not (isinstance(purifier, nn.Module) and hasattr(purifier, "neurons")):
         raise ModelError(f"the purifier must be a carso.purifier.Purifier, not a {type(purifier).__name__}")
 
 
