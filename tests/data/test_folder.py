@@ -53,6 +53,25 @@ def test_subfolders_are_classes_in_the_order_of_their_names(tmp_path: Path) -> N
     assert read.shape == (3, 3, 4)
 
 
+@pytest.mark.parametrize(("first", "ordered"), [(0, True), (1, False)], ids=["from 0", "from 1"])
+def test_classes_that_are_called_by_their_numbers_have_these(tmp_path: Path, first: int, ordered: bool) -> None:
+    called = [str(number) for number in range(first, first + 12)]
+    for level, name in enumerate(called):
+        write(tmp_path / "test" / name / "a.png", 10 * level, "RGB")
+    read = data.load(tmp_path, "test")
+    assert read.classes == tuple(called if ordered else sorted(called))
+    named = [read.classes[label] for label in read.required_labels]
+    assert [called.index(name) for name in named] == [level // 10 for level in levels(read)]
+
+
+def test_a_name_that_is_not_utf_8_takes_its_share(tmp_path: Path) -> None:
+    for level in range(12):
+        write(tmp_path / ("ape", "cat")[level % 2] / f"{level}.png", level, "RGB")
+    write(tmp_path / "ape" / os.fsdecode(b"\xff.png"), 99, "RGB")
+    found = [level for split in ("train", "validation", "test") for level in levels(data.load(tmp_path, split))]
+    assert sorted(found) == [*range(12), 99]
+
+
 def test_undivided_pictures_are_shared_out_by_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(26):
         write(tmp_path / f"{'ab'[number // 13]}" / "of 2026" / f"{number:02}.png", number)

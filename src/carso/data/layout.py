@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from carso.data.dataset import check_names
+from carso.data.labelled import numbers
 from carso.data.splits import Split, shared_out
 from carso.errors import DataError
 
@@ -164,7 +165,7 @@ def read_layout(folder: Path) -> Layout:
     roots = list(parts.values()) or [tree]
     for root in roots:
         _check_classes(root)
-    classes = sorted({name.path.name for root in roots for name in root.filled})
+    classes = _ordered({name.path.name for root in roots for name in root.filled})
     check_names(classes)
     if len(classes) == 1:
         raise DataError(
@@ -173,6 +174,12 @@ def read_layout(folder: Path) -> Layout:
         )
     _check_alike([root for root in roots if root.labelled], classes)
     return Layout(tree, parts, tuple(classes))
+
+
+def _ordered(names: set[str]) -> list[str]:
+    """Classes by their names; by their numbers if they are called 0 to n - 1, as N then numbers them."""
+    counted = list(numbers(len(names)))
+    return counted if names == {*counted} else sorted(names)
 
 
 def _tree(folder: Path, seen: dict[tuple[int, int], Path], depth: int) -> Tree:

@@ -55,8 +55,13 @@ def shared_out(split: Split, classes: Sequence[Sequence[T]], name: Callable[[T],
         upto = before + len(items)
         tests = (upto + 3) // 6 - (before + 3) // 6 if test else 0
         held_out = upto // TURN - before // TURN
-        ranked = sorted(range(len(items)), key=lambda at: hashlib.sha256(name(items[at]).encode()).digest())
+        ranked = sorted(range(len(items)), key=lambda at: hashlib.sha256(_bytes(name(items[at]))).digest())
         parts = {"test": ranked[:tests], "validation": ranked[tests:][:held_out], "train": ranked[tests + held_out :]}
         found += [items[at] for at in sorted(parts[split])]
         before = upto
     return found
+
+
+def _bytes(name: str) -> bytes:
+    """A file's name as the file system has it, which need not be UTF-8."""
+    return name.encode(errors="surrogateescape")
