@@ -48,6 +48,11 @@ def test_a_radius_is_positive_and_finite(eps: float) -> None:
         row_of("fgsm", eps, "L2", "classifier")
 
 
+def test_a_radius_is_at_most_the_way_from_black_to_white_of_these_images(defence: carso.CARSO) -> None:
+    with pytest.raises(CarsoError, match=r"eps must lie in \(0, 28\] for L2, not 29"):
+        run(defence, row_of("noise", 29, "L2", "classifier"), images=2)
+
+
 def test_a_file_that_cannot_be_written_is_said_before_the_attack(
     defence: carso.CARSO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

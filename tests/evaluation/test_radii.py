@@ -48,6 +48,13 @@ def test_an_evaluation_refuses_a_radius_at_once(tmp_path: Path, monkeypatch: pyt
     assert str(found.exception).endswith("; did you mean 8/255?")
 
 
+def test_an_evaluation_refuses_a_radius_beyond_its_images(tmp_path: Path) -> None:
+    told = ("evaluate", "mnist/classifier", "--norm", "L2", "--eps", "29", "--images", "2", "--out", str(tmp_path))
+    found = CliRunner().invoke(cli.app, told)
+    assert isinstance(found.exception, CarsoError), found.output
+    assert "eps must lie in (0, 28] for L2, not 29" in str(found.exception)
+
+
 @pytest.mark.parametrize("name", [name for name in weights.shipped() if name.startswith("mnist")])
 def test_what_ships_for_digits_is_evaluated_by_the_thesis(name: str) -> None:
     protocol = protocol_of(weights.origin(name), "mnist")

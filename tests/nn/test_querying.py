@@ -67,6 +67,13 @@ def test_autocast_is_left_alone() -> None:
     assert seen == [torch.bfloat16]
 
 
+def test_autocast_leaves_double_precision_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten()).double()
+    images = torch.rand(2, 1, 3, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(query(model, images), model(images.double()))
+
+
 def test_an_asked_model_is_asked_once() -> None:
     calls: list[int] = []
     model = Queried(Queried(lambda x: calls.append(id(x)) or x.flatten(1)))

@@ -114,13 +114,17 @@ def run(
     from carso.data.labelled import check_shape, matched, names_of
     from carso.evaluation.cost import say_if_long
     from carso.evaluation.labelling import labelled
+    from carso.evaluation.radii import check_radii
     from carso.evaluation.single import attacked_images, rates
     from carso.storage.files import check_writable
+    from carso.types import Budget
 
     if out is not None:
         check_writable(out)
     test = data.load(data_name, "test", **fitted)
     check_shape(test, defence.purifier.shape)
+    if isinstance(row.budget, Budget):
+        check_radii((row.budget.eps,), row.budget.norm, test.shape)
     test = matched(labelled(test, defence.classifier, images), defence.classes, names_of(defence))
     test = test if images >= len(test) else test.in_turns()[:images]
     say_if_long(defence, test[:64].images, len(test))

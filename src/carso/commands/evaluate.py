@@ -145,6 +145,7 @@ def run(
     if settings.reject_at is not None:
         target = calibrated(target, partial(data.load, data_name, "validation", **fitted), settings.reject_at)
     dataset = data.load(data_name, split, **fitted)
+    check_radii(radii, norm or norm_of(origin), dataset.shape)
     dataset = labelled(dataset, target.classifier if whole else target, settings.n or USUAL)
     protocol = Protocol(CORRUPTED, (), ()) if corruptions else protocol_of(origin, data_name, radii, norm)
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))

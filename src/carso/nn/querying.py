@@ -87,9 +87,10 @@ def unusable(answer: object) -> str:
 
 
 def as_taken(model: Classifier, images: Tensor) -> Tensor:
-    """The images in the model's own dtype, if it has one and no autocast sees to it."""
+    """The images in the model's own dtype, if it has one and no autocast sees to it, which leaves float64 alone."""
     own = input_dtype(model)
-    return images if own is None or torch.is_autocast_enabled(images.device.type) else images.to(own)
+    cast = torch.is_autocast_enabled(images.device.type) and own is not torch.float64
+    return images if own is None or cast else images.to(own)
 
 
 def input_dtype(model: Classifier) -> torch.dtype | None:
