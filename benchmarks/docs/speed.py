@@ -4,7 +4,7 @@ make bench
 python -m benchmarks.speed mnist-thesis --only agreement scaling profiles --out benchmarks/results/bench/bench.json
 python benchmarks/runs/from_nothing.py quick --out out/from-nothing/quick    # likewise strong, strong-unlabelled
 python -m benchmarks.own --out out/own
-python -m benchmarks.speed mnist-thesis --only pgd-cnn pgd-resnet training-resnet \\
+python -m benchmarks.speed mnist-thesis --only pgd-cnn pgd-resnet \\
     --out benchmarks/results/bench/other.json    # on a processor with AVX512-BF16 alone
 python benchmarks/docs/speed.py
 """
