@@ -18,7 +18,8 @@ are written by `python benchmarks/docs/experiments.py` from `benchmarks/results/
 
 `benchmarks/runs/trial.py`: annealed PGD of 100 steps on the whole of the target, the worst of two losses in Linf, the
 margin in L2; the vote of 15. Entries marked (prototype) come from a private script with the same attacks, whose
-networks were not kept.
+networks were not kept; entries that name steps of their own, from private scripts with these, whose figures were copied
+into the log.
 
 """
 MIDDLE = """

@@ -101,7 +101,7 @@ def _low(exact: nn.Module, images: Images) -> tuple[nn.Module, int]:
     batch = max(LEAST, CACHED // (largest * low.itemsize))
     lowered = exact if low is torch.float32 else _lowered(exact, run, first, low)
     if first < len(run):
-        _open(exact, run[first], torch.float32)
+        _opened(exact, run[first], torch.float32)
     return lowered if lowered is exact or _runs(lowered, images[:1]) else exact, batch
 
 
@@ -311,22 +311,22 @@ def _lowered(exact: nn.Module, run: list[nn.Module], first: int, dtype: torch.dt
     twins: dict[int, Any] = {}
     low = copy.deepcopy(exact, twins)
     early = {id(layer) for layer in run[: first + 1]}
-    if first < len(run):
-        _open(low, twins[id(run[first])], dtype)
+    if first < len(run) and not _opened(low, twins[id(run[first])], dtype):
+        twins[id(run[first])].register_forward_hook(lambda _, given, output: _cast(output, dtype))
     for layer in {id(layer): layer for layer in run[first + 1 :] if id(layer) not in early}.values():
         twin: nn.Module = twins[id(layer)].to(dtype)
         twin.register_forward_pre_hook(lambda _, given: tuple(_cast(value, dtype) for value in given))
     return low
 
 
-def _open(whole: nn.Module, convolution: nn.Module, dtype: torch.dtype) -> None:
-    """Have the network's first convolution hand on maps in `dtype`."""
+def _opened(whole: nn.Module, convolution: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether the network's first convolution became an `Opening`, which hands on maps in `dtype`."""
     names = [name for name, layer in whole.named_modules(remove_duplicate=False) if layer is convolution and name]
-    if names and opens(convolution):
-        for name in names:
-            _replace(whole, name, Opening(convolution, dtype))
-    else:
-        convolution.register_forward_hook(lambda _, given, output: _cast(output, dtype))
+    if not (names and opens(convolution)):
+        return False
+    for name in names:
+        _replace(whole, name, Opening(convolution, dtype))
+    return True
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
