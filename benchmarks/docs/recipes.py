@@ -30,9 +30,10 @@ recipe check FILE` says whether a file of your own is one, and if not on which l
 
 `base: NAME` in a file takes what it does not give from a shipped recipe, field by field; a list is taken whole, and
 `null` takes away a section; a `factory` of your own takes the place of the base's classifier. A radius may be written
-`8/255`. `carso harden` writes a recipe for you, as `recipe.yaml` in its folder. `carso reproduce ablations` carries
-out recipes that differ from `thesis` in one thing each, with changes at inference beside them, as
-`src/carso/recipes/studies/ablations.yaml` says; `carso reproduce rivals` other defences, as `rivals.yaml` there says.
+`8/255`; a whole number other than the seed is at most a billion. `carso harden` writes a recipe for you, as
+`recipe.yaml` in its folder. `carso reproduce ablations` carries out recipes that differ from `thesis` in one thing
+each, with changes at inference beside them, as `src/carso/recipes/studies/ablations.yaml` says; `carso reproduce
+rivals` other defences, as `rivals.yaml` there says.
 
 This page is written by `python benchmarks/docs/recipes.py` from the schema, `src/carso/training/recipe.py`.
 """
@@ -48,6 +49,8 @@ PARTS: tuple[tuple[str, type[Section]], ...] = (
 )
 SECTIONS = {cls.__name__: title for title, cls in PARTS}
 BOUNDS = {"exclusiveMinimum": "> {}", "minimum": ">= {}", "exclusiveMaximum": "< {}", "maximum": "<= {}"}
+COUNTED = 10**9
+"""A bound as large is told once, in the head."""
 NAMES = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text"}
 
 
@@ -94,7 +97,7 @@ def kind(schema: dict[str, Any]) -> str:
     if schema["type"] == "array":
         return f"list: {kind(schema['items'] if 'items' in schema else schema['prefixItems'][0])}"
     bounds = [
-        words.format(schema[bound]) for bound, words in BOUNDS.items() if bound in schema and schema[bound] < 2**53
+        words.format(schema[bound]) for bound, words in BOUNDS.items() if bound in schema and schema[bound] < COUNTED
     ]
     return " ".join([NAMES[schema["type"]], ", ".join(bounds)]).strip()
 

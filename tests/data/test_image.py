@@ -107,6 +107,17 @@ def test_a_transparent_colour_of_a_palette_becomes_white(tmp_path: Path) -> None
     assert torch.equal(read[:, 0, 0], torch.ones(3))
 
 
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 28, 28)])
+def test_a_transparent_level_of_sixteen_bits_is_read_as_one_of_eight(
+    tmp_path: Path, levels: np.ndarray, shape: tuple[int, int, int]
+) -> None:
+    shown = np.where(levels > 0, levels, 7)
+    Image.fromarray(shown).save(tmp_path / "8.png", transparency=7)
+    Image.fromarray(shown.astype(np.uint16) * 257).save(tmp_path / "16.png", transparency=7 * 257)
+    assert torch.equal(data.read_image(tmp_path / "16.png", shape), data.read_image(tmp_path / "8.png", shape))
+    assert not torch.equal(data.read_image(tmp_path / "8.png", shape), torch.zeros(shape))
+
+
 @pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, -1), (8, 1)])
 def test_the_cameras_rotation_is_undone(tmp_path: Path, orientation: int, turns: int) -> None:
     exif = Image.Exif()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,22 @@ def test_the_classifier_alone_gives_its_logits(tmp_path: Path) -> None:
     path = export(defence, tmp_path / "n.onnx", images[:1], classifier_only=True)
     with torch.no_grad():
         torch.testing.assert_close(run(path, images), defence.classifier(images), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("alone", [False, True])
+def test_other_precisions_are_exported_in_single(
+    kind: torch.dtype, alone: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    defence, images = small(MLP((1, 8, 8), (12,), 5).eval(), 17), torch.rand(3, 1, 8, 8)
+    single = copy.deepcopy(defence)
+    single.classifier.to(kind).float()
+    defence.classifier.to(kind)
+    path = export(defence, tmp_path / "d.onnx", images, seed=3, classifier_only=alone)
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+    assert next(defence.classifier.parameters()).dtype == kind
+    answers = single.classifier(images) if alone else single.votes(images, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(run(path, images), answers.detach(), atol=1e-4, rtol=1e-4)
 
 
 def test_a_classifier_without_a_defence_gives_its_logits_and_says_what_it_is(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_sizes_may_be_written_as_people_do(written: str) -> None:
         ("base: thesis\n", r"line 1: name: Field required$"),
         (LEAST.replace("0.1", "{a: 1}"), r"line 2: purification.rate: .*, not \{'a': 1\}"),
         ("name: x\nbase: thesis\nhardening: {epochs: 3}\n", r"line 3: hardening.rate: Field required"),
+        (LEAST.replace("epochs: 1", "epochs: " + "9" * 23), r"line 2: purification.epochs: .* 1000000000"),
         (LEAST.replace("epochs: 1", "epochs: true"), r"line 2: purification.epochs: .* integer, not True"),
         (LEAST.replace("epochs: 1", "epochs: 1.0"), r"line 2: purification.epochs: .* integer, not 1.0"),
         (LEAST.replace("epochs: 1", "epochs: '1'"), r"line 2: purification.epochs: .* integer, not '1'"),

@@ -108,9 +108,7 @@ def open_image(
 
 def flatten(image: Image.Image, behind: str = "white") -> Image.Image:
     """The picture without transparency, palette or 16 bits: mode L if it is grey, else RGB."""
-    if image.mode.startswith("I"):
-        levels = np.asarray(image).clip(0, 65535)
-        return Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    image = _shallow(image)
     mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
     if not image.has_transparency_data:
         return _converted(image, mode)
@@ -157,6 +155,18 @@ def _is_plain(image: TiffImageFile) -> bool:
     return image.mode in _MODES and (deep == ((16,), 1) or not image.mode.startswith("I"))
 
 
+def _shallow(image: Image.Image) -> Image.Image:
+    """A picture of 16 bits in 8: grey, or grey and opacity where it names a level that is transparent."""
+    if not image.mode.startswith("I"):
+        return image
+    levels = np.asarray(image).clip(0, 65535).astype(np.uint32)
+    grey = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    if "transparency" not in image.info:
+        return grey
+    opacity = np.where(levels == image.info["transparency"], 0, 255).astype(np.uint8)
+    return Image.merge("LA", (grey, Image.fromarray(opacity)))
+
+
 def _converted(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
@@ -168,7 +178,8 @@ def _shrunk(image: Image.Image) -> Image.Image:
 
 def _contrast(image: Image.Image) -> str:
     """Black or white, whichever is farther from what can be seen of a transparent picture."""
-    if image.mode.startswith("I") or not image.has_transparency_data:
+    image = _shallow(image)
+    if not image.has_transparency_data:
         return "white"
     values, opacity = (_unit(band) for band in _shrunk(_converted(image, "RGBA")).convert("LA").split())
     visible = opacity.sum()

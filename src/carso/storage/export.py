@@ -12,6 +12,7 @@ Source: thesis, section 3.2.4; the format is that of the Open Neural Network Exc
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import warnings
@@ -84,7 +85,7 @@ def export(
     name: str = "carso",
     classifier_only: bool = False,
 ) -> Path:
-    """Write the ONNX file and prove it.
+    """Write the ONNX file and prove it; of weights in half or double precision, as of a copy in single precision.
 
     Args:
         defence: what to export, on the CPU; a module that is no defence is a classifier alone.
@@ -108,6 +109,7 @@ def export(
         raise ModelError(f"export knows the aggregation 'mode', and this defence answers by {defence.aggregation!r}")
     check_images(trial, defence.purifier.shape if isinstance(defence, CARSO) else trial.shape[1:])
     check_writable(path)
+    defence = _single(defence)
     outputs = ["votes", "winners"] if whole else ["logits"]
     facts = {"name": name, "answers": outputs, **_about(defence, trial), "carso": carso.__version__}
     facts |= {"seed": seed, "samples": defence.samples} if whole else {}
@@ -121,6 +123,12 @@ def export(
 
     write_aside(path, write)
     return path
+
+
+def _single(module: nn.Module) -> nn.Module:
+    """A copy in single precision, or the module itself if it is: few ONNX operators know any other."""
+    numbers = (t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point())
+    return module if all(t.dtype == torch.float32 for t in numbers) else copy.deepcopy(module).float()
 
 
 def _about(defence: CARSO | nn.Module, trial: Images) -> dict[str, Any]:
@@ -162,11 +170,8 @@ def _check_installed() -> None:
 
 
 def _trace(defence: CARSO | nn.Module, seed: int | None, images: Images, path: Path, outputs: list[str]) -> None:
-    chatter = logging.getLogger("torch.onnx")
-    level = chatter.level
-    chatter.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with _quietly(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 Exported(defence, seed) if isinstance(defence, CARSO) and seed is not None else _classifier(defence),
@@ -182,8 +187,20 @@ def _trace(defence: CARSO | nn.Module, seed: int | None, images: Images, path: P
     except Exception as error:  # the exporter wraps whatever the user's module raises
         reason = str(error.__cause__ or error).strip().split("\n")[0]
         raise ModelError(f"the classifier cannot be exported to ONNX: {reason}") from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep from the screen what torch logs of tries that fail before one succeeds."""
+    chatter = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
+    levels = [logger.level for logger in chatter]
+    for logger in chatter:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
     finally:
-        chatter.setLevel(level)
+        for logger, level in zip(chatter, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _describe(path: Path, facts: dict[str, object]) -> None:

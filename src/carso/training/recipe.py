@@ -19,7 +19,7 @@ from carso.storage.schema import Schema
 from carso.types import Budget, Norm, radius, sides
 from carso.vote import MOST, Aggregation
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=10**9)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
