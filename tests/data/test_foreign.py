@@ -147,6 +147,20 @@ def test_other_items_are_refused_at_once(make: Callable[[int], Any], message: st
 
 
 @pytest.mark.parametrize(
+    ("later", "message"),
+    [(1.5, "labels must be whole numbers from 0, and one is 1.5"), ("cat", "is damaged|labels must be .* some are")],
+)
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_later_label_that_is_no_whole_number_is_refused(later: Any, message: str, listed: bool) -> None:
+    labels = [0, *[1] * 8, later]
+    items = Listed(lambda at: (IMAGES[at], labels[at]))
+    if listed:
+        items.targets = labels  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match=f"^mine: ({message})"):
+        data.from_torch(items, "mine")
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda at: (IMAGES[at] * 2 - 1, 0), r"must lie in \[0, 1\] but span .*leave standardisation to the model"),

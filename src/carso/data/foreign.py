@@ -86,6 +86,18 @@ def _whole(label: Any, name: str) -> int:
     raise DataError(f"{name}: item 0 must have a whole number from 0 for its label, and has {shown(label)}")
 
 
+def _wholes(labels: Any, name: str) -> Tensor:
+    """Labels (N,), all held to being whole numbers."""
+    try:
+        found = torch.as_tensor(labels)
+    except (RuntimeError, TypeError, ValueError):
+        raise DataError(f"{name}: labels must be whole numbers from 0, and some are {shown(labels)}") from None
+    whole = found.to(torch.int64)
+    if (other := found[found != whole]).numel():
+        raise DataError(f"{name}: labels must be whole numbers from 0, and one is {other[0].item()}")
+    return whole
+
+
 @dataclass(frozen=True)
 class Reader:
     """Reads items of a data set of the user's.
@@ -117,10 +129,10 @@ class Reader:
         """All labels (N,), of which the first is known."""
         targets = self._targets()
         if targets is not None and len(targets) == count and targets[0] == first:
-            return torch.as_tensor(targets, dtype=torch.int64)
+            return _wholes(targets, self.name)
         spans = torch.arange(count).split(BATCH)
         read = track(self._read(spans), f"reading the labels of {self.name}", len(spans))
-        return torch.cat([torch.as_tensor(labels, dtype=torch.int64) for _, labels in read])
+        return torch.cat([_wholes(labels, self.name) for _, labels in read])
 
     def names(self, count: int) -> tuple[str, ...]:
         """What so many classes are called, by the features of the data set if they tell, else their numbers."""
