@@ -12,8 +12,8 @@ from benchmarks.runs.least_versions import least
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = {"xdist": "pytest-xdist", "PIL": "pillow", "yaml": "pyyaml", "art": "adversarial-robustness-toolbox"}
 """Where a distribution has another name than its module."""
-OWN = {"carso", "benchmarks", "tests", "stranger", "demo_load", "kills"}
-"""The last three are scripts beside those that import them."""
+OWN = {"carso", "benchmarks", "tests", "demo_load", "kills"}
+"""The last two are scripts beside those that import them."""
 
 
 def requirements() -> dict[str, list[str]]:

@@ -114,7 +114,7 @@ RUNGS = (
     ),
     Rung(
         "CNN of 312 thousand weights, trained by others, TRADES",
-        alone("`benchmarks.runs.stranger:public`", "ladder/public-cnn"),
+        alone("`benchmarks.own.strangers:public`", "ladder/public-cnn"),
         (contrast("public", "ladder/public-cnn-contrast"),),
     ),
     Rung(

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from benchmarks.runs import stranger
+from benchmarks.own import strangers
 from torch import Tensor, nn
 
 import carso
@@ -39,7 +39,7 @@ def thesis() -> nn.Module:
 
 def public() -> nn.Module:
     """The robust convolutional network that others trained."""
-    return nn.Sequential(Contrast(EPS), stranger.public())
+    return nn.Sequential(Contrast(EPS), strangers.public())
 
 
 def attacked(model: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, labels: Tensor, seed: int) -> Tensor:

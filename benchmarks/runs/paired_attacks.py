@@ -1,8 +1,8 @@
 """Our attacks and other libraries' on the same images, at equal budget and steps: how many each finds, paired.
 
-    python benchmarks/runs/paired_attacks.py mnist-thesis benchmarks/results/paired/classifier.json
-    python benchmarks/runs/paired_attacks.py mnist-thesis benchmarks/results/paired/cnn.json --stranger weights.pt
-    python benchmarks/runs/paired_attacks.py mnist-thesis benchmarks/results/paired/defence.json --images 100 --whole
+    python -m benchmarks.runs.paired_attacks mnist-thesis benchmarks/results/paired/classifier.json
+    python -m benchmarks.runs.paired_attacks mnist-thesis benchmarks/results/paired/cnn.json --stranger weights.pt
+    python -m benchmarks.runs.paired_attacks mnist-thesis benchmarks/results/paired/defence.json --images 100 --whole
 
 Deterministic models: PGD against foolbox's, Auto-PGD against torchattacks', one run from a random start, several seeds;
 ours by the readable loop (`plain`) and, where the model folds, by the folded one (`fast`). The whole defence: our
@@ -23,7 +23,7 @@ from typing import Any
 import foolbox
 import torch
 import torchattacks
-from stranger import stranger
+from benchmarks.own.strangers import public
 from torch import Tensor, nn
 
 from carso import CARSO, attacks, data
@@ -140,7 +140,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Run the contests, and keep the table after each."""
     defence, test = weights.load(arguments.weights), data.load("mnist", "test")
     images, labels = test.images[: arguments.images], test.required_labels[: arguments.images]
-    model = stranger(arguments.stranger) if arguments.stranger else defence.classifier
+    model = public(arguments.stranger) if arguments.stranger else defence.classifier
     entries = []
     for eps in arguments.eps:
         if arguments.whole:

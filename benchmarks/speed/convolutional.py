@@ -3,13 +3,13 @@
 The defence around that ResNet has the published convolutional purifier, fresh too.
 
 The ResNet's weights are fresh and its images noise, which it is held to its own answers on: time does not depend on
-what was learnt. The CNN is the one of `benchmarks/runs/stranger.py`, fresh where its weights are not at hand.
+what was learnt. The CNN is the one of `benchmarks/own/strangers.py`, fresh where its weights are not at hand.
 """
 
 from __future__ import annotations
 
 import torch
-from benchmarks.runs.stranger import WEIGHTS, SmallCNN, stranger
+from benchmarks.own.strangers import WEIGHTS, SmallCNN, public
 from benchmarks.speed import works
 from benchmarks.speed.works import Climb, Work
 from torch import Tensor, nn
@@ -70,7 +70,7 @@ def pgd_resnet(n: int) -> Work:
 def pgd_cnn(n: int) -> Work:
     """PGD-40 on the CNN, n test images."""
     some, there = data.load("mnist", "test")[:n], WEIGHTS.exists()
-    network = stranger(WEIGHTS) if there else SmallCNN().eval()
+    network = public() if there else SmallCNN().eval()
     of = "robust CNN" if there else "robust CNN, with fresh weights"
     return works.pgd(network, some.images, some.required_labels, on=f", {of}")
 
