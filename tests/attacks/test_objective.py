@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -231,6 +232,17 @@ def test_an_attribute_of_that_name_may_mean_something_else(network: nn.Module, b
 
     ours, theirs = Objective(Normed().eval(), margin)(*batch), Objective(network, margin)(*batch)
     assert all(map(torch.equal, ours, theirs))
+
+
+@pytest.mark.parametrize(("name", "value"), [("varies", torch.tensor([1, 0])), ("varies", "often"), ("batch", -1)])
+def test_attributes_of_the_users_are_not_taken_for_ours(
+    network: nn.Module, batch: Batch, name: str, value: Any
+) -> None:
+    named = copy.deepcopy(network)
+    plain = attacks.pgd(network, *batch, PIXEL, steps=3, generator=torch.Generator().manual_seed(0))
+    setattr(named, name, value)
+    found = attacks.pgd(named, *batch, PIXEL, steps=3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(found, plain)
 
 
 def test_a_model_that_says_it_varies_is_believed(network: nn.Module, batch: Batch) -> None:

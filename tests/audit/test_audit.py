@@ -11,13 +11,18 @@ from tests.efforts import shorten, timeless
 from torch import Tensor, nn
 
 from carso.audit import Audit, audit, effort, read_audit
-from carso.audit.checks import Evidence, make
+from carso.audit.checks import Evidence, blind_wins, make
+from carso.audit.diagnostics import Diagnostics
 from carso.audit.ensemble import Ensemble
+from carso.audit.keeping import path_of
 from carso.audit.plan import Attempt
+from carso.audit.results import AttackResult, BudgetResult
 from carso.data import Dataset
 from carso.errors import CarsoError, DataError, ModelError, RunError
+from carso.evaluation.results import Rate
 from carso.progress import Bar
 from carso.storage.weights import digest
+from carso.types import Budget
 
 EPS = 0.15
 
@@ -322,3 +327,31 @@ def test_the_seed_decides(robust: nn.Module, dataset: Dataset, monkeypatch: pyte
     shorten(monkeypatch, "quick", tuning=10, steps=(5, 10), restarts=(2, 4), queries=50, plain=9, draws=2)
     first, again = (timeless(run(robust, dataset, n=40)) for _ in range(2))
     assert first == again
+
+
+@pytest.mark.parametrize(("broken", "value"), [(20, 95.0), (2, 9.5), (1, 0.1)])
+def test_a_blind_attack_on_a_few_survivors_counts_as_if_on_all(broken: int, value: float) -> None:
+    """Of 1,000 images 950 survive; an attack without gradients is given 20 of them."""
+    left = Rate.of(950 - broken, 1000)
+    entry = {"name": "spsa", "kind": "black-box", "on": "survivors", "result": left, "seconds": 1.0, "attacked": 20}
+    measured = Diagnostics(
+        images=10, zero_gradients=0, saturated=0, spread=0, finite_differences=0, disagreement=0, unbounded=0
+    )
+    found = BudgetResult(
+        norm="Linf",
+        eps=0.1,
+        clean=Rate.of(1000, 1000),
+        worst_case=left,
+        attacks=[AttackResult.model_validate(entry | {"gains": [broken / 10]})],
+        mean=90.0,
+        worst_of_k=left,
+        white_box=Rate.of(950, 1000),
+        strongest=None,
+        diagnostics=measured,
+    )
+    assert blind_wins(found, Evidence([found], random=False, averaged=False)) == pytest.approx(value)
+
+
+def test_radii_that_differ_in_a_late_digit_keep_states_of_their_own(tmp_path: Path) -> None:
+    paths = {path_of(tmp_path, Budget("Linf", eps)) for eps in (0.05, 0.0500000499)}
+    assert len(paths) == 2

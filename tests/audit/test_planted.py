@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -282,6 +283,60 @@ def test_a_surrogate_whose_gradient_is_not_the_slope_of_its_exact_self(plain: nn
             return scores
 
     assert "wrong-gradients" in raised(run(Misleading(), dataset))
+
+
+class Rippled(nn.Module):
+    """Logits with a ripple of short period in the pixels: the gradient is true, and leads nowhere."""
+
+    def __init__(self, model: nn.Module, period: float, height: float) -> None:
+        super().__init__()
+        self.model, self.rate, self.height = model, 2 * math.pi / period, height
+        signs = 2 * torch.randint(2, (144, 10), generator=torch.Generator().manual_seed(1)) - 1
+        self.register_buffer("signs", signs.float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        ripple = (self.rate * images.flatten(1)).sin() @ self.get_buffer("signs")
+        return self.model(images) + self.height * ripple
+
+
+def test_a_ripple_is_told_and_attacked_around_the_image(plain: nn.Module, dataset: Dataset) -> None:
+    result = run(Rippled(plain, 0.02, 0.05), dataset)
+    assert "wrong-gradients" in raised(result)
+    (found,) = result.budgets
+    assert found.diagnostics.unkept > 90 > 10 > found.diagnostics.finite_differences
+    around = found.find("pgd-annealed-around")
+    assert around is not None
+    assert around.options == {"eot": 4, "steps": around.options["steps"]}
+    smooth = run(plain, dataset).budgets[0]
+    assert smooth.find("pgd-annealed-around") is None
+    assert smooth.diagnostics.unkept < 10
+
+
+class Remembers(nn.Module):
+    """Near an image that it was asked about before it answers as it did then, all but a hundredth."""
+
+    def __init__(self, model: nn.Module, radius: float) -> None:
+        super().__init__()
+        self.model, self.radius, self.seen = model, radius, torch.zeros(0, 144)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits, flat = self.model(images), images.detach().flatten(1)
+        if not len(self.seen):
+            self.seen = flat.clone()
+        far, which = torch.cdist(flat, self.seen, p=torch.inf).min(1)
+        near = far <= self.radius
+        self.seen = torch.cat([self.seen, flat[~near]])
+        with torch.no_grad():
+            before = self.model(self.seen[which].reshape(images.shape))
+        return torch.where(near[:, None], 0.99 * before + 0.01 * logits, logits)
+
+
+def test_a_memory_of_what_was_asked_is_told(plain: nn.Module, dataset: Dataset) -> None:
+    result = run(Remembers(plain, 1.1 * EPS), dataset)
+    assert "depends-on-history" in raised(result)
+    (found,) = result.budgets
+    assert found.diagnostics.remembered > 50
+    assert run(plain, dataset).budgets[0].diagnostics.remembered == 0
 
 
 @pytest.mark.parametrize("told", [False, True])

@@ -112,8 +112,8 @@ def is_random(model: Classifier, images: Images) -> bool:
         model: images to logits; its randomness, if any, is its own.
         images: (B, C, H, W) in [0, 1].
     """
-    said: bool | None = getattr(unqueried(model), "varies", None)
-    if said is not None:
+    said = getattr(unqueried(model), "varies", None)
+    if isinstance(said, bool):
         return said
     tried = min(len(images), TRIED)
     places = torch.linspace(0, len(images) - 1, tried, device=images.device, dtype=torch.float32).long()

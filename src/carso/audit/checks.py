@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from carso.audit.diagnostics import MISLED
 from carso.audit.plan import lately
 from carso.audit.results import BudgetResult, Check
 
@@ -80,9 +81,13 @@ def steps_lose_to_one(found: BudgetResult, evidence: Evidence) -> float:
 
 
 def blind_wins(found: BudgetResult, evidence: Evidence) -> float:
-    """Points by which attacks without the defence's gradient lower what those with it leave."""
+    """Points by which attacks without the defence's gradient lower what those with it leave.
+
+    One that is given some survivors alone counts as if it did to all as to these, if it breaks more than one.
+    """
     left = found.clean if found.white_box is None else found.white_box
-    return left.accuracy - found.worst_case.accuracy
+    blind = [a for a in found.attacks if a.kind == "black-box" and sum(a.gains) * a.result.total > 100]
+    return max([left.accuracy - found.worst_case.accuracy, *(_further(found, attack.name) for attack in blind)])
 
 
 def survives_everything(found: BudgetResult, evidence: Evidence) -> float:
@@ -147,8 +152,13 @@ def noise_harms(found: BudgetResult, evidence: Evidence) -> float:
 
 
 def wrong_gradients(found: BudgetResult, evidence: Evidence) -> float:
-    """Share (%) of the tuning images whose gradient is not the one that finite differences measure."""
-    return found.diagnostics.finite_differences
+    """Share (%) of the tuning images whose gradient is not the slope that finite differences measure, short or long."""
+    return found.diagnostics.misled
+
+
+def history_matters(found: BudgetResult, evidence: Evidence) -> float:
+    """Points by which an untouched copy is right on fewer of the same attacked images."""
+    return found.diagnostics.remembered
 
 
 DOUBTS: tuple[Doubt, ...] = (
@@ -231,7 +241,13 @@ DOUBTS: tuple[Doubt, ...] = (
         "random noise does as much harm as the attack: the attack finds no direction",
         noise_harms,
     ),
-    Doubt("wrong-gradients", 20.0, "the gradient is not the slope of what the target computes", wrong_gradients),
+    Doubt("wrong-gradients", MISLED, "the gradient is not the slope of what the target computes", wrong_gradients),
+    Doubt(
+        "depends-on-history",
+        5.0,
+        "an untouched copy falls for images that the target withstands: what it was asked before protects it",
+        history_matters,
+    ),
 )
 
 

@@ -47,7 +47,7 @@ def detecting(target: Target, subject: CARSO | Confidence, false_alarms: float) 
 
     name = f"{target.name}, turning away {100 * false_alarms:g} % of clean images"
     identity = f"{target.identity}, {false_alarms}, {subject.calibration}"
-    changed = replace(target, name=name, answer=answer, identity=identity, turns_away=True)
+    changed = replace(target, name=name, answer=answer, identity=identity, fresh=None, turns_away=True)
     return restless(changed) if isinstance(subject, Confidence) else _with_both_witnesses(changed, subject.classifier)
 
 

@@ -15,6 +15,7 @@ from carso.attacks.ball import uniform
 from carso.attacks.eot import Candidates, Expectation
 from carso.attacks.gradient import input_gradient
 from carso.attacks.losses import Loss, cross_entropy, margin
+from carso.audit.around import distances
 from carso.audit.effort import Sizes
 from carso.audit.finite import mended, non_finite
 from carso.audit.inside import broken
@@ -37,6 +38,13 @@ SQUEEZED = 0.05
 STEP = 1e-3
 """Length of the finite difference, in units of the [0, 1] pixel."""
 
+CONTRADICTED, UNKEPT = 0.25, 0.6
+"""Share of what is measured and what the gradient says, together, by which they may differ: of `STEP`; of a longer way,
+on which a slope changes, four times as much or a fourth."""
+
+
+MISLED = 20.0
+"""Share (%) of images whose gradient leads elsewhere, above which the attacks are misled."""
 
 FEW = 20
 """Images at a time whose own scores are differentiated, all of a defence's candidates at once."""
@@ -55,7 +63,9 @@ class Diagnostics(BaseModel):
     gradient, where what comes before them is attacked. One run of annealed PGD leaves `by_loss`, `by_eot` and
     `by_steps`, by its loss, candidates per gradient and steps; two runs, one on either loss, leave `by_eps`, with those
     at single classes where the target turns images away. `spread` is the standard deviation, over calls, of the true
-    class's probability.
+    class's probability. `finite_differences` counts the images whose margin changes otherwise than its gradient says,
+    `unkept` those where it does over a way that attacks take in a step. `remembered` is by how many points an untouched
+    copy is right on fewer of the attacked images.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -70,6 +80,8 @@ class Diagnostics(BaseModel):
     flat: Percent = 100.0
     non_finite: Percent = 0.0
     masked: Percent = 0.0
+    unkept: Percent = 0.0
+    remembered: Percent = 0.0
     by_loss: dict[str, Percent] = {}
     by_eot: dict[int, Percent] = {}
     by_steps: dict[int, Percent] = {}
@@ -79,6 +91,11 @@ class Diagnostics(BaseModel):
     def blind(self) -> bool:
         """Whether no gradient is worth following."""
         return self.flat > 99
+
+    @property
+    def misled(self) -> float:
+        """Share of images whose gradient is not the slope, be it at the image or over some distance."""
+        return max(self.finite_differences, self.unkept)
 
 
 class DiagnosticRun:
@@ -122,7 +139,8 @@ class DiagnosticRun:
             masked=self._masked(),
             saturated=self._saturated(self._once(candidates)),
             spread=self._spread(),
-            finite_differences=self._finite_differences(),
+            finite_differences=self._finite_differences(STEP, CONTRADICTED),
+            unkept=max(self._finite_differences(way, UNKEPT) for way in distances(self.budget, self.images[0].numel())),
             disagreement=0.0,
             unbounded=100.0,
         )
@@ -196,14 +214,15 @@ class DiagnosticRun:
             p = torch.stack([self.target.scores(self.images).softmax(1) for _ in range(10)])
         return p.gather(2, self.labels.expand(10, -1).unsqueeze(2)).std(0).mean().item()
 
-    def _finite_differences(self) -> float:
+    def _finite_differences(self, step: float, tolerance: float) -> float:
         """Share of images whose margin does not change along the gradient that attacks follow as the gradient says.
 
         In half precision the rounding is as large as the difference, which then says nothing.
         """
-        if self.target.known is None or self.target.exact is None or 10 * self.target.rounding > STEP:
+        known, exact = self.target.known, self.target.exact
+        if known is None or exact is None or 10 * self.target.rounding > STEP:
             return 0.0
-        return percent(mistaken(self.target.known(0, 1), self.target.exact(0, 1), self.images, self.labels))
+        return percent(mistaken(known(0, 1), exact(0, 1), self.images, self.labels, step, tolerance))
 
     def _disagreement(self, surrogate: Classifier, attacked: Images) -> float:
         """Share of images, clean and attacked, whose class the averaged surrogate and most verdicts do not share."""
@@ -233,18 +252,20 @@ def squeezed(logits: Tensor) -> Tensor:
     return middle - ordered[:, 0] < SQUEEZED * (ordered[:, -1] - ordered[:, 0])
 
 
-def mistaken(model: Classifier, exact: Classifier, images: Images, labels: Labels, tolerance: float = 0.25) -> Tensor:
+def mistaken(
+    model: Classifier, exact: Classifier, images: Images, labels: Labels, step: float, tolerance: float
+) -> Tensor:
     """Which images' (B,) margin changes along the model's gradient by another amount than the gradient says.
 
-    A central difference of `STEP` along the sign of the gradient, taken of the exact model, at the image drawn that far
+    A central difference of `step` along the sign of the gradient, taken of the exact model, at the image drawn that far
     into the box; images without gradient are not counted.
     """
-    inside = images.clamp(STEP, 1 - STEP)
+    inside = images.clamp(step, 1 - step)
     gradient = input_gradient(model, inside, labels, margin)
     direction = gradient.sign()
     with torch.no_grad():
-        ahead, behind = (margin(exact((inside + side * STEP * direction).clamp(0, 1)), labels) for side in (1, -1))
-    measured = (ahead - behind) / (2 * STEP)
+        ahead, behind = (margin(exact((inside + side * step * direction).clamp(0, 1)), labels) for side in (1, -1))
+    measured = (ahead - behind) / (2 * step)
     expected = (gradient * direction).flatten(1).sum(1)
     wrong = (measured - expected).abs() > tolerance * (measured.abs() + expected.abs())
     return wrong & (expected > VANISHED)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 Effort: TypeAlias = Literal["quick", "standard", "full"]
 
-ATTACKS = 2
+ATTACKS = 3
 """Which attacks these are: raised with every change by which an audit of the same sizes may leave another figure."""
 
 SPARSE = (0.003, 0.007, 0.02, 0.05)
@@ -30,6 +30,8 @@ class Sizes:
         long: steps and runs of its long variant.
         survivors: images at most for the long variant and for the one with more candidates; None for all.
         aggregates: runs of annealed PGD on each further aggregate of a random target.
+        around: candidates per gradient averaged around the image, and runs at each distance and with each loss, where
+            gradients are misleading.
         rivals: classes that the targeted attack goes for in turn, by falling score.
         unbounded: steps at least of annealed PGD where the attacker may draw any image.
         plain: steps of plain PGD, Auto-PGD, BPDA and the transfers.
@@ -52,6 +54,7 @@ class Sizes:
     long: tuple[int, int]
     survivors: int | None
     aggregates: int
+    around: tuple[int, int]
     rivals: int
     unbounded: int
     plain: int
@@ -76,6 +79,7 @@ SIZES: dict[Effort, Sizes] = {
         long=(400, 1),
         survivors=100,
         aggregates=1,
+        around=(4, 1),
         rivals=2,
         unbounded=100,
         plain=40,
@@ -98,6 +102,7 @@ SIZES: dict[Effort, Sizes] = {
         long=(1000, 1),
         survivors=None,
         aggregates=2,
+        around=(8, 1),
         rivals=9,
         unbounded=100,
         plain=100,
@@ -120,6 +125,7 @@ SIZES: dict[Effort, Sizes] = {
         long=(2000, 6),
         survivors=None,
         aggregates=6,
+        around=(32, 2),
         rivals=9,
         unbounded=100,
         plain=200,

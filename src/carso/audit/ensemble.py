@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from carso.audit import keeping
-from carso.audit.diagnostics import DiagnosticRun
+from carso.audit.diagnostics import MISLED, DiagnosticRun
 from carso.audit.effort import Sizes
 from carso.audit.finite import crafted, mended
 from carso.audit.neighbours import Neighbours
@@ -93,7 +93,9 @@ class Ensemble:
                     bar.total = bar.completed + bar.step + self._ahead(attempts)
                     bar.advance(bar.step)
         if self.state.final is None:
-            self.state.final = by_first(self._final)
+            assert self.state.diagnostics is not None
+            self.state.final, remembered = by_first(self._final)
+            self.state.diagnostics = self.state.diagnostics.model_copy(update={"remembered": remembered})
             self._save()
         return self.found()
 
@@ -141,7 +143,7 @@ class Ensemble:
         if broken := measured.non_finite > 0 and target.candidates is not None:
             target = replace(target, candidates=mended(target.candidates))
         parts = state.budget, self.sizes, state.tuning, self.transfer, self.neighbours
-        return list(plan(target, *parts, measured.blind, broken))
+        return list(plan(target, *parts, measured.blind, broken, measured.misled > MISLED))
 
     def tune(self) -> None:
         """Measure the target, and choose how the strongest attack is made, unless that is done."""
@@ -213,13 +215,27 @@ class Ensemble:
             entry.known = self.state.right_when_clean.clone() if entry.known is None else entry.known
             entry.known[rows] &= found.known
 
-    def _final(self) -> Tensor:
-        """The final verdict, on the worst image of each row that is right when clean."""
-        final, rows = torch.zeros_like(self.state.clean), self.state.right_when_clean.nonzero().squeeze(1)
-        with seeded(self.seed, self.state.budget, "final"):
+    def _final(self) -> tuple[Tensor, float]:
+        """The final verdict, and by how many points a copy that was asked nothing before is right on fewer images.
+
+        That one is asked in the reverse order, beside other images.
+        """
+        rows, fresh = self.state.right_when_clean.nonzero().squeeze(1), self.judge.target.fresh
+        final = self._judged(self.judge, rows, "final")
+        if fresh is None:
+            return final, 0.0
+        untouched = Judge(replace(self.judge.target, answer=fresh()), self.judge.votes)
+        anew = self._judged(untouched, rows.flip(0), "untouched")
+        lost = int(self.state.broken(anew)[rows].sum() - self.state.broken(final)[rows].sum())
+        return final, max(0.0, 100 * lost / len(self.labels))
+
+    def _judged(self, judge: Judge, rows: Tensor, purpose: str) -> Tensor:
+        """Right verdicts (n,) on the worst image of each of some rows, in this order."""
+        right = torch.zeros_like(self.state.clean)
+        with seeded(self.seed, self.state.budget, purpose):
             for some in rows.split(self.chunk):
-                final[some] = self.judge.right(self.state.worst[some], self.labels[some])
-        return final
+                right[some] = judge.right(self.state.worst[some], self.labels[some])
+        return right
 
     def _move(self, rows: Tensor) -> tuple[Images, Labels]:
         return self.images[rows].to(self.device), self.labels[rows].to(self.device)

@@ -188,4 +188,4 @@ def _attack_state(entry: _Entry, kept: _Kept) -> AttackState:
 
 def path_of(folder: Path, budget: Budget) -> Path:
     """Where the state of a budget is."""
-    return folder / "state" / f"{budget.norm}-{budget.eps:g}.safetensors"
+    return folder / "state" / f"{budget.norm}-{budget.eps!r}.safetensors"

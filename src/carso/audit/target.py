@@ -15,6 +15,7 @@ Whatever is called is handed a copy of the images (`carso.evaluation.queries`); 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -72,6 +73,7 @@ class Target:
         votes: shares of a small vote, for the attack on votes.
         purify: the purifier by itself.
         classifier: the classifier behind the purifier.
+        fresh: makes, anew in each call, the answers of a copy that was never asked anything; None where there is none.
         turns_away: whether an answer may be that the image is turned away (see `carso.audit.detecting`).
     """
 
@@ -96,6 +98,7 @@ class Target:
     votes: Classifier | None = None
     purify: Callable[[Tensor], Tensor] | None = None
     classifier: Classifier | None = None
+    fresh: Callable[[], Callable[[Tensor], Tensor]] | None = None
     turns_away: bool = False
 
 
@@ -200,6 +203,7 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
 
 
 def _callable(subject: Any, images: Images, name: str) -> Target:
+    untouched = _untouched(subject)
     scores = Surface.of(subject, images, name).tried(images)
     surrogate = _attacked(subject, images, scores).tried(images)
     follow, random, varies = has_gradient(surrogate, images), bool(scores.varies), bool(surrogate.varies)
@@ -229,7 +233,17 @@ def _callable(subject: Any, images: Images, name: str) -> Target:
         names=names_of(subject),
         purify=purify,
         classifier=classifier,
+        fresh=None if untouched is None else lambda: partial(_answer, untouched(), name, scores.classes),
     )
+
+
+def _untouched(subject: Any) -> Callable[[], Any] | None:
+    """What makes copies of a subject as it is now; None where it cannot be copied, as a function cannot."""
+    try:
+        kept = copy.deepcopy(subject)
+    except Exception:  # copying runs the subject's own code
+        return None
+    return None if kept is subject else partial(copy.deepcopy, kept)
 
 
 def _attacked(subject: Any, images: Images, scores: Surface) -> Surface:

@@ -68,7 +68,7 @@ def portions(model: Classifier, images: Images) -> int:
 def batch_of(model: object) -> int | None:
     """How many images at a time each of a CPU's threads computes fastest, if the model says so by a `batch`."""
     batch = getattr(unqueried(model), "batch", None)
-    return batch if isinstance(batch, int) else None
+    return batch if type(batch) is int and batch > 0 else None
 
 
 class ByAutograd:
