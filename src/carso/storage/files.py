@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -44,13 +46,12 @@ def check_writable(path: Path) -> None:
     """Find out before the work, rather than after it, that `path` cannot become a file.
 
     Raises:
-        RunError: if it is a folder, or its folder cannot be made or written.
+        RunError: if it is a folder, a device or a pipe, or its folder cannot be made or written.
     """
-    if path.is_dir():
-        raise RunError(f"cannot write {path}: it is a folder; name a file")
+    target = _target(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
@@ -59,27 +60,46 @@ def check_writable(path: Path) -> None:
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it into place.
 
+    A link stays one, and what it leads to is replaced. The file has the mode of the one that was there, a new one that
+    of any new file.
+
     Raises:
-        RunError: if the disk is full or the folder cannot be written; what was at `path` is still there.
+        RunError: if the disk is full, the folder cannot be written, or a folder, a device or a pipe is at `path`; what
+            was there still is.
     """
+    target = _target(path)
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}{ASIDE}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE)
-        os.close(handle)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside.touch(exist_ok=False)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
-    aside = Path(name)
     try:
+        mode = stat.S_IMODE((target if target.exists() else aside).stat().st_mode)
         write(aside)
         with aside.open("r+b") as file:
             os.fsync(file.fileno())
-        aside.chmod(0o644)
-        aside.replace(path)
+        aside.chmod(mode)
+        aside.replace(target)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}; what was there is untouched") from error
     finally:
         with contextlib.suppress(OSError):
             aside.unlink()
+
+
+def _target(path: Path) -> Path:
+    """The file that a path leads to, there or not.
+
+    Raises:
+        RunError: if what is there can be no file.
+    """
+    target = os.path.realpath(path)
+    if os.path.isdir(target):
+        raise RunError(f"cannot write {path}: it is a folder; name a file")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise RunError(f"cannot write {path}: it is no file but a device or a pipe; name a file")
+    return Path(target)
 
 
 def write_text(path: Path, text: str) -> None:
