@@ -13,6 +13,7 @@ from torch import nn
 import carso
 from carso.audit import read_audit
 from carso.defence import CARSO
+from carso.detection import Calibration
 from carso.errors import ModelError, RunError, WeightsError
 from carso.nn import CNN, MLP, Contrast, ResNet
 from carso.nn.maps import Maps
@@ -367,6 +368,36 @@ def test_the_names_of_the_classes_are_kept(defence: carso.CARSO, tmp_path: Path)
     weights.save(defence, tmp_path)
     assert carso.load(tmp_path).class_names == defence.class_names
     assert carso.load("mnist-thesis").class_names is None
+
+
+TEN = tuple("abcdefghij")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("class_names", tuple(range(10)), r"classes\.0: .* string, not 0"),
+        ("class_names", ("", *TEN[1:]), r"classes\.0: .* at least 1 character"),
+        ("class_names", ("x" * 301, *TEN[1:]), r"classes\.0: .* at most 300 characters"),
+        ("class_names", ("caf\udce9", *TEN[1:]), "surrogate"),
+        ("class_names", TEN[1:], "class_names are 9, the classifier knows 10"),
+        ("calibration", Calibration(9, (-float("inf"),)), r"calibration\.lowest\.0: .* finite"),
+        ("error", 2.0, "error: .* less than 1, not 2.0"),
+        ("samples", 10_001, "votes by at most 10,000 samples"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(
+    setting: str, value: object, message: str, defence: carso.CARSO, tmp_path: Path
+) -> None:
+    weights.save(defence, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with torch.no_grad():
+        for parameter in defence.classifier.parameters():
+            parameter.add_(1)
+    setattr(defence, setting, value)
+    with pytest.raises(WeightsError, match=rf"purifier\.safetensors.*{message}"):
+        weights.save(defence, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_thresholds_are_kept(defence: carso.CARSO, tmp_path: Path) -> None:

@@ -20,16 +20,18 @@ class Schema(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
-def validated(schema: type[S], fields: Mapping[str, Any], path: Path, within: str = "") -> S:
+def validated(
+    schema: type[S], fields: Mapping[str, Any], path: Path, within: str = "", fault: str = "is damaged"
+) -> S:
     """The fields of a file's description, or of its part `within`, held to their schema.
 
     Raises:
-        WeightsError: naming the file and the first field that is wrong.
+        WeightsError: naming the file, its fault, and the first field that is wrong.
     """
     try:
         return schema.model_validate_json(json.dumps(fields))
     except ValidationError as error:
-        raise WeightsError(f"{path} is damaged: {explained(error, within)}") from error
+        raise WeightsError(f"{path} {fault}: {explained(error, within)}") from error
 
 
 def explained(error: ValidationError, within: str = "") -> str:

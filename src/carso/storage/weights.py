@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +40,14 @@ from carso.vote import MOST
 
 H = TypeVar("H", bound=Header)
 
+_File: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]
+"""The tensors and the description of one."""
+
 CLASSIFIER, PURIFIER, UNDEFENDED = "classifier.safetensors", "purifier.safetensors", "undefended.safetensors"
 UNHARDENED = "purifier-unhardened.safetensors"
 AUDIT = "audit.json"
+
+REFUSED = "was not written, for it could not be read again"
 
 _HEADERS: dict[str, type[Header]] = {"classifier": ClassifierHeader, "purifier": PurifierHeader}
 
@@ -185,9 +190,11 @@ def about(path: Path, kind: str) -> dict[str, Any]:
 
 
 def save(defence: CARSO, folder: Path, origin: Mapping[str, Any] | None = None, *, half: bool = False) -> None:
-    """Write a defence's classifier and purifier; see `save_classifier` and `save_purifier`."""
-    save_classifier(defence.classifier, folder / CLASSIFIER, origin, half=half)
-    save_purifier(defence, folder / PURIFIER, origin, half=half)
+    """Write a defence's classifier and purifier, once neither is refused; see `save_classifier`, `save_purifier`."""
+    classifier = _classifier_file(defence.classifier, folder / CLASSIFIER, origin, half)
+    purifier = _purifier_file(defence, folder / PURIFIER, origin, half)
+    write_tensors(folder / CLASSIFIER, *classifier)
+    write_tensors(folder / PURIFIER, *purifier)
 
 
 def save_classifier(
@@ -200,7 +207,14 @@ def save_classifier(
         path: of the file.
         origin: recipe, seed and figures, for the header.
         half: store float16, which halves the file; the values are rounded.
+
+    Raises:
+        WeightsError: if a file of it could not be read back; what was there still is.
     """
+    write_tensors(path, *_classifier_file(classifier, path, origin, half))
+
+
+def _classifier_file(classifier: nn.Module, path: Path, origin: Mapping[str, Any] | None, half: bool) -> _File:
     ours = architecture_of(classifier)
     stored = _stored(classifier, half)
     check_finite(_learned(classifier), path)
@@ -210,7 +224,8 @@ def save_classifier(
         "architecture": ours or "foreign",
         "options": uncompiled(classifier).options if ours else None,
     }
-    write_tensors(path, stored, description)
+    validated(ClassifierHeader, description, path, fault=REFUSED)
+    return stored, description
 
 
 def architecture_of(classifier: nn.Module) -> str | None:
@@ -235,12 +250,22 @@ def _described(purifier: Purifier) -> dict[str, Any]:
 
 
 def save_purifier(defence: CARSO, path: Path, origin: Mapping[str, Any] | None = None, *, half: bool = False) -> None:
-    """Write a defence's purifier, its settings, and a digest of the classifier that it belongs to."""
-    purifier = defence.purifier
+    """Write a defence's purifier, its settings, and a digest of the classifier that it belongs to.
+
+    Raises:
+        WeightsError: if a file of it could not be read back; what was there still is.
+    """
+    write_tensors(path, *_purifier_file(defence, path, origin, half))
+
+
+def _purifier_file(defence: CARSO, path: Path, origin: Mapping[str, Any] | None, half: bool) -> _File:
+    purifier, names = defence.purifier, defence.class_names
     if defence.samples > MOST:
         raise WeightsError(
             f"{path}: a saved defence votes by at most {MOST:,} samples, this one by {defence.samples:,}"
         )
+    if names is not None and len(names) != defence.classes:
+        raise WeightsError(f"{path} {REFUSED}: class_names are {len(names)}, the classifier knows {defence.classes}")
     description = {
         **(origin or {}),
         "kind": "purifier",
@@ -254,12 +279,13 @@ def save_purifier(defence: CARSO, path: Path, origin: Mapping[str, Any] | None =
         "stop": defence.stop,
         "error": defence.error,
         "classifier": digest(defence.classifier, half=half and architecture_of(defence.classifier) is not None),
-        "classes": defence.class_names,
+        "classes": names,
         "calibration": None if defence.calibration is None else asdict(defence.calibration),
     }
     stored = _stored(purifier, half)
     check_finite(stored, path)
-    write_tensors(path, stored, description)
+    validated(PurifierHeader, description, path, fault=REFUSED)
+    return stored, description
 
 
 def digest(module: nn.Module, *, half: bool = False) -> str:
