@@ -58,6 +58,30 @@ def test_a_shared_defence_may_be_stored_anew(defence: CARSO, tmp_path: Path) -> 
     assert votes(CARSO.from_pretrained(tmp_path)) == votes(defence)
 
 
+@pytest.mark.parametrize("part", ["purifier", "classifier", "samples", "card"])
+def test_what_cannot_be_stored_leaves_what_was_there(
+    part: str, defence: CARSO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    folder = defence.save_pretrained(tmp_path / "mine")
+    expected, before = votes(defence), {path.name: path.read_bytes() for path in folder.iterdir()}
+    with torch.no_grad():
+        for parameter in defence.classifier.parameters():
+            parameter.add_(1)
+        if part in ("purifier", "classifier"):
+            next(getattr(defence, part).parameters()).fill_(float("nan"))
+    if part == "samples":
+        defence.samples = 10_001
+    if part == "card":
+        monkeypatch.setattr(sharing, "_card", full)
+    with pytest.raises(CarsoError, match=rf"mine(.{part}\.safetensors|.purifier\.safetensors|: No space left)"):
+        defence.save_pretrained(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert votes(CARSO.from_pretrained(folder)) == expected
+
+
 def test_a_card_that_somebody_edited_is_not_written_over(defence: CARSO, tmp_path: Path) -> None:
     folder = defence.save_pretrained(tmp_path / "mine")
     card, first = folder / "README.md", (folder / "README.md").read_text()
@@ -77,6 +101,15 @@ def test_the_card_of_a_defence_that_nobody_attacked_says_so(defence: CARSO, tmp_
     assert "**Not audited.**" in (folder / "README.md").read_text()
     assert front(folder)["library_name"] == "carso"
     assert "datasets" not in front(folder)
+
+
+def test_the_card_is_headed_by_the_folder_however_it_is_named(
+    defence: CARSO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    defence.save_pretrained(".")
+    assert "\n# mine\n" in (tmp_path / "mine" / "README.md").read_text()
 
 
 def test_the_card_of_a_shipped_defence_tells_its_audit(tmp_path: Path) -> None:

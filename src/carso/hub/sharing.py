@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -30,11 +32,12 @@ from carso.evaluation.results import read_results
 from carso.hub.card import card
 from carso.report.artifacts import RECIPE
 from carso.storage import weights
-from carso.storage.files import copy, read_text, write_text
+from carso.storage.files import ASIDE, copy, move, read_text, write_text
 
 SUMS, CARD = "SHA256SUMS", "README.md"
 WEIGHTS = (weights.CLASSIFIER, weights.PURIFIER, weights.UNDEFENDED)
 STORED = (*WEIGHTS, weights.AUDIT, RESULTS)
+FILES = (*STORED, CARD, SUMS)
 DOWNLOAD = ("revision", "cache_dir", "force_download", "local_files_only", "token")
 WRITTEN = "\n<!-- as carso wrote it: "
 """Behind a card, before the digest of it."""
@@ -54,13 +57,40 @@ def store(defence: CARSO, folder: str | Path, run: str | Path | None = None, nam
     Raises:
         RunError: if the folder holds anything of these names that is not of a shared defence, or a card that somebody
             edited, if what the run measured are other weights, or if something cannot be read or written.
-        WeightsError: if the weights hold NaN or infinity.
+        WeightsError: if what is stored could not be read again, as weights of NaN. What was in the folder still is.
     """
     folder = Path(folder)
     _check_free(folder)
     source = None if run is None else weights.find(run)
     if source is not None:
         _check_same(defence, source)
+    with _put_in_its_place(folder) as draft:
+        _write(defence, draft, source, name or folder.resolve().name)
+    return folder
+
+
+@contextmanager
+def _put_in_its_place(folder: Path) -> Iterator[Path]:
+    """A draft of a folder's files, which take the place of those there once all are written."""
+    draft = folder / f".{secrets.token_hex(4)}{ASIDE}"
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        for file in FILES:
+            if (draft / file).exists():
+                move(draft / file, folder / file)
+            else:
+                (folder / file).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot write {folder}: {error.strerror or error}") from error
+    except (RunError, WeightsError) as error:
+        raise type(error)(str(error).replace(str(draft), str(folder))) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write(defence: CARSO, folder: Path, source: Path | None, name: str) -> None:
+    """Write everything into an empty folder; `source` is that of the run."""
     origin = {} if source is None else _told(weights.about(source / weights.PURIFIER, "purifier"))
     own = source is None or _is_trained(source / weights.CLASSIFIER)
     weights.save_classifier(defence.classifier, folder / weights.CLASSIFIER, origin | {"trained": own})
@@ -68,11 +98,8 @@ def store(defence: CARSO, folder: str | Path, run: str | Path | None = None, nam
     for file in (weights.UNDEFENDED, weights.AUDIT, RESULTS):
         if source is not None and (source / file).exists():
             copy(source / file, folder / file)
-        else:
-            (folder / file).unlink(missing_ok=True)
-    write_text(folder / CARD, _signed(_card(folder, name or folder.name)))
+    write_text(folder / CARD, _signed(_card(folder, name)))
     write_text(folder / SUMS, "".join(f"{_sum(folder / file)}  {file}\n" for file in _held(folder)))
-    return folder
 
 
 def restore(source: str | Path, classifier: nn.Module | None = None, **options: Any) -> CARSO:

@@ -75,17 +75,30 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
     try:
-        mode = stat.S_IMODE((target if target.exists() else aside).stat().st_mode)
+        new = stat.S_IMODE(aside.stat().st_mode)
         write(aside)
         with aside.open("r+b") as file:
             os.fsync(file.fileno())
-        aside.chmod(mode)
-        aside.replace(target)
+        aside.chmod(new)
+        move(aside, target)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}; what was there is untouched") from error
     finally:
         with contextlib.suppress(OSError):
             aside.unlink()
+
+
+def move(source: Path, path: Path) -> None:
+    """Rename a file into the place of `path`, or of what it links to; the mode of the one that was there is kept.
+
+    Raises:
+        OSError: if it cannot be done.
+        RunError: if what is there can be no file.
+    """
+    target = _target(path)
+    if target.exists():
+        source.chmod(stat.S_IMODE(target.stat().st_mode))
+    source.replace(target)
 
 
 def _target(path: Path) -> Path:
