@@ -186,6 +186,24 @@ def test_figures_of_other_weights_are_not_taken_along(defence: CARSO, tmp_path: 
         defence.save_pretrained(tmp_path / "mine", run="mnist")
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("samples", 1, r"samples \d+, not 1"),
+        ("aggregation", "mean-logit", "aggregation mode, not mean-logit"),
+        ("stop", "exact", "stop confident, not exact"),
+        ("error", 0.25, "error 0.0001, not 0.25"),
+    ],
+)
+def test_figures_of_another_vote_are_not_taken_along(setting: str, value: object, message: str, tmp_path: Path) -> None:
+    defence = weights.load("mnist-thesis")
+    setattr(defence, setting, value)
+    with pytest.raises(RunError, match=rf"was measured with {message}; vote as it did, or leave the run"):
+        defence.save_pretrained(tmp_path / "mine", run="mnist-thesis")
+    folder = defence.save_pretrained(tmp_path / "mine")
+    assert "**Not audited.**" in (folder / "README.md").read_text()
+
+
 def test_a_classifier_of_ones_own_is_handed_over_again(defence: CARSO, tmp_path: Path) -> None:
     own = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 5)).eval()
     neurons = sum(Representation(own).sizes(IMAGES[:1]).values())

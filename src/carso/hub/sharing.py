@@ -14,7 +14,7 @@ import hashlib
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -56,7 +56,7 @@ def store(defence: CARSO, folder: str | Path, run: str | Path | None = None, nam
 
     Raises:
         RunError: if the folder holds anything of these names that is not of a shared defence, or a card that somebody
-            edited, if what the run measured are other weights, or if something cannot be read or written.
+            edited, if what the run measured are other weights or another vote, or if something cannot be read or written.
         WeightsError: if what is stored could not be read again, as weights of NaN. What was in the folder still is.
     """
     folder = Path(folder)
@@ -229,13 +229,23 @@ def _sum(path: Path) -> str:
 
 
 def _check_same(defence: CARSO, source: Path) -> None:
-    """Hold a run's figures to the weights that they are told of."""
+    """Hold a run's figures to the weights that they are told of, and to how these voted."""
     own = weights.about(source / weights.PURIFIER, "purifier")["classifier"]
     measured = [read_audit(source).weights] if (source / weights.AUDIT).exists() else []
     measured += [read_results(source).weights.get("carso")] if (source / RESULTS).exists() else []
     others = {told for told in measured if told is not None} - {weights.digest(defence)}
     if others or own != weights.digest(defence.classifier):
         raise RunError(f"{source} tells of other weights than these: name the run that the defence was loaded from")
+    if measured and (changed := _changed(defence, weights.settings(source))):
+        raise RunError(
+            f"{source} was measured with {changed}; vote as it did, or leave the run and its figures out"
+        )
+
+
+def _changed(defence: CARSO, measured: Mapping[str, Any]) -> str:
+    """The settings in which a defence is not what was measured, and what they were and are."""
+    now = weights.settings_of(defence)
+    return ", ".join(f"{name} {then}, not {now[name]}" for name, then in measured.items() if now[name] != then)
 
 
 def _card(folder: Path, name: str) -> str:

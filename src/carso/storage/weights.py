@@ -47,6 +47,9 @@ CLASSIFIER, PURIFIER, UNDEFENDED = "classifier.safetensors", "purifier.safetenso
 UNHARDENED = "purifier-unhardened.safetensors"
 AUDIT = "audit.json"
 
+SETTINGS = ("layers", "samples", "aggregation", "stop", "error")
+"""What decides how a defence votes, beside its weights."""
+
 REFUSED = "was not written, for it could not be read again"
 
 _HEADERS: dict[str, type[Header]] = {"classifier": ClassifierHeader, "purifier": PurifierHeader}
@@ -189,6 +192,24 @@ def about(path: Path, kind: str) -> dict[str, Any]:
     return description
 
 
+def settings(source: str | Path) -> dict[str, Any]:
+    """Those of a saved defence that decide how it votes: layers, samples, aggregation, stop and error.
+
+    Raises:
+        WeightsError: if there is no such defence, or its file is damaged.
+    """
+    path = find(source) / PURIFIER
+    with _mendable():
+        header = validated(PurifierHeader, read_tensors(path, "purifier")[1], path)
+    return {name: getattr(header, name) for name in SETTINGS}
+
+
+def settings_of(defence: CARSO) -> dict[str, Any]:
+    """The same of a defence in memory."""
+    voting = {name: getattr(defence, name) for name in SETTINGS if name != "layers"}
+    return {"layers": tuple(defence.representation.layers), **voting}
+
+
 def save(defence: CARSO, folder: Path, origin: Mapping[str, Any] | None = None, *, half: bool = False) -> None:
     """Write a defence's classifier and purifier, once neither is refused; see `save_classifier`, `save_purifier`."""
     classifier = _classifier_file(defence.classifier, folder / CLASSIFIER, origin, half)
@@ -273,11 +294,7 @@ def _purifier_file(defence: CARSO, path: Path, origin: Mapping[str, Any] | None,
         "neurons": purifier.neurons,
         "latent": purifier.latent,
         **_described(purifier),
-        "layers": defence.representation.layers,
-        "samples": defence.samples,
-        "aggregation": defence.aggregation,
-        "stop": defence.stop,
-        "error": defence.error,
+        **settings_of(defence),
         "classifier": digest(defence.classifier, half=half and architecture_of(defence.classifier) is not None),
         "classes": names,
         "calibration": None if defence.calibration is None else asdict(defence.calibration),
