@@ -88,6 +88,15 @@ def test_images_that_are_not_the_defences_own_are_refused_if_asked_for_else_not_
         matching(defence, "mnist", asked=True)
 
 
+def test_digits_are_not_offered_to_a_defence_whose_classes_have_names_unless_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    defence = defence_of((1, 28, 28), *"abcdefghij")
+    assert matching(defence, "mnist") is None
+    assert "mnist: its classes are not called as the defence's; the page offers no" in capsys.readouterr().err
+    assert matching(defence, "mnist", asked=True) is not None
+
+
 def test_without_a_network_the_page_begins_without_images_unless_they_are_asked_for(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

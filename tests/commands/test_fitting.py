@@ -153,3 +153,13 @@ def test_the_first_of_a_folder_are_of_all_its_classes(tmp_path: Path, monkeypatc
     found = CliRunner().invoke(cli.app, ["attack", "mnist", "--attack", "fgsm", *told])
     assert found.exit_code == 0, found.output
     assert data.load_pairs("pairs.npz").labels.tolist() == [1, 4, 7, 1, 4, 7]
+
+
+def test_classes_that_are_called_otherwise_are_not_guessed_to_be_those_of_mnist() -> None:
+    for names in (None, tuple("0123456789")):
+        assert images_of(Origin(names=names), None, {}) == ("mnist", {})
+    named = Origin(names=("coat", "bag"))
+    with pytest.raises(DataError, match="of what data the classes 'coat', 'bag' are is not known; name .* by --data"):
+        images_of(named, None, {})
+    assert images_of(named, "mine", {}) == ("mine", {})
+    assert images_of(named.model_copy(update={"data": "mine"}), None, {}) == ("mine", {})

@@ -101,6 +101,9 @@ def test_the_card_of_a_defence_that_nobody_attacked_says_so(defence: CARSO, tmp_
     assert "**Not audited.**" in (folder / "README.md").read_text()
     assert front(folder)["library_name"] == "carso"
     assert "datasets" not in front(folder)
+    defence.data = "fashion-mnist"
+    assert front(defence.save_pretrained(folder))["datasets"] == ["fashion-mnist"]
+    assert CARSO.from_pretrained(folder).data == "fashion-mnist"
 
 
 def test_the_card_is_headed_by_the_folder_however_it_is_named(

@@ -370,6 +370,17 @@ def test_the_names_of_the_classes_are_kept(defence: carso.CARSO, tmp_path: Path)
     assert carso.load("mnist-thesis").class_names is None
 
 
+@pytest.mark.parametrize("recipe", [None, {"data": "cifar10"}])
+def test_the_data_are_kept_also_without_a_recipe(
+    recipe: dict[str, Any] | None, defence: carso.CARSO, tmp_path: Path
+) -> None:
+    defence.data, defence.class_names = "fashion-mnist", TEN
+    weights.save(defence, tmp_path, {"recipe": recipe})
+    expected = "fashion-mnist" if recipe is None else "cifar10"
+    assert carso.load(tmp_path).data == weights.origin(tmp_path).data == expected
+    assert weights.origin(tmp_path).names == TEN
+
+
 TEN = tuple("abcdefghij")
 
 

@@ -112,6 +112,9 @@ def matching(defence: CARSO, name: str, fitted: Mapping[str, Any] | None = None,
     try:
         images = data.load(name, "test", **(fitted or {}))
         check_shape(images, defence.purifier.shape)
+        own = defence.class_names
+        if not asked and own and images.labels is not None and {*own}.isdisjoint(images.classes):
+            raise DataError(f"{name}: its classes are not called as the defence's")
         return matched(images, defence.classes, defence.class_names)
     except (DataError, RunError) as error:
         if asked:

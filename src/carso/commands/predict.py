@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carso.commands.options import DEFENCES, MOST, Device, Factory, RejectAt, Samples, Stop
+from carso.commands.options import DEFENCES, MNIST, MOST, Device, Factory, RejectAt, Samples, Stop
 from carso.commands.shared import calibrated, classifier_of, images_of, moved, say_which, voting_by
 from carso.errors import CarsoError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from carso.data import Dataset
     from carso.evaluation.prediction import Prediction
+    from carso.storage.headers import Origin
 
 
 def predict(
@@ -39,7 +41,6 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """Classify pictures, with the share of the vote of each class."""
-    from carso import data
     from carso.audit.loading import column_of, load_target, origin_of
     from carso.data.labelled import names_of
     from carso.defence import CARSO
@@ -50,14 +51,23 @@ def predict(
     if not isinstance(model, CARSO) and column_of(defence) == "classifier":
         raise CarsoError(f"carso predict asks a saved defence or a classifier of one; {defence} is neither")
     model = moved(voting_by(samples, model), device)
-    name, fitted = images_of(origin_of(defence), None, {})
+    own = origin_of(defence)
+    name, fitted = images_of(own, own.data or MNIST, {})
     if reject_at is not None:
-        model = calibrated(model, partial(data.load, name, "validation", **fitted), reject_at)
+        model = calibrated(model, partial(_held_out, own), reject_at)
     if isinstance(model, CARSO):
         render(predict(model, images, seed=seed, stop=stop, reject_at=reject_at))
     else:
         shape, names = _images_and_classes(defence, name, fitted)
         render(classified(model, images, shape, names_of(model) or names, name, reject_at=reject_at))
+
+
+def _held_out(own: Origin) -> Dataset:
+    """The clean images by which thresholds are set: those of the training."""
+    from carso import data
+
+    name, fitted = images_of(own, None, {})
+    return data.load(name, "validation", **fitted)
 
 
 def _images_and_classes(

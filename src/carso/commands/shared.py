@@ -149,10 +149,18 @@ def images_of(own: Origin, data: str | None, told: Mapping[str, Any]) -> tuple[s
     """The data set named, or that of the training, else MNIST; and how its pictures are made alike.
 
     What the command line has `told` of that comes first, the rest is as in the training if it was on these data.
+
+    Raises:
+        DataError: if neither says which, and the classes are not those of MNIST.
     """
     from carso.data import is_same
     from carso.storage.headers import fitting_of
 
+    if data is None and own.data is None and not own.may_be_digits:
+        raise DataError(
+            f"of what data the classes {', '.join(map(repr, (own.names or ())[:3]))} are is not known; name the "
+            "images by --data, or set the defence's `data` before it is saved"
+        )
     name = data or own.data or MNIST
     then = fitting_of(own) if own.data is not None and is_same(name, own.data) else {}
     return name, {**then, **told}

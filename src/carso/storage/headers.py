@@ -115,7 +115,7 @@ class Section(Schema):
 
 
 class Origin(Schema):
-    """As much of a recipe as is read of it here."""
+    """As much of a recipe as is read of it here, and what its defence's classes are called."""
 
     data: Annotated[str, Field(min_length=1)] | None = None
     size: tuple[Size, Size] | None = None
@@ -125,6 +125,12 @@ class Origin(Schema):
     adversarial: Section | None = None
     purification: Section | None = None
     hardening: Section | None = None
+    names: tuple[str, ...] | None = None
+
+    @property
+    def may_be_digits(self) -> bool:
+        """Whether nothing says that its classes are others than numbers in order."""
+        return self.names is None or self.names == tuple(map(str, range(len(self.names))))
 
     @property
     def against_attacks(self) -> bool:
@@ -256,8 +262,15 @@ class PurifierHeader(Header):
     stop: Stop
     error: Annotated[float, Field(gt=0, lt=1)]
     classifier: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    data: Annotated[str, Field(min_length=1)] | None = None
     classes: Annotated[tuple[Name, ...], Field(min_length=2)] | None = None
     calibration: CalibrationOptions | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """What the recipe says, and what it does not say of data and classes."""
+        told = super().origin
+        return told.model_copy(update={"data": told.data or self.data, "names": self.classes})
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> PurifierHeader:

@@ -175,6 +175,8 @@ def load_undefended(source: str | Path, classifier: nn.Module | None = None) -> 
 def origin(source: str | Path) -> Origin:
     """What the recipe of a saved defence, or of a classifier that is alone, says of its data and attacks.
 
+    Where there is no recipe, a defence that knows its data has kept them.
+
     Raises:
         WeightsError: if there is no such defence, or its file is damaged.
     """
@@ -296,6 +298,7 @@ def _purifier_file(defence: CARSO, path: Path, origin: Mapping[str, Any] | None,
         **_described(purifier),
         **settings_of(defence),
         "classifier": digest(defence.classifier, half=half and architecture_of(defence.classifier) is not None),
+        **({} if defence.data is None else {"data": str(defence.data)}),
         "classes": names,
         "calibration": None if defence.calibration is None else asdict(defence.calibration),
     }
