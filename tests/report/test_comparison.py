@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -150,3 +151,14 @@ def test_a_run_of_nothing_is_named(runs, tmp_path):
     write_results(results.model_copy(update={"rows": []}), tmp_path)
     with pytest.raises(RunError, match=r"results\.json: rows: hold no accuracy"):
         compare([runs[0], tmp_path])
+
+
+def test_curves_of_another_run_are_left_out(runs, tmp_path, read):
+    for name, n in (("a", 40), ("b", 41)):
+        (tmp_path / name).mkdir()
+        shutil.copy(runs[0] / "records.safetensors", tmp_path / name)
+        fields = json.loads((runs[0] / "results.json").read_text()) | {"n": n}
+        (tmp_path / name / "results.json").write_text(json.dumps(fields))
+    text = compare([tmp_path / "a", tmp_path / "b"]).read_text()
+    assert "b: The records beside these results are of another run, of another number of images" in text
+    assert "a: The records" not in text

@@ -299,6 +299,36 @@ def test_images_of_the_gallery_go_by_their_place_in_the_data_set(finished, tmp_p
     assert shown == [records.places[index].item() for index in held]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("n", 41, "another number of images"),
+        ("seed", 7, "another seed"),
+        ("dataset", "other", "other images"),
+        ("weights", {"carso": "0" * 16}, "other weights"),
+    ],
+)
+def test_records_of_another_run_are_left_out(bare_run, tmp_path, read, field, value, said):
+    fields = json.loads((bare_run / "results.json").read_text())
+    shutil.copy(bare_run / "records.safetensors", tmp_path)
+    (tmp_path / "results.json").write_text(json.dumps(fields))
+    assert read(write_report(tmp_path).read_text()).all("img")
+    (tmp_path / "results.json").write_text(json.dumps(fields | {field: value}))
+    text = write_report(tmp_path).read_text()
+    assert f"The records beside these results are of another run, of {said}: what they show is left out." in text
+    assert not read(text).all("img")
+    assert "Run fingerprint" not in text
+
+
+@pytest.mark.parametrize("field", ["dataset", "weights"])
+def test_results_that_do_not_say_of_what_they_are_keep_their_records(bare_run, tmp_path, read, field):
+    fields = json.loads((bare_run / "results.json").read_text())
+    fields.pop(field)
+    shutil.copy(bare_run / "records.safetensors", tmp_path)
+    (tmp_path / "results.json").write_text(json.dumps(fields))
+    assert read(write_report(tmp_path).read_text()).all("img")
+
+
 def test_results_without_records_still_make_a_page(bare_run, tmp_path, read):
     shutil.copy(bare_run / "results.json", tmp_path)
     page = read(write_report(tmp_path).read_text())

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from carso.errors import RunError
-from carso.evaluation.records import FILE, Records, read_records
+from carso.evaluation.records import Records
 from carso.evaluation.results import Believed, Rate, ResultRow, Results
 from carso.report import figures, wording
-from carso.report.page import evaluated, render
+from carso.report.page import evaluated, recorded, render
 from carso.report.verdict import hardest, short, subject
 from carso.storage.files import write_text
 
@@ -29,6 +29,8 @@ class Run:
     name: str
     results: Results
     records: Records | None
+    strangers: str | None = None
+    """Why the records beside the results are none of the run."""
 
     def row(self, key: Key) -> ResultRow | None:
         """The run's row of this key, if it has one."""
@@ -72,7 +74,8 @@ def compare(directories: Sequence[Path], page: Path | None = None) -> Path:
 
 
 def _run(directory: Path, name: str) -> Run:
-    return Run(name, evaluated(directory), read_records(directory) if (directory / FILE).exists() else None)
+    results = evaluated(directory)
+    return Run(name, results, *recorded(directory, results))
 
 
 def _names(directories: Sequence[Path]) -> list[str]:
@@ -134,7 +137,7 @@ def _headline(runs: list[Run]) -> str:
 
 
 def _cautions(runs: list[Run]) -> list[str]:
-    found = []
+    found = [f"{run.name}: {run.strangers}" for run in runs if run.strangers]
     if len({run.results.n for run in runs}) > 1:
         found.append("The runs differ in their number of images.")
     if len({run.results.dataset for run in runs}) > 1:

@@ -22,6 +22,9 @@ from carso.storage.files import write_text
 
 PAGE = "report.html"
 
+SAME = {"weights": "other weights", "dataset": "other images", "n": "another number of images", "seed": "another seed"}
+"""What records have in common with the results that were computed from them, and what they are of if they have not."""
+
 RULES = {
     "random": "Drawn by the seed, whatever became of them.",
     "narrow win": "Right, by the least margin of the vote.",
@@ -48,8 +51,8 @@ def write_report(directory: Path, page: Path | None = None) -> Path:
         RunError: if results are missing, damaged or of nothing, naming the file; WeightsError if the records are.
     """
     results, audit = evaluated(directory), read_audit(directory)
-    records = read_records(directory) if (directory / FILE).exists() else None
-    context = _about(results, audit) | (_seen(records, results) if records else {})
+    records, strangers = recorded(directory, results)
+    context = _about(results, audit) | {"strangers": strangers} | (_seen(records, results) if records else {})
     history = figures.training(read_history(directory))
     path = page or directory / PAGE
     seen = {"history": history, "choice": read_choice(directory), "recipe_text": read_recipe_text(directory)}
@@ -67,6 +70,23 @@ def evaluated(directory: Path) -> Results:
     if not results.columns():
         raise RunError(f"{within(directory, RESULTS)}: rows: hold no accuracy of any column; evaluate again")
     return results
+
+
+def recorded(directory: Path, results: Results) -> tuple[Records | None, str | None]:
+    """The records beside results, if they are of the same run; if there are others, a sentence on why they are not.
+
+    Raises:
+        RunError: if they are damaged.
+    """
+    if not (directory / FILE).exists():
+        return None, None
+    records = read_records(directory)
+    theirs = records.results()
+    for field, what in SAME.items():
+        here, there = getattr(results, field), getattr(theirs, field)
+        if here != there and (field in ("n", "seed") or (here and there)):
+            return None, f"The records beside these results are of another run, of {what}: what they show is left out."
+    return records, None
 
 
 def render(template: str, context: dict[str, Any]) -> str:
