@@ -189,6 +189,41 @@ def test_a_loss_that_is_no_number_is_left_out(bare_run, tmp_path, read):
     assert [heading.text for heading in page.get("training").all("h3")] == ["N", "loss"]
 
 
+@pytest.mark.parametrize(
+    ("losses", "drawn"),
+    [
+        ((0.0, 5e-324), ["N", "loss"]),
+        ((1.0, 1.0 + 2**-52), ["N", "loss"]),
+        ((1e-300, 2e-300), ["N", "loss"]),
+        ((-1e29, 1e29), ["N", "loss"]),
+        ((-1e308, 1e308), ["N"]),
+        ((10**400, 10**400), ["N"]),
+    ],
+)
+def test_losses_of_any_size_make_a_page(bare_run, tmp_path, read, losses, drawn):
+    shutil.copy(bare_run / "results.json", tmp_path)
+    epochs = [{"stage": "N", "epoch": number, "loss": loss} for number, loss in enumerate(losses, 1)]
+    (tmp_path / "history.json").write_text(json.dumps(epochs))
+    page = read(write_report(tmp_path).read_text())
+    assert [heading.text for heading in page.get("training").all("h3")] == drawn
+
+
+@pytest.mark.parametrize("epoch", [-1, 10**31, 10**400])
+def test_an_epoch_that_is_none_is_damage(bare_run, tmp_path, epoch):
+    shutil.copy(bare_run / "results.json", tmp_path)
+    (tmp_path / "history.json").write_text(json.dumps([{"stage": "N", "epoch": epoch, "loss": 1.0}]))
+    with pytest.raises(RunError, match=r"history\.json: 0\.epoch: Input should be"):
+        write_report(tmp_path)
+
+
+def test_votes_without_a_mean_are_left_open(bare_run, tmp_path, read):
+    fields = json.loads((bare_run / "results.json").read_text())
+    fields["rows"][0]["samples_used"] = {"median": 3.0}
+    (tmp_path / "results.json").write_text(json.dumps(fields))
+    again = read(write_report(tmp_path).read_text()).get("again")
+    assert [row.all("td")[-1].text for row in again.all("tr") if row.all("td")][-len(fields["rows"])] == ""
+
+
 def test_what_a_defence_turned_away_stands_beside_its_attack(bare_run, tmp_path, read):
     fields = json.loads((bare_run / "results.json").read_text())
     quarter = {"correct": 10, "total": 40, "accuracy": 25.0, "ci95": [14.2, 40.2]}

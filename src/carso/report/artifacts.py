@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     from carso.audit.results import Audit as FullAudit
 
 T = TypeVar("T")
+
+MOST = 10**30
+"""The largest number of a history that is drawn; beyond it, something went wrong."""
 
 HISTORY, CHOICE, RECIPE = "history.json", "choice.json", "recipe.yaml"
 
@@ -111,13 +113,13 @@ class Epoch(BaseModel, extra="allow"):
     """One epoch of `history.json`; every further number is a metric."""
 
     stage: str
-    epoch: int
+    epoch: Annotated[int, Field(ge=0, le=MOST)]
 
     def metrics(self) -> dict[str, float]:
-        """The finite numbers beside stage and epoch: a loss before batch norm has seen enough may be none."""
+        """The numbers beside stage and epoch that can be drawn: a loss before batch norm has seen enough may be none."""
         found = self.__pydantic_extra__ or {}
-        numbers = {k: float(v) for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-        return {name: number for name, number in numbers.items() if math.isfinite(number)}
+        numbers = {k: v for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        return {name: float(number) for name, number in numbers.items() if abs(number) <= MOST}
 
 
 class Choice(BaseModel):

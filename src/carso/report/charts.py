@@ -76,6 +76,9 @@ DOTS = 15
 NAMED = 14
 """Votes over more classes than this name only the elected and the true one."""
 
+DIGITS = 12
+"""Decimals of a tick."""
+
 READABLE = 9.0
 """Side of a cell of a heatmap in which a count can be read."""
 
@@ -153,14 +156,14 @@ def votes(
 
 
 def ticks(low: Number, high: Number, about: int = 5) -> list[float]:
-    """Round values from `low` or below to `high` or above, about so many."""
-    if not high > low:
+    """Round values from `low` or below to `high` or above, about so many; all the same, if closer than digits tell."""
+    if not high - low > 10.0**-DIGITS:
         high = low + (abs(low) or 1.0)
     raw = (high - low) / about
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = min((m * magnitude for m in (1, 2, 2.5, 5, 10)), key=lambda s: abs(s - raw))
     first, last = math.floor(low / step), math.ceil(high / step)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [round(i * step, DIGITS) for i in range(first, last + 1)]
 
 
 def _svg(title: str, width: Number, height: Number, *parts: Markup, style: str = "chart") -> Markup:
