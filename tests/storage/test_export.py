@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 import carso
-from carso.errors import CarsoError, ModelError
+from carso.errors import CarsoError, DataError, ModelError
 from carso.nn import MLP
 from carso.nn.maps import Maps
 from carso.purifier import Purifier
-from carso.storage.export import export
+from carso.storage.export import _check_alike, export
 from carso.vote import mode
 
 onnx = pytest.importorskip("onnx")
@@ -142,6 +142,40 @@ def test_a_file_that_answers_otherwise_is_not_kept(tmp_path: Path, monkeypatch: 
     with pytest.raises(ModelError, match=r"answers otherwise.*not kept"):
         export(small(MLP((1, 8, 8), (12,), 5), 17), tmp_path / "d.onnx", torch.rand(4, 1, 8, 8))
     assert not list(tmp_path.iterdir())
+
+
+class Scaled(nn.Module):
+    """A classifier whose logits are made larger or smaller."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.classifier, self.scale = MLP((1, 8, 8), (12,), 5).eval(), scale
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.scale * self.classifier(images)
+
+
+def test_large_logits_are_rounded_as_small_ones_are(tmp_path: Path) -> None:
+    """Those of a sum in another order, which onnxruntime may take, are this far apart."""
+    found = Scaled(1e6).eval()(images := torch.rand(32, 1, 8, 8)).detach()
+    _check_alike([found * (1 + 1e-5)], [found])
+    export(Scaled(1e6).eval(), tmp_path / "d.onnx", images)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
+def test_logits_that_are_apart_are_apart_however_small(scale: float, tmp_path: Path) -> None:
+    found = Scaled(scale).eval()(torch.rand(8, 1, 8, 8)).detach()
+    with pytest.raises(ModelError, match=r"not kept: its logits differ by up to \S+, the largest is \S+$"):
+        _check_alike([found * 1.1], [found])
+
+
+def test_the_file_is_proven_on_one_image_at_least(tmp_path: Path) -> None:
+    for alone in (False, True):
+        with pytest.raises(DataError, match=r"^export needs at least one image"):
+            export(
+                small(MLP((1, 8, 8), (12,), 5), 17), tmp_path / "d.onnx", torch.rand(0, 1, 8, 8), classifier_only=alone
+            )
 
 
 @pytest.mark.parametrize("step", ["load", "run"])

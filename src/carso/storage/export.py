@@ -5,7 +5,7 @@
 
 The file answers as `defence.votes` and `defence.predict` do with a generator of that seed and no early stop; it is
 believed only after onnxruntime has given the same answers on images. Inside, an ONNX `Scan` takes the images one after
-the other, so that its memory is that of one image's K candidates whatever the batch.
+the other, so that its memory is that of one image's K candidates whatever the batch; of no image it knows nothing.
 
 Source: thesis, section 3.2.4; the format is that of the Open Neural Network Exchange.
 """
@@ -29,7 +29,7 @@ from torch._higher_order_ops.scan import scan
 
 import carso
 from carso.defence import CARSO
-from carso.errors import ModelError, of_memory, shortened
+from carso.errors import DataError, ModelError, of_memory, shortened
 from carso.nn import evaluating, query
 from carso.recall import classify, recall
 from carso.storage.files import check_writable, write_aside
@@ -37,9 +37,9 @@ from carso.types import Images, check_images
 from carso.vote import mode
 
 NEEDED = ("onnx", "onnxruntime", "onnxscript")
-TOLERANCE = 0.01
-"""By how much logits, or shares of the vote, may differ between torch and onnxruntime: sums are rounded in another
-order, and a candidate between two classes may change sides."""
+SHARES, LOGITS = 0.01, 0.001
+"""By how much shares of the vote may differ between torch and onnxruntime, and logits, as a part of the largest: sums
+are rounded in another order, and a candidate between two classes may change sides."""
 
 
 class Vote(nn.Module):
@@ -87,6 +87,8 @@ def export(
 ) -> Path:
     """Write the ONNX file and prove it; of weights in half or double precision, as of a copy in single precision.
 
+    The file takes batches of one image or more.
+
     Args:
         defence: what to export, on the CPU; a module that is no defence is a classifier alone.
         path: of the file, written only when it has been proven.
@@ -98,7 +100,7 @@ def export(
     Raises:
         ModelError: if the extra `export` is missing, what is given is no module, does not answer by the mode or cannot
             be traced, or the file does not run, or answers otherwise.
-        DataError: if the trial images are not such as the defence takes.
+        DataError: if the trial images are not such as the defence takes, or there are none.
         RunError: if the file cannot be written.
     """
     _check_installed()
@@ -108,6 +110,8 @@ def export(
     if whole and defence.aggregation != "mode":
         raise ModelError(f"export knows the aggregation 'mode', and this defence answers by {defence.aggregation!r}")
     check_images(trial, defence.purifier.shape if isinstance(defence, CARSO) else trial.shape[1:])
+    if not len(trial):
+        raise DataError("export needs at least one image to prove the file on")
     check_writable(path)
     defence = _single(defence)
     outputs = ["votes", "winners"] if whole else ["logits"]
@@ -217,11 +221,19 @@ def _prove(defence: CARSO | nn.Module, path: Path, images: Images, seed: int | N
     for some in images.split(8):
         with _saying("the exported file does not run in onnxruntime", path):
             found = [torch.from_numpy(answer) for answer in session.run(None, {"images": some.numpy()})]
-        expected = _expected(defence, some, seed)
-        near = TOLERANCE * (defence.samples if isinstance(defence, CARSO) and seed is not None else 1)
-        same = torch.equal(found[0].argmax(1), expected[0].argmax(1)) if seed is None else found[1].equal(expected[1])
-        if not (same and (found[0] - expected[0]).abs().max() <= near):
-            raise ModelError("the exported file answers otherwise than the defence, and was not kept")
+        _check_alike(found, _expected(defence, some, seed))
+
+
+def _check_alike(found: list[Tensor], expected: list[Tensor]) -> None:
+    """Hold the answers of the file to those of torch: logits alone, or votes and winners."""
+    by_votes = len(expected) > 1
+    same = found[1].equal(expected[1]) if by_votes else found[0].argmax(1).equal(expected[0].argmax(1))
+    largest = (expected[0].sum(1) if by_votes else expected[0].abs()).max().item()
+    apart = (found[0] - expected[0]).abs().max().item()
+    if not (same and apart <= (SHARES if by_votes else LOGITS) * largest):
+        which = f"votes differ by up to {apart} of {largest}"
+        which = which if by_votes else f"logits differ by up to {apart:.3g}, the largest is {largest:.3g}"
+        raise ModelError(f"the exported file answers otherwise than the defence, and was not kept: its {which}")
 
 
 @contextmanager
