@@ -159,7 +159,7 @@ def test_classes_that_are_called_otherwise_are_not_guessed_to_be_those_of_mnist(
     for names in (None, tuple("0123456789")):
         assert images_of(Origin(names=names), None, {}) == ("mnist", {})
     named = Origin(names=("coat", "bag"))
-    with pytest.raises(DataError, match="of what data the classes 'coat', 'bag' are is not known; name .* by --data"):
+    with pytest.raises(DataError, match=r"the classes 'coat', 'bag' are of data that are not known; name .* by --data"):
         images_of(named, None, {})
     assert images_of(named, "mine", {}) == ("mine", {})
     assert images_of(named.model_copy(update={"data": "mine"}), None, {}) == ("mine", {})

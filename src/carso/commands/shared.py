@@ -158,7 +158,7 @@ def images_of(own: Origin, data: str | None, told: Mapping[str, Any]) -> tuple[s
 
     if data is None and own.data is None and not own.may_be_digits:
         raise DataError(
-            f"of what data the classes {', '.join(map(repr, (own.names or ())[:3]))} are is not known; name the "
+            f"the classes {', '.join(map(repr, (own.names or ())[:3]))} are of data that are not known; name the "
             "images by --data, or set the defence's `data` before it is saved"
         )
     name = data or own.data or MNIST

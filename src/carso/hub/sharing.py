@@ -56,7 +56,8 @@ def store(defence: CARSO, folder: str | Path, run: str | Path | None = None, nam
 
     Raises:
         RunError: if the folder holds anything of these names that is not of a shared defence, or a card that somebody
-            edited, if what the run measured are other weights or another vote, or if something cannot be read or written.
+            edited, if what the run measured are other weights or another vote, or if something cannot be read or
+            written.
         WeightsError: if what is stored could not be read again, as weights of NaN. What was in the folder still is.
     """
     folder = Path(folder)
@@ -237,9 +238,7 @@ def _check_same(defence: CARSO, source: Path) -> None:
     if others or own != weights.digest(defence.classifier):
         raise RunError(f"{source} tells of other weights than these: name the run that the defence was loaded from")
     if measured and (changed := _changed(defence, weights.settings(source))):
-        raise RunError(
-            f"{source} was measured with {changed}; vote as it did, or leave the run and its figures out"
-        )
+        raise RunError(f"{source} was measured with {changed}; vote as it did, or leave the run and its figures out")
 
 
 def _changed(defence: CARSO, measured: Mapping[str, Any]) -> str:

@@ -116,7 +116,10 @@ class Epoch(BaseModel, extra="allow"):
     epoch: Annotated[int, Field(ge=0, le=MOST)]
 
     def metrics(self) -> dict[str, float]:
-        """The numbers beside stage and epoch that can be drawn: a loss before batch norm has seen enough may be none."""
+        """The numbers beside stage and epoch that can be drawn.
+
+        A loss before batch norm has seen enough may be none.
+        """
         found = self.__pydantic_extra__ or {}
         numbers = {k: v for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
         return {name: float(number) for name, number in numbers.items() if abs(number) <= MOST}

@@ -20,9 +20,7 @@ class Schema(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
-def validated(
-    schema: type[S], fields: Mapping[str, Any], path: Path, within: str = "", fault: str = "is damaged"
-) -> S:
+def validated(schema: type[S], fields: Mapping[str, Any], path: Path, within: str = "", fault: str = "is damaged") -> S:
     """The fields of a file's description, or of its part `within`, held to their schema.
 
     Raises:

@@ -51,6 +51,7 @@ SETTINGS = ("layers", "samples", "aggregation", "stop", "error")
 """What decides how a defence votes, beside its weights."""
 
 REFUSED = "was not written, for it could not be read again"
+"""What is said of a file that would break its own schema."""
 
 _HEADERS: dict[str, type[Header]] = {"classifier": ClassifierHeader, "purifier": PurifierHeader}
 
