@@ -1,7 +1,9 @@
 import contextlib
 import io
 import struct
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -281,14 +283,38 @@ def test_a_photograph_with_a_thumbnail_beside_it_is_read(tmp_path: Path) -> None
     assert (data.read_image(tmp_path / "p.jpg", (3, 8, 8)) - 0.4).abs().max() < 0.01
 
 
-def test_a_rotation_that_cannot_be_read_is_no_guess(tmp_path: Path) -> None:
-    """Pillow warns of such a picture and shows it lying on its side."""
+def rotated(kind: str, description: str, **options: object) -> bytes:
+    """A picture in colour that is to be turned."""
     exif = Image.Exif()
-    exif[0x010E], exif[0x0112] = "a description that does not fit into four bytes", 6
-    whole = encoded(Image.fromarray(COLOUR), "WEBP", lossless=True, exif=exif)
-    count = whole.index(struct.pack(">HH", 0x010E, 2)) + 4
-    broken = whole[:count] + struct.pack(">I", 2**20) + whole[count + 4 :]
-    refuse(broken, "is damaged", tmp_path)
+    exif[0x010E], exif[0x0112] = description, 6
+    return encoded(Image.fromarray(COLOUR), kind, exif=exif, **options)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize(("tag", "type_"), [(0x010E, 2), (0x0112, 3)])
+def test_a_rotation_that_cannot_be_read_is_no_guess(tmp_path: Path, kind: str, tag: int, type_: int) -> None:
+    """Pillow warns of such a picture and shows it lying on its side."""
+    whole, order = rotated(kind, "a description that does not fit into four bytes"), "<" if kind == "TIFF" else ">"
+    count = whole.index(struct.pack(order + "HH", tag, type_)) + 4
+    broken = bytearray(whole)
+    broken[count : count + 4] = struct.pack(order + "I", 2**20)
+    if kind == "PNG":
+        start = whole.index(b"eXIf")
+        (length,) = struct.unpack(">I", whole[start - 4 : start])
+        end = start + 4 + length
+        broken[end : end + 4] = struct.pack(">I", zlib.crc32(broken[start:end]))
+    refuse(bytes(broken), "is damaged", tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_while_a_picture_is_decoded_other_threads_may_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn_beside(image: Image.Image, in_place: bool) -> None:
+        with ThreadPoolExecutor(1) as other:
+            other.submit(warnings.warn, "of a model").result()
+
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", warn_beside)
+    assert picture.open_image(encoded(Image.fromarray(GREY))).size == (5, 6)
 
 
 def test_a_checksum_that_the_decoder_does_not_reach_is_checked(tmp_path: Path) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from carso.data import digits
 from carso.data.reading import decoding, naming
+from carso.data.tags import check_tags
 from carso.errors import DataError
 
 MAX_PIXELS = 64_000_000
@@ -95,13 +94,14 @@ def open_image(
     Raises:
         DataError: if it is missing, damaged, animated, too large or in another format.
     """
-    with decoding(), _strictly():
+    with decoding():
         with _opened(source, formats) as image:
             _check_header(image)
             image.verify()
         with _opened(source, formats) as image:
             if enough is not None:
                 image.draft(None, (enough, enough))
+            _check_exif(image)
             ImageOps.exif_transpose(image, in_place=True)
             return image
 
@@ -131,22 +131,21 @@ def _opened(source: str | Path | bytes, formats: tuple[str, ...]) -> Image.Image
         raise DataError(f"cannot be read ({error.strerror or error})") from error
 
 
-@contextmanager
-def _strictly() -> Iterator[None]:
-    """What Pillow only warns of is an error: a bomb, or a rotation or a page that it could not read."""
-    with warnings.catch_warnings():
-        for kind in (Image.DecompressionBombWarning, UserWarning):
-            warnings.simplefilter("error", kind)
-        yield
-
-
 def _check_header(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise DataError(f"holds more than {MAX_PIXELS:,} pixels; scale it down")
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise DataError("is animated or has several pages; save one of them")
+    if isinstance(image, TiffImageFile) and image.fp is not None:
+        check_tags(image.fp, image.tag_v2)
     if not (_is_plain(image) if isinstance(image, TiffImageFile) else image.mode in (*_MODES, "I")):
         raise DataError(f"holds pixels of a kind that is not read ({image.mode}); convert it to PNG")
+
+
+def _check_exif(image: Image.Image) -> None:
+    read = image.getexif()
+    if block := re.sub(rb"^(Exif\0\0)+", b"", image.info.get("exif", b"")):
+        check_tags(io.BytesIO(block), read)
 
 
 def _is_plain(image: TiffImageFile) -> bool:
