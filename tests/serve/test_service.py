@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from carso.serve.batcher import Batcher
 from carso.serve.metrics import Metrics
 from carso.serve.service import Service, application
 from carso.web.guard import Guard
+from carso.web.refusal import RefusedError
 
 
 def client_of(app: Guard) -> TestClient:
@@ -97,7 +99,10 @@ PIXELS = [[0.5, 0.5], [0.5, 0.5]]
         (picture(0, size=(10_000, 10_000)), "image/png", 400, "pixels; scale it down"),
         (b"\0" * (8 * 2**20 + 1), "image/png", 413, "larger than 8 MB"),
         (b"{", "application/json", 400, "the body is not JSON"),
-        (b"[" * 100_000, "application/json", 400, "the body is not JSON"),
+        (b"[" * 20, "application/json", 400, "the body is not JSON"),
+        (b"[" * 100_000, "application/json", 413, "more lists and values than 3 images (1, 2, 2) have; send several"),
+        (b'{"images": [{' + b'"":{' * 50, "application/json", 413, "more lists and values"),
+        (json.dumps({"images": [[0] * 50]}).encode(), "application/json", 413, "more lists and values"),
         (b"[]", "application/json", 400, 'the body must be {"images": [...]}'),
         (b'{"images": []}', "application/json", 400, "with one image at least"),
         (b'{"images": [1], "more": 2}', "application/json", 400, "nothing else"),
@@ -125,6 +130,43 @@ def test_what_cannot_be_used_is_refused_with_one_clear_sentence(
     assert found.json().keys() == {"error"}
     assert message in found.json()["error"]
     assert "\n" not in found.json()["error"]
+
+
+def test_a_body_nested_too_deeply_to_be_parsed_is_not_json() -> None:
+    with pytest.raises(RefusedError, match="the body is not JSON"):
+        next(reading.images_of(b"[" * 100_000, "application/json", (1, 28, 28), 32))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 1), (1, 7, 1), (2, 3, 4)])
+def test_as_many_images_as_may_be_are_read(shape: tuple[int, int, int]) -> None:
+    images = torch.rand(5, *shape)
+    body = json.dumps({"images": images.tolist()}).encode()
+    found = torch.stack([*reading.images_of(body, "application/json", shape, 5)])
+    torch.testing.assert_close(found, images)
+
+
+def test_between_its_pictures_a_request_holds_no_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As lists, the numbers of these images take 800 kB."""
+    slow_pictures(monkeypatch, 0.0)
+    entries = ["AAAA", *torch.rand(32, 1, 28, 28, dtype=torch.float64).tolist()]
+    body = json.dumps({"images": entries}).encode()
+    tracemalloc.start()
+    images = reading.images_of(body, "application/json", (1, 28, 28), 33)
+    next(images)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 200_000
+    assert len([*images]) == 32
+
+
+def test_bodies_without_room_are_told_when_to_come_back(echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carso.web.body.ROOM", 10)
+    client = client_of(application(echo))
+    for _ in range(2):
+        found = post(client, picture(0), "image/png")
+        assert (found.status_code, found.headers["retry-after"]) == (503, "30")
+        assert "too many large requests" in found.json()["error"]
+    assert post(client, b"short", "image/png").status_code == 400
 
 
 def test_a_full_queue_is_told_at_once_with_when_to_come_back(echo: Echo) -> None:

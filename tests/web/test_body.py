@@ -16,8 +16,8 @@ pytest.importorskip("starlette")
 from starlette.requests import Request
 
 from carso.web import body
-from carso.web.body import SIDE, bounded, picture
-from carso.web.refusal import RefusedError
+from carso.web.body import SIDE, Room, bounded, picture
+from carso.web.refusal import FullError, RefusedError
 
 
 def png(size: tuple[int, int], mode: str = "L") -> bytes:
@@ -105,3 +105,31 @@ def test_a_body_that_does_not_arrive_is_refused(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(RefusedError, match="did not arrive") as refused:
         asyncio.run(bounded(request(b"half", then=lambda: asyncio.sleep(60)), 100))
     assert refused.value.status == 408
+
+
+def test_all_bodies_together_are_bounded_until_they_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "ROOM", 10)
+
+    async def story() -> None:
+        answered = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await Request(scope, receive).body()
+            await answered.wait()
+
+        room = Room(app)
+
+        async def ask(content: bytes) -> None:
+            await room({"type": "http", "headers": []}, request(content).receive, None)
+
+        first = asyncio.create_task(ask(b"a" * 6))
+        await asyncio.sleep(0)
+        with pytest.raises(FullError, match="too many large requests are waiting; come back in 30 s"):
+            await ask(b"a" * 5)
+        assert room.held == 6
+        answered.set()
+        await first
+        await ask(b"a" * 10)
+        assert room.held == 0
+
+    asyncio.run(story())

@@ -34,7 +34,7 @@ from carso.demo.turns import CAPACITY, Turns, Visit
 from carso.demo.wire import AttackRequest, VoteRequest, WalkRequest, decode, encode, longest, parse, told
 from carso.recall import rounds
 from carso.types import Images
-from carso.web.body import UPLOAD, bounded, picture
+from carso.web.body import UPLOAD, Room, bounded, picture
 from carso.web.call import Call
 from carso.web.guard import Guard
 from carso.web.refusal import HANDLERS, RefusedError
@@ -111,7 +111,8 @@ class Demo:
 
 def application(studio: Studio, hosts: Iterable[str] = (), capacity: int = CAPACITY) -> Guard:
     """The demo of a studio as an ASGI application; `hosts` as `Guard` takes them, `capacity` as `Turns` does."""
-    return Guard(Starlette(routes=Demo(studio, Turns(capacity)).routes(), exception_handlers=HANDLERS), hosts)
+    app = Starlette(routes=Demo(studio, Turns(capacity)).routes(), exception_handlers=HANDLERS)
+    return Guard(Room(app), hosts)
 
 
 def visitor(request: Request) -> str:

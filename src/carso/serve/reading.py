@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,7 +39,9 @@ def kind_of(header: str | None) -> str:
 
 
 def images_of(body: bytes, kind: str, shape: Shape, most: int, digits: bool = True) -> Iterator[Tensor]:
-    """The images (C, H, W) in [0, 1] that a body holds, each decoded when it is asked for.
+    """The images (C, H, W) in [0, 1] that a body holds, each picture decoded when it is asked for.
+
+    Nested lists become images together, with the first: as lists they take many times the memory.
 
     Args:
         body: as it came.
@@ -53,11 +56,28 @@ def images_of(body: bytes, kind: str, shape: Shape, most: int, digits: bool = Tr
     if kind != JSON:
         yield picture(body, shape, digits)
         return
+    for place, entry in enumerate(_entries(body, shape, most)):
+        yield _picture(entry, f"image {place}", shape, digits) if isinstance(entry, str) else entry
+
+
+def _entries(body: bytes, shape: Shape, most: int) -> list[Tensor | str]:
+    """The images that are lists, and the others in base64."""
+    _check_amount(body, shape, most)
     listed = _listed(body)
     if len(listed) > most:
         raise RefusedError(413, f"{len(listed)} images are more than the {most} of one request; send several")
-    for place, entry in enumerate(listed):
-        yield _image(entry, f"image {place}", shape, digits)
+    places = enumerate(listed)
+    return [entry if isinstance(entry, str) else _image(entry, f"image {place}", shape) for place, entry in places]
+
+
+def _check_amount(body: bytes, shape: Shape, most: int) -> None:
+    """Refuse, before it is parsed, what has more lists and values than images of a request.
+
+    An image of C H W numbers has that many commas, the one behind it counted, and 1 + C + C H brackets.
+    """
+    signs = sum(body.count(sign) for sign in (b",", b"[", b"{"))
+    if signs > 4 * most * math.prod(shape) + 2:
+        raise RefusedError(413, f"the body has more lists and values than {most} images {shape} have; send several")
 
 
 def _listed(body: bytes) -> list[Any]:
@@ -71,9 +91,7 @@ def _listed(body: bytes) -> list[Any]:
     return listed
 
 
-def _image(entry: Any, name: str, shape: Shape, digits: bool) -> Tensor:
-    if isinstance(entry, str):
-        return _picture(entry, name, shape, digits)
+def _image(entry: Any, name: str, shape: Shape) -> Tensor:
     try:
         if (given := np.asarray(entry)).dtype.kind in "bU":
             raise ValueError("truth values or text")

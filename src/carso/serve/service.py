@@ -28,7 +28,7 @@ from carso.serve.batcher import BATCH, QUEUE, Batcher
 from carso.serve.metrics import TYPE, Measured, Metrics
 from carso.serve.reading import images_of, kind_of
 from carso.types import Images
-from carso.web.body import UPLOAD, bounded
+from carso.web.body import UPLOAD, Room, bounded
 from carso.web.call import Call
 from carso.web.guard import Guard
 from carso.web.refusal import HANDLERS, RefusedError
@@ -69,7 +69,7 @@ class Service:
         return kind_of(request.headers.get("content-type")), await bounded(request, UPLOAD)
 
     async def decoded(self, kind: str, body: bytes) -> Images:
-        """The images (B, C, H, W) of a body, decoded one at a time in turn with those of other requests."""
+        """The images (B, C, H, W) of a body, pictures decoded one at a time in turn with those of other requests."""
         served, found = self.answering, []
         images = images_of(body, kind, served.shape, self.batcher.batch, served.digits)
         while (image := await asyncio.get_running_loop().run_in_executor(self.reader, next, images, None)) is not None:
@@ -108,4 +108,4 @@ def application(
     metrics = Metrics()
     service = Service(answering, Batcher(answering, batch, queue, metrics.batch), metrics, patience)
     app = Starlette(routes=service.routes(), exception_handlers=HANDLERS)
-    return Measured(Guard(app, hosts), metrics, PREDICT)
+    return Measured(Guard(Room(app), hosts), metrics, PREDICT)

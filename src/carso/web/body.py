@@ -1,16 +1,18 @@
-"""The bodies of requests, within bounds: their length, the time in which they come, and what a picture decodes to."""
+"""The bodies of requests, within bounds: the length of each and of all, their time, and what a picture decodes to."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 
 from PIL import Image
 from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from torch import Tensor
 
 from carso.data.image import open_image, prepare
 from carso.errors import DataError
-from carso.web.refusal import RefusedError
+from carso.web.refusal import FullError, RefusedError
 
 UPLOAD = 8 * 2**20
 """Bytes of a picture, at most."""
@@ -18,8 +20,40 @@ UPLOAD = 8 * 2**20
 SIDE = 1024
 """Pixels along the longer side to which a picture is shrunk before anything is computed of it."""
 
+ROOM = 256 * 2**20
+"""Bytes of the bodies of all requests that are in, at most."""
+
 PATIENCE = 30.0
 """Seconds in which the whole body of a request must have come."""
+
+
+class Room:
+    """An application the bodies of whose requests have at most `ROOM` bytes together, each until it is answered.
+
+    Args:
+        app: what is asked.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app, self.held = app, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; whoever reads its body when there is no room gets a FullError."""
+        held = 0
+
+        async def counted() -> Message:
+            nonlocal held
+            message = await receive()
+            came = len(message.get("body", b""))
+            held, self.held = held + came, self.held + came
+            if self.held > ROOM:
+                raise FullError(math.ceil(PATIENCE), "large requests")
+            return message
+
+        try:
+            await self.app(scope, counted, send)
+        finally:
+            self.held -= held
 
 
 async def bounded(request: Request, most: int) -> bytes:
