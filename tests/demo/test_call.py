@@ -104,6 +104,21 @@ def test_who_leaves_while_sending_is_dropped() -> None:
     asyncio.run(story())
 
 
+def test_who_sends_slowly_takes_no_place_until_all_is_there() -> None:
+    async def story() -> None:
+        turns, sent = Turns(capacity=1), asyncio.Queue[Message]()
+        sent.put_nowait(BODY | {"more_body": True})
+        call = Call(admitting(turns), read, answer)
+        slow = asyncio.create_task(ask(call, sent.get))
+        await asyncio.sleep(0)
+        assert turns.admitted == 0
+        assert (await ask(call, client(BODY)))[1]["body"] == b"ASKED"
+        sent.put_nowait(BODY)
+        assert (await asyncio.wait_for(slow, 5))[1]["body"] == b"ASKEDASKED"
+
+    asyncio.run(story())
+
+
 def test_an_answer_in_parts_keeps_its_admission_to_its_end() -> None:
     async def story() -> None:
         turns, seen = Turns(capacity=1), []

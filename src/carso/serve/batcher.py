@@ -1,6 +1,6 @@
 """Requests answered together: who is let in, and what makes a batch.
 
-    queue       requests that are in at a time, read, waiting or computed; a further one is told when to come back
+    queue       requests that are in at a time, decoded, waiting or computed; a further one is told when to come back
     batch       what waits, up to so many images, as soon as they are there or `GATHER` seconds after the first came
 
 One batch is computed at a time, in a thread of its own, while the next one gathers.

@@ -1,4 +1,4 @@
-"""How a computation is asked for: let in once, read, carried out, and dropped when who asked leaves."""
+"""How a computation is asked for: read, let in once, carried out, and dropped when who asked leaves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Call(Generic[T, V]):
     """A computation as an ASGI application.
 
     Args:
-        admit: what lets it in, from before its body is read until its answer is sent.
+        admit: what lets it in, from when its body is there until its answer is sent: a slow sender takes no place.
         read: the body of a request as what `work` takes.
         work: the answer, from that and what `admit` gave.
     """
@@ -35,11 +35,11 @@ class Call(Generic[T, V]):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; one whose sender leaves is not answered."""
         request = Request(scope, receive)
+        try:
+            asked = await self.read(request)
+        except ClientDisconnect:
+            return
         with self.admit(request) as visit:
-            try:
-                asked = await self.read(request)
-            except ClientDisconnect:
-                return
             response = await while_here(receive, self.work(asked, visit))
             if response is not None:
                 await response(scope, receive, send)
