@@ -201,6 +201,18 @@ def test_a_bad_index_is_named(client: TestClient) -> None:
     assert "'-1'" in client.get("/api/pick?index=-1").json()["error"]
 
 
+def test_what_fails_in_the_demo_is_told_without_its_text(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("in /home/me")
+
+    monkeypatch.setattr(studio, "walk", fail)
+    client = TestClient(application(studio), base_url="http://localhost", raise_server_exceptions=False)
+    asked = {"image": encode(torch.zeros(1, 1, 28, 28)), "first": 0, "second": 0}
+    found = client.post("/api/walk", json=asked)
+    assert found.status_code == 500
+    assert found.json() == {"error": "this failed here, not by what was asked; the log of the server says why"}
+
+
 def test_the_demos_refusals_have_them_too_and_are_json(studio: Studio) -> None:
     client = TestClient(application(studio, capacity=0), base_url="http://localhost")
     refused = client.get("/nothing"), client.get("/api/pick?index=a"), client.post("/api/picture", content=b"")

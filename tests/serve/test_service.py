@@ -18,16 +18,19 @@ from tests.serve.conftest import NAMES, Echo
 pytest.importorskip("starlette")
 pytest.importorskip("httpx2")
 
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from carso.defence import CARSO
+from carso.errors import ModelError
 from carso.serve import reading
-from carso.serve.answering import ByTorch
+from carso.serve.answering import Answer, ByTorch
 from carso.serve.batcher import Batcher
 from carso.serve.metrics import Metrics
 from carso.serve.service import Service, application
+from carso.types import Images
 from carso.web.guard import Guard
-from carso.web.refusal import RefusedError
+from carso.web.refusal import HANDLERS, FaultError, RefusedError
 
 
 def client_of(app: Guard) -> TestClient:
@@ -174,6 +177,21 @@ def test_a_full_queue_is_told_at_once_with_when_to_come_back(echo: Echo) -> None
     assert found.status_code == 503
     assert int(found.headers["retry-after"]) >= 1
     assert "too many requests" in found.json()["error"]
+
+
+@pytest.mark.parametrize("kind", [ValueError, ModelError, RuntimeError, TimeoutError])
+def test_a_defence_that_fails_is_a_500_that_tells_nothing_of_it(echo: Echo, kind: type[Exception]) -> None:
+    def fail(images: Images) -> list[Answer]:
+        raise kind("in /home/me")
+
+    metrics = Metrics()
+    app = Starlette(routes=Service(echo, Batcher(fail), metrics, 10.0).routes(), exception_handlers=HANDLERS)
+    found = TestClient(app, raise_server_exceptions=False).post("/predict", json={"images": [PIXELS]})
+    assert found.status_code == 500
+    assert found.json() == {"error": "this failed here, not by what was asked; the log of the server says why"}
+    with pytest.raises(FaultError) as logged:
+        TestClient(app).post("/predict", json={"images": [PIXELS]})
+    assert str(logged.value.__cause__) == "in /home/me"
 
 
 def test_no_answer_in_time_is_a_504(echo: Echo) -> None:

@@ -83,6 +83,12 @@ def test_a_small_picture_is_not_touched() -> None:
     assert torch.equal(picture(png((20, 20)), (1, 20, 20)), expected)
 
 
+def test_a_model_that_takes_no_pictures_is_sent_none() -> None:
+    with pytest.raises(RefusedError, match="pictures have 1 or 3 channels, but the model takes 2") as refused:
+        picture(png((20, 20)), (2, 20, 20))
+    assert refused.value.status == 400
+
+
 def request(*chunks: bytes, then: Callable[[], Awaitable[Any]] | None = None) -> Request:
     """A request whose body comes in chunks; then nothing more, or as `then` says."""
     left = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]

@@ -6,7 +6,8 @@
     GET  /metrics    what it has done (`carso.serve.metrics`)
 
 What is refused is told in one line, {"error": ...}: 400 and 413 for images that cannot be used, 408 for a body that
-does not come, 415 for another content type, 503 with Retry-After for a full queue, 504 for no answer in time.
+does not come, 415 for another content type, 503 with Retry-After for a full queue, 504 for no answer in time; 500 for a
+defence that fails, whose error is in the log only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 import carso
-from carso.serve.answering import Answering
+from carso.serve.answering import Answer, Answering
 from carso.serve.batcher import BATCH, QUEUE, Batcher
 from carso.serve.metrics import TYPE, Measured, Metrics
 from carso.serve.reading import images_of, kind_of
@@ -31,7 +32,7 @@ from carso.types import Images
 from carso.web.body import UPLOAD, Room, bounded
 from carso.web.call import Call
 from carso.web.guard import Guard
-from carso.web.refusal import HANDLERS, RefusedError
+from carso.web.refusal import HANDLERS, FaultError, RefusedError
 
 PREDICT = "/predict"
 
@@ -76,6 +77,17 @@ class Service:
             found.append(image)
         return torch.stack(found)
 
+    async def answered(self, images: Images) -> list[Answer]:
+        """What is said of images (B, C, H, W).
+
+        Raises:
+            FaultError: if the defence fails on them, or on others of their batch.
+        """
+        try:
+            return await self.batcher.ask(images)
+        except Exception as error:
+            raise FaultError("the defence failed") from error
+
     async def predict(self, asked: tuple[str, bytes], _: None) -> Response:
         """What is said of the images.
 
@@ -84,7 +96,7 @@ class Service:
         """
         try:
             async with asyncio.timeout(self.patience):
-                answers = await self.batcher.ask(await self.decoded(*asked))
+                answers = await self.answered(await self.decoded(*asked))
         except TimeoutError as error:
             raise RefusedError(504, f"not answered within {self.patience:g} s; come back later") from error
         self.metrics.answered(answers)

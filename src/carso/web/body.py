@@ -98,6 +98,8 @@ def picture(body: bytes, shape: tuple[int, int, int], digit: bool = True) -> Ten
         return prepare(_shrunk(open_image(body, enough=2 * side), side), shape, digit)
     except DataError as error:
         raise RefusedError(400, f"the picture {error}") from error
+    except ValueError as error:
+        raise RefusedError(400, str(error)) from error
 
 
 def _shrunk(image: Image.Image, side: int) -> Image.Image:

@@ -25,6 +25,15 @@ class FullError(RefusedError):
         self.seconds = seconds
 
 
+class FaultError(Exception):
+    """Something failed here, and not by what was asked: whoever asked is told no more, its cause is in the log."""
+
+
+async def fault(_: Request, __: Exception) -> Response:
+    """An error that was not foreseen as status 500 and one line of JSON that tells nothing of it."""
+    return JSONResponse({"error": "this failed here, not by what was asked; the log of the server says why"}, 500)
+
+
 async def refusal(_: Request, error: Exception) -> Response:
     """A foreseen error as a status and one line of JSON."""
     status, headers = 400, {}
@@ -37,5 +46,5 @@ async def refusal(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, status, headers)
 
 
-HANDLERS = {kind: refusal for kind in (RefusedError, HTTPException, CarsoError, ValueError)}
+HANDLERS = {RefusedError: refusal, HTTPException: refusal, CarsoError: refusal, Exception: fault}
 """Of an application's exceptions."""
