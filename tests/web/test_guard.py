@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from carso.errors import CarsoError
 from carso.web.guard import SAFE, Guard
 
 
@@ -57,6 +58,33 @@ def test_only_the_demos_own_names_are_answered(client: TestClient, host: str, st
     for found in (client.get("/", headers={"host": host}), client.post("/", headers={"host": host})):
         assert found.status_code == status
         assert (found.text == "computed") == (status == 200)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "host"),
+    [
+        ("carso.example:8443", "carso.example:8443"),
+        ("carso.example:8443", "carso.example"),
+        ("carso.example.", "carso.example"),
+        ("Carso.Example", "carso.example.:80"),
+        ("[fe80::1]", "[fe80::1]:8443"),
+        ("[FE80::1]:80", "[fe80::1]"),
+        ("fe80::1", "[fe80::1]"),
+        ("::", "[::]:8000"),
+    ],
+)
+def test_a_host_is_allowed_however_it_is_written(allowed: str, host: str) -> None:
+    client = TestClient(Guard(Starlette(routes=[Route("/", echo)]), [allowed]))
+    assert client.get("/", headers={"host": host}).text == "computed"
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "host", ["", ":80", "http://carso.example", "carso.example/", "me@carso.example", "*", "a b", "[::"]
+)
+def test_what_no_request_comes_for_is_refused(host: str) -> None:
+    with pytest.raises(CarsoError, match="no request comes for a host"):
+        Guard(Starlette(), [host])
 
 
 def test_a_service_answers_as_whatever_it_is_called_but_not_to_other_origins() -> None:

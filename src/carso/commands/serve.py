@@ -37,12 +37,13 @@ def serve(
     from carso.serve.service import application
     from carso.web.serving import run
 
-    say(f"{answering.name} answers at {address}predict; Ctrl-C ends it")
     others, open_to_all = allow_host or [], lets_others_in(listener)
     hosts = None if open_to_all and not others else [host, *others]
+    app = application(answering, batch, queue, timeout, hosts)
+    say(f"{answering.name} answers at {address}predict; Ctrl-C ends it")
     if open_to_all:
         say(f"warning: whoever reaches {host} can use this machine's processor through it, without a password")
-    run(application(answering, batch, queue, timeout, hosts), listener)
+    run(app, listener)
 
 
 def answering_of(

@@ -14,6 +14,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from carso.errors import CarsoError, shown
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 SAFE = {
@@ -33,10 +35,13 @@ class Guard:
     Args:
         app: what is guarded.
         hosts: names or addresses that it has beside those of loopback; None answers as whatever it is called.
+
+    Raises:
+        CarsoError: if one of the hosts is no name or address.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str] | None = ()) -> None:
-        self.app, self.hosts = app, None if hosts is None else {*LOOPBACK, *(host.lower() for host in hosts)}
+        self.app, self.hosts = app, None if hosts is None else {*LOOPBACK, *map(named, hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it with status 403."""
@@ -61,9 +66,22 @@ class Guard:
         return None
 
 
+def named(host: str) -> str:
+    """The name or address in what a user calls a host, with or without a port.
+
+    Raises:
+        CarsoError: if there is none.
+    """
+    name = _name(f"[{host}]" if host.count(":") > 1 and "[" not in host else host)
+    if not name or set(host) & set("/?#@* "):
+        raise CarsoError(f"no request comes for a host {shown(host)}; name it as in 'example.org' or '192.0.2.7'")
+    return name
+
+
 def _name(host: str) -> str | None:
+    """The name or address in a Host header; 'example.org.' is 'example.org', to the root of all names."""
     try:
-        return urlsplit(f"//{host}").hostname
+        return (urlsplit(f"//{host}").hostname or "").removesuffix(".")
     except ValueError:
         return None
 
