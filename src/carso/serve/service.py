@@ -6,8 +6,8 @@
     GET  /metrics    what it has done (`carso.serve.metrics`)
 
 What is refused is told in one line, {"error": ...}: 400 and 413 for images that cannot be used, 408 for a body that
-does not come, 415 for another content type, 503 with Retry-After for a full queue, 504 for no answer in time; 500 for a
-defence that fails, whose error is in the log only.
+does not come, 415 for another content type, 503 with Retry-After for a full queue or no room for a body, 504 for no
+answer in time; 500 for a defence that fails, whose error is in the log only.
 """
 
 from __future__ import annotations
