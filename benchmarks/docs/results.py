@@ -187,20 +187,16 @@ def viewpoints(path: Path) -> str:
     return "\n".join([*lines, ""])
 
 
-def timed(folder: Path) -> str:
-    """What a purifier cost, where the run says so."""
-    path = folder / "time.json"
+def footnote(folder: Path) -> str:
+    """What else is to be said of a run, if anything."""
     if (folder / "harden.json").exists():
         return hardened(folder)
-    if not path.exists():
-        return ""
-    took = json.loads(path.read_text(encoding="utf-8"))
-    return (
-        "\nThe classifier is a robust convolutional network that others trained, used as it came. Its purifier,\n"
-        f"attacks on {took['attacked']:,} training images and {took['epochs']} epochs included, took "
-        f"{took['minutes']:.1f} minutes\n({took['cpu_minutes']:.1f} of processor time, {took['threads']} threads): "
-        "`python benchmarks/runs/stranger.py`.\n"
-    )
+    if folder.name == "stranger":
+        return (
+            "\nThe classifier is a robust convolutional network that others trained, used as it came: "
+            "`carso reproduce\nbenchmarks/own/stranger.yaml --out out/stranger --test-images 2000`.\n"
+        )
+    return ""
 
 
 def hardened(folder: Path) -> str:
@@ -294,7 +290,7 @@ def ship() -> None:
 def page() -> str:
     """docs/results.md."""
     runs = sorted(path.parent for path in RESULTS.glob("*/results.json"))
-    parts = [f"## {run.name}\n\n{markdown(read_results(run))}{timed(run)}" for run in runs]
+    parts = [f"## {run.name}\n\n{markdown(read_results(run))}{footnote(run)}" for run in runs]
     parts += [audited(folder) for folder in sorted(RESULTS.glob("*-audit"))]
     parts += [seeded(path.parent) for path in sorted(RESULTS.glob("*/seeds.json"))]
     parts += [turned_away(path.parent) for path in sorted(TURNED.glob("*/results.json"))]
