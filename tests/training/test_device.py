@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from carso.errors import CarsoError
 from carso.fast import pullback
 from carso.nn import MLP, ResNet
-from carso.training.device import choose_device, lowered, overruns, placed
+from carso.training.device import choose_device, lowered, overruns, placed, placed_around
 
 CPU = torch.device("cpu")
 
@@ -37,6 +37,18 @@ def test_strides_of_single_pixels_over_few_channels_are_told(conv: nn.Conv2d, ov
 def test_a_network_is_laid_channels_last_where_that_is_safe(width: int) -> None:
     network = placed(ResNet((3, 16, 16), width=width), CPU)
     assert last(network) == (width == 16)
+
+
+def test_a_network_that_takes_nothing_channels_last_is_laid_row_by_row_and_so_is_what_makes_its_images() -> None:
+    class Viewing(nn.Sequential):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images.view(len(images), -1).unflatten(1, (3, 8, 8)))
+
+    for kind, lies_last in ((nn.Sequential, True), (Viewing, False)):
+        classifier, maker = kind(nn.Conv2d(3, 4, 3), nn.Flatten()), nn.Sequential(nn.Conv2d(3, 3, 3))
+        placed_around(classifier, CPU, torch.rand(2, 3, 8, 8), maker)
+        assert (last(classifier), last(maker)) == (lies_last, lies_last)
+        assert classifier.training
 
 
 def test_attacks_in_training_meet_convolutions_on_a_gpu_with_reduced_products() -> None:

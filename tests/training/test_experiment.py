@@ -282,6 +282,36 @@ def test_a_classifier_that_names_its_classes_is_taken_at_its_word(
     assert [[names[label] for label in stage.labels] for stage in stages] == [["abé"[label] for label in own]] * 2
 
 
+class Viewing(nn.Module):
+    """A classifier that flattens with `view` what lies row by row: maps, or the images themselves."""
+
+    def __init__(self, maps: bool) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(3, 4, 3, padding=1) if maps else nn.Identity()
+        self.head = nn.Linear(4 * 256 if maps else 3 * 256, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = self.maps(images)
+        logits: torch.Tensor = self.head(maps.view(len(maps), -1))
+        return logits
+
+
+@pytest.mark.parametrize("maps", [True, False])
+def test_a_network_that_flattens_with_view_gets_a_purifier_and_stays_as_it_is(
+    maps: bool, tmp_path: Path, pictures: Dataset
+) -> None:
+    torch.manual_seed(0)
+    network, images = Viewing(maps), pictures[:2].images
+    before, strides = network(images), [p.stride() for p in network.parameters()]
+    told, sets = recipe(HARDENED.format(data="few")), (pictures, pictures)
+    experiment = Experiment(told, tmp_path, CPU, network, sets)
+    experiment.carry_out()
+    assert len(experiment.defence()(images)) == 2
+    assert torch.equal(network(images), before)
+    assert [p.stride() for p in network.parameters()] == strides
+    assert network.training
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

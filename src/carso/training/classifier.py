@@ -23,7 +23,7 @@ from carso.fast import convolves, faster, low_precision
 from carso.nn import evaluating, query
 from carso.processes.group import shared
 from carso.training.augment import moved
-from carso.training.device import lowered, placed
+from carso.training.device import lowered, placed_around
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import ClassifierTraining
@@ -56,7 +56,8 @@ class ClassifierStage:
         device: torch.device,
     ) -> None:
         self.name = name
-        self.module = placed(classifier, device)
+        placed_around(classifier, device, train[:2].images)
+        self.module = classifier
         self.schedule = schedule
         self.device = device
         self.mixture = Mixture(schedule.attacks, schedule.clean and not schedule.trades)

@@ -7,7 +7,8 @@ from torch import nn
 
 from carso.errors import CarsoError
 from carso.fast import Reduced, convolves
-from carso.types import Classifier
+from carso.nn import evaluating, query
+from carso.types import Classifier, Images
 
 LANES = 16
 """Floats in a register of AVX-512; of AVX2, half as many."""
@@ -34,6 +35,34 @@ def placed(module: nn.Module, device: torch.device) -> nn.Module:
     if convolves(module) and not (device.type == "cpu" and overruns(module)):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
+
+
+def placed_around(classifier: nn.Module, device: torch.device, images: Images, *networks: nn.Module) -> None:
+    """Place a classifier of anyone's, and networks that make images for it.
+
+    Where it does not run on images that lie channels last, as with `view` behind a convolution, none lies so.
+
+    Args:
+        classifier: N.
+        device: where to.
+        images: (B, C, H, W) on which it is tried.
+        networks: the others.
+    """
+    for network in (classifier, *networks):
+        placed(network, device)
+    if not _runs_channels_last(classifier, images.to(device)):
+        for network in (classifier, *networks):
+            network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+@torch.no_grad()
+def _runs_channels_last(classifier: nn.Module, images: Images) -> bool:
+    try:
+        with evaluating(classifier), torch.random.fork_rng(range(torch.cuda.device_count())):
+            query(classifier, images.contiguous(memory_format=torch.channels_last))
+    except Exception:  # what else may be wrong with it shows in training
+        return False
+    return True
 
 
 def lowered(classifier: nn.Module, device: torch.device) -> Classifier:

@@ -241,7 +241,7 @@ class Experiment:
         if isinstance(schedule, ClassifierTraining):
             return ClassifierStage(name, self._untrained(name), schedule, train[:few], validation, self.device)
         known = self.classifier is not None or (self.out / weights.CLASSIFIER).exists()
-        classifier = factory.copied(self._trained_classifier()) if known else self._untrained()
+        classifier = self._trained_classifier() if known else self._untrained()
         representation, purifier = self._design(classifier, train)
         pairs = None if pairs is None else pairs[:few]
         return PurifierStage(name, representation, purifier, schedule, train[:few], validation, 0, self.device, pairs)
@@ -389,9 +389,10 @@ class Experiment:
         return {"stage": stage, "recipe": self.recipe.model_dump(mode="json"), "seed": self.recipe.seed}
 
     def _trained_classifier(self) -> nn.Module:
+        """N, to be moved and laid out for training; of a module of the user's, a copy."""
         foreign = self._foreign()
         if foreign is not None:
-            return weights.with_own_weights(foreign, self.out / weights.CLASSIFIER)
+            return factory.copied(weights.with_own_weights(foreign, self.out / weights.CLASSIFIER))
         return weights.load_classifier(self.out / weights.CLASSIFIER)
 
     def _foreign(self) -> nn.Module | None:

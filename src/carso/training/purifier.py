@@ -39,7 +39,7 @@ from carso.representation import Representation
 from carso.storage.weights import digest
 from carso.training.augment import moved
 from carso.training.classifier import trades
-from carso.training.device import lowered, placed
+from carso.training.device import lowered, placed_around
 from carso.training.loop import seeded
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
@@ -102,8 +102,7 @@ class PurifierStage:
         self.module = purifier
         self.representation = representation
         self.classifier = representation.classifier
-        for network in (purifier, self.classifier):
-            placed(network, device)
+        placed_around(self.classifier, device, train[:2].images, purifier)
         self.convolves = convolves(self.classifier)
         self.lowered = lowered(self.classifier, device)
         self.schedule = schedule
