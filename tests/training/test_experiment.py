@@ -184,8 +184,10 @@ def test_a_checkpoint_belongs_to_its_classifier_and_its_images(
         patch.setattr(Experiment, "_save_purifier", _broken_off)
         with pytest.raises(KeyboardInterrupt):
             begun.train_purifier()
-    other, fewer = MLP((1, 5, 5), (6,), 3).eval(), (begun.train[:31], begun.train)
-    for changed in (replace(begun, classifier=other), replace(begun, sets=fewer)):
+    other, images = MLP((1, 5, 5), (6,), 3).eval(), begun.train
+    swapped = replace(images, labels=2 - images.required_labels)
+    pairs = (images[:31], images), (images, images[:31]), (images.shuffled(0), images), (swapped, images)
+    for changed in (replace(begun, classifier=other), *(replace(begun, sets=sets) for sets in pairs)):
         with pytest.raises(RunError, match="belongs to another recipe, seed, classifier or data; choose another --out"):
             changed.train_purifier()
     hardening(tmp_path).train_purifier()

@@ -18,6 +18,7 @@ from torch import nn
 
 from carso import data
 from carso.data import Dataset
+from carso.data.fingerprint import fingerprint
 from carso.data.labelled import check_alike, named, names_of
 from carso.defence import CARSO
 from carso.detection import HELD_OUT, LEAST
@@ -371,8 +372,8 @@ class Experiment:
         by_first(partial(add_history, self.out, stage.name, epochs))
 
     def _fingerprint(self, stage: Stage) -> str:
-        """What decides the weights of a stage, but for the seed: the recipe, how many images, and a frozen N."""
-        told = f"{self.recipe.fingerprint}/{len(stage.train)}"
+        """What decides the weights of a stage, but for the seed: the recipe, the images, and a frozen N."""
+        told = "/".join([self.recipe.fingerprint, fingerprint(stage.train), fingerprint(self.validation)])
         return f"{told}/{weights.digest(stage.classifier)}" if isinstance(stage, PurifierStage) else told
 
     def _checkpoint(self, name: str) -> Path:
