@@ -140,7 +140,8 @@ class Representation:
             ModelError: if a layer was not heard, or its outputs have no row for each image.
         """
         logits, activations = self._run(images)
-        r = torch.cat([a.flatten(1) for outputs in activations.values() for a in outputs], dim=1)
+        with torch.autocast(images.device.type, enabled=False):  # it knows no float16 on a CPU
+            r = torch.cat([a.flatten(1) for outputs in activations.values() for a in outputs], dim=1)
         dtype = widened(images.dtype)
         return logits.to(dtype), r.to(dtype)
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from carso.fast.products import Packed, product
+from carso.fast.products import Packed, product, reduced
 
 ACTIVATIONS = [None, nn.LeakyReLU(0.3), nn.ReLU(), nn.Sigmoid(), nn.Tanh(), nn.Mish(), nn.GELU()]
 
@@ -48,3 +48,10 @@ def test_a_product_multiplies(
     found = product(rows, weight, out)
     torch.testing.assert_close(found.double(), rows.double() @ weight.double().T, rtol=0, atol=within)
     assert (found is out) == (dtype is torch.bfloat16 or not one_dnn)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_network_in_half_or_double_precision_is_not_reduced(dtype: torch.dtype) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.GroupNorm(2, 2), nn.BatchNorm2d(2), nn.Flatten()).to(dtype).eval()
+    images = torch.rand(2, 1, 3, 3)
+    assert torch.equal(reduced(network)(images), network(images.to(dtype)).float())

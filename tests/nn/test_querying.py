@@ -10,7 +10,7 @@ import carso
 from carso.errors import ModelError, NoGradientError
 from carso.nn import MLP, Standardise
 from carso.nn.monitor import Monitor, cleaned, monitored, note
-from carso.nn.querying import Queried, input_dtype, query
+from carso.nn.querying import Queried, input_dtype, query, widened
 
 IMAGES = torch.rand(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
 
@@ -67,11 +67,14 @@ def test_autocast_is_left_alone() -> None:
     assert seen == [torch.bfloat16]
 
 
-def test_autocast_leaves_double_precision_alone() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten()).double()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_autocast_leaves_half_and_double_precision_alone(dtype: torch.dtype) -> None:
+    """Beside bfloat16, norms in half precision would raise."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.GroupNorm(2, 2), nn.BatchNorm2d(2), nn.Flatten()).to(dtype).eval()
     images = torch.rand(2, 1, 3, 3)
+    expected = model(images.to(dtype)).to(widened(dtype))
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(query(model, images), model(images.double()))
+        assert torch.equal(query(model, images), expected)
 
 
 def test_an_asked_model_is_asked_once() -> None:

@@ -72,6 +72,19 @@ def test_a_classifier_may_compute_or_answer_in_another_dtype(feed: str, dtype: t
     assert history[-1]["loss"] == pytest.approx(expected[-1]["loss"], rel=0.05)
 
 
+@pytest.mark.parametrize("feed", ["fresh", "cached"])
+def test_norms_in_half_precision_get_a_purifier(feed: str) -> None:
+    """Beside bfloat16, which convolutions of float32 are trained around in, they would raise."""
+
+    def normed(dtype: torch.dtype) -> nn.Module:
+        with seeded(1, "classifier"):
+            maps = nn.Conv2d(1, 2, 2, stride=2), nn.GroupNorm(1, 2), nn.BatchNorm2d(2), nn.ReLU()
+            return nn.Sequential(*maps, nn.Flatten(), nn.Linear(8, 3)).to(dtype).eval()
+
+    (half, _, _), (single, _, _) = (trained(normed(dtype), feed) for dtype in (torch.float16, torch.float32))
+    assert half[-1]["loss"] == pytest.approx(single[-1]["loss"], rel=0.05)
+
+
 @pytest.mark.parametrize("trades", [0.0, 6.0])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_classifier_is_trained_in_its_own_dtype(dtype: torch.dtype, trades: float) -> None:

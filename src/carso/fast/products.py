@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carso.fast.mish import mish
-from carso.nn.querying import as_taken
+from carso.nn.querying import as_taken, uncast
 
 SMALL = 4096
 """Weights with fewer entries are multiplied in float32: their products are not worth a conversion."""
@@ -65,7 +65,7 @@ def reduced(model: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def fast(images: Tensor, **options: Any) -> Tensor:
         images = as_taken(model, images)
-        with low_precision(images.device):
+        with low_precision(images.device), uncast(model, images.device):
             logits = model(images, **options)
         return logits.float()
 

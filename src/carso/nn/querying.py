@@ -9,6 +9,7 @@ float32 images.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -23,6 +24,9 @@ from carso.types import Classifier
 
 UNDIFFERENTIABLE = ("Can't call numpy() on Tensor that requires grad", "Inference tensors cannot be saved for backward")
 """What torch says of a model that answers, but only if nobody wants its gradient."""
+
+UNCAST = (torch.float16, torch.float64)
+"""Dtypes of models that autocast leaves alone: float64 by itself, float16 by `uncast`."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def query(model: Classifier, images: Tensor) -> Tensor:
     model, monitor, copy = unqueried(model), monitor_in_use(), images.clone()
     if monitor is not None and copy.requires_grad:
         copy.register_hook(lambda slopes: None if slopes is None else monitor.cleaned(slopes))
-    with monitored(None):
+    with monitored(None), uncast(model, copy.device):
         answer = _answer(model, as_taken(model, copy))
     if not answer.is_floating_point():
         return answer
@@ -87,10 +91,16 @@ def unusable(answer: object) -> str:
 
 
 def as_taken(model: Classifier, images: Tensor) -> Tensor:
-    """The images in the model's own dtype, if it has one and no autocast sees to it, which leaves float64 alone."""
+    """The images in the model's own dtype, if it has one and no autocast sees to it, which leaves some alone."""
     own = input_dtype(model)
-    cast = torch.is_autocast_enabled(images.device.type) and own is not torch.float64
+    cast = torch.is_autocast_enabled(images.device.type) and own not in UNCAST
     return images if own is None or cast else images.to(own)
+
+
+def uncast(model: Classifier, device: torch.device) -> AbstractContextManager[object]:
+    """A context in which no autocast mixes bfloat16 into a model in float16: norms and attention refuse the mixture."""
+    alone = torch.is_autocast_enabled(device.type) and input_dtype(model) is torch.float16
+    return torch.autocast(device.type, enabled=False) if alone else nullcontext()
 
 
 def input_dtype(model: Classifier) -> torch.dtype | None:
