@@ -159,6 +159,15 @@ def test_a_classifier_of_other_images_says_how_pictures_are_made_so() -> None:
         check_classifier(MLP(), (1, 9, 9))
 
 
+def test_whatever_a_classifier_raises_is_named_with_its_kind() -> None:
+    class Failing(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return {1: images}[len(images)]
+
+    with pytest.raises(ModelError, match=r"cannot run on images of shape \(1, 2, 2\): KeyError: 3; if it was made for"):
+        check_classifier(Failing(), (1, 2, 2))
+
+
 def test_memory_that_runs_out_is_no_broken_contract() -> None:
     class Hungry(nn.Module):
         def forward(self, images: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import activation
 
-from carso.errors import LONGEST, ModelError, of_memory, shortened
+from carso.errors import LONGEST, CarsoError, ModelError, of_memory, shortened
 from carso.nn.modes import evaluating, uncompiled, uncompiled_name
 from carso.nn.querying import query, widened
 from carso.progress import note
@@ -263,10 +263,12 @@ def check_classifier(classifier: nn.Module, shape: Sequence[int], classes: int |
     with torch.no_grad(), evaluating(classifier):
         try:
             logits, alone = query(classifier, images), query(classifier, images[:1])
-        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        except CarsoError:
+            raise
+        except Exception as error:  # a classifier of the user's may fail in any way
             if of_memory(error):
                 raise
-            why = shortened(str(error), LONGEST // 2)
+            why = shortened(f"{type(error).__name__}: {error}", LONGEST // 2)
             raise ModelError(
                 f"the classifier cannot run on images of shape {tuple(shape)}: {why}; if it was made for others, "
                 "pictures of a folder are made so by --size HxW and --channels, or in a recipe"

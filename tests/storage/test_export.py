@@ -120,6 +120,15 @@ def test_a_classifier_of_other_images_is_told_to_name_them(tmp_path: Path) -> No
         )
 
 
+def test_whatever_a_classifier_raises_is_named_with_its_kind(tmp_path: Path) -> None:
+    class Failing(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return {3: images}[len(images)]
+
+    with pytest.raises(ModelError, match=r"cannot run on images of shape \(1, 6, 6\): KeyError: 1; if it was made for"):
+        export(Failing(), tmp_path / "n.onnx", torch.rand(2, 1, 6, 6))
+
+
 def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     path = export(small(MLP((1, 8, 8), (12,), 5), 17), tmp_path / "d.onnx", torch.rand(2, 1, 8, 8), seed=9, name="mine")
     facts = onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map

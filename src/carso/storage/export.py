@@ -29,7 +29,7 @@ from torch._higher_order_ops.scan import scan
 
 import carso
 from carso.defence import CARSO
-from carso.errors import DataError, ModelError, of_memory, shortened
+from carso.errors import LONGEST, CarsoError, DataError, ModelError, of_memory, shortened
 from carso.nn import evaluating, query
 from carso.recall import classify, recall
 from carso.storage.files import check_writable, write_aside
@@ -150,11 +150,14 @@ def _classes(classifier: nn.Module, trial: Images) -> int:
     """How many a classifier knows, by its answer to one of the images."""
     try:
         logits = _logits(classifier, trial[:1])
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+    except CarsoError:
+        raise
+    except Exception as error:  # a classifier of the user's may fail in any way
         if of_memory(error):
             raise
+        why = shortened(f"{type(error).__name__}: {error}", LONGEST // 2)
         raise ModelError(
-            f"the classifier cannot run on images of shape {tuple(trial.shape[1:])}: {shortened(str(error), 250)}; "
+            f"the classifier cannot run on images of shape {tuple(trial.shape[1:])}: {why}; "
             "if it was made for others, name them: --data on the command line"
         ) from error
     if logits.ndim != 2:
