@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import Dataset as Items
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from carso import data
 from carso.errors import DataError
@@ -130,34 +130,100 @@ def test_images_alone_have_no_labels_and_bytes_stay_bytes() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda at: ("a picture", 0), r"item 0 must hold an image as a tensor \(C, H, W\), and holds a str; transform"),
-        (lambda at: (IMAGES[at, 0], 0), r"item 0 must hold .* and holds a tensor \(4, 5\)"),
-        (lambda at: {"img": IMAGES[at]}, "its items have the keys img, not 'image'; pass keys"),
+        (lambda at: ("a picture", 0), r"must hold an image as a tensor \(C, H, W\), .* and holds a str; transform it"),
+        (lambda at: (IMAGES[at, 0], 0), r"must hold .* and holds a tensor \(4, 5\)"),
+        (lambda at: (IMAGES[at, :, :0], 0), r"must hold .* none of them 0, and holds a tensor \(3, 0, 5\)"),
+        (lambda at: (), r"must hold .* and holds a tuple"),
+        (lambda at: {"img": IMAGES[at]}, "has the keys img, not 'image'; pass keys"),
         (lambda at: 1 / 0, "is damaged .ZeroDivisionError"),
-        (lambda at: (IMAGES[at], "cat"), "item 0 must have a whole number from 0 for its label, and has 'cat'"),
-        (lambda at: (IMAGES[at], 1.5), r"item 0 must have a whole number .* and has 1\.5"),
-        (lambda at: (IMAGES[at], torch.eye(3)[0]), r"item 0 must have a whole number .* and has tensor\("),
+        (lambda at: (IMAGES[at], "cat"), "must have a whole number from 0 to 999,999 for its label, and has 'cat'"),
+        (lambda at: (IMAGES[at], 1.5), r"must have a whole number .* and has 1\.5"),
+        (lambda at: (IMAGES[at], torch.eye(3)[0]), r"must have a whole number .* and has tensor\("),
+        (lambda at: (IMAGES[at], 2**31 - 1), r"must have a whole number .* and has 2147483647"),
     ],
 )
 def test_other_items_are_refused_at_once(make: Callable[[int], Any], message: str) -> None:
-    with pytest.raises(DataError, match=f"^mine: {message}"):
+    with pytest.raises(DataError, match=f"^mine: item 0: {message}"):
         data.from_torch(Listed(make), "mine")
     with pytest.raises(DataError, match=r"^mine: has no items"):
         data.from_torch(Listed(make, 0), "mine")
 
 
-@pytest.mark.parametrize(
-    ("later", "message"),
-    [(1.5, "labels must be whole numbers from 0, and one is 1.5"), ("cat", "is damaged|labels must be .* some are")],
-)
+class Endless(IterableDataset[Any]):
+    """Items one after the other, without numbers."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(TensorDataset(IMAGES, LABELS))
+
+
+class Unmeasured(Items[Any]):
+    """Items by number, of which nobody knows how many."""
+
+    def __getitem__(self, index: int) -> Any:
+        return IMAGES[index], 0
+
+
+@pytest.mark.parametrize("items", [Endless(), Unmeasured()])
+def test_what_is_not_map_style_is_refused(items: Any) -> None:
+    with pytest.raises(DataError, match=f"^mine: must be a map-style .* and is a {type(items).__name__}; a list of"):
+        data.from_torch(items, "mine")
+
+
+@pytest.mark.parametrize("later", [1.5, "cat", 2**31 - 1, 2**70])
 @pytest.mark.parametrize("listed", [True, False])
-def test_a_later_label_that_is_no_whole_number_is_refused(later: Any, message: str, listed: bool) -> None:
+def test_a_later_label_that_is_no_whole_number_is_refused(later: Any, listed: bool) -> None:
     labels = [0, *[1] * 8, later]
     items = Listed(lambda at: (IMAGES[at], labels[at]))
     if listed:
         items.targets = labels  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match=f"^mine: ({message})"):
+    told = "labels must be whole numbers from 0 to 999,999, and (some are|that of item 9 is)"
+    with pytest.raises(DataError, match=f"^mine: {told if listed else 'item 9: must have a whole number'}"):
         data.from_torch(items, "mine")
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [10, {at: at for at in range(10)}, lambda: [0] * 10, torch.tensor(0), torch.eye(10), [torch.eye(2)] * 10],
+    ids=["number", "mapping", "method", "tensor", "table", "list of tables"],
+)
+def test_targets_that_are_no_list_of_labels_are_left_alone(targets: Any) -> None:
+    items = Listed(lambda at: (IMAGES[at], int(LABELS[at])))
+    items.targets = targets  # type: ignore[attr-defined]
+    assert torch.equal(data.from_torch(items, "mine").required_labels, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "message"),
+    [
+        ((IMAGES[0], 0), (IMAGES[1, :, 1:], 1), r"holds a tensor \(3, 3, 5\) of torch.float32 for its image, and"),
+        ((IMAGES[0], 0), (IMAGES[1].double(), 1), r"holds a tensor \(3, 4, 5\) of torch.float64 for its image, and"),
+        ((IMAGES[0], 0), (IMAGES[1].numpy(), 1), r"holds a ndarray for its image, and item 0 a tensor \(3, 4, 5\)"),
+        ((IMAGES[0], 0), (IMAGES[1], None), "has no label, and item 0 has one; give all a label, or none"),
+        ((IMAGES[0], 0), (IMAGES[1],), "has no label, and item 0 has one; give all a label, or none"),
+        ((IMAGES[0], None), (IMAGES[1], 1), "has a label, and item 0 has none; give all a label, or none"),
+        ({"image": IMAGES[0], "label": 0}, {"image": IMAGES[1]}, "has no label, and item 0 has one"),
+        ({"image": IMAGES[0], "label": 0}, {"picture": IMAGES[1]}, "has the keys picture, not 'image'; pass keys"),
+        ((IMAGES[0], 0), ValueError("no file.png"), r"is damaged \(ValueError: no file\.png\); fetch or make it again"),
+    ],
+)
+@pytest.mark.parametrize(("workers", "part"), [(0, False), (0, True), (1, False)])
+def test_an_item_unlike_the_first_is_named(first: Any, later: Any, message: str, workers: int, part: bool) -> None:
+    """In a process of its own, and behind a `Subset`, which fetches many at once, too."""
+
+    def made(at: int) -> Any:
+        if at == 7 and isinstance(later, Exception):
+            raise later
+        return later if at == 7 else first
+
+    items = Subset(Listed(made), range(10)) if part else Listed(made)
+    with pytest.raises(DataError, match=f"^mine: item 7: {message}"):
+        _ = data.from_torch(items, "mine", workers=workers).images
+
+
+def test_items_of_an_image_alone_in_a_tuple_have_no_labels() -> None:
+    ours = data.from_torch(Listed(lambda at: (IMAGES[at],)), "mine")
+    assert ours.labels is None
+    assert torch.equal(ours.images, IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +231,6 @@ def test_a_later_label_that_is_no_whole_number_is_refused(later: Any, message: s
     [
         (lambda at: (IMAGES[at] * 2 - 1, 0), r"must lie in \[0, 1\] but span .*leave standardisation to the model"),
         (lambda at: (IMAGES[at].double(), 0), "float32 in .*not torch.float64"),
-        (lambda at: (IMAGES[at, :, at:], 0), "is damaged .*stack expects each tensor to be equal size"),
     ],
 )
 def test_other_images_are_refused_when_they_are_read(make: Callable[[int], Any], message: str) -> None:
