@@ -189,6 +189,10 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
         (("set/train/1.png", "set/test/1.png"), "{}/set: holds folders of splits (test, train)"),
         (("all/1.png", "all/2.png"), "{}: has a single class, all; if that is the data set, pass its path"),
         (("set/a/1.png", "set/b/1.png"), "{}: has a single class, set; if that is the data set, pass its path"),
+        (
+            ("a/1.gif", "a/2.gif", "b/1.png"),
+            "{}: has a single class, b; a holds files that are not read: 2 (.gif); if that is the data set, pass its",
+        ),
         (("train/a/1.png", "train/b/1.png", "test/a/1.png"), "{}/test: lacks the classes b, which another split has"),
         (("train/a/1.png", "test/a/1.png", "test/c/1.png"), "{}/train: lacks the classes c, which"),
         (("train/Cat/1.png", "test/cat/1.png"), "{}/test: lacks the classes Cat, which"),
@@ -216,6 +220,16 @@ def test_an_empty_folder_stands_for_a_class_without_pictures(
     assert named(data.load(tmp_path, "test")) == ["b"]
     said = f"{tmp_path}: folders without pictures: 5 (test/a, test/deep, test/deep/er, ...)\n"
     assert capsys.readouterr().err == said
+
+
+def test_a_folder_of_files_that_are_not_read_is_no_class_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "val", "test"):
+        for level, name in enumerate(("a/1.png", "b/1.png", "c/1.gif", "c/2.gif", "c/.hidden.gif")):
+            write(tmp_path / split / name, level)
+    assert data.load(tmp_path, "train").classes == ("a", "b")
+    assert f"{tmp_path}: train/c holds files that are not read: 2 (.gif)\n" in capsys.readouterr().err
 
 
 def test_what_lies_deeper_belongs_to_the_outermost_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,6 +135,7 @@ class Layout:
             *self._listed("folders within those of classes, read as parts of them", inner),
             *self._listed("files that are no pictures by their names, left out", others),
             *self._listed("folders without pictures", empty),
+            *_unread(self.tree, roots)[:3],
         ]
 
     def _divided(self) -> list[str]:
@@ -168,12 +169,28 @@ def read_layout(folder: Path) -> Layout:
     classes = _ordered({name.path.name for root in roots for name in root.filled})
     check_names(classes)
     if len(classes) == 1:
+        told = "; ".join([f"has a single class, {classes[0]}", *_unread(tree, roots)[:3]])
         raise DataError(
-            f"{folder}: has a single class, {classes[0]}; if that is the data set, pass its path, "
+            f"{folder}: {told}; if that is the data set, pass its path, "
             "and if its pictures have no labels, take them out of that folder"
         )
     _check_alike([root for root in roots if root.labelled], classes)
     return Layout(tree, parts, tuple(classes))
+
+
+def _unread(tree: Tree, roots: Iterable[Tree]) -> list[str]:
+    """What is in each folder that would be a class, were its files pictures that are read; hidden ones do not count."""
+    folders = [folder for root in roots for folder in root.folders if not folder.count]
+    files = [[path for below in folder.all for path in below.others if path.name[0] != "."] for folder in folders]
+    return [
+        f"{folder.path.relative_to(tree.path)} holds files that are not read: {len(paths)} ({_kinds(paths)})"
+        for folder, paths in zip(folders, files, strict=True)
+        if paths
+    ]
+
+
+def _kinds(paths: Iterable[Path]) -> str:
+    return ", ".join(sorted({path.suffix.lower() or path.name for path in paths})[:5])
 
 
 def _ordered(names: set[str]) -> list[str]:
