@@ -10,7 +10,7 @@ import carso
 from carso.errors import ModelError, NoGradientError
 from carso.nn import MLP, Standardise
 from carso.nn.monitor import Monitor, cleaned, monitored, note
-from carso.nn.querying import Queried, input_dtype, query, widened
+from carso.nn.querying import Queried, answers, input_dtype, query, widened
 
 IMAGES = torch.rand(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
 
@@ -75,6 +75,17 @@ def test_autocast_leaves_half_and_double_precision_alone(dtype: torch.dtype) -> 
     expected = model(images.to(dtype)).to(widened(dtype))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(query(model, images), expected)
+
+
+def test_a_model_that_takes_fewer_images_at_a_time_is_told_so() -> None:
+    def engine(images: Tensor) -> Tensor:
+        if len(images) > 2:
+            raise RuntimeError("batches of 1 or 2")
+        return images.flatten(1)
+
+    assert torch.equal(answers(engine, IMAGES.split(2)), IMAGES.flatten(1).argmax(1))
+    with pytest.raises(ModelError, match=r"cannot run on 4 images at a time: RuntimeError: batches of 1 or 2; .*wrap"):
+        answers(engine, [IMAGES])
 
 
 def test_an_asked_model_is_asked_once() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from carso.errors import ModelError, NoGradientError
+from carso.errors import LONGEST, CarsoError, ModelError, NoGradientError, of_memory, shortened
 from carso.nn.modes import evaluating
 from carso.nn.monitor import monitor_in_use, monitored
 from carso.types import Classifier
@@ -67,9 +67,28 @@ def query(model: Classifier, images: Tensor) -> Tensor:
 
 
 def answers(model: Classifier, parts: Iterable[Tensor]) -> Tensor:
-    """The model's class (N,) of every image, in eval mode, from images (B, C, H, W) part by part."""
+    """The model's class (N,) of every image, in eval mode, from images (B, C, H, W) part by part.
+
+    Raises:
+        ModelError: if it fails, as one does that takes fewer images at a time.
+    """
     with torch.no_grad(), evaluating(model):
-        return torch.cat([query(model, some).argmax(1) for some in parts])
+        return torch.cat([_class_of(model, some) for some in parts])
+
+
+def _class_of(model: Classifier, images: Tensor) -> Tensor:
+    try:
+        return query(model, images).argmax(1)
+    except CarsoError:
+        raise
+    except Exception as error:  # a model of the user's may fail in any way
+        if of_memory(error):
+            raise
+        why = shortened(f"{type(error).__name__}: {error}", LONGEST // 2)
+        raise ModelError(
+            f"the classifier cannot run on {len(images)} images at a time: {why}; if these are too many for it, wrap "
+            "it in a module that answers them in parts"
+        ) from error
 
 
 def _answer(model: Classifier, images: Tensor) -> Tensor:
