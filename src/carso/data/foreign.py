@@ -221,7 +221,7 @@ def _collated(pairs: list[tuple[Tensor, int | None]] | DataError) -> tuple[Tenso
     if isinstance(pairs, DataError):
         return pairs
     images, labels = zip(*pairs, strict=True)
-    return default_collate(images), None if None in labels else default_collate(labels)
+    return default_collate([*images]), None if None in labels else default_collate([*labels])
 
 
 @dataclass(frozen=True)
