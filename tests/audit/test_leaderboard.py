@@ -44,7 +44,8 @@ def own(defence: carso.CARSO, dataset: Dataset) -> Dataset:
 class TestModels:
     def test_what_ships_is_listed_with_its_classifier(self) -> None:
         shipped = ("mnist-strong", "mnist-strong-contrast", "mnist-thesis")
-        expected = [each for name in shipped for each in (name, f"{name}/classifier")]
+        expected = ["mnist-robust-cnn/classifier"]
+        expected += [each for name in shipped for each in (name, f"{name}/classifier")]
         assert list_models("mnist") == list_models("mnist", "Linf") == expected
         assert list_models("fashion-mnist") == list_models("fashion") == ["fashion", "fashion/classifier"]
         assert list_models("mnist", "L2") == []

@@ -167,6 +167,16 @@ def test_a_shipped_audit_is_of_the_shipped_weights(name: str) -> None:
     assert found == read_audit(kept)
 
 
+@pytest.mark.parametrize("name", sorted({*weights.shipped(weights.CLASSIFIER)} - {*weights.shipped()}))
+def test_a_classifier_that_ships_alone_is_the_one_that_was_audited(name: str) -> None:
+    folder = weights.find(name, weights.CLASSIFIER)
+    assert read_audit(folder).weights == weights.digest(weights.load_classifier(folder / weights.CLASSIFIER))
+    kept = Path(__file__).parents[2] / "benchmarks" / "results" / "ladder" / name.removeprefix("mnist-")
+    assert read_audit(folder) == read_audit(kept)
+    with pytest.raises(WeightsError, match=f"^{name} is a plain classifier .*: name it {name}/classifier$"):
+        carso.load(name)
+
+
 def test_the_hardened_purifier_stands_before_the_same_classifier() -> None:
     hardened, plain = (weights.digest(carso.load(name).classifier) for name in ("mnist-strong", "mnist-thesis"))
     assert hardened == plain
@@ -469,7 +479,8 @@ def test_what_float16_cannot_hold_stays_as_it_is(defence: carso.CARSO, tmp_path:
 
 
 def test_a_classifier_that_is_alone_is_found_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert weights.shipped() == weights.shipped(weights.CLASSIFIER)
+    alone = ["mnist-robust-cnn"]
+    assert sorted([*weights.shipped(), *alone]) == weights.shipped(weights.CLASSIFIER)
     shutil.copytree(weights.SHIPPED / "cifar10", tmp_path / "shipped" / "cifar10")
     (tmp_path / "shipped" / "cifar10" / weights.PURIFIER).unlink()
     monkeypatch.setattr(weights, "SHIPPED", tmp_path / "shipped")
@@ -479,7 +490,7 @@ def test_a_classifier_that_is_alone_is_found_as_one(tmp_path: Path, monkeypatch:
     weights.save_classifier(MLP((1, 8, 8)), tmp_path / weights.CLASSIFIER, {"recipe": {"data": "others"}})
     assert weights.origin(tmp_path).data == "others"
     assert isinstance(weights.load_classifier(weights.find("cifar10", weights.CLASSIFIER) / weights.CLASSIFIER), ResNet)
-    with pytest.raises(WeightsError, match="no defence 'cifar10'"):
+    with pytest.raises(WeightsError, match=r"^cifar10 is a plain classifier and .*: name it cifar10/classifier$"):
         carso.load("cifar10")
 
 

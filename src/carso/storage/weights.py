@@ -347,6 +347,8 @@ def find(source: str | Path, file: str = PURIFIER) -> Path:
     if f"{folder.name}.safetensors" in (CLASSIFIER, UNDEFENDED) and _folder_of(beside, f"{folder.name}.safetensors"):
         takers = "carso.load_model, and carso predict, export, evaluate and audit, take it"
         raise WeightsError(f"{source} is a plain classifier and no whole defence: {takers}")
+    if isinstance(source, str) and source in shipped(CLASSIFIER):
+        raise WeightsError(f"{source} is a plain classifier and no whole defence: name it {source}/classifier")
     if os.path.exists(folder):
         raise WeightsError(f"{folder} holds no {file}: it is not a defence that carso saved{hint}")
     raise WeightsError(f"no defence {str(source)!r}{hint}; shipped: {', '.join(known)}; or pass a folder of weights")
