@@ -121,6 +121,10 @@ RUNGS = (
         "the same CNN behind contrast, trained there",
         alone("`carso train classifier robust-cnn`", "ladder/robust-cnn"),
     ),
+    Rung(
+        "the same behind contrast, of 0.4 in place of 0.3",
+        alone("that recipe, but for the contrast", "ladder/robust-cnn-0.4"),
+    ),
 )
 
 

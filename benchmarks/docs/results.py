@@ -281,10 +281,12 @@ def caption(found: list[Audit]) -> str:
 
 
 def ship() -> None:
-    """Put the audits of the shipped defences beside their weights, inside the package."""
-    for name in weights.shipped():
-        source = RESULTS / f"{name.removeprefix('mnist-')}-audit" / "carso"
-        read_audit(source).write(weights.find(name))
+    """Put the audits of what ships beside its weights, inside the package, where they are not there already."""
+    for name in weights.shipped(weights.CLASSIFIER):
+        short, folder = name.removeprefix("mnist-"), weights.find(name, weights.CLASSIFIER)
+        audit = read_audit(RESULTS / (f"{short}-audit/carso" if weights.is_whole(name) else f"ladder/{short}"))
+        if not (folder / weights.AUDIT).exists() or read_audit(folder) != audit:
+            audit.write(folder)
 
 
 def page() -> str:

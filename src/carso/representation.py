@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import activation
 
-from carso.errors import LONGEST, CarsoError, ModelError, of_memory, shortened
+from carso.errors import ModelError
 from carso.nn.modes import evaluating, uncompiled, uncompiled_name
-from carso.nn.querying import query, widened
+from carso.nn.querying import blamed, query, widened
 from carso.progress import note
 from carso.types import INPUT, OUTPUT, Images, Logits, Representations
 
@@ -260,19 +260,13 @@ def check_classifier(classifier: nn.Module, shape: Sequence[int], classes: int |
     device = next((p.device for p in classifier.parameters()), torch.device("cpu"))
     generator = torch.Generator("cpu").manual_seed(0)
     images = torch.rand(3, *shape, generator=generator, device="cpu", dtype=torch.float32).to(device)
-    with torch.no_grad(), evaluating(classifier):
-        try:
-            logits, alone = query(classifier, images), query(classifier, images[:1])
-        except CarsoError:
-            raise
-        except Exception as error:  # a classifier of the user's may fail in any way
-            if of_memory(error):
-                raise
-            why = shortened(f"{type(error).__name__}: {error}", LONGEST // 2)
-            raise ModelError(
-                f"the classifier cannot run on images of shape {tuple(shape)}: {why}; if it was made for others, "
-                "pictures of a folder are made so by --size HxW and --channels, or in a recipe"
-            ) from error
+    mend = "if it was made for others, pictures of a folder are made so by --size HxW and --channels, or in a recipe"
+    with (
+        torch.no_grad(),
+        evaluating(classifier),
+        blamed(f"the classifier cannot run on images of shape {tuple(shape)}", mend),
+    ):
+        logits, alone = query(classifier, images), query(classifier, images[:1])
     if logits.ndim != 2 or len(logits) != 3 or alone.shape != (1, *logits.shape[1:]):
         raise ModelError(
             "the classifier must return (batch, classes); "

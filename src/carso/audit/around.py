@@ -14,24 +14,23 @@ take all.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from carso.attacks.budget import across
 from carso.attacks.eot import Candidates
+from carso.fast import batch_of
 from carso.types import Budget
 
 SHARES = (1 / 30, 1 / 10)
 """Of w, how far points are drawn."""
 
-EXPONENTS = {"Linf": math.inf, "L2": 2.0, "L1": 1.0}
-
 
 def distances(budget: Budget, pixels: int) -> tuple[float, ...]:
     """The radii r, for images of so many pixels."""
-    alike = budget.eps * pixels ** (-1 / EXPONENTS[budget.norm])
+    alike = budget.eps / across(pixels, budget.norm)
     return tuple(share * alike for share in SHARES)
 
 
@@ -42,13 +41,16 @@ class Around:
     Args:
         candidates: (images, K) -> logits (B, K, classes).
         distance: r, in units of the [0, 1] pixel.
-        batch: how many images at a time a thread computes fastest (see `batch_of` of `carso.fast`).
     """
 
     candidates: Candidates
     distance: float
-    batch: int | None = None
-    varies: bool = True
+    varies = True
+
+    @property
+    def batch(self) -> int | None:
+        """That of its candidates (see `batch_of` of `carso.fast`)."""
+        return batch_of(self.candidates)
 
     def __call__(self, images: Tensor, samples: int) -> Tensor:
         """Logits (B, K, classes), differentiable in images (B, C, H, W)."""

@@ -18,12 +18,11 @@ from torch import Generator, Tensor
 from carso.attacks import annealed, apgd, deepfool, fgsm, noise, pgd, spsa, square
 from carso.attacks.bpda import straight_through
 from carso.attacks.eot import Candidates, Expectation, exponential, log_mean_probability
-from carso.audit.around import SHARES, Around, distances
+from carso.audit.around import Around, distances
 from carso.audit.autoattack import LEAST_CLASSES, MISSING, Version, autoattack, is_installed
 from carso.audit.effort import SPARSE, Sizes
 from carso.audit.neighbours import Neighbours
 from carso.audit.target import Target
-from carso.fast import batch_of
 from carso.types import Budget, Classifier, Images, Labels
 
 Kind: TypeAlias = Literal["noise", "one-step", "white-box", "transfer", "cross-check", "black-box"]
@@ -31,8 +30,6 @@ On: TypeAlias = Literal["all", "survivors"]
 Craft: TypeAlias = Callable[[Images, Labels, Generator], Images]
 Rounds: TypeAlias = tuple[Craft, ...]
 Call: TypeAlias = Callable[..., Tensor]
-
-LOSSES = ("margin", "cross_entropy")
 
 GRADIENT, AUTOATTACK = 3, 5000
 """Calls of a target that a gradient takes as long as, and AutoAttack on an image: the queries of its Square."""
@@ -121,7 +118,7 @@ def plan(
     if target.candidates is not None and not blind:
         yield from _white_box(target, target.candidates, budget, sizes, tuning, neighbours)
         if misled:
-            yield _around(target.candidates, budget, sizes, tuning)
+            yield _around(target.candidates, budget, sizes, tuning, neighbours.images[0].numel())
     for name, model in transfer.items():
         rounds = tuple(craft(pgd, model, steps=sizes.plain, loss=loss) for loss in ("cross_entropy", "margin"))
         yield Attempt(f"transfer-{name}", "transfer", "all", rounds, options={"steps": sizes.plain})
@@ -234,18 +231,16 @@ def _more(target: Target, candidates: Candidates, budget: Budget, sizes: Sizes, 
     yield attempt("pgd-annealed-long", tuning.eot, *sizes.long)
 
 
-def _around(candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning) -> Attempt:
+def _around(candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning, pixels: int) -> Attempt:
     """Annealed PGD by gradients averaged over points near the image, at either distance in turn."""
-
-    def run(images: Images, labels: Labels, generator: Generator, *, place: int, loss: str) -> Images:
-        distance = distances(budget, images[0].numel())[place]
-        model = Expectation(Around(candidates, distance, batch_of(candidates)), sizes.around[0])
-        return annealed(model, images, labels, budget, steps=tuning.steps, loss=loss, generator=generator)
-
-    places = range(len(SHARES))
-    runs = [partial(run, place=place, loss=loss) for loss in LOSSES for place in places] * sizes.around[1]
-    options = {"eot": sizes.around[0], "steps": tuning.steps}
-    return Attempt("pgd-annealed-around", "white-box", "survivors", tuple(runs), len(SHARES), options=options)
+    (samples, repeats), near = sizes.around, distances(budget, pixels)
+    runs = [
+        _craft(annealed, Expectation(Around(candidates, distance), samples), budget, steps=tuning.steps, loss=loss)
+        for loss in ("margin", "cross_entropy")
+        for distance in near
+    ]
+    options = {"eot": samples, "steps": tuning.steps}
+    return Attempt("pgd-annealed-around", "white-box", "survivors", tuple(runs * repeats), len(near), options=options)
 
 
 def _aggregates(candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning) -> Iterator[Attempt]:

@@ -8,8 +8,8 @@ float32 images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -77,18 +77,27 @@ def answers(model: Classifier, parts: Iterable[Tensor]) -> Tensor:
 
 
 def _class_of(model: Classifier, images: Tensor) -> Tensor:
-    try:
+    mend = "if these are too many for it, wrap it in a module that answers them in parts"
+    with blamed(f"the classifier cannot run on {len(images)} images at a time", mend):
         return query(model, images).argmax(1)
+
+
+@contextmanager
+def blamed(what: str, mend: str) -> Iterator[None]:
+    """Tell whatever a model of the user's raises as its own, but for want of memory, and what is told already.
+
+    Raises:
+        ModelError: `what` went wrong, the error, and how to `mend` it.
+    """
+    try:
+        yield
     except CarsoError:
         raise
     except Exception as error:  # a model of the user's may fail in any way
         if of_memory(error):
             raise
         why = shortened(f"{type(error).__name__}: {error}", LONGEST // 2)
-        raise ModelError(
-            f"the classifier cannot run on {len(images)} images at a time: {why}; if these are too many for it, wrap "
-            "it in a module that answers them in parts"
-        ) from error
+        raise ModelError(f"{what}: {why}; {mend}") from error
 
 
 def _answer(model: Classifier, images: Tensor) -> Tensor:

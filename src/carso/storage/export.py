@@ -29,8 +29,9 @@ from torch._higher_order_ops.scan import scan
 
 import carso
 from carso.defence import CARSO
-from carso.errors import LONGEST, CarsoError, DataError, ModelError, of_memory, shortened
+from carso.errors import DataError, ModelError, shortened
 from carso.nn import evaluating, query
+from carso.nn.querying import blamed
 from carso.recall import classify, recall
 from carso.storage.files import check_writable, write_aside
 from carso.types import Images, check_images
@@ -148,18 +149,9 @@ def _about(defence: CARSO | nn.Module, trial: Images) -> dict[str, Any]:
 
 def _classes(classifier: nn.Module, trial: Images) -> int:
     """How many a classifier knows, by its answer to one of the images."""
-    try:
+    what = f"the classifier cannot run on images of shape {tuple(trial.shape[1:])}"
+    with blamed(what, "if it was made for others, name them: --data on the command line"):
         logits = _logits(classifier, trial[:1])
-    except CarsoError:
-        raise
-    except Exception as error:  # a classifier of the user's may fail in any way
-        if of_memory(error):
-            raise
-        why = shortened(f"{type(error).__name__}: {error}", LONGEST // 2)
-        raise ModelError(
-            f"the classifier cannot run on images of shape {tuple(trial.shape[1:])}: {why}; "
-            "if it was made for others, name them: --data on the command line"
-        ) from error
     if logits.ndim != 2:
         raise ModelError(f"the classifier must return (batch, classes); 1 image gave {tuple(logits.shape)}")
     return logits.shape[1]
