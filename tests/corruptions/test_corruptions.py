@@ -133,6 +133,12 @@ def test_every_image_has_its_own_chance() -> None:
         assert not torch.allclose(found[1:], found[:1], atol=1e-4), name
 
 
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_what_becomes_of_an_image_does_not_depend_on_those_behind_it(name: str) -> None:
+    images = photographs(7)
+    torch.testing.assert_close(corrupted(images, name, 5)[:3], corrupted(images[:3], name, 5), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "severity", "says"),
     [

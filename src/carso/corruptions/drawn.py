@@ -34,8 +34,7 @@ def lines(images: Images, severity: int, generator: Generator) -> Images:
     height, width = images.shape[2:]
     down, right = torch.arange(height, device=images.device)[:, None], torch.arange(width, device=images.device)
     drawn = images
-    for _ in range(LINES[severity - 1]):
-        y, x, turn = uniform(images, generator, 3).T.view(3, -1, 1, 1, 1)
+    for y, x, turn in uniform(images, generator, LINES[severity - 1], 3).permute(1, 2, 0)[..., None, None, None]:
         angle = math.pi * turn
         distance = (right - x * (width - 1)) * angle.cos() + (down - y * (height - 1)) * angle.sin()
         drawn = torch.where(distance.abs() <= STROKE * min(height, width) / 2, 1.0, drawn)
