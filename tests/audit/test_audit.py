@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from carso.audit import Audit, audit, effort, read_audit
 from carso.audit.checks import Evidence, blind_wins, make
 from carso.audit.diagnostics import Diagnostics
-from carso.audit.ensemble import Ensemble
+from carso.audit.ensemble import VERDICT, Ensemble
 from carso.audit.keeping import path_of
 from carso.audit.plan import Attempt
 from carso.audit.results import AttackResult, BudgetResult
@@ -82,6 +82,24 @@ class TestProgress:
         for ends in told.values():
             assert ends[-1][0] == ends[-1][1]
             assert all(total is not None and done <= total for done, total in ends)
+
+    @pytest.mark.parametrize(("random", "calls"), [(False, 3 + 1), (True, 3 + VERDICT)])
+    def test_verdicts_of_chance_are_work_too(
+        self, random: bool, calls: int, robust: nn.Module, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shorten(monkeypatch, "quick", tuning=5, steps=(6,), restarts=(1, 1), queries=5, plain=2)
+        steps: list[float] = []
+        advance = Bar.advance
+
+        def noted(bar: Bar, steps_: int | float = 1) -> None:
+            advance(bar, steps_)
+            if bar.description.startswith("attacks in"):
+                steps.append(steps_)
+
+        monkeypatch.setattr(Bar, "advance", noted)
+        found = run(Noisy(robust) if random else robust, dataset, n=20).budgets[0]
+        assert found.attacks[0].name == "noise"
+        assert steps[0] == calls * found.attacks[0].attacked
 
     @pytest.mark.parametrize(
         ("options", "calls"),

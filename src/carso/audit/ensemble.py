@@ -31,6 +31,9 @@ CHUNK = 500
 SETTLED = 0.5
 """Points: an attack that may end early does so once the later half of its rounds gained less."""
 
+VERDICT = 36
+"""Calls that a verdict on a random target takes, roughly: the median over audits on record; on another target one."""
+
 
 @dataclass(frozen=True)
 class _Found:
@@ -88,7 +91,7 @@ class Ensemble:
             for attempt in attempts:
                 entry = self.state.entry(attempt)
                 while entry.rounds < len(attempt.rounds) and not self._settled(attempt, entry):
-                    bar.step = attempt.calls * len(self._rows(attempt, entry))
+                    bar.step = self._calls(attempt) * len(self._rows(attempt, entry))
                     self._round(attempt, entry.rounds)
                     bar.total = bar.completed + bar.step + self._ahead(attempts)
                     bar.advance(bar.step)
@@ -164,7 +167,11 @@ class Ensemble:
         most = len(attempt.rounds)
         least = most if attempt.least is None else min(attempt.least, most)
         rounds = least - (entry.rounds if entry else 0)
-        return rounds * attempt.calls * len(self._rows(attempt, entry)) if rounds > 0 else 0
+        return rounds * self._calls(attempt) * len(self._rows(attempt, entry)) if rounds > 0 else 0
+
+    def _calls(self, attempt: Attempt) -> int:
+        """Of a round, for each image, with the verdict."""
+        return attempt.calls + (VERDICT if self.judge.target.random else 1)
 
     def _settled(self, attempt: Attempt, entry: AttackState) -> bool:
         enough = attempt.least is not None and entry.rounds >= attempt.least
