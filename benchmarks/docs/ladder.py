@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.docs import beyond
+from benchmarks.docs.early import MARK, lacking, note
 
 from carso.audit import Audit, read_audit
 from carso.evaluation.interval import apart
@@ -154,7 +155,8 @@ def raised(audit: Audit) -> str:
 def figures(audit: Audit) -> str:
     rates = (audit.budgets[0].clean, worst(audit, SMALL), worst(audit))
     n = f"{audit.n:,}" if audit.effort == "standard" else f"{audit.n:,}, {audit.effort}"
-    cells = (n, *("" if each is None else brief(each) for each in rates), raised(audit))
+    marked = f"{n} {MARK}" if lacking(audit) else n
+    cells = (marked, *("" if each is None else brief(each) for each in rates), raised(audit))
     return " | ".join(cells)
 
 
@@ -170,7 +172,8 @@ def table() -> str:
         for whole in rung.behind:
             verdict = told(first.audit, whole.audit, whole.name)
             lines.append(f"| | {whole.made} | {whole.name} | {figures(whole.audit)} | {verdict} |")
-    return "\n".join(lines)
+    said = note(subject.audit for rung in RUNGS for subject in (rung.alone, *rung.behind))
+    return "\n".join([*lines, "", said] if said else lines)
 
 
 def figure() -> str:

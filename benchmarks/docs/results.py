@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.docs.early import MARK, before, lacking, note
 from benchmarks.docs.ladder import raised
 
 from carso.audit import Audit, read_audit
@@ -75,9 +76,9 @@ def audited(folder: Path) -> str:
             )
             lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     legend = "; ".join(f"`{audit.target}`: {TARGETS[audit.target]}" for audit in found)
-    early = ", ".join(f"`{audit.target}`" for audit in found if is_early(audit))
-    note = f" Before `pgd-annealed-neighbours` was one of the attacks: {early}." if early else ""
-    return "\n".join([*lines, "", f"{legend}.{note}", ""])
+    early = ", ".join(f"`{audit.target}`" for audit in found if lacking(audit))
+    said = f"; {before(found)}: {early}" if early else ""
+    return "\n".join([*lines, "", f"{legend}{said}.", ""])
 
 
 def images_of(found: list[Audit]) -> str:
@@ -85,11 +86,6 @@ def images_of(found: list[Audit]) -> str:
     if len({audit.n for audit in found}) == 1:
         return f"n = {found[0].n}"
     return "n = " + ", ".join(f"{audit.n} of `{audit.target}`" for audit in found)
-
-
-def is_early(audit: Audit) -> bool:
-    """Whether it ran before the youngest attack joined."""
-    return any(budget.white_box and not budget.find("pgd-annealed-neighbours") for budget in audit.budgets)
 
 
 def seeded(folder: Path) -> str:
@@ -265,7 +261,7 @@ def worst_cases(found: dict[str, Audit]) -> str:
     for name, audit in found.items():
         rates = {budget.title: brief(budget.worst_case) for budget in audit.budgets}
         worst = " | ".join(rates.get(head, "") for head in heads)
-        mark = " †" if is_early(audit) else ""
+        mark = f" {MARK}" if lacking(audit) else ""
         lines.append(f"| {name}{mark} | {audit.n:,} | {brief(audit.budgets[0].clean)} | {worst} | {raised(audit)} |")
     return "\n".join([*lines, ""])
 
@@ -273,7 +269,7 @@ def worst_cases(found: dict[str, Audit]) -> str:
 def caption(found: list[Audit]) -> str:
     """What all of these audits have in common."""
     (effort,), (seed,) = ({getattr(audit, name) for audit in found} for name in ("effort", "seed"))
-    early = "\n† before `pgd-annealed-neighbours` was one of the attacks." if any(map(is_early, found)) else ""
+    early = f"\n{said}" if (said := note(found)) else ""
     return (
         f"Accuracy (%) of the worst case over every attack of `carso audit --effort {effort}`, with 95 %\n"
         f"intervals; the first n test images, seed {seed}.{early}\n"

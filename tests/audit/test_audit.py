@@ -222,6 +222,29 @@ class Shifted(nn.Module):
         return logits
 
 
+class Coin(nn.Module):
+    """Its model's answer seven times in ten, and else another class, whatever is asked."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        other = logits.flip(1) if logits.shape[1] == 2 else logits.roll(1, 1)
+        return torch.where(torch.rand(len(images), 1) < 0.7, logits, other)
+
+
+def test_an_unlucky_answer_is_no_breach(robust: nn.Module, dataset: Dataset) -> None:
+    (honest,) = run(robust, dataset, eps=(1e-4,)).budgets
+    found = run(Coin(robust), dataset, eps=(1e-4,))
+    (budget,) = found.budgets
+    assert honest.worst_case == honest.clean
+    assert budget.worst_case.accuracy >= budget.clean.accuracy - 2
+    assert all(sum(attack.gains) <= 2 for attack in budget.attacks)
+    assert not raised(found) & {"not-converged-in-restarts", "not-converged-in-steps", "surrogate-disagrees"}
+
+
 class TestResuming:
     @pytest.mark.parametrize("random", [False, True])
     def test_a_broken_run_ends_as_an_unbroken_one(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
+from math import comb
 
 import pytest
 import torch
@@ -63,6 +65,41 @@ def test_a_screen_errs_as_often_as_its_random_walk(right: float) -> None:
     screen = judge(Coin(right))
     share = screen.broken(screen.screened(images, labels)).double().mean().item()
     assert share == pytest.approx(called_broken(right, 10), abs=0.015)
+
+
+@pytest.mark.parametrize("right", [0.2, 0.5, 0.7])
+def test_a_breach_is_confirmed_by_verdicts_that_the_screen_has_not_seen(right: float) -> None:
+    images, labels = torch.zeros(50_000, 1, 1, 1), torch.ones(50_000, dtype=torch.long)
+    both = judge(Coin(right))
+    half = sum(comb(10, n) * right**n * (1 - right) ** (10 - n) for n in range(6))
+    share = both.broken(both.confirmed(images, labels)).double().mean().item()
+    assert share == pytest.approx(called_broken(right, 10) * half, abs=0.01 if right < 0.7 else 0.0005)
+
+
+def test_a_deterministic_target_is_not_asked_to_confirm() -> None:
+    coin = Coin(0.0)
+    assert (judge(coin, random=False).confirmed(torch.zeros(7, 1, 1, 1), torch.ones(7, dtype=torch.long)) == 0).all()
+    assert coin.verdicts == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "outvoted"),
+    [
+        ([2, 2, 2, 1], 2, False),
+        ([2, 2, 1, 1], 2, False),
+        ([2, 1, 1, 1], 2, True),
+        ([2, 2, 0, 1], 2, False),
+        ([2, -1, 1, 1], 2, False),
+        ([-1, -1, -1, 1], 2, False),
+        ([-1, 1, 1, 1], 2, True),
+    ],
+)
+def test_a_class_is_outvoted_by_one_that_more_verdicts_name(given: list[int], named: int, outvoted: bool) -> None:
+    verdicts = iter(given)
+    asked = judge(Coin(0.0), votes=len(given))
+    target = replace(asked.target, answer=lambda images: torch.full((len(images),), next(verdicts)), classes=3)
+    found = Judge(target, len(given)).outvoted(torch.zeros(5, 1, 1, 1), torch.full((5,), named))
+    assert found.tolist() == 5 * [outvoted]
 
 
 @pytest.mark.parametrize(("right", "verdicts", "expected"), [(1.0, 1, 10), (0.0, LEADS[1], 0)])

@@ -1,7 +1,9 @@
 """Reasons to doubt an audit's figures, each a small function of what was found.
 
 A check is raised when its value exceeds its threshold. The values of several budgets are reduced to the largest. The
-thresholds leave room for chance on a few hundred images; docs/audit.md explains each check, and what to do about it.
+thresholds leave room for chance on a few hundred images; on fewer than 100 / threshold no single image raises a check
+that counts those that fall, as every image is more points than the threshold there. docs/audit.md explains each check,
+and what to do about it.
 
 Sources: A. Athalye, N. Carlini and D. Wagner, "Obfuscated gradients give a false sense of security", ICML 2018;
 N. Carlini et al., "On evaluating adversarial robustness", 2019; F. Tramer et al., "On adaptive attacks to adversarial
@@ -16,6 +18,9 @@ from dataclasses import dataclass
 from carso.audit.diagnostics import MISLED
 from carso.audit.plan import lately
 from carso.audit.results import BudgetResult, Check
+
+ROUNDING = 1e-9
+"""Of points: exactly at its threshold a check is not raised."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +49,26 @@ class Doubt:
         threshold: above which it is raised.
         meaning: in a sentence.
         measure: its value at one budget.
+        counts: whether it counts images that fall, which one alone may do by chance.
     """
 
     name: str
     threshold: float
     meaning: str
     measure: Callable[[BudgetResult, Evidence], float]
+    counts: bool = False
 
     def check(self, evidence: Evidence) -> Check:
         """The check at the budget where its value is largest."""
         value, budget = max((self.measure(found, evidence), found.title) for found in evidence.budgets)
-        raised = value > self.threshold
+        one = 100 / min(found.clean.total for found in evidence.budgets) if self.counts else 0.0
+        threshold = max(self.threshold, one)
         return Check(
             name=self.name,
-            raised=raised,
+            raised=value - threshold > ROUNDING,
             value=round(value, 4),
             meaning=self.meaning,
-            threshold=self.threshold,
+            threshold=round(threshold, 4),
             budget=budget,
         )
 
@@ -86,7 +94,7 @@ def blind_wins(found: BudgetResult, evidence: Evidence) -> float:
     One that is given some survivors alone counts as if it did to all as to these, if it breaks more than one.
     """
     left = found.clean if found.white_box is None else found.white_box
-    blind = [a for a in found.attacks if a.kind == "black-box" and sum(a.gains) * a.result.total > 100]
+    blind = [a for a in found.attacks if a.kind == "black-box" and round(sum(a.gains) * a.result.total / 100) > 1]
     return max([left.accuracy - found.worst_case.accuracy, *(_further(found, attack.name) for attack in blind)])
 
 
@@ -167,24 +175,28 @@ DOUBTS: tuple[Doubt, ...] = (
         5.0,
         "a larger budget contains the smaller one: the attack fails, not the budget",
         rise_with_eps,
+        counts=True,
     ),
     Doubt(
         "one-step-beats-iterative",
         2.0,
         "the loss surface misleads iterative attacks: gradients are masked",
         steps_lose_to_one,
+        counts=True,
     ),
     Doubt(
         "blind-beats-white-box",
         2.0,
         "attacks without the defence's gradient succeed where it fails: gradients are masked",
         blind_wins,
+        counts=True,
     ),
     Doubt(
         "survives-unbounded-attack",
         5.0,
         "free to draw any image, the attack should reach 0: it does not work here",
         survives_everything,
+        counts=True,
     ),
     Doubt(
         "zero-gradients",
@@ -221,18 +233,21 @@ DOUBTS: tuple[Doubt, ...] = (
         2.0,
         "more candidates per gradient still lower the worst case: the figures are upper bounds",
         more_candidates_help,
+        counts=True,
     ),
     Doubt(
         "not-converged-in-steps",
         2.0,
         "more steps still lower the worst case: the figures are upper bounds",
         more_steps_help,
+        counts=True,
     ),
     Doubt(
         "not-converged-in-restarts",
         2.0,
         "twice the restarts still lowered it: the figures are upper bounds",
         more_restarts_help,
+        counts=True,
     ),
     Doubt("surrogate-disagrees", 10.0, "the attacked surrogate is not the defence that answers", surrogate_disagrees),
     Doubt(
@@ -247,6 +262,7 @@ DOUBTS: tuple[Doubt, ...] = (
         5.0,
         "an untouched copy falls for images that the target withstands: what it was asked before protects it",
         history_matters,
+        counts=True,
     ),
 )
 

@@ -225,11 +225,11 @@ class DiagnosticRun:
         return percent(mistaken(known(0, 1), exact(0, 1), self.images, self.labels, step, tolerance))
 
     def _disagreement(self, surrogate: Classifier, attacked: Images) -> float:
-        """Share of images, clean and attacked, whose class the averaged surrogate and most verdicts do not share."""
+        """Share of images, clean and attacked, that most verdicts give to another class than the averaged surrogate."""
         both = torch.cat([self.images, attacked])
         with torch.no_grad():
             seen = surrogate(both).argmax(1).cpu()
-        return percent(self.judge.broken(self.judge.right(both, seen)))
+        return percent(self.judge.outvoted(both, seen))
 
 
 def vanished(gradients: Images) -> Tensor:

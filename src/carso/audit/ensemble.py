@@ -198,7 +198,7 @@ class Ensemble:
             images, labels = self._move(some)
             found, non_finite = crafted(partial(attempt.rounds[index], images, labels, generator))
             found = found.detach()
-            right = self.judge.screened(found, self.labels[some])
+            right = self.judge.confirmed(found, self.labels[some])
             claimed = (found != images).flatten(1).any(1).cpu() if attempt.claims else None
             with torch.no_grad():
                 known = None if attempt.known is None else (attempt.known(found).argmax(1) == labels).cpu()

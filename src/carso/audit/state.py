@@ -110,10 +110,10 @@ class State:
 
     @property
     def refuted(self) -> Tensor:
-        """Images (n,) whose breach does not stand: old and final votes on the worst image are mostly right."""
+        """Images (n,) whose breach does not stand: the final votes on their worst image are mostly right."""
         if self.final is None:
             return torch.zeros_like(self.right_when_clean)
-        return self.worst_right + self.final > self.k
+        return ~self.broken(self.final)
 
     def standing(self, *names: str) -> Tensor:
         """The images (n,) that are right when clean and survive the named attacks, or all of them."""

@@ -3,11 +3,12 @@
     right(x')  how many of k fresh verdicts on x' are the true class          k = 10; 1 for a deterministic target
     broken     right(x') <= k / 2
 
-A final verdict takes all k. While attacks go on, verdicts on a random target are cast one after another until the first
-one is right, or right ones lead by 3, or wrong ones by 6, or 2 k are cast; then `right` is their share of k. It takes
-more to call an image broken, since a hundred attacks ask: of an image that is answered rightly four times in five, one
-of them would meet three wrong verdicts in a row. Attacks that choose among many noisy evaluations find lucky draws as
-well as adversarial images; fresh verdicts tell them apart.
+A final verdict takes all k, and alone decides. While attacks go on, an image is screened first: verdicts on a random
+target are cast one after another until the first one is right, or right ones lead by 3, or wrong ones by 6, or 2 k are
+cast; then `right` is their share of k. It takes more to call an image broken, since a hundred attacks ask: of an image
+that is answered rightly four times in five, one of them would meet three wrong verdicts in a row. What the screen calls
+broken has to be confirmed by k verdicts more, which it has not seen, and goes on being attacked if it is not. Attacks
+that choose among many noisy evaluations find lucky draws as well as adversarial images; fresh verdicts tell them apart.
 
 Source: A. Wald, "Sequential tests of statistical hypotheses", Annals of Mathematical Statistics, 1945.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from carso.audit.target import Target
@@ -70,6 +72,21 @@ class Judge:
                 break
         share: Tensor = -(-self.k * right // cast)
         return share
+
+    def confirmed(self, images: Images, labels: Labels) -> Tensor:
+        """Right verdicts (B,): a screen's, and k fresh ones on what a screen of a random target calls broken."""
+        right = self.screened(images, labels)
+        doubtful = self.broken(right)
+        if self.target.random and doubtful.any():
+            right[doubtful] = self.right(images[doubtful.to(images.device)], labels[doubtful])
+        return right
+
+    def outvoted(self, images: Images, classes: Labels) -> Tensor:
+        """Which images (B,) get one other class more often than the class named, of k fresh verdicts."""
+        verdicts = torch.stack([classes_of(self.target, images) for _ in range(self.k)])
+        named = ((verdicts == classes) | (verdicts == AWAY)).sum(0)
+        given = F.one_hot(verdicts.clamp_min(0), self.target.classes) * (verdicts != AWAY).unsqueeze(2)
+        return given.sum(0).scatter(1, classes.unsqueeze(1), 0).amax(1) > named
 
     def broken(self, right: Tensor) -> Tensor:
         """Which images (B,) count as broken, from their right verdicts."""
