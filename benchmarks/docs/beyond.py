@@ -34,7 +34,9 @@ CORRUPTED = (
     Corrupted("undefended", "mnist-strong", "undefended"),
     Corrupted("the thesis's N", "mnist-strong", "adversarially_trained"),
     Corrupted("CARSO before it (`strong`)", "mnist-strong", "carso"),
-    Corrupted("robust-mlp-contrast", "robust-mlp-contrast", "adversarially_trained"),
+    Corrupted("robust-mlp-contrast", "mnist-strong-contrast", "adversarially_trained"),
+    Corrupted("CARSO before that (`strong-contrast`)", "mnist-strong-contrast", "carso"),
+    Corrupted("robust-cnn", "robust-cnn", "adversarially_trained"),
     Corrupted("CNN trained by others", "public-cnn", "classifier"),
 )
 
@@ -100,6 +102,7 @@ TURNED = {
     "CARSO before the thesis's N (`strong`)": "detection/mnist-strong",
     "robust-mlp-contrast, the N of `strong-contrast`, by its confidence": "detection/mnist-strong-contrast/classifier",
     "CARSO before that N (`strong-contrast`)": "detection/mnist-strong-contrast/carso",
+    "robust-cnn, by its confidence": "detection/robust-cnn",
     "CNN trained by others, by its confidence": "detection/public-cnn",
 }
 
