@@ -81,9 +81,27 @@ def test_any_first_images_in_turns_stand_for_all(counts: list[int]) -> None:
 
 
 def test_any_other_order_stays() -> None:
-    for dataset in (Dataset("d", IMAGES, LABELS.flip(0), PAIR), Dataset("d", IMAGES)):
-        assert dataset.in_turns() is dataset
-        assert dataset.turns() is None
+    dataset = Dataset("d", IMAGES, LABELS.flip(0), PAIR)
+    assert dataset.in_turns() is dataset
+    assert dataset.turns() is None
+
+
+def test_what_has_no_labels_comes_in_an_order_of_a_fixed_seed() -> None:
+    given = Dataset("d", torch.arange(1000.0).view(1000, 1, 1, 1) / 1000)
+    found, order = given.in_turns(), given.turns()
+    assert order is not None
+    assert sorted(order.tolist()) == list(range(1000))
+    assert 30 < (order[:100] < 500).sum() < 70
+    assert torch.equal(found.images, given.images[order])
+    assert torch.equal(given.in_turns().images, found.images)
+
+
+def test_what_is_mixed_stays_as_it_is_drawn_once() -> None:
+    given = Dataset("d", torch.arange(100.0).view(100, 1, 1, 1) / 100)
+    for mixed in (given.in_turns(), given.shuffled(3), given.in_turns()[:20], Dataset("d", IMAGES, mixed=True)):
+        assert mixed.in_turns() is mixed
+    sorted_ = Dataset("d", IMAGES, LABELS.sort().values, PAIR, mixed=True)
+    assert sorted_.in_turns().required_labels.tolist() != LABELS.sort().values.tolist()
 
 
 def test_a_part_without_labels_has_none() -> None:

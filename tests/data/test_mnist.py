@@ -122,6 +122,7 @@ def test_a_folder_without_any_labels_is_a_set_without_labels(write_idx: Callable
     assert train.labels is None
     assert train.classes == ()
     assert len(train) == 33
+    assert train.in_turns() is train
 
 
 def test_names_both_files_where_counts_differ(write_idx: Callable[..., Path]) -> None:

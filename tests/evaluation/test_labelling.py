@@ -36,7 +36,7 @@ def anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_images_without_labels_get_those_of_the_classifier(capsys: pytest.CaptureFixture[str]) -> None:
-    found = labelled(Dataset("d", IMAGES), Brightest())
+    found = labelled(Dataset("d", IMAGES, mixed=True), Brightest())
     assert "d: has no labels; the classifier's own clean answers stand for them" in capsys.readouterr().err
     assert torch.equal(found.required_labels, BRIGHTEST)
     assert found.classes == ("0", "1", "2", "3")
@@ -51,9 +51,9 @@ def test_only_as_many_as_are_needed_are_labelled() -> None:
             asked.append(len(images))
             return super().forward(images)
 
-    found = labelled(Dataset("d", IMAGES), Counting(), 20)
-    assert torch.equal(found.images, IMAGES[:20])
-    assert torch.equal(found.required_labels, BRIGHTEST[:20])
+    found, first = labelled(Dataset("d", IMAGES), Counting(), 20), Dataset("d", IMAGES).turns()[:20]
+    assert torch.equal(found.images, IMAGES[first])
+    assert torch.equal(found.required_labels, BRIGHTEST[first])
     assert max(asked) == 20
     dataset = Dataset("d", IMAGES, torch.zeros(150, dtype=torch.long), ("a", "b"))
     assert labelled(dataset, Counting(), 20) is dataset

@@ -32,6 +32,7 @@ class Dataset:
         labels: int64 (N,) in 0..len(classes) - 1, or None.
         classes: the names of the classes, in the order of the labels; empty where there are no labels.
         places: where each image lay in the set that it was taken from (N,); None where all lie as they did.
+        mixed: whether any first images stand for all, as published files have them, or an order that was drawn.
 
     Raises:
         DataError: if the pixels or labels are anything else.
@@ -42,6 +43,7 @@ class Dataset:
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
     places: Tensor | None = None
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         check_names((self.name, *self.classes))
@@ -74,26 +76,32 @@ class Dataset:
 
     def shuffled(self, seed: int) -> Dataset:
         """The images in an order drawn by a seed."""
-        return self[torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))]
+        return replace(self[self._drawn(seed)], mixed=True)
 
     def in_turns(self) -> Dataset:
         """The images in an order of which any first ones stand for all.
 
-        Classes that lie one after another, as pictures in folders do, take turns, each as often as it is common; any
+        Classes that lie one after another, as pictures in folders do, take turns, each as often as it is common. Without
+        labels, by which such classes could be seen, the order is drawn by a fixed seed, unless the set is `mixed`. Any
         other order stays.
         """
         order = self.turns()
-        return self if order is None else self[order]
+        return self if order is None else replace(self[order], mixed=True)
 
     def turns(self) -> Tensor | None:
         """Where the images of `in_turns` lie in this set, in their order (N,); None where all stay in their places."""
         labels = self.labels
-        if labels is None or bool((labels.diff() < 0).any()):
+        if labels is None:
+            return None if self.mixed else self._drawn(0)
+        if bool((labels.diff() < 0).any()):
             return None
         counts = labels.bincount()
         begun = counts.cumsum(0) - counts
         places = torch.arange(len(self), device=labels.device) - begun[labels]
         return ((places + 0.5).double() / counts[labels]).argsort(stable=True)
+
+    def _drawn(self, seed: int) -> Tensor:
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
 
     @property
     def images(self) -> Images:

@@ -102,7 +102,7 @@ def dataset(
     count = len(images)
     kept = end(split, count, max(count > 1, count // TURN), name)
     numbers = None if labels is None else torch.from_numpy(labels[kept].astype(np.int64))
-    return Dataset(name, from_bytes(images[kept, None]), numbers, () if labels is None else classes)
+    return Dataset(name, from_bytes(images[kept, None]), numbers, () if labels is None else classes, mixed=True)
 
 
 def _holds(folder: Path, naming: Naming) -> bool:

@@ -26,10 +26,13 @@ def labelled(images: Dataset, classifier: Classifier, most: int | None = None) -
         images: labelled or not.
         classifier: N.
         most: how many are needed: of images without labels the others are left out, and N is not asked about them.
+
+    Returns:
+        All images as they lie where they have labels, else the first `most` of `Dataset.in_turns`.
     """
     if images.labels is not None:
         return images
-    images = images[:most]
+    images = images.in_turns()[:most]
     note(f"{images.name}: has no labels; the classifier's own clean answers stand for them")
     return replace(answered(images, classifier, names_of(classifier)), name=images.name + OWN)
 

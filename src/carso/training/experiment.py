@@ -176,7 +176,7 @@ class Experiment:
 
     @cached_property
     def validation(self) -> Dataset:
-        """The held-out images, their classes in turns."""
+        """The held-out images, in turns."""
         held_out = self.sets[1] if self.sets else data.load(self.recipe.data, "validation", **self.recipe.fitting)
         return held_out.in_turns()
 
