@@ -197,6 +197,8 @@ class CARSO(Pretrained, nn.Module):
     def calibrate(self, images: Images, generator: torch.Generator | None = None) -> Calibration:
         """Set the thresholds of `detect` by clean images (n, C, H, W) that neither N nor the purifier was trained on.
 
+        N is surer of images that it was trained on: by them, more of the others are turned away than promised.
+
         Raises:
             CarsoError: if they are too few.
         """

@@ -5,7 +5,8 @@
 
 with a_(1) <= ... <= a_(n) the agreements of n clean held-out images. A clean image that is drawn as those were is
 turned away with a probability of at most alpha, over images and the draw of the n, up to the variation of a(x) with its
-K latents: those that a threshold is set by share one draw of them, and a later image has another.
+K latents: those that a threshold is set by share one draw of them, and a later image has another. Images that N was
+trained on are not drawn as later ones are: it is surer of them, and more clean images than alpha are turned away.
 
 Sources: V. Vovk, A. Gammerman and G. Shafer, Algorithmic learning in a random world, 2005 (split conformal prediction);
 the two witnesses are ours.
@@ -140,7 +141,13 @@ class Confidence(nn.Module):
         return Detection(classes, found >= threshold, found, threshold)
 
     def calibrate(self, images: Images) -> Calibration:
-        """Set the thresholds by clean images (n, C, H, W) that the classifier was not trained on."""
+        """Set the thresholds by clean images (n, C, H, W) that the classifier was not trained on.
+
+        It is surer of images that it was trained on: by them, more of the others are turned away than promised.
+
+        Raises:
+            CarsoError: if they are too few.
+        """
         self.calibration = Calibration.of(self._judged(images)[1].cpu())
         return self.calibration
 

@@ -1,12 +1,14 @@
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from carso import CARSO
 from carso.data import Dataset
 from carso.hardening.plan import Rates
-from carso.hardening.survey import peak_memory, rates_of, recalling
+from carso.hardening.survey import peak_memory, rates_of, recalling, seen
 from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.training.recipe import PurifierSpec
@@ -25,6 +27,30 @@ def test_the_memory_that_was_held_is_some() -> None:
     peak = peak_memory()
     assert (peak is None) == sys.platform.startswith("win")
     assert peak is None or 2**24 < peak < 2**42
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        ((), "these parts were made here, by names: pictures that the classifier was trained on"),
+        (("train", "test"), "held-out images are of train: pictures that the classifier was trained on"),
+        (("train", "val", "test"), None),
+    ],
+)
+def test_images_that_the_classifier_may_have_seen_are_told(
+    tmp_path: Path, folders: tuple[str, ...], said: str | None
+) -> None:
+    for folder in folders or (".",):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        Image.new("L", (4, 4)).save(tmp_path / folder / "a.png")
+    found = list(seen(str(tmp_path)))
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]
+    assert said is None or found[0].endswith("too small")
+
+
+def test_of_a_set_by_name_train_is_what_is_held_out_of() -> None:
+    assert "held-out images are of train" in next(seen("mnist"))
 
 
 def test_how_candidates_differ_by_design_is_said() -> None:

@@ -15,6 +15,7 @@ from carso.data.folder import load_folder
 from carso.data.foreign import from_torch
 from carso.data.idx_folder import load_idx, naming_of
 from carso.data.image import open_image, prepare, read_image
+from carso.data.layout import read_layout
 from carso.data.mnist import load_fashion_mnist, load_mnist
 from carso.data.pairs import Pairs, load_pairs, save_pairs
 from carso.data.pictures import Fitting
@@ -100,6 +101,15 @@ def is_same(one: str, other: str) -> bool:
     if is_name(one) or is_name(other):
         return name_of(one) == name_of(other)
     return os.path.abspath(one) == os.path.abspath(other)
+
+
+def splits_of(source: str | Path) -> set[Split]:
+    """The splits into which a dataset comes divided; of these, or of all its pictures, any others are held out here.
+
+    Raises:
+        DataError: if there is no such dataset, or a folder of pictures can be read in two ways.
+    """
+    return {"train", "test"} if _known(source) else {*read_layout(Path(source)).parts}
 
 
 def _known(source: str | Path) -> Callable[[Split], Dataset] | None:

@@ -81,9 +81,9 @@ class Dataset:
     def in_turns(self) -> Dataset:
         """The images in an order of which any first ones stand for all.
 
-        Classes that lie one after another, as pictures in folders do, take turns, each as often as it is common. Without
-        labels, by which such classes could be seen, the order is drawn by a fixed seed, unless the set is `mixed`. Any
-        other order stays.
+        Classes that lie one after another, as pictures in folders do, take turns, each as often as it is common.
+        Without labels, by which such classes could be seen, the order is drawn by a fixed seed, unless the set is
+        `mixed`. Any other order stays.
         """
         order = self.turns()
         return self if order is None else replace(self[order], mixed=True)

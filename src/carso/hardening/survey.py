@@ -8,7 +8,7 @@ from contextlib import suppress
 from torch import nn
 
 from carso.correction import CorrectivePurifier
-from carso.data import Dataset
+from carso.data import Dataset, splits_of
 from carso.defence import CARSO
 from carso.evaluation.examples import AdversarialExamples
 from carso.evaluation.labelling import answers_of
@@ -76,12 +76,24 @@ def described(defence: CARSO, experiment: Experiment, test: Dataset, name: str) 
         f"images      {experiment.recipe.data}: {len(train):,} to learn from, {len(experiment.validation):,} held out, "
         f"{len(test):,} to test on; {' x '.join(map(str, train.shape))}"
     )
+    yield from seen(experiment.recipe.data)
     yield (
         f"purifier    {kind}, {_weights(purifier):,} weights; reads {purifier.neurons:,} numbers an image "
         f"({', '.join(defence.representation.layers)}); {defence.samples} candidates an image"
     )
     if (peak := peak_memory()) is not None:
         yield f"memory      {peak / 2**30:.1f} GiB at its highest in the trial of a batch"
+
+
+def seen(source: str) -> Iterator[str]:
+    """Which of the images the classifier may have been trained on, though they are to judge it; nothing if none."""
+    own = splits_of(source)
+    if "validation" not in own:
+        held_out = "held-out images are of train" if "test" in own else "these parts were made here, by names"
+        yield (
+            f"caution     {held_out}: pictures that the classifier was trained on make it look better than it is, and "
+            "the rate of false alarms too small"
+        )
 
 
 def recalling(spec: PurifierSpec) -> str:
