@@ -39,6 +39,21 @@ def test_who_asks_for_a_whole_defence_and_names_a_classifier_is_told_what_takes_
             weights.load(source)
 
 
+def test_a_name_that_is_none_is_told_the_near_one_and_all_that_is_taken(tmp_path: Path) -> None:
+    weights.save_classifier(MLP((1, 8, 8), (7,)), tmp_path / weights.CLASSIFIER)
+    for source, near in {
+        "mnist/classifer": "mnist/classifier",
+        "fashion/undefnded": "fashion/undefended",
+        f"{tmp_path}/clasifier": f"{tmp_path}/classifier",
+    }.items():
+        with pytest.raises(WeightsError, match=rf"^no defence '{source}'; did you mean '{near}'\?; shipped: mnist, "):
+            load_target(source)
+    with pytest.raises(
+        WeightsError, match=r"mnist-thesis, also with /classifier .*, and mnist-robust-cnn/classifier; or pass a folder"
+    ):
+        load_target("nothing at all")
+
+
 def test_a_trained_classifier_of_the_users_own_needs_no_purifier_beside_it(tmp_path: Path) -> None:
     own, trained = (nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval() for _ in range(2))
     weights.save_classifier(trained, tmp_path / weights.CLASSIFIER, {"trained": True})

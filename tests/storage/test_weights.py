@@ -173,7 +173,7 @@ def test_a_classifier_that_ships_alone_is_the_one_that_was_audited(name: str) ->
     assert read_audit(folder).weights == weights.digest(weights.load_classifier(folder / weights.CLASSIFIER))
     kept = Path(__file__).parents[2] / "benchmarks" / "results" / "ladder" / name.removeprefix("mnist-")
     assert read_audit(folder) == read_audit(kept)
-    with pytest.raises(WeightsError, match=f"^{name} is a plain classifier .*: name it {name}/classifier$"):
+    with pytest.raises(WeightsError, match=f"^{name} is a plain classifier .* audit, take it as {name}/classifier$"):
         carso.load(name)
 
 
@@ -490,7 +490,7 @@ def test_a_classifier_that_is_alone_is_found_as_one(tmp_path: Path, monkeypatch:
     weights.save_classifier(MLP((1, 8, 8)), tmp_path / weights.CLASSIFIER, {"recipe": {"data": "others"}})
     assert weights.origin(tmp_path).data == "others"
     assert isinstance(weights.load_classifier(weights.find("cifar10", weights.CLASSIFIER) / weights.CLASSIFIER), ResNet)
-    with pytest.raises(WeightsError, match=r"^cifar10 is a plain classifier and .*: name it cifar10/classifier$"):
+    with pytest.raises(WeightsError, match=r"^cifar10 is a plain classifier and .* take it as cifar10/classifier$"):
         carso.load("cifar10")
 
 

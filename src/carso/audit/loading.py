@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -37,12 +38,34 @@ def load_target(source: str, classifier: nn.Module | None = None) -> Any:
     if os.path.exists(os.path.join(source, files.FILE)):
         return files.load(source)
     whole, part = _parts_of(source)
+    _check_known(source, whole, part)
     if not part:
         return weights.load(source, classifier)
     if part == "classifier" and classifier is not None and weights.is_whole(whole):
         return weights.load(whole, classifier).classifier
     file = weights.CLASSIFIER if part == "classifier" else weights.UNDEFENDED
     return weights.load_classifier(weights.find(whole, file) / file, classifier)
+
+
+def _check_known(source: str, whole: str, part: str) -> None:
+    """Raise a WeightsError that says what is taken, unless that part of a defence ships, or there is such a path."""
+    from carso.storage import weights
+
+    files_of = {name: f"{name}.safetensors" for name in PARTS}
+    if os.path.exists(whole) or whole in (*weights.DEFAULTS, *weights.shipped(files_of[part or "classifier"])):
+        return
+    defences = (*weights.DEFAULTS, *weights.shipped())
+    parts = [f"{name}/{of}" for of, file in files_of.items() for name in (*weights.DEFAULTS, *weights.shipped(file))]
+    beside = [os.path.join(os.path.dirname(whole), of) for of in PARTS]
+    there = [path for path in beside if os.path.exists(f"{path}.safetensors")]
+    near = difflib.get_close_matches(source, (*defences, *parts, *there), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    alone = [name for name in weights.shipped(weights.CLASSIFIER) if name not in defences]
+    raise WeightsError(
+        f"no defence {source!r}{hint}; shipped: {', '.join(defences)}, also with /classifier behind it"
+        f"{''.join(f', and {name}/classifier' for name in alone)}; or pass a folder of weights; "
+        "evaluate, audit and export also take package.module:function"
+    )
 
 
 def origin_of(source: str) -> Origin:

@@ -11,6 +11,7 @@ import typer
 from carso.commands import completion
 from carso.commands.options import Device, Out, Samples, Seed, Stop, Watch
 from carso.commands.shared import claimed, command_line, experiment_of, prepare, say
+from carso.errors import WeightsError
 from carso.processes.group import by_first
 
 if TYPE_CHECKING:
@@ -121,10 +122,20 @@ def rivals(
 
 
 def shipped_of(data: str, recipe: str) -> str:
-    """The name of a recipe's shipped weights: the recipe's own, or behind that of its data."""
+    """The name of a recipe's shipped weights: the recipe's own, or behind that of its data.
+
+    Raises:
+        WeightsError: if they are of a plain classifier alone; says what measures it.
+    """
     from carso.storage import weights
 
-    return recipe if recipe in weights.shipped() else f"{data}-{recipe}"
+    name = recipe if recipe in weights.shipped() else f"{data}-{recipe}"
+    if name in weights.shipped(weights.CLASSIFIER) and name not in weights.shipped():
+        raise WeightsError(
+            f"of the recipe {recipe} a plain classifier ships and no whole defence; "
+            f"run `carso evaluate {name}/classifier`"
+        )
+    return name
 
 
 def check_test(experiment: Experiment, test_images: int | None) -> None:

@@ -343,12 +343,13 @@ def find(source: str | Path, file: str = PURIFIER) -> Path:
     known = [*DEFAULTS, *shipped(file)]
     near = difflib.get_close_matches(str(source), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
+    takers = "carso.load_model, and carso predict, export, evaluate and audit, take it"
+    plain = f"{source} is a plain classifier and no whole defence: {takers}"
     beside = folder.parent if isinstance(source, Path) else str(folder.parent)
     if f"{folder.name}.safetensors" in (CLASSIFIER, UNDEFENDED) and _folder_of(beside, f"{folder.name}.safetensors"):
-        takers = "carso.load_model, and carso predict, export, evaluate and audit, take it"
-        raise WeightsError(f"{source} is a plain classifier and no whole defence: {takers}")
+        raise WeightsError(plain)
     if isinstance(source, str) and source in shipped(CLASSIFIER):
-        raise WeightsError(f"{source} is a plain classifier and no whole defence: name it {source}/classifier")
+        raise WeightsError(f"{plain} as {source}/classifier")
     if os.path.exists(folder):
         raise WeightsError(f"{folder} holds no {file}: it is not a defence that carso saved{hint}")
     raise WeightsError(f"no defence {str(source)!r}{hint}; shipped: {', '.join(known)}; or pass a folder of weights")
