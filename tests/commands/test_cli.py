@@ -56,6 +56,11 @@ def test_versions_are_told() -> None:
         (["reproduce", "thesys"], "did you mean 'thesis'"),
         (["reproduce", "none.yaml"], "none.yaml"),
         (["evaluate", "mnits"], "no defence 'mnits'"),
+        (["evaluate", "mnist/classifer"], "no defence 'mnist/classifer'; did you mean 'mnist/classifier'?"),
+        (["audit", "mnist-robust-cn/classifier"], "did you mean 'mnist-robust-cnn/classifier'?"),
+        (["export", "none"], "mnist-robust-cnn/classifier; or pass a folder of weights; evaluate, audit and export"),
+        (["serve", "mnist-robust-cnn"], "audit, take it as mnist-robust-cnn/classifier"),
+        (["reproduce", "robust-cnn", "--pretrained"], "carso evaluate mnist-robust-cnn/classifier"),
         (["predict", "nothing.png"], "nothing.png"),
         (["attack", "mnist", "--attack", "pdg"], "did you mean 'pgd'"),
         (["attack", "mnist", "--eps", "-1"], "eps must lie in (0, 1] for Linf, not -1"),
@@ -96,6 +101,19 @@ def test_a_process_that_is_given_bad_input_ends_without_a_traceback_unless_asked
     assert "nothing.png" in plain.stderr
     assert "Traceback" not in plain.stderr
     assert "Traceback" in asked.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "folder"),
+    [
+        ("audit", "out/audit-NAME[-reject-at-RATE]"),
+        ("evaluate", "out/evaluate-NAME[-reject-at-RATE][-corruptions]"),
+        ("reproduce", "out/NAME"),
+    ],
+)
+def test_the_help_of_a_verb_says_where_its_runs_go(verb: str, folder: str) -> None:
+    told = CliRunner().invoke(cli.app, [verb, "--help"], env={"COLUMNS": "200"}).output
+    assert f"[default:{folder}]" in "".join(told.split())
 
 
 def test_an_option_takes_a_list() -> None:

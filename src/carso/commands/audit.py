@@ -16,7 +16,6 @@ from carso.commands.options import (
     Device,
     Factory,
     OfBalls,
-    Out,
     Radii,
     RejectAt,
     Samples,
@@ -24,6 +23,7 @@ from carso.commands.options import (
     SkipBad,
     Target,
     fitting,
+    of_run,
 )
 from carso.commands.shared import (
     calibrated,
@@ -49,7 +49,7 @@ def audit(
     samples: Samples = None,
     eot: Annotated[int | None, typer.Option(min=1, help="Candidates per gradient. [default: found by trial]")] = None,
     transfer: Annotated[list[str] | None, typer.Option(help="Further classifiers, package.module:factory.")] = None,
-    out: Out = None,
+    out: Annotated[Path | None, of_run("out/audit-NAME[-reject-at-RATE]")] = None,
     factory: Factory = None,
     size: Size = None,
     channels: Channels = None,

@@ -18,7 +18,6 @@ from carso.commands.options import (
     Device,
     Factory,
     OfBalls,
-    Out,
     Radii,
     RejectAt,
     Samples,
@@ -27,6 +26,7 @@ from carso.commands.options import (
     Stop,
     Target,
     fitting,
+    of_run,
 )
 from carso.commands.shared import (
     calibrated,
@@ -55,7 +55,7 @@ USUAL = 1000
 
 def evaluate(
     target: Target = "mnist",
-    out: Out = None,
+    out: Annotated[Path | None, of_run("out/evaluate-NAME[-reject-at-RATE][-corruptions]")] = None,
     eps: Radii = None,
     norm: OfBalls = None,
     data: Data = None,

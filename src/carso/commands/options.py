@@ -55,7 +55,14 @@ Target = Annotated[
         autocompletion=DEFENCES,
     ),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder for everything that the run makes. [default: out/NAME]")]
+
+
+def of_run(folder: str) -> Any:
+    """The option --out of a verb whose runs go into such a `folder` where nobody says another."""
+    return typer.Option(help=f"Folder for everything that the run makes. [default: {folder}]")
+
+
+Out = Annotated[Path | None, of_run("out/NAME")]
 Seed = Annotated[int | None, typer.Option(min=0, max=MOST, help="Root of all randomness. [default: the recipe's]")]
 Watch = Annotated[
     str | None,
