@@ -48,12 +48,12 @@ def test_the_other_lines_are_of_files_that_are_there() -> None:
     assert verb(batch[batch.index("examples/slurm/carso.sbatch") + 1 :]) == "purifier"
 
 
-def test_the_file_of_slurm_asks_for_gpus_only_where_a_verb_uses_them() -> None:
+def test_the_file_of_slurm_counts_processes_where_there_are_no_gpus() -> None:
     text = (ROOT / "examples" / "slurm" / "carso.sbatch").read_text(encoding="utf-8")
     told = [shlex.split(line) for line in re.findall(r"^#     (sbatch .*)$", text, re.MULTILINE)]
-    trains = [verb(words[words.index("carso.sbatch") + 1 :]) in ("purifier", "reproduce") for words in told]
-    assert trains == [True, False]
-    assert trains == ["--gpus-per-node" not in words for words in told]
+    assert [verb(words[words.index("carso.sbatch") + 1 :]) for words in told] == ["purifier", "audit", "audit"]
+    without = ["--gpus-per-node" in words for words in told]
+    assert without == [any("PER_NODE=" in word for word in words) for words in told] == [False, False, True]
 
 
 @pytest.mark.slow
