@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from carso import progress
 from carso.audit.target import Target
 from carso.audit.verdict import LEADS, Judge
 
@@ -127,3 +128,19 @@ def test_a_final_verdict_takes_every_vote() -> None:
     found = judge(coin).right(torch.zeros(1000, 1, 1, 1), torch.ones(1000, dtype=torch.long))
     assert coin.verdicts == 10_000
     assert found.double().mean().item() == pytest.approx(5, abs=0.3)
+
+
+def test_all_verdicts_are_steps_of_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_display", progress._Display())
+    met: list[tuple[str, float | None]] = []
+
+    class Watching(Coin):
+        def __call__(self, images: Tensor) -> Tensor:
+            met.extend((bar.description, bar.fraction) for bar in progress._display.bars)
+            return super().__call__(images)
+
+    judge(Watching(0.5), votes=4).right(torch.zeros(3, 1, 2, 2), torch.ones(3, dtype=torch.long))
+    assert met == [("verdicts", 0), ("verdicts", 0.25), ("verdicts", 0.5), ("verdicts", 0.75)]
+    met.clear()
+    judge(Watching(0.5), random=False).right(torch.zeros(3, 1, 2, 2), torch.ones(3, dtype=torch.long))
+    assert met == []

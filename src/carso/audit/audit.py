@@ -41,7 +41,7 @@ from carso.evaluation.radii import check_radii
 from carso.evaluation.seeding import seeded
 from carso.nn import evaluating
 from carso.processes.group import by_first
-from carso.progress import progress
+from carso.progress import progress, shown
 from carso.storage.files import check_writable
 from carso.storage.weights import AUDIT
 from carso.types import Budget, Classifier, Images, Labels, Norm
@@ -214,9 +214,9 @@ def _check_counts(**counts: int | None) -> None:
 
 
 def _clean(judge: Judge, images: Images, labels: Labels, seed: int, chunk: int | None) -> Tensor:
-    parts = zip(images.split(chunk or len(images)), labels.split(chunk or len(images)), strict=True)
+    parts = list(zip(images.split(chunk or len(images)), labels.split(chunk or len(images)), strict=True))
     with seeded(seed, "clean"):
-        right = torch.cat([judge.right(*part) for part in parts])
+        right = torch.cat([judge.right(*part) for part in shown(parts, "clean images")])
     if judge.broken(right).all():
         raise NothingRightError(
             f"{judge.target.name} answers none of the {len(images)} clean images rightly; "

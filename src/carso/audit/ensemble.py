@@ -22,7 +22,7 @@ from carso.audit.state import AttackState, State
 from carso.audit.verdict import Judge, rate
 from carso.evaluation.seeding import seeded
 from carso.processes.group import by_first, shared
-from carso.progress import progress, track
+from carso.progress import progress, shown, track
 from carso.types import Classifier, Images, Labels
 
 CHUNK = 500
@@ -240,7 +240,7 @@ class Ensemble:
         """Right verdicts (n,) on the worst image of each of some rows, in this order."""
         right = torch.zeros_like(self.state.clean)
         with seeded(self.seed, self.state.budget, purpose):
-            for some in rows.split(self.chunk):
+            for some in shown(rows.split(self.chunk), "final verdicts"):
                 right[some] = judge.right(self.state.worst[some], self.labels[some])
         return right
 

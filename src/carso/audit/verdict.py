@@ -23,6 +23,7 @@ from torch import Tensor
 
 from carso.audit.target import Target
 from carso.evaluation.results import Rate
+from carso.progress import shown
 from carso.types import Images, Labels
 
 AWAY = -1
@@ -54,7 +55,7 @@ class Judge:
     def right(self, images: Images, labels: Labels) -> Tensor:
         """Right verdicts (B,) out of k, all of them fresh."""
         total = torch.zeros(len(images), dtype=torch.long)
-        for _ in range(self.k):
+        for _ in shown(range(self.k), "verdicts"):
             total += self._verdict(images, labels)
         return total
 
