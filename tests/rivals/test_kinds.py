@@ -9,7 +9,7 @@ from tests.rivals.conftest import CLASSES, CPU, SHAPE, bars, dataset
 
 from carso.errors import RecipeError
 from carso.nn import MLP
-from carso.rivals.kinds import KINDS, RivalSpec, build, stages, trains
+from carso.rivals.kinds import KINDS, RivalSpec, alone, build, stages, trains
 from carso.training.loop import fit
 from carso.training.recipe import ClassifierTraining
 
@@ -58,6 +58,21 @@ def test_training_moves_the_rival_and_its_classifier_only_where_that_is_what_is_
     assert bool(of_n) == trains(spec(kind))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_is_alone_where_no_n_stands_behind_it(kind: str) -> None:
+    assert alone(spec(kind)) != hasattr(build(spec(kind), network(), SHAPE, CLASSES), "classifier")
+
+
+def test_every_option_of_a_kind_is_one_of_its_parts() -> None:
+    """What is declared and not taken is a TypeError of the part."""
+    numbers: dict[str, Any] = {"gamma": 0.2, "sigma": 0.2, "hidden": [8], "flip": True, "rate": 0.1, "t": 0.5}
+    small = {"width": 8, "horizon": 20, "levels": 1}
+    for kind, known in KINDS.items():
+        if known.options:
+            options = {name: numbers.get(name, small.get(name, 2)) for name in known.options}
+            build(spec(kind, **options), network(), SHAPE, CLASSES)
+
+
 def test_options_reach_the_rival() -> None:
     rival: Any = build(spec("defense-gan"), network(), SHAPE, CLASSES)
     assert (rival.steps, rival.restarts, rival.generator.latent) == (2, 2, 3)
@@ -68,8 +83,12 @@ def test_options_reach_the_rival() -> None:
 def test_what_is_no_rival_is_refused_by_name() -> None:
     with pytest.raises(RecipeError, match=r"no rival 'magnet'; there are: classifier, parseval"):
         build(spec("magnet", x=1), network(), SHAPE, CLASSES)
-    with pytest.raises(RecipeError, match=r"rival winners: .*gama"):
-        build(spec("winners", gama=0.1), network(), SHAPE, CLASSES)
+    with pytest.raises(RecipeError, match=r"rival winners: no option 'gama'; there are: gamma"):
+        build(spec("winners", gama=0.2), network(), SHAPE, CLASSES)
+    with pytest.raises(RecipeError, match=r"rival winners: no option 'sigma'"):
+        build(spec("winners", gamma=1, sigma=[1]), network(), SHAPE, CLASSES)
+    with pytest.raises(RecipeError, match=r"rival parseval: no option 'beta'; there are: none"):
+        build(spec("parseval", beta=1), network(), SHAPE, CLASSES)
     with pytest.raises(RecipeError, match=r"rival winners: gamma.*not 1.5"):
         build(spec("winners", gamma=1.5), network(), SHAPE, CLASSES)
 
@@ -81,10 +100,16 @@ def test_what_is_no_rival_is_refused_by_name() -> None:
         ("augmentation", {"shift": [1, 2]}, r"shift must be a whole number, not \(1, 2\)"),
         ("augmentation", {"flip": 1}, "flip must be true or false, not 1"),
         ("smoothing", {"sigma": [1, 2]}, r"sigma must be a number, not \(1, 2\)"),
-        ("smoothing", {"sigma": 0.0}, "sigma must be positive"),
+        ("smoothing", {"sigma": 0.0}, "sigma must be positive and finite, not 0.0"),
+        ("smoothing", {"samples": 0}, "samples must be at least 1, not 0"),
+        ("augmentation", {"shift": 8}, "shift must be below the 8 pixels of an image's side, not 8"),
+        ("augmentation", {"shift": 65536}, "shift must be below the 8 pixels of an image's side, not 65536"),
+        ("denoising", {"code": 0}, "code must be at least 1, not 0"),
+        ("puvae", {"latent": 0}, "latent must be at least 1, not 0"),
+        ("defense-gan", {"latent": 0}, "latent must be at least 1, not 0"),
         ("defense-gan", {"restarts": 2.0}, "restarts must be a whole number, not 2.0"),
         ("defense-gan", {"steps": 0}, "steps must be at least 1, not 0"),
-        ("defense-gan", {"rate": 0.0}, "rate must be positive, not 0.0"),
+        ("defense-gan", {"rate": 0.0}, "rate must be positive and finite, not 0.0"),
         ("diffusion", {"width": 9}, "width must be even"),
         ("puvae", {"hidden": 12}, "hidden must be a list of sizes, not 12"),
     ],

@@ -94,3 +94,9 @@ def test_no_images_are_all_answered_and_no_certificate_is_always_wrong() -> None
     assert rival(torch.zeros(0, *SHAPE)).shape == (0, CLASSES)
     with pytest.raises(ValueError, match="alpha must be between 0 and 1, not 2"):
         rival.certify(torch.rand(2, *SHAPE), alpha=2.0)
+
+
+@pytest.mark.parametrize("sigma", [-0.1, 0.0, float("inf"), float("nan")])
+def test_noise_has_a_finite_deviation(sigma: float) -> None:
+    with pytest.raises(ValueError, match="sigma must be positive and finite"):
+        Smoothed(MLP(SHAPE, (8,), CLASSES), sigma)

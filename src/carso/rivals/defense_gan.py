@@ -41,7 +41,7 @@ from carso.nn.perceptron import perceptron
 from carso.nn.querying import widened
 from carso.progress import track
 from carso.recall import PIXELS
-from carso.rivals.purified import Purified, normal, of_each
+from carso.rivals.purified import Purified, at_least_one, normal, of_each
 from carso.rivals.stage import GenerativeStage
 from carso.training.mixture import within_ball
 from carso.training.recipe import Schedule
@@ -61,10 +61,14 @@ class Generator(nn.Module):
         shape: (C, H, W) of the images.
         latent: dimension of z.
         hidden: neurons of the hidden layers.
+
+    Raises:
+        ValueError: if latent is less than 1.
     """
 
     def __init__(self, shape: Sequence[int], latent: int = 64, hidden: Sequence[int] = (256, 512)) -> None:
         super().__init__()
+        at_least_one(latent=latent)
         self.shape, self.latent = tuple(shape), latent
         self.layers = perceptron((latent, *hidden, math.prod(shape)), nn.Sigmoid())
 
@@ -97,7 +101,7 @@ class DefenseGAN(Purified):
         refinements: steps of the surrogate's descent.
 
     Raises:
-        ValueError: if one of these numbers is not positive.
+        ValueError: if one of these numbers is not positive, or the rate not finite.
     """
 
     attackers = ("encoder",)
@@ -115,11 +119,9 @@ class DefenseGAN(Purified):
     ) -> None:
         super().__init__(classifier)
         self.generator, self.encoder = generator, encoder
-        for name, least in {"steps": steps, "restarts": restarts, "refinements": refinements}.items():
-            if least < 1:
-                raise ValueError(f"{name} must be at least 1, not {least}")
-        if not rate > 0:
-            raise ValueError(f"rate must be positive, not {rate}")
+        at_least_one(steps=steps, restarts=restarts, refinements=refinements)
+        if not 0 < rate < math.inf:
+            raise ValueError(f"rate must be positive and finite, not {rate}")
         self.steps, self.restarts, self.rate, self.refinements = steps, restarts, rate, refinements
 
     def extra_repr(self) -> str:

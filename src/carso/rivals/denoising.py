@@ -22,7 +22,7 @@ from carso.data import Dataset
 from carso.nn import evaluating, query
 from carso.nn.perceptron import perceptron
 from carso.purifier import reconstruction_loss
-from carso.rivals.purified import Purified
+from carso.rivals.purified import Purified, at_least_one
 from carso.rivals.stage import GenerativeStage
 from carso.training.mixture import Mixture
 from carso.training.recipe import AttackSpec, Schedule
@@ -36,10 +36,14 @@ class Autoencoder(nn.Module):
         shape: (C, H, W) of the images.
         hidden: neurons of the encoder's hidden layers; the decoder's are the same in reverse.
         code: neurons between the two.
+
+    Raises:
+        ValueError: if code is less than 1.
     """
 
     def __init__(self, shape: Sequence[int], hidden: Sequence[int] = (512,), code: int = 128) -> None:
         super().__init__()
+        at_least_one(code=code)
         self.shape, pixels = tuple(shape), math.prod(shape)
         self.layers = perceptron((pixels, *hidden, code, *reversed(hidden), pixels), nn.Sigmoid())
 

@@ -65,12 +65,16 @@ class Kind:
     Attributes:
         build: N, the shape (C, H, W) of the images, how many classes there are and the options, to the rival.
         stages: each from rival, schedule, images that fit, held-out ones and device, in the order of training.
+        options: their names.
         trains: whether N itself is what is trained, and therefore enters untrained.
+        alone: whether it is a network alone, with nothing before or behind it.
     """
 
     build: Callable[..., nn.Module]
     stages: tuple[MakeStage, ...] = ()
+    options: tuple[str, ...] = ()
     trains: bool = False
+    alone: bool = False
 
 
 def build(spec: RivalSpec, classifier: nn.Module, shape: Sequence[int], classes: int) -> nn.Module:
@@ -116,6 +120,10 @@ def check_trainings(spec: RivalSpec, count: int) -> None:
 
 
 def _check_options(spec: RivalSpec) -> None:
+    known = _kind(spec).options
+    for name in spec.options:
+        if name not in known:
+            raise RecipeError(f"rival {spec.kind}: no option {name!r}; there are: {', '.join(known) or 'none'}")
     for name, value in spec.options.items():
         types, words = FORMS.get(name, ((int,), "a whole number"))
         if type(value) not in types:
@@ -125,6 +133,11 @@ def _check_options(spec: RivalSpec) -> None:
 def trains(spec: RivalSpec) -> bool:
     """Whether N itself is what is trained."""
     return _kind(spec).trains
+
+
+def alone(spec: RivalSpec) -> bool:
+    """Whether it is a network alone, which is its own N."""
+    return _kind(spec).alone
 
 
 def _kind(spec: RivalSpec) -> Kind:
@@ -144,6 +157,13 @@ def _around(rival: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         return rival(classifier, **options)
 
     return built
+
+
+def _augmented(classifier: nn.Module, shape: Shape, classes: int, **options: Any) -> nn.Module:
+    rival, side = Augmented(classifier, **options), min(shape[1:])
+    if rival.shift >= side:
+        raise ValueError(f"shift must be below the {side} pixels of an image's side, not {rival.shift}")
+    return rival
 
 
 def _denoised(classifier: nn.Module, shape: Shape, classes: int, **options: Any) -> nn.Module:
@@ -203,14 +223,18 @@ def _diffusion_stage(
 
 
 KINDS: Mapping[str, Kind] = {
-    "classifier": Kind(_plain, (_classifier_stage,), trains=True),
-    "parseval": Kind(_plain, (ParsevalStage,), trains=True),
-    "winners": Kind(_around(WinnersTakeAll), (_classifier_stage,), trains=True),
-    "smoothing": Kind(_around(Smoothed), (NoisyStage,), trains=True),
-    "augmentation": Kind(_around(Augmented)),
-    "denoising": Kind(_denoised, (_denoising_stage,)),
-    "puvae": Kind(_puvae, (PuVAEStage,)),
-    "defense-gan": Kind(_defense_gan, (_wgan_stage, EncoderStage)),
-    "diffusion": Kind(_diffusion, (_diffusion_stage,)),
+    "classifier": Kind(_plain, (_classifier_stage,), trains=True, alone=True),
+    "parseval": Kind(_plain, (ParsevalStage,), trains=True, alone=True),
+    "winners": Kind(_around(WinnersTakeAll), (_classifier_stage,), ("gamma",), trains=True, alone=True),
+    "smoothing": Kind(_around(Smoothed), (NoisyStage,), ("sigma", "samples"), trains=True),
+    "augmentation": Kind(_augmented, (), ("samples", "shift", "flip")),
+    "denoising": Kind(_denoised, (_denoising_stage,), ("hidden", "code")),
+    "puvae": Kind(_puvae, (PuVAEStage,), ("latent", "hidden")),
+    "defense-gan": Kind(
+        _defense_gan,
+        (_wgan_stage, EncoderStage),
+        ("latent", "hidden", "steps", "restarts", "rate", "refinements"),
+    ),
+    "diffusion": Kind(_diffusion, (_diffusion_stage,), ("width", "levels", "horizon", "t", "steps")),
 }
 """Every rival by the name of its kind; "classifier" is a network alone, adversarially trained or not."""

@@ -31,7 +31,7 @@ from carso.nn import evaluating, query
 from carso.nn.modes import frozen
 from carso.nn.perceptron import perceptron
 from carso.purifier import Moments, kl_divergence, reconstruction_loss
-from carso.rivals.purified import Purified, of_each
+from carso.rivals.purified import Purified, at_least_one, of_each
 from carso.rivals.stage import GenerativeStage
 from carso.training.recipe import Schedule
 from carso.types import Images, Labels, Logits
@@ -47,12 +47,16 @@ class ConditionalVAE(nn.Module):
         classes: how many there are.
         latent: dimension of z.
         hidden: neurons of the encoder's hidden layers; the decoder's are the same in reverse.
+
+    Raises:
+        ValueError: if latent is less than 1.
     """
 
     def __init__(
         self, shape: Sequence[int], classes: int, latent: int = 32, hidden: Sequence[int] = (512, 256)
     ) -> None:
         super().__init__()
+        at_least_one(latent=latent)
         self.shape, self.classes, pixels = tuple(shape), classes, math.prod(shape)
         self.encoder = perceptron((pixels + classes, *hidden, 2 * latent), nn.Identity())
         self.decoder = perceptron((latent + classes, *reversed(hidden), pixels), nn.Sigmoid())

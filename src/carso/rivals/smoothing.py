@@ -14,6 +14,7 @@ Source: J. Cohen, E. Rosenfeld and J. Z. Kolter, Certified adversarial robustnes
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -53,13 +54,13 @@ class Smoothed(Voted):
         samples: votes of a prediction.
 
     Raises:
-        ValueError: if sigma is not positive, or samples less than 1.
+        ValueError: if sigma is not positive and finite, or samples less than 1.
     """
 
     def __init__(self, classifier: nn.Module, sigma: float = 0.25, samples: int = 100) -> None:
         super().__init__(classifier, samples)
-        if not sigma > 0:
-            raise ValueError(f"sigma must be positive, not {sigma}")
+        if not 0 < sigma < math.inf:
+            raise ValueError(f"sigma must be positive and finite, not {sigma}")
         self.sigma = sigma
 
     def extra_repr(self) -> str:

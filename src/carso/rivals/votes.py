@@ -16,6 +16,7 @@ from torch import nn
 from carso.nn import evaluating, query
 from carso.progress import track
 from carso.recall import PIXELS, classify
+from carso.rivals.purified import at_least_one
 from carso.types import Counts, Images, Logits, check_images
 from carso.vote import count
 
@@ -36,7 +37,7 @@ class Voted(nn.Module, ABC):
 
     def __init__(self, classifier: nn.Module, samples: int) -> None:
         super().__init__()
-        _check(samples)
+        at_least_one(samples=samples)
         self.classifier, self.samples = classifier, samples
 
     def extra_repr(self) -> str:
@@ -60,7 +61,7 @@ class Voted(nn.Module, ABC):
             ValueError: if samples is less than 1.
         """
         check_images(images)
-        _check(samples)
+        at_least_one(samples=samples)
         most = max(1, PIXELS // max(1, images.numel()))
         with evaluating(self.classifier):
             firsts = track(range(0, samples, most), "votes of versions")
@@ -80,8 +81,3 @@ class Voted(nn.Module, ABC):
     @abstractmethod
     def version(self, images: Images, generator: torch.Generator | None = None) -> Images:
         """T(x) (B, C, H, W) of images of that shape for one T."""
-
-
-def _check(samples: int) -> None:
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, not {samples}")
