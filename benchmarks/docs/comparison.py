@@ -11,6 +11,7 @@ from pathlib import Path
 from carso.comparison import NAMES, Comparison, read_comparison, read_study
 from carso.comparison.page import MARGIN, adaptive, certified, checks, compared, each, heads, left, on_n, trained
 from carso.comparison.results import Line
+from carso.comparison.study import Entry
 from carso.report.wording import brief, budget
 
 ROOT = Path(__file__).parents[2]
@@ -73,9 +74,14 @@ def literature(found: Comparison) -> str:
 def reworded(found: Comparison) -> Comparison:
     """The record, with what the study says of its entries today."""
     entries = read_study(found.study).entries
-    words = {name: {"about": entry.about, "published": list(entry.published)} for name, entry in entries.items()}
-    lines = [line.model_copy(update=words.get(line.name, {})) for line in found.entries]
+    lines = [said(line, entries[line.name]) if line.name in entries else line for line in found.entries]
     return found.model_copy(update={"entries": lines})
+
+
+def said(line: Line, entry: Entry) -> Line:
+    """A line in the words of its entry, and with the cost that a network has by definition."""
+    words = {"about": entry.about, "published": list(entry.published), "figures": line.figures.told(entry)}
+    return line.model_copy(update=words)
 
 
 def missing(found: Comparison) -> str:

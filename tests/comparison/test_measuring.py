@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from tests.comparison.conftest import CLASSES, network, picture
@@ -51,6 +53,27 @@ def test_a_classifier_is_attacked_itself() -> None:
     assert alone != behind
 
 
+def rounds_of(*seconds: float) -> Callable[[Callable[[], object]], tuple[object, float]]:
+    """A clock by which works take these times, one after the other."""
+    clock = iter(seconds)
+    return lambda work: (work(), next(clock))
+
+
+def test_a_network_costs_one_of_itself_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "ROUNDS", 3)
+    monkeypatch.setattr(measuring, "timed", rounds_of(9.0, 6.0, 3.0, 1.0, 1.0, 1.0))
+    found = measured(network(), TEST, SharedExamples(0), 0, None, ROWS[:1])
+    assert (found.seconds, found.of_n) == (6.0 / len(TEST), 1.0)
+
+
+def test_a_cost_is_the_median_of_the_ratios_of_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 4, 2 and 8, though the medians of the times are 30 and 5."""
+    monkeypatch.setattr(measuring, "ROUNDS", 3)
+    monkeypatch.setattr(measuring, "timed", rounds_of(4.0, 1.0, 30.0, 15.0, 40.0, 5.0))
+    found = measured(Shifted(network()), TEST, SharedExamples(0), 0, None, ROWS[:1])
+    assert (found.seconds, found.of_n) == (30.0 / len(TEST), 4.0)
+
+
 def test_what_certifies_is_asked_for_right_answers_with_a_radius(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "VOTES", 200)
     rival, few = Smoothed(network(), sigma=0.2, samples=5), TEST[:12]
@@ -77,3 +100,8 @@ def test_other_images_are_attacked_at_the_radii_of_their_study() -> None:
         *((kind, e) for kind in kinds for e in (0.05, 0.1)),
     ]
     assert {row.directed_at for row in rows} == {"classifier"}
+
+
+def test_within_radii_below_the_thesis_s_its_attacks_are_made_at_these() -> None:
+    assert rows_of("mnist", (0.05, 0.15)) == ROWS
+    assert [row.eps for row in rows_of("mnist", (0.05, 0.1)) if row.attack == "pgd"] == [0.05, 0.1]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from benchmarks.docs import comparison as document
 
 from carso.comparison import Comparison, ComparisonStudy
-from carso.comparison.page import certified, checks, compared, each, on_n, standing, trained, weakest
+from carso.comparison.page import certified, checks, compared, each, on_n, standing, trained, weakest, write_page
 from carso.comparison.results import Certified, CertifiedRow
 from carso.comparison.study import Place, Published
 from carso.evaluation.results import Rate
@@ -17,7 +19,8 @@ def test_the_page_shows_every_figure(found: Comparison, run: ComparisonStudy) ->
         assert f'data-entry="{line.name}"' in page
         for budget in (*line.audit.budgets, *line.unforeseen.budgets):
             assert brief(budget.worst_case) in page
-        assert brief(weakest(line).result) in page
+        assert (row := weakest(line)) is not None
+        assert brief(row.result) in page
         assert each(line) in page
         assert f"<code>carso reproduce rivals/{line.name}</code>" in page
     assert "55 % left" in page
@@ -26,8 +29,20 @@ def test_the_page_shows_every_figure(found: Comparison, run: ComparisonStudy) ->
 
 def test_the_weakest_row_is_within_the_radius(found: Comparison) -> None:
     for line in found.entries:
-        rows = [row for row in line.figures.protocol if 0 < row.eps <= 0.3]
-        assert weakest(line).result.accuracy == min(row.result.accuracy for row in rows)
+        rows = [each for each in line.figures.protocol if 0 < each.eps <= 0.3]
+        assert (row := weakest(line)) is not None
+        assert row.result.accuracy == min(each.result.accuracy for each in rows)
+
+
+def test_where_every_row_lies_beyond_the_radius_none_is_shown(found: Comparison, tmp_path: Path) -> None:
+    line = found.entries[0]
+    far = [row for row in line.figures.protocol if row.norm is None or row.eps > 0.2]
+    line = line.model_copy(update={"figures": line.figures.model_copy(update={"protocol": far})})
+    assert weakest(line) is None
+    assert on_n(line) == ""
+    alone = found.model_copy(update={"entries": [line]})
+    assert "not run" in write_page(alone, tmp_path).read_text()
+    assert "| none |  |" in document.audits(alone)
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,12 @@ def test_every_purifier_stands_before_both_classifiers_alike() -> None:
         assert (first.images, first.effort) == (second.images, second.effort)
 
 
+def test_a_network_alone_is_known_by_what_its_entry_says() -> None:
+    alone = {name for name, entry in read_study().entries.items() if entry.alone}
+    targets = {"undefended", "adversarial", "contrast"}
+    assert alone == targets | {"adversarial-annealed", "trades", "parseval", "winners", "winners-adversarial"}
+
+
 def test_an_unknown_name_is_answered_with_a_near_one() -> None:
     with pytest.raises(RecipeError, match="no rival 'puvea'; did you mean 'puvae'"):
         read_study().chosen(("puvea",))

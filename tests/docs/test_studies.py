@@ -46,6 +46,16 @@ def test_the_other_images_are_for_n_and_for_those_that_keep_most_of_the_digits()
     assert {line.name for line in other.entries} == {"undefended", "adversarial", *ranked[:4]}
 
 
+def test_a_network_alone_costs_one_of_itself() -> None:
+    for name in NAMES:
+        entries = read_study(name).entries
+        found = comparison.reworded(read_comparison(ROOT / "benchmarks" / "results" / name)).entries
+        costs = [line.figures.of_n for line in found if entries[line.name].alone]
+        assert costs
+        assert set(costs) == {1.0}
+        assert all(line.figures.of_n > 1 for line in found if not entries[line.name].alone)
+
+
 def test_nothing_is_left_above_the_literature_undoubted() -> None:
     for name in NAMES:
         found = comparison.reworded(read_comparison(ROOT / "benchmarks" / "results" / name))

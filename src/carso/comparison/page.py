@@ -68,16 +68,18 @@ def _in_norm(line: Line, norm: str) -> list[Audited]:
     return [audited for audited in (line.audit, line.unforeseen) if audited.norm == norm]
 
 
-def weakest(line: Line) -> ProtocolRow:
-    """The attack on N alone, up to the largest radius of the audit, that leaves least."""
+def weakest(line: Line) -> ProtocolRow | None:
+    """The attack on N alone, up to the largest radius of the audit, that leaves least; None where all lie beyond it."""
     most = max(each.eps for each in line.audit.budgets)
     rows: Sequence[ProtocolRow] = [row for row in line.figures.protocol if row.norm is not None and row.eps <= most]
-    return min(rows, key=lambda row: row.result.accuracy)
+    return min(rows, key=lambda row: row.result.accuracy, default=None)
 
 
 def on_n(line: Line) -> str:
-    """What that attack left, its name, and of how many images where the audit is of another number."""
+    """What that attack left, its name, and of how many images where the audit is of another number; nothing of none."""
     row = weakest(line)
+    if row is None:
+        return ""
     images = "" if row.result.total == line.audit.n else f" (n = {row.result.total:,})"
     return f"{brief(row.result)}, {ATTACKS.get(row.attack, row.attack)}{images}"
 

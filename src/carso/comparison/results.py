@@ -19,7 +19,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from carso.audit.results import Audit
-from carso.comparison.study import Published
+from carso.comparison.study import Entry, Published
 from carso.evaluation.environment import Environment
 from carso.evaluation.reading import read_json, within, write_json
 from carso.evaluation.results import Rate
@@ -78,7 +78,7 @@ class Figures(_Model):
         trained: seconds of its training, without that of an N or of parts taken over; None where nothing was timed.
         weights: how many it has, N's included.
         seconds: of one prediction, of images predicted together.
-        of_n: the same, as a multiple of N's, measured in turn with it.
+        of_n: the same, as a multiple of N's, measured in turn with it; 1 of what is its own N.
         cpu: the processor that took them.
         protocol: the thesis's rows, or its attacks at the study's radii.
         certified: of a defence that certifies; None of others, and in records of before.
@@ -91,6 +91,10 @@ class Figures(_Model):
     cpu: str
     protocol: list[ProtocolRow]
     certified: Certified | None = None
+
+    def told(self, entry: Entry) -> Figures:
+        """The figures as a table shows them: records of before may have timed a network against itself."""
+        return self.model_copy(update={"of_n": 1.0}) if entry.alone else self
 
 
 class Left(_Model):

@@ -15,8 +15,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from carso.audit.effort import Effort
+from carso.audit.loading import column_of
 from carso.evaluation.results import Percent
-from carso.rivals.kinds import RivalSpec, check_trainings, trains
+from carso.rivals.kinds import RivalSpec, alone, check_trainings, trains
 from carso.training import studies
 from carso.training.recipe import ClassifierSpec, ClassifierTraining
 from carso.training.studies import Part
@@ -97,6 +98,13 @@ class Entry(Part):
         if self.randomised and self.target is None:
             raise ValueError("randomised is of a target")
         return self
+
+    @property
+    def alone(self) -> bool:
+        """Whether it says that it is a network alone, its own N; of a function of the user's nobody can tell."""
+        if self.rival is not None:
+            return alone(self.rival)
+        return self.target is None or column_of(self.target) != "classifier"
 
 
 class Ball(Part):
