@@ -13,7 +13,7 @@ from carso.ablations import Ablations, AblationStudy, Study, read_ablations
 from carso.ablations.results import judged, open_variant, tabulated
 from carso.ablations.study import parse_study
 from carso.commands.cli import app
-from carso.errors import RunError
+from carso.errors import DataError, RunError
 from carso.evaluation import Row, examples, read_records, read_results
 from carso.evaluation.seeding import generator_of
 from carso.storage import weights
@@ -101,6 +101,12 @@ def test_every_variant_has_its_figures_beside_the_bases(found: Ablations, run: A
             assert row.base.accuracy == original.carso.accuracy
             assert row.classifier.accuracy == mine.adversarially_trained.accuracy
             assert row.seed == run.recipe.seed
+
+
+def test_too_many_images_are_refused_before_anything_is_written(run: AblationStudy, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has 60 images, fewer than the 61 asked for"):
+        replace(run, out=tmp_path / "out", images=61).carry_out(["one"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_as_many_candidates_are_the_base_itself(found: Ablations, run: AblationStudy) -> None:

@@ -17,6 +17,7 @@ from carso.audit.results import read_audit
 from carso.commands.cli import app
 from carso.comparison import Comparison, ComparisonStudy, Study, comparison, read_comparison, subjects
 from carso.comparison.results import read_figures
+from carso.comparison.study import Ball
 from carso.errors import CarsoError, RunError
 from carso.rivals import files
 from carso.storage import weights
@@ -147,6 +148,51 @@ def test_an_audit_by_other_attacks_is_not_taken_for_today_s(
     assert replace(run)._line("bare", run.study.entries["bare"]) is None
     with pytest.raises(RunError, match="choose another --out"):
         replace(run).carry_out(["bare"])
+
+
+@pytest.mark.parametrize(
+    ("change", "images", "message"),
+    [
+        ({}, 61, "has 60 images, fewer than the 61 asked for"),
+        ({"images": 61}, None, "has 60 images, fewer than the 61 asked for"),
+        ({"eps": (0.1, 2.0)}, None, r"eps must lie in \(0, 1\] for Linf, not 2"),
+        ({"unforeseen": Ball(norm="L2", eps=7.0, images=6, effort="quick")}, None, r"in \(0, 6\] for L2, not 7"),
+    ],
+)
+def test_what_the_images_do_not_allow_is_refused_before_anything_is_written(
+    study: Study, tmp_path: Path, change: dict[str, object], images: int | None, message: str
+) -> None:
+    run = ComparisonStudy(study.model_copy(update=change), tmp_path / "out", torch.device("cpu"), images=images)
+    with pytest.raises(CarsoError, match=message):
+        run.carry_out(["trades"])
+    assert not run.out.exists()
+
+
+def test_as_many_images_as_chosen_entries_ask_for_are_enough(
+    found: Comparison, run: ComparisonStudy, tmp_path: Path
+) -> None:
+    copytree(run.out / "bare", tmp_path / "bare")
+    other = run.study.entries["trades"].model_copy(update={"images": 61})
+    like = run.study.model_copy(update={"entries": {**run.study.entries, "trades": other}})
+    assert replace(run, study=like, out=tmp_path).carry_out(["bare"]).entries == found.entries[:1]
+
+
+def test_a_training_is_not_gone_on_with_on_other_images(
+    run: ComparisonStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    first, other = (replace(run, out=tmp_path)._subjects for _ in range(2))
+    train, held_out = first._sets
+    vars(other)["_sets"] = (train[torch.arange(len(train)).flip(0)], held_out)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "save", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            first.of("trades")
+    with pytest.raises(RunError, match=r"belongs to another recipe, seed, classifier or data"):
+        other.of("trades")
+    first.of("trades")
 
 
 def test_weights_for_the_attacker_count_for_nothing(found: Comparison, run: ComparisonStudy) -> None:

@@ -27,6 +27,7 @@ from carso.ablations.page import write_page
 from carso.ablations.results import Ablations, open_variant, tabulated, write_ablations
 from carso.ablations.study import BASE, NAME, Study, Variant, recipe_of
 from carso.data import Dataset
+from carso.data.labelled import check_enough
 from carso.defence import CARSO
 from carso.evaluation import Settings, evaluate
 from carso.evaluation.examples import SharedExamples
@@ -79,9 +80,11 @@ class AblationStudy:
 
         Raises:
             RecipeError: if there is no variant of a name, or the recipe of one cannot be carried out.
+            DataError: if there are fewer test images than are asked for.
             RunError: if the folder holds another run.
         """
         chosen = self.study.chosen(names)
+        check_enough(self._test, self.images)
         for experiment in (self.base, *(self.trained[name] for name in chosen if name in self.trained)):
             experiment.check()
         self.base.open(adopting=shipped is not None)

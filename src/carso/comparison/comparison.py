@@ -12,7 +12,7 @@ together share the entries, each alone with one; fewer entries than processes ar
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -41,8 +41,10 @@ from carso.comparison.results import (
 from carso.comparison.study import Entry, Study
 from carso.comparison.subjects import Subjects
 from carso.data import Dataset
+from carso.data.labelled import check_enough
 from carso.evaluation.environment import environment
 from carso.evaluation.examples import SharedExamples
+from carso.evaluation.radii import check_radii
 from carso.processes.group import by_first, count, divided
 from carso.progress import note, progress, track
 from carso.storage import weights
@@ -82,9 +84,12 @@ class ComparisonStudy:
 
         Raises:
             RecipeError: if there is no entry of a name.
+            DataError: if there are fewer test images than are asked for.
+            CarsoError: if a radius lies beyond the images.
             RunError: if the folder holds another study.
         """
         chosen = self.study.chosen(names)
+        self._check(chosen.values())
         for name in dict.fromkeys([*chosen, *filter(None, (entry.weights_of for entry in chosen.values()))]):
             by_first(partial(self._open, name))
         by_first(self._tell_of_others)
@@ -97,6 +102,17 @@ class ComparisonStudy:
             self._divide(sources, self._subjects.of, "trainings of several entries")
             self._divide(list(chosen), self._carry_out, "rivals")
         return by_first(self._publish)
+
+    def _check(self, entries: Collection[Entry]) -> None:
+        """Hold what the audits of entries ask to the test images, before anything is trained."""
+        ball, shape = self.study.unforeseen, self._test.shape
+        check_enough(self._test, max(self._asked(entry) for entry in entries))
+        check_radii(self.study.eps, "Linf", shape)
+        check_radii((ball.eps,), ball.norm, shape)
+
+    def _asked(self, entry: Entry) -> int:
+        """How many test images an entry is audited on."""
+        return self.images or entry.images or self.study.images
 
     def _tell_of_others(self) -> None:
         others = [name for name in self.study.entries if (self.out / name).exists() and not self._is_own(name)]
@@ -156,7 +172,7 @@ class ComparisonStudy:
             by_first(partial(self._take_shipped_audit, entry, folder))
         subject = self._subjects.of(name)
         yield
-        images = self.images or entry.images or self.study.images
+        images = self._asked(entry)
         unforeseen = min(images, ball.images)
         self._audit(subject, name, folder, "Linf", eps, images, entry.effort or self.study.effort)
         yield
@@ -213,7 +229,7 @@ class ComparisonStudy:
         if not all((folder / each).exists() for each in (AUDIT, Path(UNFORESEEN) / AUDIT, FIGURES)):
             return None
         audits: list[Audit] = [read_audit(folder), read_audit(folder / UNFORESEEN)]
-        figures: Figures = read_figures(folder)
+        figures: Figures = read_figures(folder).told(entry)
         own, unforeseen = (Audited.of(each) for each in audits)
         published = list(entry.published)
         return Line(

@@ -23,6 +23,7 @@ from carso.audit import load_target
 from carso.comparison.results import TRAINING, read_training, write_training
 from carso.comparison.study import Entry, Study
 from carso.data import Dataset
+from carso.data.fingerprint import fingerprint
 from carso.defence import CARSO
 from carso.errors import RunError
 from carso.nn.fiwagr import randomised
@@ -50,7 +51,7 @@ class Subjects:
         out: the folder of the study.
         device: where to train.
         seed: of trainings.
-        settings: of an entry, all that decides what comes of it: a checkpoint of others is refused.
+        settings: of an entry, all that decides what comes of it but the images: a checkpoint of others is refused.
     """
 
     study: Study
@@ -145,8 +146,9 @@ class Subjects:
     def _fit(self, name: str, stage: Stage) -> float | None:
         """Train a stage; the seconds that it took, unless an interrupted run had begun it."""
         checkpoint = self._checkpoint(name, stage.name)
-        fresh, fingerprint = not checkpoint.exists(), hashlib.sha256(self.settings(name).encode()).hexdigest()
-        epochs, seconds = timed(lambda: fit(stage, self.seed, fingerprint, checkpoint))
+        told = "/".join([self.settings(name), *map(fingerprint, self._sets)])
+        fresh, mark = not checkpoint.exists(), hashlib.sha256(told.encode()).hexdigest()
+        epochs, seconds = timed(lambda: fit(stage, self.seed, mark, checkpoint))
         by_first(partial(add_history, self.out / name, stage.name, epochs))
         return seconds if fresh else None
 
