@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from carso.correction import CorrectivePurifier
 from carso.data import Dataset
 from carso.defence import CARSO
 from carso.demo.studio import ATTACKS, Studio
@@ -151,6 +152,16 @@ def test_the_walk_is_along_the_latents_that_the_decoder_heeds() -> None:
     assert sorted(walked.axes) == [1, 3]
     assert not torch.equal(walked.walk(image, 2.0, 0.0), walked.walk(image, -2.0, 0.0))
     assert not torch.equal(walked.walk(image, 0.0, 2.0), walked.walk(image, 0.0, -2.0))
+
+
+@pytest.mark.parametrize("pictures", [None, Dataset("two", torch.rand(2, 1, 8, 8))])
+def test_the_walk_is_along_viewpoints_where_they_are_what_moves_an_image(pictures: Dataset | None) -> None:
+    """Before its training a corrector heeds no latent, however long the columns of its first layer are."""
+    purifier = CorrectivePurifier((1, 8, 8), [(1, 8, 8)], latent=5, width=8, channels=2, blocks=1, shift=1)
+    with torch.no_grad():
+        purifier.decoder[0].latents.weight[:, [1, 2]] = 0
+    walked = Studio(CARSO(MLP((1, 8, 8), (6,)).eval(), purifier.eval(), ["input"], samples=20), dataset=pictures)
+    assert sorted(walked.axes) == [1, 2]
 
 
 def test_the_walk_is_the_decoder_at_two_latents(studio: Studio) -> None:

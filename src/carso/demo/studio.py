@@ -1,7 +1,7 @@
 """What the demo can do with one image: attack it, ask every model, follow a vote, walk through the latents.
 
     vote        counts_t = counts_{t-1} + sum of onehot(argmax N(D(z_k, c))) over round t, until it is settled
-    walk        D(z, c) with z = a e_i + b e_j: what the code keeps when the two heaviest latents move
+    walk        D(z, c) with z = a e_i + b e_j: what the code keeps when the two latents move that change it most
 
 Everything here is plain Python and tensors; `carso.demo.server` speaks HTTP.
 """
@@ -25,7 +25,6 @@ from carso.defence import CARSO
 from carso.detection import threshold_of
 from carso.errors import CarsoError, DataError
 from carso.nn import evaluating, query
-from carso.purifier import Purifier
 from carso.recall import at_a_time, classify, recall, rounds
 from carso.types import Budget, Classifier, Codes, Images, Labels, Latents, Norm
 from carso.vote import AGGREGATES, Stop, count, mode, settled
@@ -46,6 +45,9 @@ FALSE_ALARMS = 0.01
 
 SHOWN = 20
 """Candidates of each round that are shown."""
+
+LOOKED_AT, FAR = 2, 2.0
+"""Images by which the latents of a walk are chosen, and how far each is moved, either way, to see what it changes."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Studio:
         self.defence, self.undefended, self.dataset, self.name = defence, undefended, dataset, name
         self.shape = defence.purifier.shape
         self.digits = meant(self.shape, named(defence.class_names, defence.classes), defence.data)
-        self.axes = _heaviest(defence.purifier)
+        self.axes = self._heaviest()
 
     @property
     def classes(self) -> list[str]:
@@ -195,6 +197,18 @@ class Studio:
         with torch.no_grad():
             return self._decode(latents, self.defence.codes(image))[:, 0]
 
+    @torch.no_grad()
+    def _heaviest(self) -> list[int]:
+        """The two latents that change recalled images most, from one side to the other; most are left idle by KL."""
+        purifier, chance = self.defence.purifier, _source(0)
+        drawn = torch.rand(LOOKED_AT, *self.shape, generator=chance)
+        codes = self.defence.codes(drawn if self.dataset is None else self.dataset[:LOOKED_AT].images)
+        sides = FAR * torch.eye(purifier.latent, device=codes.device)
+        moved = [self._decode(some, codes) - self._decode(-some, codes) for some in sides.split(at_a_time(purifier))]
+        changes = torch.cat([each.abs().mean((0, 2, 3, 4)) for each in moved])
+        heaviest: list[int] = changes.topk(min(2, purifier.latent)).indices.tolist()
+        return heaviest
+
     def _believes(self, image: Images, elected: Labels, seed: int) -> bool | None:
         try:
             threshold_of(self.defence.calibration, FALSE_ALARMS)
@@ -223,10 +237,3 @@ class Studio:
 
 def _source(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def _heaviest(purifier: Purifier) -> list[int]:
-    """The two latents whose columns of the decoder's first layer are longest; the KL term leaves most of them idle."""
-    weights = next(purifier.decoder.parameters())[:, : purifier.latent]
-    heaviest: list[int] = weights.detach().norm(dim=0).topk(min(2, purifier.latent)).indices.tolist()
-    return heaviest
