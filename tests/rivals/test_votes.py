@@ -32,7 +32,7 @@ def test_memory_is_bounded_by_pixels_not_by_versions(shape: tuple[int, ...]) -> 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda n: Smoothed(n, 0.0), "sigma must be positive, not 0.0"),
+        (lambda n: Smoothed(n, 0.0), "sigma must be positive and finite, not 0.0"),
         (lambda n: Smoothed(n, samples=0), "samples must be at least 1, not 0"),
         (lambda n: Smoothed(n).certify(torch.rand(1, 1, 4, 4), samples=0), "samples must be at least 1, not 0"),
         (lambda n: Smoothed(n).certify(torch.rand(1, 1, 4, 4), selection=0), "samples must be at least 1, not 0"),
