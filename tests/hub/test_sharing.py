@@ -96,6 +96,36 @@ def test_a_card_that_somebody_edited_is_not_written_over(defence: CARSO, tmp_pat
     assert card.read_text() == first
 
 
+@pytest.mark.parametrize("file", ["audit.json", "results.json", "undefended.safetensors"])
+def test_what_was_made_of_a_shared_defence_since_is_not_lost(file: str, defence: CARSO, tmp_path: Path) -> None:
+    folder = defence.save_pretrained(tmp_path / "mine")
+    (folder / file).write_text("measured since")
+    with pytest.raises(WeightsError, match=f"mine/{file} is not part of what was shared; move it away$"):
+        CARSO.from_pretrained(folder)
+    with pytest.raises(RunError, match=f"mine/{file} is not what SHA256SUMS tells of; move it away to keep it, or"):
+        defence.save_pretrained(folder)
+    assert (folder / file).read_text() == "measured since"
+    (folder / file).unlink()
+    assert votes(CARSO.from_pretrained(defence.save_pretrained(folder))) == votes(defence)
+
+
+def test_what_took_the_place_of_a_shared_file_is_not_lost(tmp_path: Path) -> None:
+    defence = weights.load("mnist-thesis")
+    folder = defence.save_pretrained(tmp_path / "mine", run="mnist-thesis")
+    (folder / "audit.json").write_text("another")
+    with pytest.raises(RunError, match=r"mine/audit\.json is not what SHA256SUMS tells of; move it away to keep it, or"):
+        defence.save_pretrained(folder)
+    assert (folder / "audit.json").read_text() == "another"
+
+
+@pytest.mark.parametrize("sums", ["", f"{'0' * 64}  photographs.zip\n"])
+def test_the_checksums_of_something_else_are_not_written_over(sums: str, defence: CARSO, tmp_path: Path) -> None:
+    (tmp_path / "SHA256SUMS").write_text(sums)
+    with pytest.raises(RunError, match="holds SHA256SUMS, which is not of a shared defence; choose another folder"):
+        defence.save_pretrained(tmp_path)
+    assert (tmp_path / "SHA256SUMS").read_text() == sums
+
+
 def test_the_card_of_a_defence_that_nobody_attacked_says_so(defence: CARSO, tmp_path: Path) -> None:
     folder = defence.save_pretrained(tmp_path / "mine")
     assert "**Not audited.**" in (folder / "README.md").read_text()

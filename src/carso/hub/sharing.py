@@ -55,9 +55,9 @@ def store(defence: CARSO, folder: str | Path, run: str | Path | None = None, nam
         name: on the card; by default the folder's.
 
     Raises:
-        RunError: if the folder holds anything of these names that is not of a shared defence, or a card that somebody
-            edited, if what the run measured are other weights or another vote, or if something cannot be read or
-            written.
+        RunError: if the folder holds anything of these names that is not of a shared defence, as what was measured on
+            it since, or a card that somebody edited, if what the run measured are other weights or another vote, or if
+            something cannot be read or written.
         WeightsError: if what is stored could not be read again, as weights of NaN. What was in the folder still is.
     """
     folder = Path(folder)
@@ -192,24 +192,36 @@ def _check_sums(folder: Path) -> None:
     if not (folder / SUMS).is_file():
         raise WeightsError(f"{folder} has no {SUMS}, as save_pretrained writes it; carso.load reads a folder of a run")
     try:
-        sums = {file: told for told, file in re.findall(r"^([0-9a-f]{64})  (.+)$", read_text(folder / SUMS), re.M)}
+        sums = _sums(folder)
+        held = {file: _sum(folder / file) for file in _held(folder)}
     except RunError as error:
         raise WeightsError(str(error)) from error
-    for file in {*_held(folder), *sums}:
+    for file in {**held, **sums}:
         if file not in STORED:
             raise WeightsError(f"{folder / SUMS} names {file!r}, which is no file of a defence")
-        if not (folder / file).is_file() or _sum(folder / file) != sums.get(file):
+        if file not in sums:
+            raise WeightsError(f"{folder / file} is not part of what was shared; move it away")
+        if held.get(file) != sums[file]:
             raise WeightsError(f"{folder / file} is not the file that {SUMS} tells of; fetch both anew")
 
 
 def _check_free(folder: Path) -> None:
     """Hold a folder to be no run's, nor anybody's whose files would be lost."""
-    shared = (folder / SUMS).exists()
-    lost = [RECIPE] if shared else [RECIPE, CARD, *STORED]
+    sums = _sums(folder) if (folder / SUMS).exists() else {}
+    shared = bool(sums) and {*sums} <= {*STORED}
+    lost = [RECIPE] if shared else [RECIPE, CARD, *STORED, SUMS]
     if held := [file for file in lost if (folder / file).exists()]:
         raise RunError(f"{folder} holds {held[0]}, which is not of a shared defence; choose another folder")
-    if shared and (folder / CARD).exists() and not _is_as_written(read_text(folder / CARD)):
-        raise RunError(f"{folder / CARD} is not as carso wrote it; move it away to keep it, or choose another folder")
+    keep = "move it away to keep it, or choose another folder"
+    if new := [file for file in _held(folder) if _sum(folder / file) != sums.get(file)]:
+        raise RunError(f"{folder / new[0]} is not what {SUMS} tells of; {keep}")
+    if (folder / CARD).exists() and not _is_as_written(read_text(folder / CARD)):
+        raise RunError(f"{folder / CARD} is not as carso wrote it; {keep}")
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """What the checksums tell, by file."""
+    return {file: told for told, file in re.findall(r"^([0-9a-f]{64})  (.+)$", read_text(folder / SUMS), re.M)}
 
 
 def _signed(text: str) -> str:
@@ -225,8 +237,16 @@ def _held(folder: Path) -> list[str]:
 
 
 def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Its SHA-256.
+
+    Raises:
+        RunError: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _check_same(defence: CARSO, source: Path) -> None:
