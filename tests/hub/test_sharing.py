@@ -113,7 +113,9 @@ def test_what_took_the_place_of_a_shared_file_is_not_lost(tmp_path: Path) -> Non
     defence = weights.load("mnist-thesis")
     folder = defence.save_pretrained(tmp_path / "mine", run="mnist-thesis")
     (folder / "audit.json").write_text("another")
-    with pytest.raises(RunError, match=r"mine/audit\.json is not what SHA256SUMS tells of; move it away to keep it, or"):
+    with pytest.raises(
+        RunError, match=r"mine/audit\.json is not what SHA256SUMS tells of; move it away to keep it, or"
+    ):
         defence.save_pretrained(folder)
     assert (folder / "audit.json").read_text() == "another"
 
@@ -173,6 +175,32 @@ def test_it_goes_to_the_hub_and_comes_back(defence: CARSO, hub: Path) -> None:
 def test_a_repository_that_is_not_there_is_one_line(hub: Path) -> None:
     with pytest.raises(RunError, match=r"^somebody/else: neither a folder nor to be had from the hub: no repository"):
         CARSO.from_pretrained("somebody/else")
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("somebody/mine", {"revison": "0123abc"}, "the hub has no option 'revison'; it has revision, cache_dir, "),
+        (Path("mine"), {"revision": "main"}, "a folder has no option 'revision'; it has none"),
+        ("mine", {"token": "t"}, "a folder has no option 'token'; it has none"),
+        (Path("typo"), {}, "no folder typo; a repository of the hub is a string, 'user/name'"),
+        ("mnist", {}, r"mnist ships with carso, and is no repository: carso\.load\('mnist'\) has it"),
+        ("mnist-thesis", {}, r"mnist-thesis ships with carso, and is no repository: carso\.load\('mnist-thesis'\)"),
+    ],
+)
+def test_what_nothing_would_be_done_with_is_refused_before_the_hub_is_asked(
+    source: str | Path,
+    options: dict[str, str],
+    message: str,
+    defence: CARSO,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    defence.save_pretrained("mine")
+    monkeypatch.setattr(sharing, "_mixin", lambda: pytest.fail("the hub was asked"))
+    with pytest.raises(CarsoError, match=f"^{message}"):
+        CARSO.from_pretrained(source, **options)
 
 
 def test_without_the_extra_only_the_hub_is_missed(
@@ -235,6 +263,15 @@ def test_figures_of_another_vote_are_not_taken_along(setting: str, value: object
         defence.save_pretrained(tmp_path / "mine", run="mnist-thesis")
     folder = defence.save_pretrained(tmp_path / "mine")
     assert "**Not audited.**" in (folder / "README.md").read_text()
+
+
+def test_a_defence_that_is_more_than_its_weights_is_not_stored_as_another(tmp_path: Path) -> None:
+    defence = weights.load("mnist-thesis")
+    with pytest.raises(
+        WeightsError, match=r"mine/purifier\.safetensors was not written.*: its latents fixed by seed 3, "
+    ):
+        defence.fixed(3).save_pretrained(tmp_path / "mine", run="mnist-thesis")
+    assert not list((tmp_path / "mine").iterdir())
 
 
 def test_a_classifier_of_ones_own_is_handed_over_again(defence: CARSO, tmp_path: Path) -> None:

@@ -129,8 +129,11 @@ def test_whatever_a_classifier_raises_is_named_with_its_kind(tmp_path: Path) -> 
         export(Failing(), tmp_path / "n.onnx", torch.rand(2, 1, 6, 6))
 
 
-def test_the_file_says_what_it_is(tmp_path: Path) -> None:
-    path = export(small(MLP((1, 8, 8), (12,), 5), 17), tmp_path / "d.onnx", torch.rand(2, 1, 8, 8), seed=9, name="mine")
+@pytest.mark.parametrize(("fixed_by", "seed"), [(None, 9), (9, 0)])
+def test_the_file_says_what_it_is(fixed_by: int | None, seed: int, tmp_path: Path) -> None:
+    defence = small(MLP((1, 8, 8), (12,), 5), 17)
+    defence.fixed_by = fixed_by
+    path = export(defence, tmp_path / "d.onnx", torch.rand(2, 1, 8, 8), seed=seed, name="mine")
     facts = onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map
     expected = {"name": "mine", "answers": ["votes", "winners"], "classes": 5, "seed": 9, "samples": 40}
     expected |= {"shape": [1, 8, 8], "carso": carso.__version__}

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import carso
+from carso.ablations import Ablated
 from carso.audit import read_audit
 from carso.defence import CARSO
 from carso.detection import Calibration
@@ -419,6 +420,22 @@ def test_what_could_not_be_read_again_is_not_written(
     with pytest.raises(WeightsError, match=rf"purifier\.safetensors.*{message}"):
         weights.save(defence, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (lambda defence: defence.fixed(3), "its latents fixed by seed 3, and what is read back draws fresh ones"),
+        (lambda defence: Ablated(defence, without_latents=True), "this is Ablated, and what is read back is CARSO"),
+    ],
+)
+def test_what_would_be_read_back_as_another_defence_is_not_written(
+    changed: Callable[[CARSO], CARSO], message: str, defence: carso.CARSO, tmp_path: Path
+) -> None:
+    for save in (weights.save, lambda other, folder: weights.save_purifier(other, folder / weights.PURIFIER)):
+        with pytest.raises(WeightsError, match=rf"purifier\.safetensors was not written.*: {message}$"):
+            save(changed(defence), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_thresholds_are_kept(defence: carso.CARSO, tmp_path: Path) -> None:

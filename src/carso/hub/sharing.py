@@ -14,7 +14,7 @@ import hashlib
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -107,21 +107,38 @@ def restore(source: str | Path, classifier: nn.Module | None = None, **options: 
     """A defence that `store` wrote, from a folder or a repository of the hub.
 
     Args:
-        source: the folder, or the repository, as "user/name".
+        source: the folder, or the repository, as "user/name"; a `Path` is always a folder.
         classifier: N, where the defence is one of a classifier of the user's own.
-        options: of the hub, such as `revision`, `token`, `cache_dir` and `local_files_only`.
+        options: of the hub: `revision`, `token`, `cache_dir`, `local_files_only` and `force_download`.
 
     Raises:
+        CarsoError: if there is no such option, or what is read is a folder, which has none.
         ModelError: if huggingface_hub is needed and missing.
         WeightsError: if a file is none of ours, a pickle, or not what its checksum says.
-        RunError: if the hub cannot be reached, or has no such repository.
+        RunError: if there is no such folder, the hub cannot be reached, or has no such repository.
     """
-    if Path(source).is_dir():
+    local = Path(source).is_dir()
+    _check_options(options, () if local else DOWNLOAD, "a folder" if local else "the hub")
+    if local:
         return _restored(Path(source), classifier)
+    _check_of_the_hub(source)
     shared = _mixin()
     with _reaching(f"{source}: neither a folder nor to be had from the hub"):
         found: CARSO = shared.from_pretrained(str(source), classifier=classifier, **options).defence
         return found
+
+
+def _check_options(options: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    if unknown := [name for name in options if name not in known]:
+        raise CarsoError(f"{what} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+
+
+def _check_of_the_hub(source: str | Path) -> None:
+    """Hold a source that is no folder to be none by its kind, nor the name of what ships."""
+    if isinstance(source, Path):
+        raise RunError(f"no folder {source}; a repository of the hub is a string, 'user/name'")
+    if source in (*weights.DEFAULTS, *weights.shipped()):
+        raise RunError(f"{source} ships with carso, and is no repository: carso.load({source!r}) has it")
 
 
 def push(defence: CARSO, repository: str, run: str | Path | None = None, **options: Any) -> str:

@@ -94,7 +94,7 @@ def export(
         defence: what to export, on the CPU; a module that is no defence is a classifier alone.
         path: of the file, written only when it has been proven.
         trial: images (B, C, H, W), at least one, on which torch and onnxruntime must agree.
-        seed: of the latents inside the file.
+        seed: of the latents inside the file; of a `fixed` defence its own.
         name: of the defence, kept in the file with seed, samples, classes, their names, shape and version.
         classifier_only: export N alone, images to logits; so it is of a module that is no defence.
 
@@ -107,6 +107,8 @@ def export(
     _check_installed()
     if not isinstance(defence, nn.Module):
         raise ModelError(f"export takes a module, not a {type(defence).__name__}")
+    if isinstance(defence, CARSO) and defence.fixed_by is not None:
+        seed = defence.fixed_by
     whole = isinstance(defence, CARSO) and not classifier_only
     if whole and defence.aggregation != "mode":
         raise ModelError(f"export knows the aggregation 'mode', and this defence answers by {defence.aggregation!r}")

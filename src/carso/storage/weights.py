@@ -277,13 +277,15 @@ def save_purifier(defence: CARSO, path: Path, origin: Mapping[str, Any] | None =
     """Write a defence's purifier, its settings, and a digest of the classifier that it belongs to.
 
     Raises:
-        WeightsError: if a file of it could not be read back; what was there still is.
+        WeightsError: if a file of it could not be read back, or would be as another defence, as one with fixed latents
+            or with another class's `codes`; what was there still is.
     """
     write_tensors(path, *_purifier_file(defence, path, origin, half))
 
 
 def _purifier_file(defence: CARSO, path: Path, origin: Mapping[str, Any] | None, half: bool) -> _File:
     purifier, names = defence.purifier, defence.class_names
+    _check_plain(defence, path)
     if defence.samples > MOST:
         raise WeightsError(
             f"{path}: a saved defence votes by at most {MOST:,} samples, this one by {defence.samples:,}"
@@ -307,6 +309,15 @@ def _purifier_file(defence: CARSO, path: Path, origin: Mapping[str, Any] | None,
     check_finite(stored, path)
     validated(PurifierHeader, description, path, fault=REFUSED)
     return stored, description
+
+
+def _check_plain(defence: CARSO, path: Path) -> None:
+    """Hold a defence to be one of weights and settings alone."""
+    kind = type(uncompiled(defence))
+    if kind is not CARSO:
+        raise WeightsError(f"{path} {REFUSED}: this is {kind.__name__}, and what is read back is CARSO")
+    if defence.fixed_by is not None:
+        raise WeightsError(f"{path} {REFUSED}: its {defence.extra_repr()}, and what is read back draws fresh ones")
 
 
 def digest(module: nn.Module, *, half: bool = False) -> str:
