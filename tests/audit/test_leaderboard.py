@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,44 @@ class TestModels:
         with pytest.raises(CarsoError, match=message):
             load_model("mnist-thesis", **asked)
 
+    @pytest.mark.parametrize(("asked", "near"), [("MNIST", "mnist"), ("Fashion-MNIST", "fashion-mnist"), ("nope", "")])
+    def test_a_dataset_that_there_is_not_is_told_from_one_without_models(self, asked: str, near: str) -> None:
+        hint = f"; did you mean {near}?" if near else ""
+        for ask in (lambda: list_models(asked), lambda: load_model("mnist-thesis", dataset=asked)):
+            with pytest.raises(
+                DataError, match=rf"^{asked}: neither a folder nor a dataset's name \(.*\){re.escape(hint)}$"
+            ):
+                ask()
+
+    def test_the_undefended_one_was_made_for_no_attack(self) -> None:
+        assert not load_model("mnist-strong/undefended", "mnist").training
+        with pytest.raises(CarsoError, match=r"^mnist-strong/undefended was not made for Linf; those that were: "):
+            load_model("mnist-strong/undefended", threat_model="Linf")
+
+    def test_a_classifier_is_told_by_its_own_training(
+        self, defence: carso.CARSO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        attacked = {"attacks": [{"attack": "pgd", "eps": 0.1}]}
+        for name, stage in (("around", "purification"), ("both", "adversarial")):
+            carso.weights.save(defence, tmp_path / name, {"recipe": {"data": "mnist", stage: attacked}})
+        monkeypatch.setattr(carso.weights, "SHIPPED", tmp_path)
+        assert list_models("mnist") == ["around", "around/classifier", "both", "both/classifier"]
+        assert list_models("mnist", "Linf") == ["around", "both", "both/classifier"]
+        assert isinstance(load_model("around", "mnist", "Linf"), carso.CARSO)
+        with pytest.raises(
+            CarsoError, match="around/classifier was not made for Linf; those that were: around, both, "
+        ):
+            load_model("around/classifier", threat_model="Linf")
+
+    def test_a_path_is_a_folder(self, defence: carso.CARSO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        carso.weights.save(defence, Path("mnist-thesis"))
+        for folder in (Path("mnist-thesis"), tmp_path / "mnist-thesis"):
+            assert load_model(folder / "classifier")(torch.rand(2, 1, 12, 12)).shape == (2, defence.classes)
+            assert isinstance(load_model(folder), carso.CARSO)
+        with pytest.raises(CarsoError, match="no defence"):
+            load_model(Path("mnist"))
+
     def test_near_names_are_suggested(self) -> None:
         with pytest.raises(CarsoError, match="did you mean 'mnist-thesis'"):
             load_model("mnist-thesys")
@@ -140,6 +179,44 @@ class TestBenchmark:
     ) -> None:
         monkeypatch.setattr(leaderboard, "load", lambda source, split: replace(dataset, name=name))
         assert benchmark(plain, 4, asked).audit.budgets[0].eps == eps
+
+    def test_a_radius_and_a_folder_may_be_written(self, plain: nn.Module, dataset: Dataset, tmp_path: Path) -> None:
+        score = benchmark(plain, 4, dataset, eps="8/255", out=str(tmp_path / "there"))
+        assert score.audit.budgets[0].eps == 8 / 255
+        assert read_audit(tmp_path / "there").n == 4
+
+    @pytest.mark.whole
+    @pytest.mark.parametrize(
+        ("asked", "message"),
+        [
+            ({"eps": "a lot"}, "eps: a radius is a number or a fraction, such as 0.03 or 8/255, not 'a lot'"),
+            ({"device": "tpu"}, "the model cannot be moved to the device 'tpu': .*tpu"),
+            ({"device": "cuda:99"}, "the model cannot be moved to the device 'cuda:99': "),
+            ({"n_examples": 10.0}, "n must be a whole number, at least 1, not 10.0"),
+            ({"batch_size": 5.5}, "chunk must be a whole number, at least 1, not 5.5"),
+        ],
+    )
+    def test_what_cannot_be_is_one_line(
+        self, asked: dict[str, Any], message: str, plain: nn.Module, dataset: Dataset
+    ) -> None:
+        with pytest.raises(CarsoError, match=f"^{message}") as found:
+            benchmark(plain, dataset=dataset, **{"eps": EPS, **asked})
+        assert "\n" not in str(found.value)
+
+    @pytest.mark.whole
+    @pytest.mark.parametrize(
+        ("eps", "message"),
+        [
+            (0.1, r"eps are several radii, as \(0\.15, 0\.3\), not 0\.1"),
+            ("8/255", r"eps are several radii, as \(0\.15, 0\.3\), not '8/255'"),
+            (("8/255",), "eps must be a number, such as 8 / 255, not '8/255'"),
+        ],
+    )
+    def test_the_radii_of_an_audit_are_numbers(
+        self, eps: Any, message: str, plain: nn.Module, dataset: Dataset
+    ) -> None:
+        with pytest.raises(CarsoError, match=message):
+            audit(plain, dataset, effort="quick", eps=eps)
 
     def test_a_score_is_copied_and_pickled_with_its_audit(self, plain: nn.Module, dataset: Dataset) -> None:
         score = benchmark(plain, 4, dataset, eps=EPS)

@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, get_args
 
@@ -64,7 +65,7 @@ def audit(
     transfer: Mapping[str, Classifier] | None = None,
     name: str | None = None,
     chunk: int | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     reject_at: float | None = None,
 ) -> Audit:
     """Attack a defence as a whole, and say what is left and whether to believe it.
@@ -102,6 +103,7 @@ def audit(
     budgets = _budgets(eps, norm, dataset)
     _check_counts(n=n, votes=votes, eot=eot, chunk=chunk)
     chunk = chunk or _bounded(dataset.shape)
+    out = None if out is None else Path(out)
     if out is not None:
         check_writable(out / AUDIT)
     if effort not in SIZES:
@@ -196,6 +198,8 @@ def _conclude(
 def _budgets(eps: Sequence[float], norm: Norm, dataset: Dataset) -> list[Budget]:
     if norm not in get_args(Norm):
         raise CarsoError(f"an audit's norm is one of {', '.join(get_args(Norm))}, not {norm!r}")
+    if isinstance(eps, str | Real):
+        raise CarsoError(f"an audit's eps are several radii, as (0.15, 0.3), not {eps!r}")
     if not eps:
         raise CarsoError("an audit needs at least one eps")
     check_radii(eps, norm, dataset.shape)
@@ -209,8 +213,8 @@ def _bounded(shape: Sequence[int]) -> int | None:
 
 def _check_counts(**counts: int | None) -> None:
     for name, value in counts.items():
-        if value is not None and value < 1:
-            raise CarsoError(f"{name} must be at least 1, not {value}")
+        if value is not None and not (isinstance(value, Integral) and value >= 1):
+            raise CarsoError(f"{name} must be a whole number, at least 1, not {value!r}")
 
 
 def _clean(judge: Judge, images: Images, labels: Labels, seed: int, chunk: int | None) -> Tensor:

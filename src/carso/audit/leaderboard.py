@@ -10,6 +10,7 @@ Source: F. Croce et al., "RobustBench: a standardized adversarial robustness ben
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -19,16 +20,15 @@ from torch import nn
 from carso.audit.audit import audit
 from carso.audit.effort import Effort
 from carso.audit.ensemble import CHUNK
-from carso.audit.loading import PARTS, load_target, origin_of
+from carso.audit.loading import PARTS, attacks_of, load_target, origin_of
 from carso.audit.results import Audit
-from carso.data import Dataset, is_name, is_same, load, name_of
+from carso.data import Dataset, check_source, is_name, is_same, load, name_of
 from carso.data.published import published_in
 from carso.defence import CARSO
 from carso.errors import CarsoError, ModelError
 from carso.progress import note
-from carso.storage.headers import Origin
 from carso.storage.weights import CLASSIFIER, shipped
-from carso.types import Norm
+from carso.types import Norm, radius
 
 RADII: dict[tuple[str, Norm], float] = {
     ("mnist", "Linf"): 0.3,
@@ -69,27 +69,32 @@ def list_models(dataset: str | None = None, threat_model: Norm | None = None) ->
         threat_model: only those trained against attacks in this norm.
 
     Raises:
+        DataError: if there is no such dataset.
         CarsoError: if there is no such norm.
     """
+    if dataset is not None:
+        check_source(dataset)
     if threat_model is not None and threat_model not in get_args(Norm):
         raise CarsoError(f"a threat model is one of {', '.join(get_args(Norm))}, not {threat_model!r}")
-    suited = [name for name in shipped(CLASSIFIER) if _suits(origin_of(name), dataset, threat_model)]
-    return [name + part for name in suited for part in ("", f"/{PARTS[0]}") if part or name in shipped()]
+    parts = [name + part for name in shipped(CLASSIFIER) for part in ("", f"/{PARTS[0]}") if part or name in shipped()]
+    return [name for name in parts if _suits(name, dataset, threat_model)]
 
 
-def load_model(name: str, dataset: str | None = None, threat_model: Norm | None = None) -> nn.Module:
+def load_model(name: str | Path, dataset: str | None = None, threat_model: Norm | None = None) -> nn.Module:
     """A trained model, in eval mode on the CPU: images (B, C, H, W) in [0, 1] to one score per class.
 
     Args:
-        name: one of `list_models()`, or a folder of weights, with "/classifier" behind it for its classifier alone.
+        name: one of `list_models()`, or a folder of weights, with "/classifier" behind it for its classifier alone; a
+            `Path` is always a folder.
         dataset: what it must be for; None not to ask.
-        threat_model: the norm of attacks that it must have been trained against; likewise.
+        threat_model: the norm of attacks that it must itself have been trained against; likewise.
 
     Raises:
-        CarsoError: if it is for something else, or there is no such model.
+        CarsoError: if it is for something else, or there is no such model, dataset or norm.
     """
+    name = name if isinstance(name, str) else os.path.join(os.curdir, name)
     model = load_target(name)
-    if not _suits(origin_of(name), dataset, threat_model):
+    if not _suits(name, dataset, threat_model):
         wanted = " ".join(part for part in (dataset, threat_model) if part)
         others = ", ".join(list_models(dataset, threat_model)) or "none ships"
         raise CarsoError(f"{name} was not made for {wanted}; those that were: {others}")
@@ -104,7 +109,7 @@ def benchmark(
     dataset: str | Dataset = "mnist",
     threat_model: Norm = "Linf",
     *,
-    eps: float | None = None,
+    eps: float | str | None = None,
     batch_size: int = CHUNK,
     device: torch.device | str | None = None,
     data_dir: str | Path | None = None,
@@ -112,7 +117,7 @@ def benchmark(
     deterministic: bool = False,
     effort: Effort = "quick",
     model_name: str | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
 ) -> Score:
     """Accuracy on clean test images and under the worst of all attacks on the whole model, by an audit of it.
 
@@ -125,7 +130,7 @@ def benchmark(
         n_examples: how many test images, from the first; None for all.
         dataset: a name or a folder as for `carso.data.load`, or labelled images.
         threat_model: norm of the ball.
-        eps: its radius, on pixels in [0, 1]; by default that of the data set's leaderboard (`RADII`).
+        eps: its radius, on pixels in [0, 1], also as "8/255"; by default that of the data set's leaderboard (`RADII`).
         batch_size: images at a time.
         device: where the model is moved, and attacked; by default where it is.
         data_dir: where a published set may lie, in its own folder, beside the usual places.
@@ -140,19 +145,20 @@ def benchmark(
         (clean, robust) in [0, 1], with the audit as its attribute `audit`.
 
     Raises:
-        CarsoError: as `carso.audit.audit` does, or if there is no usual radius for these images.
+        CarsoError: as `carso.audit.audit` does, or if eps is no number, there is no usual radius for these images, or
+            no such device.
         ModelError: also if it cannot be made deterministic.
     """
     source = dataset if isinstance(dataset, Dataset) else name_of(dataset)
     test = source if isinstance(source, Dataset) else load(published_in(data_dir, source), "test")
     known = source if isinstance(source, str) and is_name(source) else name_of(test.name)
-    radius = _radius(known, threat_model) if eps is None else eps
+    reach = _usual(known, threat_model) if eps is None else _number(eps)
     subject = _fixed(model, seed) if deterministic else model
     found = audit(
-        subject if device is None else subject.to(device),
+        subject if device is None else _moved(subject, device),
         test,
         effort=effort,
-        eps=(radius,),
+        eps=(reach,),
         norm=threat_model,
         n=len(test) if n_examples is None else n_examples,
         seed=seed,
@@ -163,12 +169,28 @@ def benchmark(
     return Score(found)
 
 
-def _suits(own: Origin, dataset: str | None, norm: Norm | None) -> bool:
-    of_these = dataset is None or (own.data is not None and is_same(dataset, own.data))
-    return of_these and (norm is None or norm in {attack.norm for attack in own.attacks})
+def _suits(name: str, dataset: str | None, norm: Norm | None) -> bool:
+    data = origin_of(name).data
+    of_these = dataset is None or (data is not None and is_same(dataset, data))
+    return of_these and (norm is None or norm in {attack.norm for attack in attacks_of(name)})
 
 
-def _radius(dataset: str, norm: Norm) -> float:
+def _number(eps: float | str) -> float:
+    try:
+        return radius(eps) if isinstance(eps, str) else eps
+    except ValueError as error:
+        raise CarsoError(f"eps: {error}") from error
+
+
+def _moved(model: nn.Module, device: torch.device | str) -> nn.Module:
+    try:
+        return model.to(device)
+    except (AssertionError, RuntimeError) as error:  # what torch raises for a device that is not there, or none
+        why = str(error).strip().split("\n")[0]
+        raise CarsoError(f"the model cannot be moved to the device {str(device)!r}: {why}") from error
+
+
+def _usual(dataset: str, norm: Norm) -> float:
     if (dataset, norm) not in RADII:
         known = ", ".join(f"{name} {of}" for name, of in RADII)
         raise CarsoError(f"{dataset} {norm} has no usual radius; pass eps (known: {known})")

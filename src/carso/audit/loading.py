@@ -12,7 +12,7 @@ from torch import nn
 from carso.errors import ModelError, WeightsError
 from carso.rivals import files
 from carso.storage import factory
-from carso.storage.headers import Origin
+from carso.storage.headers import Origin, OwnAttack
 from carso.types import Classifier
 
 PARTS = ("classifier", "undefended")
@@ -76,6 +76,13 @@ def origin_of(source: str) -> Origin:
         return weights.origin(_parts_of(source)[0])
     except WeightsError:
         return Origin()
+
+
+def attacks_of(source: str) -> tuple[OwnAttack, ...]:
+    """Those of the trainings behind a target: of a classifier alone its own, of an undefended one none."""
+    _, part = _parts_of(source)
+    own = origin_of(source)
+    return {"classifier": own.own_attacks, "undefended": ()}.get(part, own.attacks)
 
 
 def whole_of(source: str) -> str | None:

@@ -112,13 +112,22 @@ def splits_of(source: str | Path) -> set[Split]:
     return {"train", "test"} if _known(source) else {*read_layout(Path(source)).parts}
 
 
+def check_source(source: str | Path) -> None:
+    """Hold a source to be one that `load` can look into.
+
+    Raises:
+        DataError: if it is neither a dataset's name nor a folder; with the near names.
+    """
+    if not (isinstance(source, str) and is_name(source)) and not Path(source).is_dir():
+        raise DataError(_missing(source))
+
+
 def _known(source: str | Path) -> Callable[[Split], Dataset] | None:
     """What loads a dataset by name or of a published form; None if it is a folder of anything else."""
+    check_source(source)
     if isinstance(source, str) and is_name(source):
         return _NAMED[name_of(source)]
     folder = Path(source)
-    if not folder.is_dir():
-        raise DataError(_missing(source))
     if naming := naming_of(folder):
         return lambda split: load_idx(naming, folder, split, str(folder))
     cifar = cifar_of(folder)

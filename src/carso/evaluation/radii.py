@@ -37,11 +37,13 @@ def check_radii(radii: Sequence[float], norm: Norm, shape: Sequence[int] | None 
         shape: (C, H, W) of the images, which says how far they lie apart in L2 and L1; None where it is not known yet.
 
     Raises:
-        CarsoError: naming a radius that is not above 0, or above the distance of black from white.
+        CarsoError: naming a radius that is no number or not above 0, or above the distance of black from white.
     """
     anything = shape is None and norm != "Linf"
     most = math.inf if anything else across(math.prod(shape or ()), norm)
     for radius in radii:
+        if isinstance(radius, str):
+            raise CarsoError(f"eps must be a number, such as 8 / 255, not {radius!r}")
         if not (0 < radius <= most and math.isfinite(radius)):
             within = "be a positive number" if anything else f"lie in (0, {most:g}] for {norm}"
             meant = f"; did you mean {radius:g}/255?" if norm == "Linf" and 1 < radius <= LEVELS else ""
