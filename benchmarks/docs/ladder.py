@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.docs import beyond
 from benchmarks.docs.early import MARK, lacking, note
+from benchmarks.docs.joined import joined
 
 from carso.audit import Audit, read_audit
 from carso.evaluation.interval import apart
@@ -32,16 +33,16 @@ class Subject:
     Args:
         name: in words.
         made: how, or by which command.
-        folder: of its audit.
+        folder: of its audit, or of several.
     """
 
     name: str
     made: str
-    folder: str
+    folder: str | tuple[str, ...]
 
     @property
     def audit(self) -> Audit:
-        return read_audit(RESULTS / self.folder)
+        return joined(self.folder)
 
 
 @dataclass(frozen=True)

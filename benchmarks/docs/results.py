@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.docs.early import MARK, before, lacking, note
+from benchmarks.docs.joined import joined
 from benchmarks.docs.ladder import raised
 
 from carso.audit import Audit, read_audit
@@ -246,7 +247,7 @@ def readme(text: str) -> str:
     for mark, tables in TABLES.items():
         opening, closing = f"<!-- {mark} -->\n", f"<!-- /{mark} -->\n"
         before, rest = text.split(opening)
-        found = [{name: read_audit(RESULTS / at) for name, at in rows.items()} for rows in tables]
+        found = [{name: joined(at) for name, at in rows.items()} for rows in tables]
         shown = "\n".join([*map(worst_cases, found), caption([audit for table in found for audit in table.values()])])
         text = before + opening + shown + closing + rest.split(closing)[1]
     return text
