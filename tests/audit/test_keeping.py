@@ -13,7 +13,7 @@ from tests.audit.conftest import EPS, cut_down
 from torch import Tensor, nn
 
 from carso.audit import audit, read_audit
-from carso.audit.keeping import KIND, path_of, read
+from carso.audit.keeping import KIND, left, path_of, read
 from carso.audit.state import State
 from carso.data import Dataset
 from carso.errors import RunError
@@ -52,6 +52,14 @@ def test_it_is_what_it_was(folder: Path, dataset: Dataset) -> None:
     assert list(state.entries) == [attack.name for attack in found.attacks]
     assert int(state.standing().sum()) == found.worst_case.correct
     assert [entry.non_finite for entry in state.entries.values()] == [attack.non_finite for attack in found.attacks]
+
+
+def test_what_it_left_is_known_image_by_image(folder: Path, dataset: Dataset) -> None:
+    found = left(folder, BUDGET)
+    assert torch.equal(found, reread(folder, dataset).standing())
+    assert int(found.sum()) == read_audit(folder).budgets[0].worst_case.correct
+    with pytest.raises(RunError, match="delete it to audit this budget again"):
+        left(folder / "state", BUDGET)
 
 
 def test_nothing_is_no_state(tmp_path: Path, dataset: Dataset) -> None:

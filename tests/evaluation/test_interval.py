@@ -1,11 +1,14 @@
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from carso.evaluation.interval import apart, difference, wilson
+from torch import Tensor
+
+from carso.evaluation.interval import apart, difference, paired, sign, wilson
 
 counts = st.integers(1, 20_000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
 
@@ -62,3 +65,52 @@ def test_the_difference_is_newcombe_s() -> None:
 def test_the_difference_mirrors() -> None:
     low, high = difference(80.0, wilson(56, 70), 60.0, wilson(48, 80))
     assert difference(60.0, wilson(48, 80), 80.0, wilson(56, 70)) == pytest.approx((-high, -low))
+
+
+def outcomes(both: int, own: int, other: int, neither: int) -> tuple[Tensor, Tensor]:
+    """Which images are right with each of two, from how many are with both, with one alone, and with none."""
+    cells = torch.tensor([[True, True], [True, False], [False, True], [False, False]])
+    return cells.repeat_interleave(torch.tensor([both, own, other, neither]), 0).unbind(1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "ends"),
+    [
+        ((36, 12, 2, 0), (5.69, 34.04)),
+        ((59, 6, 16, 80), (-11.86, -0.46)),
+        ((14, 5, 0, 22), (1.15, 22.65)),
+    ],
+    ids=["R. G. Newcombe, 1998", "Cavo et al., 2012, by Fagerland et al.", "Altman et al., 2000, table 6.2"],
+)
+def test_the_difference_on_the_same_images_is_newcombe_s(
+    counts: tuple[int, int, int, int], ends: tuple[float, float]
+) -> None:
+    assert paired(*outcomes(*counts)) == pytest.approx(ends, abs=0.005)
+    assert paired(*reversed(outcomes(*counts))) == pytest.approx((-ends[1], -ends[0]), abs=0.005)
+
+
+def test_outcomes_that_have_nothing_in_common_are_as_of_other_images() -> None:
+    found = paired(*outcomes(24, 24, 16, 16))
+    assert found == pytest.approx(difference(60.0, wilson(48, 80), 50.0, wilson(40, 80)))
+
+
+@pytest.mark.parametrize("counts", [(50, 0, 0, 0), (0, 0, 0, 50), (40, 0, 0, 10), (40, 5, 5, 0), (0, 1, 0, 0)])
+def test_few_pairs_that_differ_or_none_show_nothing(counts: tuple[int, int, int, int]) -> None:
+    low, high = paired(*outcomes(*counts))
+    assert -100 <= low < 0 < high <= 100
+
+
+@pytest.mark.parametrize(
+    ("counts", "side"), [((930, 2, 20, 48), -1), ((30, 3, 16, 7), -1), ((30, 16, 3, 7), 1), ((33, 3, 2, 12), 0)]
+)
+def test_pairs_tell_what_intervals_of_each_do_not(counts: tuple[int, int, int, int], side: int) -> None:
+    own, other = outcomes(*counts)
+    assert apart(wilson(int(own.sum()), len(own)), wilson(int(other.sum()), len(own))) == 0
+    assert sign(paired(own, other)) == side
+
+
+@given(st.lists(st.integers(1, 60), min_size=4, max_size=4))
+def test_what_the_exact_test_of_mcnemar_is_sure_of_the_interval_tells(counts: list[int]) -> None:
+    _, own, other, _ = counts
+    if binomtest(own, own + other).pvalue < 0.01:
+        assert sign(paired(*outcomes(*counts))) == (1 if own > other else -1)

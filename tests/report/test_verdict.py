@@ -1,9 +1,14 @@
 import pytest
+import torch
 
+from carso.evaluation import Records, Row
 from carso.evaluation.environment import environment
+from carso.evaluation.models import Outcome
+from carso.evaluation.records import RowRecord
 from carso.evaluation.results import OWN, Rate, ResultRow, Results
 from carso.report.artifacts import Audit
 from carso.report.verdict import hardest, subject, verdict
+from carso.types import Budget
 
 
 def row(attack, eps, ours, theirs, aim="classifier", foreseen=True, n=1000):
@@ -33,8 +38,39 @@ def test_the_headline_is_the_hardest_foreseen_attack_and_both_aims():
     assert found.notes == (
         "Without attack, CARSO is right on 95.8 %, adversarial training on 95.8 %.",
         "Of 3 attacks on the classifier, CARSO is ahead of adversarial training in 1 and behind in 1; in 1 the 95 % "
-        "intervals overlap.",
+        "interval of the difference includes 0.",
     )
+
+
+@pytest.mark.parametrize(("ours", "theirs", "told"), [(932, 950, "0 and behind in 0; in 1"), (46, 33, "1 and behind in 0; in 0")])
+def test_intervals_that_meet_may_be_of_rates_that_differ(ours, theirs, told):
+    found = verdict(results(row("pgd", 0.3, ours, theirs, n=1000 if ours > 56 else 56)))
+    assert f"is ahead of adversarial training in {told}" in found.notes[-1]
+
+
+def test_answers_to_the_same_images_tell_more_where_they_are_kept():
+    place = torch.arange(1000)
+    outcomes = {
+        name: Outcome(predicted=(place >= right).to(torch.int16))
+        for name, right in (("carso", 932), ("adversarially_trained", 950))
+    }
+    attack = Row("pgd", Budget("Linf", 0.3), True)
+    records = Records(
+        recipe="r",
+        seed=0,
+        fingerprint="f",
+        dataset="d",
+        classes=["a", "b"],
+        environment=environment(),
+        settings={},
+        labels=torch.zeros(1000, dtype=torch.int16),
+        rows={attack.key: RowRecord(row=attack, outcomes=outcomes, seconds=1.0)},
+    )
+    alone, kept = (verdict(records.results(), records=given).notes[-1] for given in (None, records))
+    assert "behind in 0; in 1 the 95 % interval of the difference includes 0" in alone
+    assert "behind in 1; in 0 the 95 % interval of the difference includes 0" in kept
+    others = results(row("pgd", 0.1, 932, 950))
+    assert verdict(others, records=records) == verdict(others)
 
 
 def corrupted(attack, level, ours, theirs, aim="classifier"):
@@ -51,8 +87,8 @@ def test_corruptions_are_nobodys_attack():
         "on fewest, 40.0 %, under Shot noise severity 5."
     )
     assert found.notes[1:] == (
-        "Of 3 corruptions, CARSO is ahead of adversarial training in 1 and behind in 2; in 0 the 95 % intervals "
-        "overlap.",
+        "Of 3 corruptions, CARSO is ahead of adversarial training in 1 and behind in 2; in 0 the 95 % interval of "
+        "the difference includes 0.",
         "With every image in its worst pose CARSO keeps 30.0 % at severity 1, 0.0 % at severity 5.",
     )
 

@@ -103,11 +103,7 @@ def read(folder: Path, budget: Budget, identity: str, images: Images, shown: Ten
     path = path_of(folder, budget)
     if not path.exists():
         return None
-    tensors, description = read_state(path, KIND, REMEDY)
-    try:
-        about = _Header.model_validate_json(json.dumps(description))
-    except ValidationError as error:
-        raise damaged(path, explained(error), REMEDY) from error
+    tensors, about = _read(path)
     if about.identity != identity or (shown is not None and not _alike(tensors.get("shown"), shown)):
         raise RunError(
             f"{folder} holds the audit of another target or other images, "
@@ -116,6 +112,30 @@ def read(folder: Path, budget: Budget, identity: str, images: Images, shown: Ten
     state = _state(about, _Kept(path, tensors, images, about.k), budget)
     state.shown = shown
     return state
+
+
+def left(folder: Path, budget: Budget) -> Tensor:
+    """Which images (n,) an audit that is done left right at a budget, whoever's it is.
+
+    Args:
+        folder: of the audit.
+        budget: one of its budgets.
+
+    Raises:
+        RunError: if its state is missing or damaged.
+    """
+    path = path_of(folder, budget)
+    tensors, about = _read(path)
+    images = tensors.get("worst", torch.empty(0, 0, 0, 0))
+    return _state(about, _Kept(path, tensors, images, about.k), budget).standing()
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], _Header]:
+    tensors, description = read_state(path, KIND, REMEDY)
+    try:
+        return tensors, _Header.model_validate_json(json.dumps(description))
+    except ValidationError as error:
+        raise damaged(path, explained(error), REMEDY) from error
 
 
 def _alike(kept: Tensor | None, shown: Tensor) -> bool:

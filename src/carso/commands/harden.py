@@ -58,7 +58,7 @@ def harden(
         typer.echo("\n".join(plan.lines))
         found = hardening.carry_out(plan)
         publish(found.records, folder)
-        typer.echo("\n".join(("", str(found.choice), *conclusion(found.records.results(), found.audits))))
+        typer.echo("\n".join(("", str(found.choice), *conclusion(found.records, found.audits, found.left))))
         say(f"report: {write_report(folder)}")
         say(f"ONNX: {found.onnx}")
     raise typer.Exit(found.exit_code)

@@ -155,6 +155,10 @@ class Records(_Record):
         """Where an image lies in the data set."""
         return index if self.places is None else int(self.places[index])
 
+    def right(self, outcome: Outcome) -> Tensor:
+        """Which of its (first) images (m,) an outcome is right on."""
+        return outcome.predicted == self.labels[: len(outcome.predicted)]
+
     def rate(self, outcome: Outcome) -> Rate:
         """The accuracy of an outcome over its (first) images."""
         return self.rate_of(outcome.predicted)
@@ -165,7 +169,7 @@ class Records(_Record):
 
     def unharmed(self, outcome: Outcome) -> Rate:
         """How many images of an outcome are right or turned away."""
-        right = outcome.predicted == self.labels[: len(outcome.predicted)]
+        right = self.right(outcome)
         away = torch.zeros_like(right) if outcome.accepted is None else ~outcome.accepted.bool()
         return Rate.of(int((right | away).sum()), len(right))
 
@@ -223,9 +227,8 @@ class Records(_Record):
         found = [outcome for outcome in record.outcomes.values() if outcome.accepted is not None]
         if not found or found[-1].accepted is None:
             return None
-        accepted, predicted = found[-1].accepted.bool(), found[-1].predicted
-        right = predicted == self.labels[: len(predicted)]
-        return Believed.of(accepted, right, self.settings.get("reject_at", 0))
+        accepted = found[-1].accepted.bool()
+        return Believed.of(accepted, self.right(found[-1]), self.settings.get("reject_at", 0))
 
     def write(self, directory: Path) -> Path:
         """Write the records into `directory` in one step."""

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from carso import data
-from carso.audit import audit
+from carso.audit import audit, keeping
 from carso.audit.audit import needed
 from carso.audit.results import Audit
 from carso.data import Dataset
@@ -48,6 +48,7 @@ from carso.training.plan import cost_of
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import Recipe
 from carso.training.watching import Watcher
+from carso.types import Budget
 
 ONNX, CLASSIFIER = "defence.onnx", "classifier"
 
@@ -59,12 +60,14 @@ class Found:
     Attributes:
         records: of the evaluation.
         audits: of "classifier" and "defence", without those that have no clean image right.
+        left: which images (n,) each of these left right, budget by budget.
         choice: of the purifier.
         onnx: the exported file, or why there is none.
     """
 
     records: Records
     audits: dict[str, Audit]
+    left: dict[str, list[Tensor]]
     choice: Choice
     onnx: Path | str
 
@@ -121,7 +124,8 @@ class Hardening:
         subjects = {"classifier": (defence.classifier, self.out / CLASSIFIER), "defence": (defence, self.out)}
         tried = {name: self._audited(subject, test, plan, out) for name, (subject, out) in subjects.items()}
         audits = {name: found for name, found in tried.items() if found is not None}
-        return Found(records, audits, choice, self._exported(experiment.defence(), test))
+        left = {name: _left(subjects[name][1], found) for name, found in audits.items()}
+        return Found(records, audits, left, choice, self._exported(experiment.defence(), test))
 
     @cached_property
     def test(self) -> Dataset:
@@ -178,6 +182,10 @@ class Hardening:
             return export(defence, path, test[:32].images, seed=self.request.seed, name=str(self.out))
         except CarsoError as error:
             return f"none: {error}"
+
+
+def _left(folder: Path, found: Audit) -> list[Tensor]:
+    return [keeping.left(folder, Budget(budget.norm, budget.eps)) for budget in found.budgets]
 
 
 def rows_of(recipe: Recipe, request: Request) -> tuple[Row, ...]:

@@ -52,7 +52,7 @@ def write_report(directory: Path, page: Path | None = None) -> Path:
     """
     results, audit = evaluated(directory), read_audit(directory)
     records, strangers = recorded(directory, results)
-    context = _about(results, audit) | {"strangers": strangers} | (_seen(records, results) if records else {})
+    context = _about(results, audit, records) | {"strangers": strangers} | (_seen(records, results) if records else {})
     history = figures.training(read_history(directory))
     path = page or directory / PAGE
     seen = {"history": history, "choice": read_choice(directory), "recipe_text": read_recipe_text(directory)}
@@ -101,7 +101,7 @@ def render(template: str, context: dict[str, Any]) -> str:
     return environment.get_template(template).render(context, wording=wording)
 
 
-def _about(results: Results, audit: Audit | None) -> dict[str, Any]:
+def _about(results: Results, audit: Audit | None, records: Records | None) -> dict[str, Any]:
     return {
         "results": results,
         "subject": subject(results),
@@ -109,7 +109,7 @@ def _about(results: Results, audit: Audit | None) -> dict[str, Any]:
         "heading": partial(wording.heading, adversarial=results.adversarial),
         "groups": wording.groups(results.rows),
         "fewer": wording.fewer(results),
-        "verdict": verdict(results, audit),
+        "verdict": verdict(results, audit, records),
         "audit": audit,
         "audit_curve": figures.of_audit(audit) if audit else None,
         "audited": audit.column(results) if audit else None,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from carso.evaluation.interval import apart
+from carso.evaluation.interval import difference, paired, sign
+from carso.evaluation.records import Records
 from carso.evaluation.results import OWN, Rate, ResultRow, Results
 from carso.report import wording
 from carso.report.artifacts import Audit
@@ -23,8 +25,11 @@ class Verdict:
     notes: tuple[str, ...]
 
 
-def verdict(results: Results, audit: Audit | None = None) -> Verdict:
-    """The verdict of a run on its main column, with the bound of an audit that is known to be of its weights."""
+def verdict(results: Results, audit: Audit | None = None, records: Records | None = None) -> Verdict:
+    """The verdict of a run on its main column, with the bound of an audit that is known to be of its weights.
+
+    Columns are compared image by image where the records of the run are at hand.
+    """
     ours = subject(results)
     doubt = audit.doubt(results) if audit else None
     row = hardest(results.rows, ours)
@@ -34,7 +39,7 @@ def verdict(results: Results, audit: Audit | None = None) -> Verdict:
         headline = _corrupted(results, row, theirs)
     else:
         headline = _transfer(results, row, theirs) + _end_to_end(results.rows, row, ours, counted) + "."
-    tally = _tally(results, ours, theirs) if theirs else None
+    tally = _tally(results, ours, theirs, records) if theirs else None
     raised = _raised(counted) if counted else None
     ignored = f"{doubt} The sentence above does not count it." if doubt else None
     clean = UNLABELLED if results.dataset.endswith(OWN) else _clean(results, theirs)
@@ -126,18 +131,35 @@ def _clean(results: Results, theirs: str | None) -> str | None:
     return f"Without attack, {name} is right on {short(clean[ours])}{beside}."
 
 
-def _tally(results: Results, ours: str, theirs: str) -> str | None:
+def _tally(results: Results, ours: str, theirs: str, records: Records | None) -> str | None:
     what = "corruptions" if results.corrupted else "attacks on the classifier"
-    attacks = [r.rates() for r in results.rows if r.norm and r.directed_at == "classifier"]
-    pairs = [(rates[ours], rates[theirs]) for rates in attacks if {ours, theirs} <= set(rates)]
-    if not pairs:
+    attacks = [r for r in results.rows if r.norm and r.directed_at == "classifier"]
+    attacked = [r for r in attacks if {ours, theirs} <= set(r.rates())]
+    if not attacked:
         return None
-    sides = [apart(a.ci95, b.ci95) for a, b in pairs]
+    sides = [sign(gain) for gain in _gains(attacked, ours, theirs, records)]
     ahead, behind = sides.count(1), sides.count(-1)
     return (
-        f"Of {len(pairs)} {what}, {_named(results)[1]} is ahead of {_other(results)} in {ahead} "
-        f"and behind in {behind}; in {len(pairs) - ahead - behind} the 95 % intervals overlap."
+        f"Of {len(sides)} {what}, {_named(results)[1]} is ahead of {_other(results)} in {ahead} "
+        f"and behind in {behind}; in {len(sides) - ahead - behind} the 95 % interval of the difference includes 0."
     )
+
+
+def _gains(
+    rows: Iterable[ResultRow], ours: str, theirs: str, records: Records | None
+) -> Iterator[tuple[float, float]]:
+    """The interval of the difference in each row, by pairs of answers where the records have them."""
+    kept = {_key(records.result_row(each)): each.outcomes for each in records.rows.values()} if records else {}
+    for row in rows:
+        own, other, outcomes = row.rates()[ours], row.rates()[theirs], kept.get(_key(row), {})
+        if records and {ours, theirs} <= outcomes.keys():
+            yield paired(records.right(outcomes[ours]), records.right(outcomes[theirs]))
+        else:
+            yield difference(own.accuracy, own.ci95, other.accuracy, other.ci95)
+
+
+def _key(row: ResultRow) -> str:
+    return row.model_dump_json(include={"attack", "norm", "eps", "directed_at", "options"})
 
 
 def _raised(audit: Audit) -> str | None:
