@@ -115,6 +115,7 @@ def test_the_page_says_what_was_shortened_and_who_keeps_more() -> None:
     assert document.than(rates["high"], rates["low"]) == "more than"
     assert document.than(rates["low"], rates["high"]) == "fewer than"
     assert document.than(rates["high"], rates["near"]) == "not to be told apart from"
+    assert document.than(Rate.of(46, 56), Rate.of(33, 56)) == "more than"
     attacks = {
         attack: {"seconds": 1.0, "rates": {name: rate.model_dump() for name in ("classifier", *PUBLISHED)}}
         for attack, rate in zip(ATTACKS, [rates["high"]] * 2 + [rates["low"]] * 6, strict=True)
