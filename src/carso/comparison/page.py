@@ -20,7 +20,7 @@ SHORTEST = 0.001
 MARGIN = 2.0
 """Points by which our audit may leave more than the literature's attack did, before a check has to doubt it."""
 
-Standing: TypeAlias = Literal["not higher", "higher, doubted", "higher"]
+Standing: TypeAlias = Literal["not higher", "not told apart", "higher, doubted", "higher"]
 
 
 def write_page(found: Comparison, folder: Path) -> Path:
@@ -113,13 +113,19 @@ def adaptive(published: Published) -> str:
 
 
 def standing(line: Line, published: Published) -> Standing | None:
-    """Whether ours is above the literature's by more than `MARGIN`, and doubted; None where either is missing."""
+    """Whether ours is above the literature's by more than `MARGIN`, and doubted; None where either is missing.
+
+    It is "not higher" where its whole interval says so, and "not told apart" where its accuracy alone does. What lies
+    above needs a doubt however wide its interval is: few images excuse nothing.
+    """
     place = published.beside
     ours = None if place is None else left(line, place.norm, place.eps)
     if place is None or ours is None or published.left is None:
         return None
-    if ours.accuracy <= published.left + MARGIN:
+    if ours.ci95[1] <= published.left + MARGIN:
         return "not higher"
+    if ours.accuracy <= published.left + MARGIN:
+        return "not told apart"
     return "higher, doubted" if raised(line, place.norm) else "higher"
 
 
