@@ -35,9 +35,22 @@ def test_that_intervals_meet_is_not_that_a_difference_is_small() -> None:
     assert standing("not-above", Rate.of(60_000, 100_000), Rate.of(59_900, 100_000)) == "holds"
 
 
-@pytest.mark.parametrize(("correct", "expected"), [(270, "holds"), (310, "fails"), (110, "fails")])
-def test_an_interval_may_meet_a_range(correct: int, expected: Standing) -> None:
-    assert within(Rate.of(correct, 1000), (15.0, 25.0)) == expected
+@pytest.mark.parametrize(
+    ("correct", "n", "expected"),
+    [
+        (200, 1000, "holds"),
+        (240, 1000, "open"),
+        (270, 1000, "open"),
+        (310, 1000, "fails"),
+        (110, 1000, "fails"),
+        (1, 2, "open"),
+        (0, 5, "open"),
+        (5, 10, "open"),
+        (20, 20, "fails"),
+    ],
+)
+def test_an_interval_lies_inside_a_range_or_off_it_or_tells_nothing(correct: int, n: int, expected: Standing) -> None:
+    assert within(Rate.of(correct, n), (15.0, 25.0)) == expected
 
 
 def row(correct: int, eps: float = 0.1, aim: Target = "classifier", alone: int = 50) -> ResultRow:

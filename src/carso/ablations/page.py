@@ -16,8 +16,10 @@ A comparison of two accuracies is by their 95 % Wilson intervals. That one is ab
 lie apart as the statement says, fails where they lie apart the other way, and else is open. That one is not above the
 other, as of a gain that is small, fails where it lies above, holds where the 95 % interval of the difference (Newcombe)
 ends below {MARGIN:g} points, and else is open; not below likewise. That one is within a range holds where its interval
-meets it, and else fails. A statement is refuted if a comparison fails, confirmed if none fails and at least half hold,
-and not testable otherwise; where it is about some attacks, one that holds is enough."""
+lies inside, fails where it does not meet the range, and else is open. Variants answer the same images, but the record
+has counts alone: the intervals are those of independent images, and leave more open than pairs of answers would. A
+statement is refuted if a comparison fails, confirmed if none fails and at least half hold, and not testable otherwise;
+where it is about some attacks, one that holds is enough."""
 
 
 def write_page(found: Ablations, folder: Path) -> Path:

@@ -5,9 +5,11 @@ difference, [d, e], or one with a range:
 
     above       holds if l > h', fails if h < l'               below is the same with the sides exchanged
     not-above   fails if l > h', else holds if e < `MARGIN`    not-below likewise
-    within      holds if [l, h] meets the range, else fails
+    within      holds if [l, h] lies inside the range, fails if it does not meet it
 
-Where neither is so, the comparison is open: that intervals meet shows no difference, and no equality either. Of a claim
+Where neither is so, the comparison is open: that intervals meet shows no difference, and no equality either. Variants
+answer the same images, but their figures here are counts, of which no pairs can be made; the intervals are those of
+independent images, and leave more open than pairs would. Of a claim
 about some rows, one that holds is enough, and it fails only if all do. A statement is
 
     refuted        if a comparison fails
@@ -48,8 +50,10 @@ def standing(relation: Relation, own: Rate, other: Rate) -> Standing:
 
 
 def within(own: Rate, range: Interval) -> Standing:
-    """Whether the interval of an accuracy meets a range."""
-    return "fails" if apart(own.ci95, range) else "holds"
+    """Whether the interval of an accuracy lies inside a range."""
+    if apart(own.ci95, range):
+        return "fails"
+    return "holds" if range[0] <= own.ci95[0] and own.ci95[1] <= range[1] else "open"
 
 
 def standings(claim: Claim, figures: Figures) -> list[Standing]:
