@@ -14,8 +14,9 @@ The mode can stop before K samples in two ways.
     confident  For the leader A and each rival B, the evidence that A is likelier than B is the martingale
                    M(a, b) = 2 * integral over p in (1/2, 1) of (2p)^a (2(1-p))^b dp
                of their counts a and b. Under "A is not likelier than B", P(M ever reaches 1/alpha) <= alpha (Ville).
-               Stopping once M >= (classes - 1) / error against every rival keeps the probability that the answer is not
-               the class that infinitely many samples would elect below `error`, however often one looks.
+               Stopping once M >= (classes - 1) / error against every rival keeps the probability of a stop at another
+               class than infinitely many samples would elect below `error`, however often one looks; a vote that runs
+               to K answers as without the rule, and the bound is not of it.
 
 Sources: E. Ballarin, A. Ansuini and L. Bortolussi, CARSO, 2023, and its published code; Ville, Étude critique de la
 notion de collectif, 1939; Waudby-Smith, Stark and Ramdas, RiLACS: risk-limiting audits via confidence sequences, 2021
