@@ -5,7 +5,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-
 from torch import Tensor
 
 from carso.evaluation.interval import apart, difference, paired, sign, wilson

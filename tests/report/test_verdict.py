@@ -42,7 +42,9 @@ def test_the_headline_is_the_hardest_foreseen_attack_and_both_aims():
     )
 
 
-@pytest.mark.parametrize(("ours", "theirs", "told"), [(932, 950, "0 and behind in 0; in 1"), (46, 33, "1 and behind in 0; in 0")])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "told"), [(932, 950, "0 and behind in 0; in 1"), (46, 33, "1 and behind in 0; in 0")]
+)
 def test_intervals_that_meet_may_be_of_rates_that_differ(ours, theirs, told):
     found = verdict(results(row("pgd", 0.3, ours, theirs, n=1000 if ours > 56 else 56)))
     assert f"is ahead of adversarial training in {told}" in found.notes[-1]

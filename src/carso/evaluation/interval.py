@@ -9,8 +9,8 @@ with p = correct / n and z the normal quantile of the confidence. Unlike the nor
     p - p' - sqrt(a^2 - 2 f a b + b^2)  to  p - p' + sqrt(c^2 - 2 f c d + d^2)      the difference's
     a = p - l,  b = h' - p',  c = h - p,  d = p' - l'
 
-[l, h] and [l', h'] are Wilson's of both, and f is their correlation: 0 of independent images. Of the same n images under
-two defences, of which s are right with the one, s' with the other and r with both, it is
+[l, h] and [l', h'] are Wilson's of both, and f is their correlation: 0 of independent images. Of the same n images
+under two defences, of which s are right with the one, s' with the other and r with both, it is
 
     f = (n r - s s') / sqrt(s (n - s) s' (n - s'))
 

@@ -145,9 +145,7 @@ def _tally(results: Results, ours: str, theirs: str, records: Records | None) ->
     )
 
 
-def _gains(
-    rows: Iterable[ResultRow], ours: str, theirs: str, records: Records | None
-) -> Iterator[tuple[float, float]]:
+def _gains(rows: Iterable[ResultRow], ours: str, theirs: str, records: Records | None) -> Iterator[tuple[float, float]]:
     """The interval of the difference in each row, by pairs of answers where the records have them."""
     kept = {_key(records.result_row(each)): each.outcomes for each in records.rows.values()} if records else {}
     for row in rows:
