@@ -60,7 +60,7 @@ class Rung:
     behind: tuple[Subject, ...] = ()
 
 
-def alone(made: str, folder: str) -> Subject:
+def alone(made: str, folder: str | tuple[str, ...]) -> Subject:
     return Subject("N alone", made, folder)
 
 
@@ -121,7 +121,7 @@ RUNGS = (
     ),
     Rung(
         "the same CNN behind contrast, trained there",
-        alone("`carso train classifier robust-cnn`", "ladder/robust-cnn"),
+        alone("`carso train classifier robust-cnn`", ("ladder/robust-cnn", "ladder/robust-cnn-0.15")),
     ),
     Rung(
         "the same behind contrast, of 0.4 in place of 0.3",

@@ -212,7 +212,7 @@ def hardened(folder: Path) -> str:
 TABLES = {
     "audits": (
         {
-            "no purifier: `robust-cnn`, convolutions behind contrast": "ladder/robust-cnn",
+            "no purifier: `robust-cnn`, convolutions behind contrast": ("ladder/robust-cnn", "ladder/robust-cnn-0.15"),
             "no purifier: `robust-mlp-contrast`, a network of the thesis's size": "ladder/robust-mlp-contrast",
             "control: one classifier, as many weights as CARSO, about as much training": "strong-audit/control",
             "no training: contrast before the thesis's classifier": "ladder/thesis-contrast",

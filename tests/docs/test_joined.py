@@ -1,0 +1,30 @@
+"""Audits of one subject run apart stand together, those of others do not; those that lack an attack are marked."""
+
+from __future__ import annotations
+
+import pytest
+from benchmarks.docs.early import lacking, note
+from benchmarks.docs.joined import joined
+
+APART = ("ladder/robust-cnn", "ladder/robust-cnn-0.15")
+
+
+def test_radii_of_both_stand_in_order_and_a_check_that_both_raise_once() -> None:
+    whole, parts = joined(APART), [joined(folder) for folder in APART]
+    assert [budget.eps for budget in whole.budgets] == [0.15, 0.3]
+    assert whole.budgets == [parts[1].budgets[0], parts[0].budgets[0]]
+    assert [check.name for check in whole.raised] == ["wrong-gradients"]
+
+
+@pytest.mark.parametrize("other", ["ladder/robust-cnn-0.4", "ladder/public-cnn", "ladder/robust-mlp-contrast"])
+def test_others_are_refused(other: str) -> None:
+    with pytest.raises(ValueError, match="different"):
+        joined(("ladder/robust-cnn", other))
+
+
+def test_only_what_misleads_lacks_the_attack_around_the_image() -> None:
+    assert lacking(joined("ladder/robust-cnn")) == "pgd-annealed-around"
+    assert lacking(joined("ladder/robust-cnn-0.4")) is None
+    assert lacking(joined("strong-audit/control")) is None
+    assert note([joined("strong-audit/control")]) == ""
+    assert note(joined(folder) for folder in APART) == "† before `pgd-annealed-around` was one of the attacks."
