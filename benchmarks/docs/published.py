@@ -147,11 +147,9 @@ def controls(found: dict[str, Any], audits: dict[str, Audit]) -> str:
     alone, masked = (attacks[name]["rates"]["classifier"] for name in ("classifier", "copies"))
     audited = ""
     if "classifier" in audits:
-        here, there = (one.budgets[0].worst_case for one in (audits["classifier"], read_audit(ELSEWHERE)))
-        audited = (
-            f" An audit of N leaves\n{cell(here)}; the same one of the same weights by another processor, in README, "
-            f"leaves {cell(there)}:\nproducts are rounded otherwise there, and chance in an attack is worth as much."
-        )
+        larger = read_audit(ELSEWHERE)
+        here, there = (one.budgets[0].worst_case for one in (audits["classifier"], larger))
+        audited = f" An audit of N leaves\n{cell(here)}; one of {larger.n} images, in README, leaves {cell(there)}."
     samples = found["settings"]["samples"]
     return f"""The control has no purifier. The same attack leaves N alone {cell(alone)} %. Behind peel over {samples}
 copies of its own logits, which change none of its answers, N keeps {cell(masked)} %.{audited}

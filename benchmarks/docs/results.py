@@ -184,6 +184,25 @@ def viewpoints(path: Path) -> str:
     return "\n".join([*lines, ""])
 
 
+def gains(path: Path) -> str:
+    """What defences keep above their classifiers, image by image."""
+    lines = [
+        "## Gains",
+        "",
+        "What an audit of a defence left right, beside one of its classifier on the same images, by pairs:",
+        "`python -m benchmarks.runs.gains`. The gain is in points, by Newcombe's 95 % interval for pairs.",
+        "",
+        "| defence | radius | n, effort | it keeps | its classifier keeps | it alone | its classifier alone | gain |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in json.loads(path.read_text(encoding="utf-8")):
+        kept = " | ".join(str(row[name]) for name in ("defence", "classifier", "only_defence", "only_classifier"))
+        low, high = row["gain"]
+        radius = wording.budget(row["norm"], row["eps"])
+        lines.append(f"| {row['name']} | {radius} | {row['n']}, {row['effort']} | {kept} | {low:+.1f} to {high:+.1f} |")
+    return "\n".join([*lines, ""])
+
+
 def footnote(folder: Path) -> str:
     """What else is to be said of a run, if anything."""
     if (folder / "harden.json").exists():
@@ -297,6 +316,7 @@ def page() -> str:
         parts.append(paired(contests))
     if (looks := RESULTS / "viewpoints.json").exists():
         parts.append(viewpoints(looks))
+    parts.append(gains(RESULTS / "gains.json"))
     return HEAD + "\n".join(parts)
 
 
