@@ -13,7 +13,7 @@ from benchmarks.docs.early import MARK, lacking, note
 from benchmarks.docs.joined import joined
 
 from carso.audit import Audit, read_audit
-from carso.evaluation.interval import difference, sign
+from carso.evaluation.interval import sign
 from carso.evaluation.results import Rate
 from carso.report.wording import brief
 
@@ -145,8 +145,7 @@ def at_figure(audit: Audit) -> Rate:
 
 def told(first: Audit, second: Audit, name: str) -> str:
     """Which of two stands higher at the radius of the figure, if the interval of their difference leaves out 0."""
-    own, other = at_figure(second), at_figure(first)
-    gained = difference(own.accuracy, own.ci95, other.accuracy, other.ci95)
+    gained = at_figure(second).above(at_figure(first))
     return {1: name, -1: "N alone", 0: "not told apart"}[sign(gained)]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.runs.published_design import FILE, PUBLISHED
 
 from carso.audit import Audit, read_audit
-from carso.evaluation.interval import difference, sign
+from carso.evaluation.interval import sign
 from carso.evaluation.results import Rate
 from carso.report.wording import brief
 from carso.training.reading import read_recipe
@@ -52,8 +52,7 @@ N alone, without any purifier, keeps {cell(alone)} % under it: {than(alone, true
 
 def than(one: Rate, other: Rate) -> str:
     """The one beside the other, as far as the interval of their difference tells."""
-    gained = difference(one.accuracy, one.ci95, other.accuracy, other.ci95)
-    return {1: "more than", -1: "fewer than", 0: "not to be told apart from"}[sign(gained)]
+    return {1: "more than", -1: "fewer than", 0: "not to be told apart from"}[sign(one.above(other))]
 
 
 def arithmetic(samples: int, classes: int) -> str:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.runs.gains "CIFAR-10: `cifar10`" out/audit-cifar10 out/audit-cifar10-classifier
 
-Adds to benchmarks/results/gains.json, from which `python -m benchmarks.docs.ladder` makes a table.
+Adds to benchmarks/results/gains.json, which `python benchmarks/docs/results.py` shows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def gains(name: str, defence: Path, classifier: Path) -> list[dict[str, Any]]:
     """Of every radius: how many images either keeps, how many it alone, and the 95 % interval of the gain in points.
 
     Raises:
-        RunError: if the audits are of other images, or did not try as hard.
+        RunError: if the audits are of other images, did not try as hard, or are not those of the states beside them.
     """
     ours, theirs = read_audit(defence), read_audit(classifier)
     if _of(ours) != _of(theirs):
@@ -35,6 +35,9 @@ def gains(name: str, defence: Path, classifier: Path) -> list[dict[str, Any]]:
     for found in ours.budgets:
         budget = Budget(found.norm, found.eps)
         kept, without = left(defence, budget), left(classifier, budget)
+        for audit, images in ((ours, kept), (theirs, without)):
+            if (told := worst(audit, budget)) != int(images.sum()):
+                raise RunError(f"{audit.target}: the state in its folder leaves {int(images.sum())}, the audit {told}")
         low, high = paired(kept, without)
         rows.append({
             "name": name,
@@ -49,6 +52,11 @@ def gains(name: str, defence: Path, classifier: Path) -> list[dict[str, Any]]:
             "gain": [round(low, 4), round(high, 4)],
         })  # fmt: skip
     return rows
+
+
+def worst(audit: Audit, budget: Budget) -> int:
+    """How many images an audit tells were left."""
+    return next(each.worst_case.correct for each in audit.budgets if Budget(each.norm, each.eps) == budget)
 
 
 def _of(audit: Audit) -> tuple[object, ...]:

@@ -57,6 +57,17 @@ def test_one_image_by_an_attack_without_gradients_raises_nothing() -> None:
         assert not raised("blind-beats-white-box", budget), n
 
 
+@pytest.mark.parametrize("tuned", [12, 15, 18, 60, 100])
+def test_one_image_that_was_tuned_on_raises_nothing(tuned: int) -> None:
+    budget, one = found(500, 0), 100 / tuned
+    by_eps = {"0.05": 50.0, "0.1": 50.0 + one}
+    budget.diagnostics = MEASURED.model_copy(update={"images": tuned, "unbounded": one, "by_eps": by_eps})
+    assert not raised("survives-unbounded-attack", budget)
+    assert not raised("accuracy-rises-with-eps", budget)
+    budget.diagnostics = MEASURED.model_copy(update={"images": 12, "unbounded": 200 / 12})
+    assert raised("survives-unbounded-attack", budget)
+
+
 def test_gradients_that_no_image_has_are_no_chance_however_few_the_images_are() -> None:
     budget = found(10, 0)
     budget.diagnostics = MEASURED.model_copy(update={"zero_gradients": 10.0})

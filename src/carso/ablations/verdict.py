@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from carso.ablations.study import BASE, Claim, Reference, Relation, Rows, Statement
-from carso.evaluation.interval import apart, difference
+from carso.evaluation.interval import apart
 from carso.evaluation.results import Rate, ResultRow
 
 Standing: TypeAlias = Literal["holds", "fails", "open"]
@@ -46,7 +46,7 @@ def standing(relation: Relation, own: Rate, other: Rate) -> Standing:
         return "holds" if side > 0 else "fails" if side < 0 else "open"
     if side > 0:
         return "fails"
-    return "holds" if difference(own.accuracy, own.ci95, other.accuracy, other.ci95)[1] < MARGIN else "open"
+    return "holds" if own.above(other)[1] < MARGIN else "open"
 
 
 def within(own: Rate, range: Interval) -> Standing:

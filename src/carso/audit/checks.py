@@ -1,8 +1,8 @@
 """Reasons to doubt an audit's figures, each a small function of what was found.
 
 A check is raised when its value exceeds its threshold. The values of several budgets are reduced to the largest. The
-thresholds leave room for chance on a few hundred images; on fewer than 100 / threshold no single image raises a check
-that counts those that fall, as every image is more points than the threshold there. docs/audit.md explains each check,
+thresholds leave room for chance on a few hundred images; on fewer than 100 / threshold, where every image is more
+points than that, no single one raises a check that counts those that fall or stand. docs/audit.md explains each check,
 and what to do about it.
 
 Sources: A. Athalye, N. Carlini and D. Wagner, "Obfuscated gradients give a false sense of security", ICML 2018;
@@ -49,19 +49,19 @@ class Doubt:
         threshold: above which it is raised.
         meaning: in a sentence.
         measure: its value at one budget.
-        counts: whether it counts images that fall, which one alone may do by chance.
+        counts: of how many images it counts those that fall or stand, as one alone may by chance; None if of none.
     """
 
     name: str
     threshold: float
     meaning: str
     measure: Callable[[BudgetResult, Evidence], float]
-    counts: bool = False
+    counts: Callable[[BudgetResult], int] | None = None
 
     def check(self, evidence: Evidence) -> Check:
         """The check at the budget where its value is largest."""
         value, budget = max((self.measure(found, evidence), found.title) for found in evidence.budgets)
-        one = 100 / min(found.clean.total for found in evidence.budgets) if self.counts else 0.0
+        one = 0.0 if self.counts is None else 100 / min(map(self.counts, evidence.budgets))
         threshold = max(self.threshold, one)
         return Check(
             name=self.name,
@@ -146,7 +146,7 @@ def more_restarts_help(found: BudgetResult, evidence: Evidence) -> float:
 
 
 def surrogate_disagrees(found: BudgetResult, evidence: Evidence) -> float:
-    """Share (%) of clean and attacked images to which the surrogate and the vote give different classes."""
+    """Share (%) of clean and attacked images that more answers give to one other class than to the surrogate's."""
     return found.diagnostics.disagreement
 
 
@@ -169,34 +169,44 @@ def history_matters(found: BudgetResult, evidence: Evidence) -> float:
     return found.diagnostics.remembered
 
 
+def audited(found: BudgetResult) -> int:
+    """How many images were audited."""
+    return found.clean.total
+
+
+def tried(found: BudgetResult) -> int:
+    """How many were tuned on, which are no more."""
+    return found.diagnostics.images
+
+
 DOUBTS: tuple[Doubt, ...] = (
     Doubt(
         "accuracy-rises-with-eps",
         5.0,
         "a larger budget contains the smaller one: the attack fails, not the budget",
         rise_with_eps,
-        counts=True,
+        counts=tried,
     ),
     Doubt(
         "one-step-beats-iterative",
         2.0,
         "the loss surface misleads iterative attacks: gradients are masked",
         steps_lose_to_one,
-        counts=True,
+        counts=audited,
     ),
     Doubt(
         "blind-beats-white-box",
         2.0,
         "attacks without the defence's gradient succeed where it fails: gradients are masked",
         blind_wins,
-        counts=True,
+        counts=audited,
     ),
     Doubt(
         "survives-unbounded-attack",
         5.0,
         "free to draw any image, the attack should reach 0: it does not work here",
         survives_everything,
-        counts=True,
+        counts=tried,
     ),
     Doubt(
         "zero-gradients",
@@ -233,21 +243,21 @@ DOUBTS: tuple[Doubt, ...] = (
         2.0,
         "more candidates per gradient still lower the worst case: the figures are upper bounds",
         more_candidates_help,
-        counts=True,
+        counts=audited,
     ),
     Doubt(
         "not-converged-in-steps",
         2.0,
         "more steps still lower the worst case: the figures are upper bounds",
         more_steps_help,
-        counts=True,
+        counts=audited,
     ),
     Doubt(
         "not-converged-in-restarts",
         2.0,
         "twice the restarts still lowered it: the figures are upper bounds",
         more_restarts_help,
-        counts=True,
+        counts=audited,
     ),
     Doubt("surrogate-disagrees", 10.0, "the attacked surrogate is not the defence that answers", surrogate_disagrees),
     Doubt(
@@ -262,7 +272,7 @@ DOUBTS: tuple[Doubt, ...] = (
         5.0,
         "an untouched copy falls for images that the target withstands: what it was asked before protects it",
         history_matters,
-        counts=True,
+        counts=audited,
     ),
 )
 

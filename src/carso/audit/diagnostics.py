@@ -225,7 +225,7 @@ class DiagnosticRun:
         return percent(mistaken(known(0, 1), exact(0, 1), self.images, self.labels, step, tolerance))
 
     def _disagreement(self, surrogate: Classifier, attacked: Images) -> float:
-        """Share of images, clean and attacked, that most verdicts give to another class than the averaged surrogate."""
+        """Share of images, clean and attacked, that more verdicts give to one other class than to the surrogate's."""
         both = torch.cat([self.images, attacked])
         with torch.no_grad():
             seen = surrogate(both).argmax(1).cpu()

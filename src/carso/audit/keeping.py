@@ -122,12 +122,15 @@ def left(folder: Path, budget: Budget) -> Tensor:
         budget: one of its budgets.
 
     Raises:
-        RunError: if its state is missing or damaged.
+        RunError: if its state is missing, damaged or not done.
     """
     path = path_of(folder, budget)
     tensors, about = _read(path)
     images = tensors.get("worst", torch.empty(0, 0, 0, 0))
-    return _state(about, _Kept(path, tensors, images, about.k), budget).standing()
+    state = _state(about, _Kept(path, tensors, images, about.k), budget)
+    if state.final is None:
+        raise RunError(f"{folder}: its audit in {budget} is not done; the same command goes on with it")
+    return state.standing()
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], _Header]:

@@ -95,7 +95,7 @@ def load_model(name: str | Path, dataset: str | None = None, threat_model: Norm 
     name = name if isinstance(name, str) else os.path.join(os.curdir, name)
     model = load_target(name)
     if not _suits(name, dataset, threat_model):
-        wanted = " ".join(part for part in (dataset, threat_model) if part)
+        wanted = " ".join(str(part) for part in (dataset, threat_model) if part)
         others = ", ".join(list_models(dataset, threat_model)) or "none ships"
         raise CarsoError(f"{name} was not made for {wanted}; those that were: {others}")
     if not isinstance(model, nn.Module):

@@ -110,8 +110,11 @@ class State:
 
     @property
     def refuted(self) -> Tensor:
-        """Images (n,) whose breach does not stand: the final votes on their worst image are mostly right."""
-        if self.final is None:
+        """Images (n,) whose breach does not stand: the final votes on their worst image are mostly right.
+
+        A single vote, of a target that is taken for deterministic, refutes nothing: it may be its memory that answers.
+        """
+        if self.final is None or self.k == 1:
             return torch.zeros_like(self.right_when_clean)
         return ~self.broken(self.final)
 

@@ -107,7 +107,7 @@ class Tuner:
         model, options = Expectation(self.candidates, tuning.eot), {"steps": tuning.steps, "generator": self.generator}
         found, _ = crafted(partial(attack, model, images, labels, budget, **options))
         self.bar.advance()
-        return found, ~self.judge.broken(self.judge.screened(found, labels.cpu()))
+        return found, ~self.judge.broken(self.judge.confirmed(found, labels.cpu()))
 
 
 def settled(accuracies: Mapping[int, float]) -> int:

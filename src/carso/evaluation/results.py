@@ -22,7 +22,7 @@ from torch import Tensor
 
 from carso.evaluation.display import Displayed
 from carso.evaluation.environment import Environment
-from carso.evaluation.interval import wilson
+from carso.evaluation.interval import difference, wilson
 from carso.evaluation.reading import read_json, within, write_json
 from carso.types import Scale
 
@@ -54,6 +54,10 @@ class Rate(_Model):
     def of(cls, correct: int, total: int) -> Rate:
         """The rate of `correct` out of `total` images."""
         return cls(correct=correct, total=total, accuracy=100 * correct / total, ci95=wilson(correct, total))
+
+    def above(self, other: Rate) -> tuple[float, float]:
+        """The 95 % interval of the difference to another one of independent images, in points."""
+        return difference(self.accuracy, self.ci95, other.accuracy, other.ci95)
 
     @model_validator(mode="after")
     def _consistent(self) -> Rate:

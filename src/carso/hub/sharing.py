@@ -231,7 +231,7 @@ def _check_free(folder: Path) -> None:
         raise RunError(f"{folder} holds {held[0]}, which is not of a shared defence; choose another folder")
     keep = "move it away to keep it, or choose another folder"
     if new := [file for file in _held(folder) if _sum(folder / file) != sums.get(file)]:
-        raise RunError(f"{folder / new[0]} is not what {SUMS} tells of; {keep}")
+        raise RunError(f"{folder / new[0]} is not what {SUMS} tells of, as after a run or a save broken off; {keep}")
     if (folder / CARD).exists() and not _is_as_written(read_text(folder / CARD)):
         raise RunError(f"{folder / CARD} is not as carso wrote it; {keep}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from carso.evaluation.interval import difference, paired, sign
+from carso.evaluation.interval import paired, sign
 from carso.evaluation.records import Records
 from carso.evaluation.results import OWN, Rate, ResultRow, Results
 from carso.report import wording
@@ -153,7 +153,7 @@ def _gains(rows: Iterable[ResultRow], ours: str, theirs: str, records: Records |
         if records and {ours, theirs} <= outcomes.keys():
             yield paired(records.right(outcomes[ours]), records.right(outcomes[theirs]))
         else:
-            yield difference(own.accuracy, own.ci95, other.accuracy, other.ci95)
+            yield own.above(other)
 
 
 def _key(row: ResultRow) -> str:

@@ -313,11 +313,11 @@ def _purifier_file(defence: CARSO, path: Path, origin: Mapping[str, Any] | None,
 
 def _check_plain(defence: CARSO, path: Path) -> None:
     """Hold a defence to be one of weights and settings alone."""
-    kind = type(uncompiled(defence))
-    if kind is not CARSO:
-        raise WeightsError(f"{path} {REFUSED}: this is {kind.__name__}, and what is read back is CARSO")
-    if defence.fixed_by is not None:
-        raise WeightsError(f"{path} {REFUSED}: its {defence.extra_repr()}, and what is read back draws fresh ones")
+    plain = uncompiled(defence)
+    if type(plain) is not CARSO:
+        raise WeightsError(f"{path} {REFUSED}: this is {type(plain).__name__}, and what is read back is CARSO")
+    if plain.fixed_by is not None:
+        raise WeightsError(f"{path} {REFUSED}: its {plain.extra_repr()}, and what is read back draws fresh ones")
 
 
 def digest(module: nn.Module, *, half: bool = False) -> str:
