@@ -24,8 +24,8 @@ TURNED = RESULTS / "turned-away"
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "results.md"
 HEAD = """# Results
 
-Every table below is written by `python benchmarks/docs/results.py` from records that runs left; none is typed in. In the
-thesis's protocol an attack is crafted on the column's classifier alone (on N for both defended
+Every table below is written by `python benchmarks/docs/results.py` from records that runs left; none is typed in. In
+the thesis's protocol an attack is crafted on the column's classifier alone (on N for both defended
 columns) and handed over. With respect to CARSO that is a transfer: **it says nothing about an attacker who knows of
 the defence.** The rows headed "End to end" and the audits are about that attacker, who follows the gradient
 through the whole of each column.
