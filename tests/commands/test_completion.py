@@ -25,6 +25,8 @@ def completed(line: str) -> list[str]:
 def test_the_names_are_those_of_the_library() -> None:
     assert completion.recipes() == reading.shipped()
     assert completion.defences() == [*weights.DEFAULTS, *weights.shipped()]
+    alone = [name for name in weights.shipped(weights.CLASSIFIER) if name not in weights.shipped()]
+    assert completion.targets() == [*completion.defences(), *(f"{name}/classifier" for name in alone)]
     assert completion.DATA == data.NAMES
     assert tuple(attacks.ATTACKS) == completion.ATTACKS
 
@@ -39,6 +41,9 @@ def test_the_names_are_those_of_the_library() -> None:
         ("carso recipe show quick-", ["quick-mish"]),
         ("carso attack mnist-t", ["mnist-thesis"]),
         ("carso audit mnist-s", ["mnist-strong", "mnist-strong-contrast"]),
+        ("carso audit mnist-r", ["mnist-robust-cnn/classifier"]),
+        ("carso attack mnist-r", []),
+        ("carso predict x.png --defence mnist-r", ["mnist-robust-cnn/classifier"]),
         ("carso predict x.png --defence mnist-t", ["mnist-thesis"]),
         ("carso serve mnist-t", ["mnist-thesis"]),
         ("carso evaluate --data cifar", ["cifar10", "cifar100"]),

@@ -29,8 +29,16 @@ def reproducible() -> list[str]:
 
 def defences() -> list[str]:
     """The shipped defences, and the name that stands for one of them."""
-    weights = PACKAGE / "assets" / "weights"
-    return ["mnist", *sorted(path.parent.name for path in weights.glob("*/purifier.safetensors"))]
+    return ["mnist", *_shipped("purifier")]
+
+
+def targets() -> list[str]:
+    """The same, and the classifiers that ship without a purifier."""
+    return [*defences(), *(f"{name}/classifier" for name in _shipped("classifier") if name not in defences())]
+
+
+def _shipped(part: str) -> list[str]:
+    return sorted(path.parent.name for path in (PACKAGE / "assets" / "weights").glob(f"*/{part}.safetensors"))
 
 
 def of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:

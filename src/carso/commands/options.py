@@ -41,7 +41,7 @@ Recipe = Annotated[
         help="A shipped recipe (quick, thesis, ...) or a YAML file.", autocompletion=completion.of(completion.recipes)
     ),
 ]
-DEFENCES = completion.of(completion.defences)
+DEFENCES, TARGETS = completion.of(completion.defences), completion.of(completion.targets)
 Defence = Annotated[
     str,
     typer.Argument(
@@ -52,7 +52,7 @@ Target = Annotated[
     str,
     typer.Argument(
         help="A defence, a folder of weights, or either with /classifier behind it; or package.module:factory.",
-        autocompletion=DEFENCES,
+        autocompletion=TARGETS,
     ),
 ]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carso.commands.options import DEFENCES, MNIST, MOST, Device, Factory, RejectAt, Samples, Stop
+from carso.commands.options import MNIST, MOST, TARGETS, Device, Factory, RejectAt, Samples, Stop
 from carso.commands.shared import calibrated, classifier_of, images_of, moved, say_which, voting_by
 from carso.errors import CarsoError
 
@@ -30,7 +30,7 @@ def predict(
         str,
         typer.Option(
             help="A shipped defence or a folder of weights, or either with /classifier behind it.",
-            autocompletion=DEFENCES,
+            autocompletion=TARGETS,
         ),
     ] = "mnist",
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the latents.")] = 0,
