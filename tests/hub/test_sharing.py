@@ -87,7 +87,7 @@ def test_a_card_that_somebody_edited_is_not_written_over(defence: CARSO, tmp_pat
     card, first = folder / "README.md", (folder / "README.md").read_text()
     for edited in (first + "Ours.\n", first.replace("**Not audited.**", "Fine."), "Ours.\n"):
         card.write_text(edited)
-        with pytest.raises(RunError, match=r"mine/README\.md is not as carso wrote it; move it away to keep it, or"):
+        with pytest.raises(RunError, match=r"mine/README\.md is not as carso wrote it; move it away"):
             defence.save_pretrained(folder)
         assert card.read_text() == edited
     CARSO.from_pretrained(folder)
@@ -102,7 +102,10 @@ def test_what_was_made_of_a_shared_defence_since_is_not_lost(file: str, defence:
     (folder / file).write_text("measured since")
     with pytest.raises(WeightsError, match=f"mine/{file} is not part of what was shared; move it away$"):
         CARSO.from_pretrained(folder)
-    with pytest.raises(RunError, match=f"mine/{file} is not what SHA256SUMS tells of; move it away to keep it, or"):
+    with pytest.raises(
+        RunError,
+        match=f"mine/{file} is not what SHA256SUMS tells of, as after a run or a save broken off; move it away",
+    ):
         defence.save_pretrained(folder)
     assert (folder / file).read_text() == "measured since"
     (folder / file).unlink()
@@ -114,7 +117,8 @@ def test_what_took_the_place_of_a_shared_file_is_not_lost(tmp_path: Path) -> Non
     folder = defence.save_pretrained(tmp_path / "mine", run="mnist-thesis")
     (folder / "audit.json").write_text("another")
     with pytest.raises(
-        RunError, match=r"mine/audit\.json is not what SHA256SUMS tells of; move it away to keep it, or"
+        RunError,
+        match=r"mine/audit\.json is not what SHA256SUMS tells of, as after a run or a save broken off; move it away",
     ):
         defence.save_pretrained(folder)
     assert (folder / "audit.json").read_text() == "another"
