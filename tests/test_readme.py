@@ -68,7 +68,7 @@ def test_the_audits_table_tells_the_committed_audits() -> None:
     apart = ("ladder/robust-cnn-0.15", "ladder/robust-cnn")
     plain = ("ladder/robust-mlp-contrast", "strong-audit/control", "ladder/thesis-contrast")
     subjects = ("strong-audit/adversarially_trained", "thesis-audit/carso", "strong-audit/carso")
-    contrast = ("strong-contrast-audit/adversarially_trained", "strong-contrast-audit/carso")
+    contrast = ("ladder/strong-contrast-classifier", "strong-contrast-audit/carso")
     places = [apart, *((place,) for place in (*plain, *subjects, *contrast, "strong-unlabelled-audit/carso"))]
     found = []
     for runs in places:

@@ -239,7 +239,7 @@ TABLES = {
             "`mnist-thesis`: CARSO as in the thesis": "thesis-audit/carso",
             "`mnist-strong`: hardened, with labels; same classifier": "strong-audit/carso",
             "`mnist-strong-contrast/classifier`: `robust-mlp-contrast`, trained once more": (
-                "strong-contrast-audit/adversarially_trained"
+                "ladder/strong-contrast-classifier"
             ),
             "`mnist-strong-contrast`: hardened, with labels, around that one": "strong-contrast-audit/carso",
             "`strong-unlabelled`: hardened, without labels; its classifier trained anew": (
