@@ -265,10 +265,10 @@ def readme(text: str) -> str:
     """The README with the audits' tables between its marks."""
     for mark, tables in TABLES.items():
         opening, closing = f"<!-- {mark} -->\n", f"<!-- /{mark} -->\n"
-        before, rest = text.split(opening)
+        above, rest = text.split(opening)
         found = [{name: joined(at) for name, at in rows.items()} for rows in tables]
         shown = "\n".join([*map(worst_cases, found), caption([audit for table in found for audit in table.values()])])
-        text = before + opening + shown + closing + rest.split(closing)[1]
+        text = above + opening + shown + closing + rest.split(closing)[1]
     return text
 
 

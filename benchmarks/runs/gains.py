@@ -12,8 +12,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from carso.audit import Audit, read_audit
 from carso.audit.keeping import left
+from carso.audit.results import BudgetResult
 from carso.errors import RunError
 from carso.evaluation.interval import paired
 from carso.storage.files import write_text
@@ -32,12 +35,8 @@ def gains(name: str, defence: Path, classifier: Path) -> list[dict[str, Any]]:
     if _of(ours) != _of(theirs):
         raise RunError(f"audits that are not alike: {_of(ours)} and {_of(theirs)}")
     rows = []
-    for found in ours.budgets:
-        budget = Budget(found.norm, found.eps)
-        kept, without = left(defence, budget), left(classifier, budget)
-        for audit, images in ((ours, kept), (theirs, without)):
-            if (told := worst(audit, budget)) != int(images.sum()):
-                raise RunError(f"{audit.target}: the state in its folder leaves {int(images.sum())}, the audit {told}")
+    for found, bare in zip(ours.budgets, theirs.budgets, strict=True):
+        kept, without = _kept(defence, found), _kept(classifier, bare)
         low, high = paired(kept, without)
         rows.append({
             "name": name,
@@ -54,9 +53,12 @@ def gains(name: str, defence: Path, classifier: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def worst(audit: Audit, budget: Budget) -> int:
-    """How many images an audit tells were left."""
-    return next(each.worst_case.correct for each in audit.budgets if Budget(each.norm, each.eps) == budget)
+def _kept(folder: Path, found: BudgetResult) -> Tensor:
+    """Which images (n,) the state in a folder leaves, as many as its audit tells."""
+    images = left(folder, Budget(found.norm, found.eps))
+    if int(images.sum()) != found.worst_case.correct:
+        raise RunError(f"{folder}: the state leaves {int(images.sum())} images, its audit {found.worst_case.correct}")
+    return images
 
 
 def _of(audit: Audit) -> tuple[object, ...]:

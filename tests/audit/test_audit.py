@@ -231,8 +231,7 @@ class Coin(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.model(images)
-        other = logits.flip(1) if logits.shape[1] == 2 else logits.roll(1, 1)
-        return torch.where(torch.rand(len(images), 1) < 0.7, logits, other)
+        return torch.where(torch.rand(len(images), 1) < 0.7, logits, logits.roll(1, 1))
 
 
 def test_an_unlucky_answer_is_no_breach(robust: nn.Module, dataset: Dataset) -> None:

@@ -43,21 +43,26 @@ def load_target(source: str, classifier: nn.Module | None = None) -> Any:
         return weights.load(source, classifier)
     if part == "classifier" and classifier is not None and weights.is_whole(whole):
         return weights.load(whole, classifier).classifier
-    file = weights.CLASSIFIER if part == "classifier" else weights.UNDEFENDED
+    file = _file_of(part)
     return weights.load_classifier(weights.find(whole, file) / file, classifier)
+
+
+def _file_of(part: str) -> str:
+    from carso.storage import weights
+
+    return weights.UNDEFENDED if part == "undefended" else weights.CLASSIFIER
 
 
 def _check_known(source: str, whole: str, part: str) -> None:
     """Raise a WeightsError that says what is taken, unless that part of a defence ships, or there is such a path."""
     from carso.storage import weights
 
-    files_of = {name: f"{name}.safetensors" for name in PARTS}
-    if os.path.exists(whole) or whole in (*weights.DEFAULTS, *weights.shipped(files_of[part or "classifier"])):
+    if os.path.exists(whole) or whole in (*weights.DEFAULTS, *weights.shipped(_file_of(part))):
         return
     defences = (*weights.DEFAULTS, *weights.shipped())
-    parts = [f"{name}/{of}" for of, file in files_of.items() for name in (*weights.DEFAULTS, *weights.shipped(file))]
-    beside = [os.path.join(os.path.dirname(whole), of) for of in PARTS]
-    there = [path for path in beside if os.path.exists(f"{path}.safetensors")]
+    parts = [f"{name}/{of}" for of in PARTS for name in (*weights.DEFAULTS, *weights.shipped(_file_of(of)))]
+    folder = os.path.dirname(whole)
+    there = [os.path.join(folder, of) for of in PARTS if os.path.exists(os.path.join(folder, _file_of(of)))]
     near = difflib.get_close_matches(source, (*defences, *parts, *there), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     alone = [name for name in weights.shipped(weights.CLASSIFIER) if name not in defences]

@@ -79,7 +79,7 @@ class Judge:
         right = self.screened(images, labels)
         doubtful = self.broken(right)
         if self.target.random and doubtful.any():
-            right[doubtful] = self.right(images[doubtful.to(images.device)], labels[doubtful])
+            right[doubtful] = self.right(images[doubtful], labels[doubtful])
         return right
 
     def outvoted(self, images: Images, classes: Labels) -> Tensor:

@@ -26,10 +26,11 @@ COLUMNS = ("adversarially_trained", "carso")
 
 VERDICTS = {1: "better", -1: "WORSE", 0: "too close to tell"}
 SAID = {
-    "better": "The defence helped against",
-    "WORSE": "The defence did NOT help, and does harm, against",
-    "too close to tell": "Whether it helped cannot be told from these images against",
+    1: "The defence helped against",
+    -1: "The defence did NOT help, and does harm, against",
+    0: "Whether it helped cannot be told from these images against",
 }
+"""Of a row, and of all that are alike, by the side of 0 on which the interval of the gain lies."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class Pair:
         return paired(self.ours, self.theirs)
 
     @property
-    def verdict(self) -> str:
-        """Whether it gained anything."""
-        return VERDICTS[sign(self.difference)]
+    def side(self) -> int:
+        """Of 0, on which that interval lies: 1 above, -1 below, 0 where it holds 0."""
+        return sign(self.difference)
 
 
 def conclusion(records: Records, audits: Mapping[str, Audit], left: Mapping[str, Sequence[Tensor]]) -> list[str]:
@@ -93,7 +94,7 @@ def _part(title: str, pairs: list[Pair]) -> Iterator[str]:
     for pair in pairs:
         low, high = pair.difference
         rates = f"classifier {_rate(pair.theirs)}   defence {_rate(pair.ours)}"
-        yield f"  {pair.name:<38} {rates}   {pair.verdict} ({low:+.1f} to {high:+.1f})"
+        yield f"  {pair.name:<38} {rates}   {VERDICTS[pair.side]} ({low:+.1f} to {high:+.1f})"
 
 
 def _rate(right: Tensor) -> str:
@@ -103,8 +104,8 @@ def _rate(right: Tensor) -> str:
 
 def _helped(pairs: list[Pair]) -> Iterator[str]:
     """Where the defence helped, and where it did not, in three sentences at most."""
-    for verdict, said in SAID.items():
-        names = [pair.name for pair in pairs if pair.verdict == verdict]
+    for side, said in SAID.items():
+        names = [pair.name for pair in pairs if pair.side == side]
         if names:
             yield f"{said}: {'; '.join(names)}."
 
