@@ -1,11 +1,12 @@
 """One recipe, several seeds: everything trained from nothing, evaluated and audited; then means and spreads.
 
     python benchmarks/runs/seeds.py quick benchmarks/results/quick-seeds --seeds 0 1 2 [--images 10000]
-    python benchmarks/runs/seeds.py strong benchmarks/results/strong-seeds --seeds 0 1 2 --audit 500
+    python benchmarks/runs/seeds.py robust-cnn benchmarks/results/robust-cnn-seeds --seeds 0 1 2 --audit 500
 
-What a seed gave is kept under OUT/SEED and is not done again; its weights stay under out/seeds. OUT/seeds.json holds
-the mean and the sample standard deviation of the accuracy over the seeds, and each seed's own figure: per row and
-column of the thesis's protocol, and, with --audit, per budget and target of the audits (effort `standard`).
+A recipe without a purifier has one column, its classifier's. What a seed gave is kept under OUT/SEED and is not done
+again; its weights stay under out/seeds. OUT/seeds.json holds the mean and the sample standard deviation of the accuracy
+over the seeds, and each seed's own figure: per row and column of the thesis's protocol, and, with --audit, per budget
+and target of the audits (effort `standard`).
 """
 
 import argparse
@@ -21,7 +22,7 @@ from carso import data
 from carso.audit import Audit, audit, read_audit
 from carso.audit.loading import load_transfers
 from carso.evaluation.evaluate import Settings, evaluate
-from carso.evaluation.models import models_of
+from carso.evaluation.models import Model, models_of
 from carso.evaluation.results import COLUMNS, Results, read_results, write_results
 from carso.evaluation.results import FILE as RESULTS
 from carso.report import wording
@@ -42,26 +43,38 @@ def trained(recipe: str, seed: int) -> Experiment:
     experiment.open()
     experiment.train_undefended()
     experiment.train_classifier()
-    experiment.train_purifier()
+    if experiment.recipe.purification:
+        experiment.train_purifier()
     return experiment
+
+
+def targets_of(recipe: str) -> tuple[str, ...]:
+    """The columns that an audit attacks."""
+    return TARGETS if read_recipe(recipe).purification else TARGETS[:1]
+
+
+def columns_of(experiment: Experiment) -> dict[str, Model]:
+    if experiment.recipe.purification:
+        return models_of(experiment.defence(), experiment.undefended())
+    return {TARGETS[0]: weights.load_classifier(experiment.out / weights.CLASSIFIER)}
 
 
 def run(recipe: str, seed: int, images: int, audited: int, kept: Path) -> None:
     """What one seed gives, in its folder; refused if that holds another recipe's, or of other sizes."""
-    wanted = [name for name in TARGETS if audited and kept_audit(kept / name, audited) is None]
+    wanted = [name for name in targets_of(recipe) if audited and kept_audit(kept / name, audited) is None]
     if (evaluated := kept_results(kept, recipe, seed, images)) and not wanted:
         return
     experiment = trained(recipe, seed)
-    defence, test = experiment.defence(), data.load(experiment.recipe.data, "test")
+    columns, test = columns_of(experiment), data.load(experiment.recipe.data, "test")
     kept.mkdir(parents=True, exist_ok=True)
     if not evaluated:
         settings = Settings(n=images, seed=seed, stop="confident", curve_images=0, sweep_images=0)
-        columns, directory = models_of(defence, experiment.undefended()), experiment.out / "test"
+        directory = experiment.out / "test"
         write_results(evaluate(columns, test, settings=settings, recipe=recipe, directory=directory).results(), kept)
     transfer = load_transfers(str(experiment.out), experiment.recipe.data, ())
     for name in wanted:
-        subject, out = defence if name == "carso" else defence.classifier, experiment.out / "audit" / name
-        audit(subject, test, n=audited, seed=seed, transfer=transfer, name=name, out=out).write(kept / name)
+        out = experiment.out / "audit" / name
+        audit(columns[name], test, n=audited, seed=seed, transfer=transfer, name=name, out=out).write(kept / name)
 
 
 def kept_results(kept: Path, recipe: str, seed: int, images: int) -> Results | None:
@@ -91,14 +104,15 @@ def rows_of(runs: list[Results]) -> list[dict[str, Any]]:
     for same in zip(*(results.rows for results in runs), strict=True):
         row: dict[str, Any] = {"title": wording.attack(same[0])}
         row |= {name: getattr(same[0], name) for name in ("attack", "norm", "eps", "foreseen", "directed_at")}
-        rows.append(row | {column: spread([getattr(each, column).accuracy for each in same]) for column in COLUMNS})
+        columns = [column for column in COLUMNS if getattr(same[0], column)]
+        rows.append(row | {column: spread([getattr(each, column).accuracy for each in same]) for column in columns})
     return rows
 
 
 def audits_of(audits: dict[str, list[Audit]]) -> list[dict[str, Any]]:
     first, budgets = audits[TARGETS[0]][0], []
     for place, budget in enumerate(first.budgets):
-        left = {name: [found.budgets[place].worst_case.accuracy for found in audits[name]] for name in TARGETS}
+        left = {name: [found.budgets[place].worst_case.accuracy for found in audits[name]] for name in audits}
         entry = {"title": budget.title, "n": first.n, "effort": first.effort}
         budgets.append(entry | {name: spread(accuracies) for name, accuracies in left.items()})
     return budgets
@@ -106,8 +120,8 @@ def audits_of(audits: dict[str, list[Audit]]) -> list[dict[str, Any]]:
 
 def summary(recipe: str, folders: list[Path]) -> dict[str, Any]:
     runs = [read_results(folder) for folder in folders]
-    found = {name: [a for folder in folders if (a := kept_audit(folder / name))] for name in TARGETS}
-    complete = all(len(found[name]) == len(folders) for name in TARGETS)
+    found = {name: [a for folder in folders if (a := kept_audit(folder / name))] for name in targets_of(recipe)}
+    complete = all(len(audits) == len(folders) for audits in found.values())
     return {
         "recipe": recipe,
         "n": runs[0].n,
