@@ -17,6 +17,11 @@ def shortened(text: str, most: int = LONGEST) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def in_a_line(text: str, most: int = LONGEST) -> str:
+    """The text in one line, cut where it is longer than `most` characters."""
+    return shortened(" ".join(text.split()), most)
+
+
 def shown(value: object) -> str:
     """A value that came from outside, as it may stand in a message."""
     return shortened(repr(value), VALUE)

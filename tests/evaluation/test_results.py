@@ -81,7 +81,7 @@ def test_names_the_file_and_the_field_that_is_wrong(tmp_path: Path, spoil, field
 
 
 def test_a_missing_or_broken_file_says_so(tmp_path: Path):
-    with pytest.raises(RunError, match=r"results.json: no such file"):
+    with pytest.raises(RunError, match=r"results.json: cannot be read: No such file"):
         read_results(tmp_path)
     (tmp_path / FILE).write_text('{"recipe": ')
     with pytest.raises(RunError, match="is not JSON"):

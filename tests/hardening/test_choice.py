@@ -142,5 +142,5 @@ def test_a_training_that_helped_is_put_back_too(trained: Experiment, monkeypatch
 
 def test_a_damaged_choice_is_named(trained: Experiment) -> None:
     (trained.out / FILE).write_text('{"kept": 3}')
-    with pytest.raises(RunError, match=r"choice\.json is damaged: kept: .* not 3; delete it to choose again"):
+    with pytest.raises(RunError, match=r"choice\.json: kept: .* not 3; delete it to choose again"):
         chosen(trained, BUDGETS, 10)

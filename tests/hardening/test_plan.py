@@ -127,7 +127,7 @@ def test_a_plan_is_kept_and_belongs_to_its_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{}", '{"request": 3}', "[" * 10_000])
 def test_a_damaged_plan_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(content)
-    with pytest.raises(RunError, match=r"plan\.json is damaged, or of another version: .*; choose another --out"):
+    with pytest.raises(RunError, match=r"plan\.json: .*; it is damaged or of another version; choose another --out"):
         read_plan(tmp_path, REQUEST)
 
 

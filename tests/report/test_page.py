@@ -212,7 +212,7 @@ def test_losses_of_any_size_make_a_page(bare_run, tmp_path, read, losses, drawn)
 def test_an_epoch_that_is_none_is_damage(bare_run, tmp_path, epoch):
     shutil.copy(bare_run / "results.json", tmp_path)
     (tmp_path / "history.json").write_text(json.dumps([{"stage": "N", "epoch": epoch, "loss": 1.0}]))
-    with pytest.raises(RunError, match=r"history\.json: 0\.epoch: Input should be"):
+    with pytest.raises(RunError, match=r"history\.json: \[0\]\.epoch: Input should be"):
         write_report(tmp_path)
 
 
@@ -384,7 +384,7 @@ def test_names_from_outside_are_escaped(bare_run, tmp_path):
         ("audit.json", '{"target": "x"}', "audit.json: n: Field required"),
         ("audit.json", "{", "audit.json: is not JSON"),
         ("choice.json", '{"kept": "hardened"}', "choice.json: rates: Field required"),
-        ("history.json", '[{"stage": "n"}]', "history.json: 0.epoch: Field required"),
+        ("history.json", '[{"stage": "n"}]', "history.json: [0].epoch: Field required"),
         ("results.json", "{}", "results.json: recipe: Field required"),
     ],
 )

@@ -317,13 +317,13 @@ def test_a_network_that_flattens_with_view_gets_a_purifier_and_stays_as_it_is(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[{", "is damaged: Invalid JSON"),
+        (b"[{", "is not JSON"),
         (b"\xff", "is not UTF-8 text; repair or delete it"),
-        (b'[{"stage": "purifier"}]', r"is damaged: 0\.epoch: Field required; repair or delete it"),
-        (b'[{"stage": "purifier", "epoch": true}]', r"is damaged: 0\.epoch: .* number, not True"),
-        (b'[{"stage": "purifier", "epoch": 1, "loss": "3"}]', r"is damaged: 0\.loss: .* number, not '3'"),
-        (b"[" * 10**5, "is damaged: Invalid JSON: recursion limit exceeded"),
-        (b'{"stage": "purifier"}', "is damaged: Input should be a valid array"),
+        (b'[{"stage": "purifier"}]', r"\[0\]\.epoch: Field required; repair or delete it"),
+        (b'[{"stage": "purifier", "epoch": true}]', r"\[0\]\.epoch: .* number, not True"),
+        (b'[{"stage": "purifier", "epoch": 1, "loss": "3"}]', r"\[0\]\.loss: .* number, not '3'"),
+        (b"[" * 10**5, r"is not JSON \(recursion limit exceeded"),
+        (b'{"stage": "purifier"}', "top level: Input should be a valid array"),
     ],
 )
 def test_a_damaged_history_is_found_before_training(
@@ -336,7 +336,7 @@ def test_a_damaged_history_is_found_before_training(
     monkeypatch.setattr("carso.training.experiment.fit", lambda *_: pytest.fail("training began"))
     (tmp_path / "history.json").write_bytes(content)
     for begin in (hardening(tmp_path).open, hardening(tmp_path).train_purifier):
-        with pytest.raises(RunError, match=rf"history\.json {message}|history\.json: {message}"):
+        with pytest.raises(RunError, match=rf"history\.json: {message}"):
             begin()
     assert (tmp_path / "history.json").read_bytes() == content
 

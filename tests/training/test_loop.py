@@ -340,7 +340,7 @@ def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(checkpoint: Path, n
         (lambda _, about: about["plateau"].update(waited="1"), r"is damaged: plateau\.waited: .* integer, not '1'"),
         (lambda _, about: about.update(steps=-1), "is damaged: steps: .*, not -1"),
         (lambda _, about: about.update(history={"loss": 1}), "is damaged: history: .* array"),
-        (lambda _, about: about.update(history=[{"loss": None}]), r"is damaged: history\.0\.loss: .* number"),
+        (lambda _, about: about.update(history=[{"loss": None}]), r"is damaged: history\[0\]\.loss: .* number"),
     ],
 )
 def test_what_a_checkpoint_says_is_held_to_its_schema(checkpoint: Path, change, message: str) -> None:

@@ -22,10 +22,10 @@ from carso.ablations.study import BASE, NAME, Study, Variant
 from carso.ablations.verdict import Figures, Verdict, verdict
 from carso.errors import RunError
 from carso.evaluation.environment import Environment
-from carso.evaluation.reading import read_json, within, write_json
 from carso.evaluation.results import FILE as RESULTS
 from carso.evaluation.results import Count, Percent, Rate, ResultRow, Results, Target, read_results
 from carso.storage.files import says, settle
+from carso.storage.schema import read_json, within, write_json
 from carso.types import Scale
 
 FILE, CHANGE = "ablations.json", "change.json"

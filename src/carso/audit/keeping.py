@@ -17,9 +17,9 @@ from carso.audit.diagnostics import Diagnostics
 from carso.audit.plan import Kind, On, Tuning
 from carso.audit.state import AttackState, State
 from carso.errors import RunError
-from carso.evaluation.reading import damaged, explained, read_state
 from carso.evaluation.results import Count
-from carso.storage.tensors import write_tensors
+from carso.storage.schema import damaged, explained
+from carso.storage.tensors import read_state, write_tensors
 from carso.types import Budget, Images
 
 KIND = "audit state"

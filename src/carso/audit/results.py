@@ -24,8 +24,8 @@ from carso.audit.diagnostics import Diagnostics
 from carso.audit.plan import Kind, On
 from carso.evaluation.display import Displayed
 from carso.evaluation.environment import Environment
-from carso.evaluation.reading import read_json, within, write_json
 from carso.evaluation.results import Believed, Count, Percent, Rate
+from carso.storage.schema import read_json, within, write_json
 from carso.storage.weights import AUDIT
 from carso.types import Norm, spelled
 

@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from carso.audit.results import Audit
 from carso.comparison.study import Entry, Published
 from carso.evaluation.environment import Environment
-from carso.evaluation.reading import read_json, within, write_json
 from carso.evaluation.results import Rate
+from carso.storage.schema import read_json, within, write_json
 from carso.types import Norm, Scale
 
 FILE, FIGURES, TRAINING = "comparison.json", "figures.json", "training.json"

@@ -20,9 +20,9 @@ from carso.evaluation.arrays import TENSOR, Bytes, Numbers, Pictures, Strips, Ta
 from carso.evaluation.environment import Environment
 from carso.evaluation.models import Outcome
 from carso.evaluation.protocol import Row
-from carso.evaluation.reading import damaged, explained, read_state
 from carso.evaluation.results import COLUMNS, Believed, Rate, ResultRow, Results
-from carso.storage.tensors import write_tensors
+from carso.storage.schema import damaged, explained
+from carso.storage.tensors import read_state, write_tensors
 
 FILE = "records.safetensors"
 _KIND = "evaluation"

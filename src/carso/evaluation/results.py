@@ -23,7 +23,7 @@ from torch import Tensor
 from carso.evaluation.display import Displayed
 from carso.evaluation.environment import Environment
 from carso.evaluation.interval import difference, wilson
-from carso.evaluation.reading import read_json, within, write_json
+from carso.storage.schema import read_json, within, write_json
 from carso.types import Scale
 
 Target = Literal["classifier", "defence"]

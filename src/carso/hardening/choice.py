@@ -22,11 +22,10 @@ from carso.evaluation import Row, Settings, evaluate
 from carso.evaluation.labelling import answered
 from carso.evaluation.records import Records
 from carso.evaluation.results import Rate
-from carso.hardening.kept import kept
 from carso.report.wording import TRAINED as TRAINED_AS
 from carso.storage import weights
 from carso.storage.files import copy, write_text
-from carso.storage.schema import Schema
+from carso.storage.schema import Schema, read_json_if_there
 from carso.training.design import assembled, purifier_of
 from carso.training.experiment import Experiment
 from carso.training.loop import seeded
@@ -99,7 +98,8 @@ def chosen(experiment: Experiment, budgets: Sequence[Budget], n: int, chunk: int
     Raises:
         RunError: if the choice that was made is damaged.
     """
-    if (made := kept(experiment.out / FILE, Choice, "damaged", "delete it to choose again")) is not None:
+    made = read_json_if_there(experiment.out / FILE, Choice, "delete it to choose again")
+    if made is not None:
         return made
     defences = _defences(experiment)
     held_out = _held_out(experiment, defences[HARDENED], n)

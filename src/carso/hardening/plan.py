@@ -23,12 +23,11 @@ from carso.errors import CarsoError, RunError
 from carso.evaluation.protocol import Row
 from carso.evaluation.radii import check_radii
 from carso.hardening.choice import work_of
-from carso.hardening.kept import kept
 from carso.hardening.proposal import fitted, least
 from carso.progress import duration
 from carso.storage.files import write_text
 from carso.storage.headers import FACTORY, fitting_of
-from carso.storage.schema import Schema
+from carso.storage.schema import Schema, read_json_if_there
 from carso.training.plan import Cost
 from carso.training.recipe import PurifierSpec, Recipe
 from carso.types import Budget, Norm
@@ -271,7 +270,7 @@ def read_plan(folder: Path, request: Request) -> Plan | None:
     Raises:
         RunError: if it is of another command, or damaged.
     """
-    plan = kept(folder / FILE, Plan, "damaged, or of another version", "choose another --out")
+    plan = read_json_if_there(folder / FILE, Plan, "it is damaged or of another version; choose another --out")
     if plan is not None and (others := _others(plan.request, request)):
         raise RunError(f"{folder} holds the run of another command (other {', '.join(others)}); choose another --out")
     return plan

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, RootModel
 
-from carso.errors import RunError
 from carso.evaluation.results import Believed, Rate, Results
 from carso.storage.files import read_text
+from carso.storage.schema import read_json_if_there
 from carso.storage.weights import AUDIT
 from carso.types import Norm
 
 if TYPE_CHECKING:
     from carso.audit.results import Audit as FullAudit
 
-T = TypeVar("T")
-
-MOST = 10**30
-"""The largest number of a history that is drawn; beyond it, something went wrong."""
+MOST, LAST = 10**30, 10**9
+"""The largest number of a history that is drawn, and its last epoch; beyond them, something went wrong."""
 
 HISTORY, CHOICE, RECIPE = "history.json", "choice.json", "recipe.yaml"
 
@@ -113,7 +110,7 @@ class Epoch(BaseModel, extra="allow"):
     """One epoch of `history.json`; every further number is a metric."""
 
     stage: str
-    epoch: Annotated[int, Field(ge=0, le=MOST)]
+    epoch: Annotated[float, Field(ge=0, le=LAST, multiple_of=1)]
 
     def metrics(self) -> dict[str, float]:
         """The numbers beside stage and epoch that can be drawn.
@@ -123,6 +120,10 @@ class Epoch(BaseModel, extra="allow"):
         found = self.__pydantic_extra__ or {}
         numbers = {k: v for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
         return {name: float(number) for name, number in numbers.items() if abs(number) <= MOST}
+
+
+class _History(RootModel[list[Epoch]]):
+    """All of them."""
 
 
 class Choice(BaseModel):
@@ -138,7 +139,7 @@ def read_audit(directory: Path) -> Audit | None:
     Raises:
         RunError: if it is not what an audit writes; names file and field.
     """
-    return _read(directory / AUDIT, Audit.model_validate)
+    return read_json_if_there(directory / AUDIT, Audit, "`carso audit` writes it anew")
 
 
 def read_history(directory: Path) -> Sequence[Epoch]:
@@ -147,7 +148,8 @@ def read_history(directory: Path) -> Sequence[Epoch]:
     Raises:
         RunError: if it is not what training writes; names file and field.
     """
-    return _read(directory / HISTORY, TypeAdapter(list[Epoch]).validate_python) or []
+    found = read_json_if_there(directory / HISTORY, _History, "repair or delete it")
+    return found.root if found else []
 
 
 def read_choice(directory: Path) -> Choice | None:
@@ -156,22 +158,10 @@ def read_choice(directory: Path) -> Choice | None:
     Raises:
         RunError: if it is not what a hardening writes; names file and field.
     """
-    return _read(directory / CHOICE, Choice.model_validate)
+    return read_json_if_there(directory / CHOICE, Choice, "delete it to choose again")
 
 
 def read_recipe_text(directory: Path) -> str | None:
     """The resolved recipe beside the results, as it stands."""
     path = directory / RECIPE
     return read_text(path) if path.is_file() else None
-
-
-def _read(path: Path, validate: Callable[[Any], T]) -> T | None:
-    if not path.is_file():
-        return None
-    try:
-        return validate(json.loads(read_text(path)))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise RunError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}: is not JSON ({error})") from error

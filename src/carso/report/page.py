@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from carso.errors import RunError
-from carso.evaluation.reading import within
 from carso.evaluation.records import FILE, Records, read_records
 from carso.evaluation.results import FILE as RESULTS
 from carso.evaluation.results import Results, read_results
@@ -19,6 +18,7 @@ from carso.report.artifacts import Audit, read_audit, read_choice, read_history,
 from carso.report.gallery import gallery_rows
 from carso.report.verdict import hardest, subject, verdict
 from carso.storage.files import write_text
+from carso.storage.schema import within
 
 PAGE = "report.html"
 

@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from carso.errors import VALUE, WeightsError, shortened, shown
+from carso.errors import VALUE, RunError, WeightsError, in_a_line, shortened, shown
 from carso.storage.files import write_aside
+from carso.storage.schema import SAID
 
 _KEY, _DIGEST = "carso", "digest"
 
@@ -74,6 +75,18 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
     if digest is not None and digest != _digest(tensors, description):
         raise WeightsError(f"{path} was changed after it was written: its digest differs")
     return tensors, description
+
+
+def read_state(path: Path, kind: str, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and description of a file of a run's, as `read_tensors` reads them.
+
+    Raises:
+        RunError: with the remedy, where that raises WeightsError.
+    """
+    try:
+        return read_tensors(path, kind)
+    except WeightsError as error:
+        raise RunError(f"{in_a_line(str(error), SAID)}; {remedy}") from error
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:

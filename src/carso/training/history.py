@@ -9,11 +9,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, RootModel
 
-from carso.errors import RunError
-from carso.storage.files import read_text, write_text
-from carso.storage.schema import Schema, explained
+from carso.storage.files import write_text
+from carso.storage.schema import Schema, read_json_if_there
 
 FILE = "history.json"
 
@@ -31,7 +30,8 @@ class Epoch(Schema, extra="allow"):
     epoch: float
 
 
-_EPOCHS = TypeAdapter(list[Epoch])
+class _History(RootModel[list[Epoch]]):
+    """All of them."""
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
@@ -40,15 +40,8 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     Raises:
         RunError: if the file is damaged; names the field.
     """
-    path = folder / FILE
-    if not path.exists():
-        return []
-    try:
-        return [epoch.model_dump() for epoch in _EPOCHS.validate_json(read_text(path))]
-    except ValidationError as error:
-        raise RunError(f"{path} is damaged: {explained(error)}; repair or delete it") from error
-    except RunError as error:
-        raise RunError(f"{error}; repair or delete it") from error
+    found = read_json_if_there(folder / FILE, _History, "repair or delete it")
+    return [epoch.model_dump() for epoch in found.root] if found else []
 
 
 def add_history(folder: Path, stage: str, epochs: list[dict[str, float]]) -> None:
