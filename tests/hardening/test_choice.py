@@ -12,7 +12,7 @@ from carso.data import Dataset
 from carso.errors import RunError
 from carso.evaluation.records import Records
 from carso.hardening import choice
-from carso.hardening.choice import FILE, TRAINED, best, chosen, rows_of, work_of
+from carso.hardening.choice import TRAINED, best, chosen, rows_of, work_of
 from carso.hardening.proposal import proposed
 from carso.storage import weights
 from carso.training.experiment import Experiment
@@ -122,7 +122,7 @@ def test_a_choice_stands_and_one_that_was_broken_off_comes_out_the_same(
 ) -> None:
     weights.save_purifier(spoiled(trained), trained.out / weights.PURIFIER)
     first = chosen(trained, BUDGETS, 10)
-    (trained.out / FILE).unlink()
+    (trained.out / weights.CHOICE).unlink()
     assert chosen(trained, BUDGETS, 10) == first
     harmed = trained.defence()
     weights.restore_purifier(harmed.purifier, trained.out / TRAINED, harmed.classifier)
@@ -134,13 +134,13 @@ def test_a_choice_stands_and_one_that_was_broken_off_comes_out_the_same(
 def test_a_training_that_helped_is_put_back_too(trained: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     weights.save_purifier(spoiled(trained), trained.out / weights.PURIFIER)
     chosen(trained, BUDGETS, 10)
-    (trained.out / FILE).unlink()
+    (trained.out / weights.CHOICE).unlink()
     monkeypatch.setattr(choice, "best", lambda records: best(records).model_copy(update={"kept": "hardened"}))
     chosen(trained, BUDGETS, 10)
     assert trained.defence().recall(trained.validation.images[:1], 1).min() > 0.99
 
 
 def test_a_damaged_choice_is_named(trained: Experiment) -> None:
-    (trained.out / FILE).write_text('{"kept": 3}')
+    (trained.out / weights.CHOICE).write_text('{"kept": 3}')
     with pytest.raises(RunError, match=r"choice\.json: kept: .* not 3; delete it to choose again"):
         chosen(trained, BUDGETS, 10)

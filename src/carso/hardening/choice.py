@@ -24,15 +24,16 @@ from carso.evaluation.records import Records
 from carso.evaluation.results import Rate
 from carso.report.wording import TRAINED as TRAINED_AS
 from carso.storage import weights
-from carso.storage.files import copy, write_text
-from carso.storage.schema import Schema, read_json_if_there
+from carso.storage.files import copy
+from carso.storage.schema import Schema, read_json_if_there, write_json
+from carso.storage.weights import CHOICE
 from carso.training.design import assembled, purifier_of
 from carso.training.experiment import Experiment
 from carso.training.loop import seeded
 from carso.training.recipe import PurifierSpec
 from carso.types import Budget
 
-FILE, FOLDER, TRAINED = "choice.json", "choice", "purifier-hardened.safetensors"
+FOLDER, TRAINED = "choice", "purifier-hardened.safetensors"
 
 STEPS = 40
 """Of the attacks."""
@@ -98,7 +99,7 @@ def chosen(experiment: Experiment, budgets: Sequence[Budget], n: int, chunk: int
     Raises:
         RunError: if the choice that was made is damaged.
     """
-    made = read_json_if_there(experiment.out / FILE, Choice, "delete it to choose again")
+    made = read_json_if_there(experiment.out / CHOICE, Choice, "delete it to choose again")
     if made is not None:
         return made
     defences = _defences(experiment)
@@ -114,7 +115,7 @@ def chosen(experiment: Experiment, budgets: Sequence[Budget], n: int, chunk: int
         copy(trained, used)
     else:
         experiment.keep(defences[choice.kept].cpu())
-    write_text(experiment.out / FILE, choice.model_dump_json(indent=1) + "\n")
+    write_json(choice, experiment.out / CHOICE)
     return choice
 
 

@@ -42,8 +42,9 @@ from carso.hardening.survey import TRIED, described, rates_of
 from carso.storage.export import export
 from carso.storage.factory import module
 from carso.storage.headers import Origin
+from carso.storage.weights import RECIPE
 from carso.training.design import as_known, assembled, check_classes
-from carso.training.experiment import RECIPE, Experiment, check_known
+from carso.training.experiment import Experiment, check_known
 from carso.training.plan import cost_of
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import Recipe

@@ -25,9 +25,8 @@ from carso.evaluation.radii import check_radii
 from carso.hardening.choice import work_of
 from carso.hardening.proposal import fitted, least
 from carso.progress import duration
-from carso.storage.files import write_text
 from carso.storage.headers import FACTORY, fitting_of
-from carso.storage.schema import Schema, read_json_if_there
+from carso.storage.schema import Schema, read_json_if_there, write_json
 from carso.training.plan import Cost
 from carso.training.recipe import PurifierSpec, Recipe
 from carso.types import Budget, Norm
@@ -284,4 +283,4 @@ def _others(one: Request, other: Request) -> list[str]:
 
 def keep(plan: Plan, folder: Path) -> None:
     """Write `plan.json`."""
-    write_text(folder / FILE, plan.model_dump_json(indent=1) + "\n")
+    write_json(plan, folder / FILE)

@@ -30,7 +30,6 @@ from carso.errors import CarsoError, ModelError, RunError, WeightsError
 from carso.evaluation.results import FILE as RESULTS
 from carso.evaluation.results import read_results
 from carso.hub.card import card
-from carso.report.artifacts import RECIPE
 from carso.storage import weights
 from carso.storage.files import ASIDE, copy, move, read_text, write_text
 
@@ -226,7 +225,7 @@ def _check_free(folder: Path) -> None:
     """Hold a folder to be no run's, nor anybody's whose files would be lost."""
     sums = _sums(folder) if (folder / SUMS).exists() else {}
     shared = bool(sums) and {*sums} <= {*STORED}
-    lost = [RECIPE] if shared else [RECIPE, CARD, *STORED, SUMS]
+    lost = [weights.RECIPE] if shared else [weights.RECIPE, CARD, *STORED, SUMS]
     if held := [file for file in lost if (folder / file).exists()]:
         raise RunError(f"{folder} holds {held[0]}, which is not of a shared defence; choose another folder")
     keep = "move it away to keep it, or choose another folder"

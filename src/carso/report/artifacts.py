@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
-from carso.evaluation.results import Believed, Rate, Results
+from carso.evaluation.results import FILE, Believed, Rate, Results
 from carso.storage.files import read_text
 from carso.storage.schema import read_json_if_there
-from carso.storage.weights import AUDIT
+from carso.storage.weights import AUDIT, CHOICE, HISTORY, RECIPE
 from carso.types import Norm
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 MOST, LAST = 10**30, 10**9
 """The largest number of a history that is drawn, and its last epoch; beyond them, something went wrong."""
-
-HISTORY, CHOICE, RECIPE = "history.json", "choice.json", "recipe.yaml"
 
 
 class AuditAttack(BaseModel):
@@ -90,7 +88,7 @@ class Audit(BaseModel):
     def doubt(self, results: Results) -> str | None:
         """Why the audit cannot be taken for one of the run, in a sentence; None if it is one of its columns."""
         if self.weights is None or not results.weights:
-            silent = AUDIT if self.weights is None else "results.json"
+            silent = AUDIT if self.weights is None else FILE
             return f"Whether the audit beside these results is of the same weights is unknown: {silent} does not say."
         if self.is_foreign(results):
             return "The audit beside these results is not of this run: its weights are those of no column."

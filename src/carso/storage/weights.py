@@ -45,7 +45,8 @@ _File: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]
 
 CLASSIFIER, PURIFIER, UNDEFENDED = "classifier.safetensors", "purifier.safetensors", "undefended.safetensors"
 UNHARDENED = "purifier-unhardened.safetensors"
-AUDIT = "audit.json"
+RECIPE, HISTORY, CHOICE, AUDIT = "recipe.yaml", "history.json", "choice.json", "audit.json"
+"""What a run writes beside its weights."""
 
 SETTINGS = ("layers", "samples", "aggregation", "stop", "error")
 """What decides how a defence votes, beside its weights."""

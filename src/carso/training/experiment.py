@@ -28,6 +28,7 @@ from carso.purifier import Purifier
 from carso.representation import Representation
 from carso.storage import factory, weights
 from carso.storage.files import copy, settle
+from carso.storage.weights import RECIPE
 from carso.training.checkpoint import finished
 from carso.training.classifier import ClassifierStage
 from carso.training.design import (
@@ -46,7 +47,6 @@ from carso.training.purifier import PurifierStage, Shared, check_kept
 from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
 from carso.training.watching import Watcher, tell
 
-RECIPE = "recipe.yaml"
 DLR = 3
 """Classes that its loss compares."""
 RESULTS = (

@@ -13,9 +13,7 @@ from pydantic import Field, RootModel
 
 from carso.storage.files import write_text
 from carso.storage.schema import Schema, read_json_if_there
-
-FILE = "history.json"
-
+from carso.storage.weights import HISTORY
 
 Figure = Annotated[float, Field(allow_inf_nan=True)]
 """Of an epoch; one of held-out images may overflow while training goes on."""
@@ -40,11 +38,11 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     Raises:
         RunError: if the file is damaged; names the field.
     """
-    found = read_json_if_there(folder / FILE, _History, "repair or delete it")
+    found = read_json_if_there(folder / HISTORY, _History, "repair or delete it")
     return [epoch.model_dump() for epoch in found.root] if found else []
 
 
 def add_history(folder: Path, stage: str, epochs: list[dict[str, float]]) -> None:
     """Put the epochs of a stage in the place of those that it had."""
     kept = [entry for entry in read_history(folder) if entry["stage"] != stage]
-    write_text(folder / FILE, json.dumps(kept + [{"stage": stage, **entry} for entry in epochs], indent=1))
+    write_text(folder / HISTORY, json.dumps(kept + [{"stage": stage, **entry} for entry in epochs], indent=1))
