@@ -12,8 +12,12 @@ import pytest
 import torch
 
 from carso import CARSO
+from carso.audit.diagnostics import Diagnostics
+from carso.audit.results import AttackResult, Audit, BudgetResult, Check, Turned
 from carso.data.dataset import Dataset
-from carso.evaluation import FGSM_L2, THESIS, Row, Settings, curve, evaluate
+from carso.evaluation import FGSM_L2, THESIS, Row, Settings, curve, evaluate, read_results
+from carso.evaluation.environment import environment
+from carso.evaluation.results import Believed, Rate
 from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.types import Budget
@@ -21,33 +25,36 @@ from carso.types import Budget
 SHAPE = (1, 6, 6)
 END_TO_END = Row("pgd", Budget("Linf", 0.3), directed_at="defence", options={"steps": 2}, eot=2)
 ROWS = (THESIS[0], THESIS[1], THESIS[5], THESIS[3], FGSM_L2[0], END_TO_END)
-RATE = {"correct": 3, "total": 4, "accuracy": 75.0, "ci95": [30.06, 95.44]}
-WORST = {"correct": 0, "total": 4, "accuracy": 0.0, "ci95": [0.0, 48.99]}
-AUDIT = {
-    "target": "tiny",
-    "n": 4,
-    "seed": 0,
-    "budgets": [
-        {
-            "norm": "Linf",
-            "eps": 0.3,
-            "clean": RATE,
-            "worst_case": WORST,
-            "attacks": [
-                {"name": "apgd-dlr", "result": WORST, "seconds": 1.0},
-                {"name": "autoattack", "result": RATE, "options": {"left_out": "needs 'carso[audit]'"}},
-            ],
-        }
+RATE, WORST = Rate.of(3, 4), Rate.of(0, 4)
+MEASURED = Diagnostics(
+    images=4, zero_gradients=0, saturated=0, spread=0, finite_differences=0, disagreement=0, unbounded=0
+)
+ONE = {"seconds": 1.0, "on": "all", "attacked": 3}
+BUDGET = BudgetResult(
+    norm="Linf",
+    eps=0.3,
+    clean=RATE,
+    worst_case=WORST,
+    attacks=[
+        AttackResult(name="apgd-dlr", result=WORST, kind="white-box", **ONE),
+        AttackResult(
+            name="autoattack", result=RATE, kind="cross-check", options={"left_out": "needs 'carso[audit]'"}, **ONE
+        ),
     ],
-    "checks": [
-        {"name": "zero gradients", "raised": True, "value": 0.42, "meaning": "The loss is flat."},
-        {"name": "softmax output", "raised": False, "value": None, "meaning": "The outputs are probabilities."},
-    ],
-}
-TURNED = {
-    which: {"false_alarms": 0.01, "turned_away": turned, "right": right}
-    for which, turned, right in (("clean", WORST, RATE), ("attacked", RATE, None))
-}
+    mean=0,
+    worst_of_k=WORST,
+    white_box=WORST,
+    strongest="apgd-dlr",
+    diagnostics=MEASURED,
+)
+CHECKS = [
+    Check(name="zero gradients", raised=True, value=0.42, threshold=0.1, meaning="The loss is flat."),
+    Check(name="softmax output", raised=False, value=0, threshold=0.5, meaning="The outputs are probabilities."),
+]
+TURNED = Turned(
+    clean=Believed(false_alarms=0.01, turned_away=WORST, right=RATE),
+    attacked=Believed(false_alarms=0.01, turned_away=RATE, right=None),
+)
 HISTORY = [
     {"stage": stage, "epoch": e, "loss": 1 / (e + 1), "seconds": 2} for stage in ("n", "purifier") for e in range(3)
 ]
@@ -85,8 +92,7 @@ def finished(tmp_path_factory) -> Path:
     """A folder to read only."""
     directory = evaluated(tmp_path_factory.mktemp("finished"))
     (directory / "history.json").write_text(json.dumps(HISTORY))
-    weights = json.loads((directory / "results.json").read_text())["weights"]["carso"]
-    (directory / "audit.json").write_text(json.dumps(AUDIT | {"weights": weights}))
+    audited().model_copy(update={"weights": read_results(directory).weights["carso"]}).write(directory)
     (directory / "recipe.yaml").write_text("name: tiny # <b>not bold</b>\n")
     return directory
 
@@ -103,17 +109,33 @@ def build() -> Callable[..., Path]:
     return evaluated
 
 
+def audited() -> Audit:
+    """An audit of a deterministic target, of no weights and no data that it tells."""
+    return Audit(
+        target="tiny",
+        n=4,
+        seed=0,
+        budgets=[BUDGET],
+        checks=CHECKS,
+        dataset="",
+        effort="quick",
+        votes=1,
+        random=False,
+        environment=environment(),
+    )
+
+
 @pytest.fixture
-def audit_fields() -> dict[str, object]:
+def audit() -> Audit:
     """What an `audit.json` holds."""
-    return AUDIT
+    return audited()
 
 
 @pytest.fixture
-def turning_fields() -> dict[str, object]:
-    """What an `audit.json` holds of a target that turns images away: none of the clean ones, three of four attacked."""
-    (budget,) = AUDIT["budgets"]
-    return AUDIT | {"target": "it, turning away 1 %", "budgets": [budget | {"turned_away": TURNED}]}
+def turning() -> Audit:
+    """An audit of a target that turns images away: none of the clean ones, three of four attacked."""
+    budgets = [BUDGET.model_copy(update={"turned_away": TURNED})]
+    return audited().model_copy(update={"target": "it, turning away 1 %", "budgets": budgets})
 
 
 VOID = {"meta", "link", "img", "br", "input"}

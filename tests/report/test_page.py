@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from carso.audit import read_audit
 from carso.errors import RunError
 from carso.evaluation import read_records, read_results
 from carso.evaluation.protocol import TABLE
@@ -144,11 +145,10 @@ def test_votes_history_audit_and_recipe_are_shown(page):
         (None, "Audit of tiny"),
     ],
 )
-def test_an_audit_is_matched_by_its_weights(finished, tmp_path, read, audit_fields, column, heading):
+def test_an_audit_is_matched_by_its_weights(finished, tmp_path, read, audit, column, heading):
     shutil.copy(finished / "results.json", tmp_path)
     weights = read_results(finished).weights
-    fields = audit_fields | {"weights": weights[column] if column else "0" * 16}
-    (tmp_path / "audit.json").write_text(json.dumps(fields))
+    audit.model_copy(update={"weights": weights[column] if column else "0" * 16}).write(tmp_path)
     page = read(write_report(tmp_path).read_text())
     part = page.get("end-to-end")
     assert heading in [element.text for element in part.all("h3")]
@@ -242,13 +242,12 @@ SENTENCE = (
 )
 
 
-def test_what_an_audits_target_turned_away_stands_beside_its_budget(finished, tmp_path, turning_fields):
+def test_what_an_audits_target_turned_away_stands_beside_its_budget(finished, tmp_path, turning):
     for name in ("results.json", "audit.json"):
         shutil.copy(finished / name, tmp_path)
     plain = write_report(tmp_path).read_text()
     assert "right or turned away" not in plain.lower()
-    weights = json.loads((finished / "audit.json").read_text())["weights"]
-    (tmp_path / "audit.json").write_text(json.dumps(turning_fields | {"weights": weights}))
+    turning.model_copy(update={"weights": read_audit(finished).weights}).write(tmp_path)
     page = write_report(tmp_path).read_text().replace("\u00a0", " ")
     assert SENTENCE in page
     assert '<th scope="col">right or turned away (%)' in page

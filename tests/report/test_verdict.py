@@ -6,7 +6,6 @@ from carso.evaluation.environment import environment
 from carso.evaluation.models import Outcome
 from carso.evaluation.records import RowRecord
 from carso.evaluation.results import OWN, Rate, ResultRow, Results
-from carso.report.artifacts import Audit
 from carso.report.verdict import hardest, subject, verdict
 from carso.types import Budget
 
@@ -110,8 +109,8 @@ def test_silence_on_the_whole_defence_is_said():
     assert verdict(results(CLEAN, PGD)).headline.endswith("; no attack of this run was aimed at the whole defence.")
 
 
-def test_an_audit_that_found_worse_has_the_last_word(audit_fields):
-    audit = Audit.model_validate(audit_fields | {"weights": "a1"})
+def test_an_audit_that_found_worse_has_the_last_word(audit):
+    audit = audit.model_copy(update={"weights": "a1"})
     found = verdict(results(CLEAN, PGD, WHOLE, weights=WEIGHTS), audit)
     assert found.headline.endswith("; attacked as a whole, it keeps 0.0 % of 4 images.")
     assert found.notes[-1] == "Of 2 checks of the audit, 1 doubt its figures: zero gradients."
@@ -129,8 +128,8 @@ def test_an_audit_that_found_worse_has_the_last_word(audit_fields):
         ("b2", WEIGHTS, "noise", None),
     ],
 )
-def test_an_audit_counts_only_if_it_is_known_to_be_of_the_run(audit_fields, weights, run, images, doubt):
-    audit = Audit.model_validate(audit_fields | {"weights": weights, "dataset": images})
+def test_an_audit_counts_only_if_it_is_known_to_be_of_the_run(audit, weights, run, images, doubt):
+    audit = audit.model_copy(update={"weights": weights, "dataset": images})
     found = verdict(results(CLEAN, PGD, WHOLE, weights=run, dataset="noise"), audit)
     assert found.headline.endswith("; attacked as a whole, it keeps 36.0 %.")
     notes = [note for note in found.notes if "audit" in note]
@@ -138,9 +137,8 @@ def test_an_audit_counts_only_if_it_is_known_to_be_of_the_run(audit_fields, weig
     assert all(note.endswith(f"{doubt} The sentence above does not count it.") for note in notes)
 
 
-def test_an_audit_in_which_turned_away_is_right_does_not_count(turning_fields):
-    fields = turning_fields | {"weights": "a1"}
-    found = verdict(results(CLEAN, PGD, WHOLE, weights=WEIGHTS), Audit.model_validate(fields))
+def test_an_audit_in_which_turned_away_is_right_does_not_count(turning):
+    found = verdict(results(CLEAN, PGD, WHOLE, weights=WEIGHTS), turning.model_copy(update={"weights": "a1"}))
     assert found.headline.endswith("; attacked as a whole, it keeps 36.0 %.")
     assert "is of it, turning away 1 %: what is turned away counts as right in it." in found.notes[-1]
 

@@ -6,20 +6,17 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from carso.audit.results import Audit
 from carso.evaluation.records import Records, RowRecord
 from carso.evaluation.results import TARGETS, Rate, ResultRow, Results, Target
 from carso.report import charts, wording
-from carso.report.artifacts import Audit, Epoch, turns_away
+from carso.report.artifacts import Epoch, turns_away
 from carso.report.charts import Axis, Box, Point, Series
 from carso.report.verdict import hardest, subject
 from carso.types import Norm, Scale
-
-if TYPE_CHECKING:
-    from carso.audit.results import Audit as FullAudit
 
 SHADES = ("carso", "adversarially_trained", "undefended", "fourth", "fifth", "sixth")
 """Classes of the style sheet for lines that are no column of the table, from most to least prominent."""
@@ -73,7 +70,7 @@ def of_results(results: Results, aims: Sequence[Target] = TARGETS, box: Box = ch
     return found
 
 
-def of_audit(audit: Audit | FullAudit) -> Figure | None:
+def of_audit(audit: Audit) -> Figure | None:
     """What an audit leaves at every budget, beside what images made for the bare classifier leave."""
     if not audit.budgets:
         return None

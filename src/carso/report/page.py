@@ -9,12 +9,22 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from carso.audit.results import Audit
 from carso.errors import RunError
 from carso.evaluation.records import FILE, Records, read_records
 from carso.evaluation.results import FILE as RESULTS
 from carso.evaluation.results import Results, read_results
 from carso.report import charts, figures, wording
-from carso.report.artifacts import Audit, read_audit, read_choice, read_history, read_recipe_text, turns_away
+from carso.report.artifacts import (
+    column_of,
+    doubt_of,
+    is_foreign,
+    read_audit,
+    read_choice,
+    read_history,
+    read_recipe_text,
+    turns_away,
+)
 from carso.report.gallery import gallery_rows
 from carso.report.verdict import hardest, subject, verdict
 from carso.storage.files import write_text
@@ -112,10 +122,10 @@ def _about(results: Results, audit: Audit | None, records: Records | None) -> di
         "verdict": verdict(results, audit, records),
         "audit": audit,
         "audit_curve": figures.of_audit(audit) if audit else None,
-        "audited": audit.column(results) if audit else None,
-        "doubt": audit.doubt(results) if audit else None,
+        "audited": column_of(audit, results) if audit else None,
+        "doubt": doubt_of(audit, results) if audit else None,
         "turning": audit is not None and turns_away(audit),
-        "foreign": audit is not None and audit.is_foreign(results),
+        "foreign": audit is not None and is_foreign(audit, results),
         "embedded": json.loads(results.model_dump_json()),
         "curves": [],
         "sweep": None,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from carso.audit.results import Audit
 from carso.evaluation.interval import paired, sign
 from carso.evaluation.records import Records
 from carso.evaluation.results import OWN, Rate, ResultRow, Results
 from carso.report import wording
-from carso.report.artifacts import Audit
+from carso.report.artifacts import column_of, doubt_of
 
 UNLABELLED = (
     "Nobody labelled these images: right is what answers as the classifier does on the image without attack. The "
@@ -31,10 +32,10 @@ def verdict(results: Results, audit: Audit | None = None, records: Records | Non
     Columns are compared image by image where the records of the run are at hand.
     """
     ours = subject(results)
-    doubt = audit.doubt(results) if audit else None
+    doubt = doubt_of(audit, results) if audit else None
     row = hardest(results.rows, ours)
     theirs = "adversarially_trained" if ours != "adversarially_trained" else None
-    counted = audit if audit and doubt is None and audit.column(results) == ours else None
+    counted = audit if audit and doubt is None and column_of(audit, results) == ours else None
     if results.corrupted:
         headline = _corrupted(results, row, theirs)
     else:
