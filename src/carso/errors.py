@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +27,22 @@ def in_a_line(text: str, most: int = LONGEST) -> str:
 def shown(value: object) -> str:
     """A value that came from outside, as it may stand in a message."""
     return shortened(repr(value), VALUE)
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
+    """What a message asks of a name that nobody knows, behind it: up to `most` of the known that are near, if any."""
+    near = get_close_matches(name, known, n=most)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or else what kind of error it is."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """The first of many names, and dots for the others."""
+    return ", ".join([*names[:most], *["..."] * (len(names) > most)])
 
 
 def of_memory(error: BaseException) -> bool:

@@ -76,7 +76,7 @@ class TestModels:
 
     @pytest.mark.parametrize(("asked", "near"), [("MNIST", "mnist"), ("Fashion-MNIST", "fashion-mnist"), ("nope", "")])
     def test_a_dataset_that_there_is_not_is_told_from_one_without_models(self, asked: str, near: str) -> None:
-        hint = f"; did you mean {near}?" if near else ""
+        hint = f"; did you mean '{near}'?" if near else ""
         for ask in (lambda: list_models(asked), lambda: load_model("mnist-thesis", dataset=asked)):
             with pytest.raises(
                 DataError, match=rf"^{asked}: neither a folder nor a dataset's name \(.*\){re.escape(hint)}$"

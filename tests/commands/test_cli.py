@@ -68,7 +68,7 @@ def test_versions_are_told() -> None:
         (["audit", "mnist", "--eps", "2"], "eps"),
         (["attack", "mnist", "--eps", "eight/255"], "a number or a fraction"),
         (["audit", "nothing.here:factory"], "nothing.here:factory"),
-        (["attack", "mnist", "--data", "minst"], "did you mean mnist"),
+        (["attack", "mnist", "--data", "minst"], "did you mean 'mnist'"),
         (["export", "mnits"], "did you mean 'mnist'"),
         (["serve", "mnits"], "did you mean 'mnist'"),
         (["serve", "--onnx", "none.onnx"], "none.onnx"),

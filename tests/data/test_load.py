@@ -11,13 +11,13 @@ from carso.errors import DataError
     [
         (
             "mnsit",
-            r"mnsit: neither a folder nor a dataset's name \(mnist, .*, cifar100\); did you mean mnist\?",
+            r"mnsit: neither a folder nor a dataset's name \(mnist, .*, cifar100\); did you mean 'mnist'\?",
         ),
-        ("MNIST", r"did you mean mnist"),
-        ("fashon-mnist", r"did you mean fashion-mnist"),
+        ("MNIST", r"did you mean 'mnist'"),
+        ("fashon-mnist", r"did you mean 'fashion-mnist'"),
         ("nothing/like/it", r"neither a folder nor a dataset's name \(mnist, fashion-mnist, cifar10, cifar100\)$"),
-        ("CIFAR-10", r"did you mean cifar10 or cifar100"),
-        ("cifar", r"did you mean cifar10 or cifar100"),
+        ("CIFAR-10", r"did you mean 'cifar10' or 'cifar100'"),
+        ("cifar", r"did you mean 'cifar10' or 'cifar100'"),
         (Path("mnist-of-mine"), "mnist-of-mine: neither a folder"),
     ],
 )

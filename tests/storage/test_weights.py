@@ -315,7 +315,11 @@ HUGE = {name: [10**7, 10**7] for name in ("image", "representation", "encoder", 
         ("classifier", 7, "classifier: Input should be a valid string"),
         ("classes", ["one", "two"], "names 2 classes, the classifier knows 10"),
         ("calibration", {"n": 9, "lowest": [-1.0, -2.0]}, "calibration: .*lowest must be ascending"),
-        ("calibration", {"n": 9, "lowest": [1.0]}, r"calibration\.lowest\[0\]: Input should be less than or equal to 0"),
+        (
+            "calibration",
+            {"n": 9, "lowest": [1.0]},
+            r"calibration\.lowest\[0\]: Input should be less than or equal to 0",
+        ),
         ("calibration", {"n": 9, "lowest": []}, r"calibration\.lowest: .*at least 1 item"),
     ],
 )

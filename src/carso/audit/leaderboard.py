@@ -25,7 +25,7 @@ from carso.audit.results import Audit
 from carso.data import Dataset, check_source, is_name, is_same, load, name_of
 from carso.data.published import published_in
 from carso.defence import CARSO
-from carso.errors import CarsoError, ModelError
+from carso.errors import CarsoError, ModelError, first_line
 from carso.progress import note
 from carso.storage.weights import CLASSIFIER, shipped
 from carso.types import Norm, radius
@@ -186,8 +186,7 @@ def _moved(model: nn.Module, device: torch.device | str) -> nn.Module:
     try:
         return model.to(device)
     except (AssertionError, RuntimeError) as error:  # what torch raises for a device that is not there, or none
-        why = str(error).strip().split("\n")[0]
-        raise CarsoError(f"the model cannot be moved to the device {str(device)!r}: {why}") from error
+        raise CarsoError(f"the model cannot be moved to the device {str(device)!r}: {first_line(error)}") from error
 
 
 def _usual(dataset: str, norm: Norm) -> float:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
-from carso.errors import ModelError, WeightsError
+from carso.errors import ModelError, WeightsError, did_you_mean
 from carso.rivals import files
 from carso.storage import factory
 from carso.storage.headers import Origin, OwnAttack
@@ -63,8 +62,7 @@ def _check_known(source: str, whole: str, part: str) -> None:
     parts = [f"{name}/{of}" for of in PARTS for name in (*weights.DEFAULTS, *weights.shipped(_file_of(of)))]
     folder = os.path.dirname(whole)
     there = [os.path.join(folder, of) for of in PARTS if os.path.exists(os.path.join(folder, _file_of(of)))]
-    near = difflib.get_close_matches(source, (*defences, *parts, *there), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(source, (*defences, *parts, *there))
     alone = [name for name in weights.shipped(weights.CLASSIFIER) if name not in defences]
     raise WeightsError(
         f"no defence {source!r}{hint}; shipped: {', '.join(defences)}, also with /classifier behind it"

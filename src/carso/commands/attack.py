@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +25,7 @@ from carso.commands.options import (
     radius,
 )
 from carso.commands.shared import defence_of, images_of
-from carso.errors import CarsoError
+from carso.errors import CarsoError, did_you_mean
 
 if TYPE_CHECKING:
     from carso.defence import CARSO
@@ -89,9 +88,7 @@ def row_of(
     from carso.types import Budget
 
     if method not in ATTACKS:
-        near = difflib.get_close_matches(method, ATTACKS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise CarsoError(f"no attack {method!r}{hint}; known: {', '.join(ATTACKS)}")
+        raise CarsoError(f"no attack {method!r}{did_you_mean(method, ATTACKS)}; known: {', '.join(ATTACKS)}")
     check_radii((eps,), norm)
     return Row(method, Budget(norm, eps), directed_at=directed_at)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +20,7 @@ from carso.data.pairs import Pairs, load_pairs, save_pairs
 from carso.data.pictures import Fitting
 from carso.data.published import CIFAR_10_RELEASE, CIFAR_100_RELEASE, obtain
 from carso.data.splits import Split
-from carso.errors import DataError
+from carso.errors import DataError, did_you_mean
 
 __all__ = [
     "NAMES",
@@ -138,6 +137,5 @@ def _missing(source: str | Path) -> str:
     if Path(source).is_file():
         pairs = "; pairs are read by load_pairs" if Path(source).suffix == ".npz" else ""
         return f"{source}: is a file, but a dataset is a name ({', '.join(NAMES)}) or a folder{pairs}"
-    near = difflib.get_close_matches(str(source).lower(), NAMES)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    hint = did_you_mean(str(source).lower(), NAMES, most=3)
     return f"{source}: neither a folder nor a dataset's name ({', '.join(NAMES)}){hint}"

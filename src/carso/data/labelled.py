@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from carso.data.dataset import Dataset
-from carso.errors import DataError, ModelError
+from carso.errors import DataError, ModelError, few
 from carso.types import Images, Labels
 
 
@@ -131,5 +131,5 @@ def _strangers(dataset: Dataset, own: Sequence[str], named: bool) -> str:
     )
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(repr(name) for name in names[:most]) + (", ..." if len(names) > most else "")
+def _some(names: Sequence[str]) -> str:
+    return few([repr(name) for name in names])

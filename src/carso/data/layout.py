@@ -20,7 +20,7 @@ from typing import TypeAlias
 from carso.data.dataset import check_names
 from carso.data.labelled import numbers
 from carso.data.splits import Split, shared_out
-from carso.errors import DataError
+from carso.errors import DataError, few
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -151,8 +151,8 @@ class Layout:
         return []
 
     def _listed(self, what: str, paths: Sequence[Path]) -> list[str]:
-        names = [str(path.relative_to(self.tree.path)) for path in paths[:3]] + ["..."] * (len(paths) > 3)
-        return [f"{what}: {len(paths)} ({', '.join(names)})"] if paths else []
+        names = [str(path.relative_to(self.tree.path)) for path in paths]
+        return [f"{what}: {len(paths)} ({few(names, 3)})"] if paths else []
 
 
 def read_layout(folder: Path) -> Layout:
@@ -270,9 +270,8 @@ def _check_alike(roots: Sequence[Tree], classes: Sequence[str]) -> None:
     for root in roots:
         lacking = [name for name in classes if name not in {folder.path.name for folder in root.folders}]
         if lacking:
-            found = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
             raise DataError(
-                f"{root.path}: lacks the classes {found}, which another split has; "
+                f"{root.path}: lacks the classes {few(lacking)}, which another split has; "
                 "make them alike (an empty folder is a class without pictures)"
             )
 

@@ -26,7 +26,7 @@ from torch import nn
 from carso import data
 from carso.audit import read_audit
 from carso.defence import CARSO
-from carso.errors import CarsoError, ModelError, RunError, WeightsError
+from carso.errors import CarsoError, ModelError, RunError, WeightsError, first_line
 from carso.evaluation.results import FILE as RESULTS
 from carso.evaluation.results import read_results
 from carso.hub.card import card
@@ -169,8 +169,7 @@ def _reaching(what: str) -> Iterator[None]:
     except CarsoError:
         raise
     except Exception as error:
-        why = str(error).strip().split("\n")[0] or type(error).__name__
-        raise RunError(f"{what}: {why}") from error
+        raise RunError(f"{what}: {first_line(error)}") from error
 
 
 def _mixin() -> Any:

@@ -29,7 +29,7 @@ from torch._higher_order_ops.scan import scan
 
 import carso
 from carso.defence import CARSO
-from carso.errors import DataError, ModelError, shortened
+from carso.errors import DataError, ModelError, first_line, shortened
 from carso.nn import evaluating, query
 from carso.nn.querying import blamed
 from carso.recall import classify, recall
@@ -186,7 +186,7 @@ def _trace(defence: CARSO | nn.Module, seed: int | None, images: Images, path: P
                 verbose=False,
             )
     except Exception as error:  # the exporter wraps whatever the user's module raises
-        reason = str(error.__cause__ or error).strip().split("\n")[0]
+        reason = first_line(error.__cause__ or error)
         raise ModelError(f"the classifier cannot be exported to ONNX: {reason}") from error
 
 
@@ -246,8 +246,7 @@ def _saying(what: str, draft: Path) -> Iterator[None]:
 
 def _why(error: Exception, path: Path, called: str) -> str:
     """The first line of an error, in which a path is called as is said."""
-    said = str(error).replace(str(path), called).strip().split("\n")[0]
-    return shortened(said or type(error).__name__, 200)
+    return shortened(first_line(error).replace(str(path), called), 200)
 
 
 def _opened(path: Path) -> Any:

@@ -10,7 +10,6 @@ The headers carry the architecture, the recipe, the seed and the figures, so tha
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from carso.correction import CorrectivePurifier
 from carso.defence import CARSO
 from carso.detection import Calibration
-from carso.errors import ModelError, WeightsError
+from carso.errors import ModelError, WeightsError, did_you_mean
 from carso.nn import ARCHITECTURES
 from carso.nn.maps import Maps
 from carso.nn.modes import uncompiled, uncompiled_name
@@ -353,8 +352,7 @@ def find(source: str | Path, file: str = PURIFIER) -> Path:
         return found
     folder = Path(source)
     known = [*DEFAULTS, *shipped(file)]
-    near = difflib.get_close_matches(str(source), known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(str(source), known)
     takers = "carso.load_model, and carso predict, export, evaluate and audit, take it"
     plain = f"{source} is a plain classifier and no whole defence: {takers}"
     beside = folder.parent if isinstance(source, Path) else str(folder.parent)

@@ -8,7 +8,6 @@ Values are as strict as JSON's: `true` is no number. Of YAML 1.2 numbers may be 
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from importlib import resources
@@ -18,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from carso.errors import VALUE, RecipeError, RunError, shortened, shown
+from carso.errors import VALUE, RecipeError, RunError, did_you_mean, shortened, shown
 from carso.storage.files import read_text
 from carso.training.bounds import LENGTH, check_bounds
 from carso.training.recipe import Recipe
@@ -66,9 +65,8 @@ def read_recipe(source: str | Path) -> Recipe:
 
 def _shipped_text(name: str, otherwise: str = "") -> str:
     if name not in shipped():
-        near = difflib.get_close_matches(name, shipped(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise RecipeError(f"no recipe {name!r}; {hint}shipped: {', '.join(shipped())}{otherwise}")
+        hint = did_you_mean(name, shipped())
+        raise RecipeError(f"no recipe {name!r}{hint}; shipped: {', '.join(shipped())}{otherwise}")
     return (resources.files("carso") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
@@ -181,8 +179,7 @@ def _suggest(loc: tuple[int | str, ...]) -> str:
         if isinstance(part, str) and part in getattr(model, "model_fields", {}):
             model = _model_of(model.model_fields[part].annotation)
     fields = [*getattr(model, "model_fields", {}), *(["base"] if model is Recipe else [])]
-    near = difflib.get_close_matches(str(loc[-1]), fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return did_you_mean(str(loc[-1]), fields)
 
 
 def _model_of(annotation: Any) -> Any:

@@ -5,14 +5,13 @@ Each ships as `recipes/studies/NAME.yaml`, is read here, and is carried out by t
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import TypeVar
 
 from pydantic import ValidationError
 
-from carso.errors import RecipeError
+from carso.errors import RecipeError, did_you_mean
 from carso.storage.schema import Schema, explained
 from carso.training.reading import values_of
 
@@ -55,7 +54,5 @@ def chosen(entries: Mapping[str, E], names: Sequence[str], kind: str) -> dict[st
     """
     for name in names:
         if name not in entries:
-            near = difflib.get_close_matches(name, entries, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise RecipeError(f"no {kind} {name!r}; {hint}there are: {', '.join(entries)}")
+            raise RecipeError(f"no {kind} {name!r}{did_you_mean(name, entries)}; there are: {', '.join(entries)}")
     return {name: entry for name, entry in entries.items() if not names or name in names}
