@@ -6,21 +6,17 @@ the model, in the first call or in the middle of a run, names it and what it was
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor, nn
 
-from carso.errors import CarsoError, ModelError, of_memory
+from carso.errors import ModelError
 from carso.fast import faster
 from carso.nn.modes import evaluating
-from carso.nn.querying import as_taken, unusable
+from carso.nn.querying import as_taken, blamed, unusable
 from carso.types import Classifier, Images
-
-LONGEST = 200
-"""Characters of another library's message that are passed on."""
 
 
 def checked_query(model: Callable[..., Any], images: Images, name: str | None = None, **options: Any) -> Any:
@@ -37,18 +33,10 @@ def checked_query(model: Callable[..., Any], images: Images, name: str | None = 
     Raises:
         ModelError: if it fails.
     """
-    try:
-        with evaluating(model) if isinstance(model, nn.Module) else nullcontext():
-            return model(as_taken(model, images.clone()), **options)
-    except CarsoError:
-        raise
-    except Exception as error:  # a model of the user's may fail in any way
-        if of_memory(error):
-            raise
-        why = textwrap.shorten(f"{type(error).__name__}: {error}", LONGEST)
-        raise ModelError(
-            f"{name or name_of(model)} cannot run on images {tuple(images.shape)} on {images.device}: {why}"
-        ) from error
+    own_mode = evaluating(model) if isinstance(model, nn.Module) else nullcontext()
+    what = f"{name or name_of(model)} cannot run on images {tuple(images.shape)} on {images.device}"
+    with blamed(what), own_mode:
+        return model(as_taken(model, images.clone()), **options)
 
 
 def scores_of(

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from carso.errors import LONGEST, CarsoError, ModelError, NoGradientError, of_memory, shortened
+from carso.errors import LONGEST, CarsoError, ModelError, NoGradientError, in_a_line, of_memory
 from carso.nn.modes import evaluating
 from carso.nn.monitor import monitor_in_use, monitored
 from carso.types import Classifier
@@ -83,11 +83,11 @@ def _class_of(model: Classifier, images: Tensor) -> Tensor:
 
 
 @contextmanager
-def blamed(what: str, mend: str) -> Iterator[None]:
+def blamed(what: str, mend: str = "") -> Iterator[None]:
     """Tell whatever a model of the user's raises as its own, but for want of memory, and what is told already.
 
     Raises:
-        ModelError: `what` went wrong, the error, and how to `mend` it.
+        ModelError: `what` went wrong, the error, and how to `mend` it where that is known.
     """
     try:
         yield
@@ -96,8 +96,8 @@ def blamed(what: str, mend: str) -> Iterator[None]:
     except Exception as error:  # a model of the user's may fail in any way
         if of_memory(error):
             raise
-        why = shortened(f"{type(error).__name__}: {error}", LONGEST // 2)
-        raise ModelError(f"{what}: {why}; {mend}") from error
+        why = in_a_line(f"{type(error).__name__}: {error}", LONGEST // 2)
+        raise ModelError(f"{what}: {why}{'; ' if mend else ''}{mend}") from error
 
 
 def _answer(model: Classifier, images: Tensor) -> Tensor:
