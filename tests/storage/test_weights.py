@@ -556,3 +556,13 @@ def test_what_no_file_of_weights_can_hold_is_named(defence: carso.CARSO, tmp_pat
     many = carso.CARSO(defence.classifier, defence.purifier, defence.representation.layers, samples=10_001)
     with pytest.raises(WeightsError, match="at most 10,000 samples, this one by 10,001"):
         weights.save_purifier(many, tmp_path / weights.PURIFIER)
+
+
+@pytest.mark.parametrize("build", [MLP, CNN, ResNet])
+def test_mean_and_std_are_one_for_all_channels_or_one_each(build: Callable[..., nn.Module], tmp_path: Path) -> None:
+    path = tmp_path / weights.CLASSIFIER
+    weights.save_classifier(build((3, 28, 28), mean=(0.5,), std=(0.1, 0.2, 0.3)), path)
+    assert weights.load_classifier(path)(torch.rand(1, 3, 28, 28)).isfinite().all()
+    rewrite(path, lambda about, _: about["options"].update(std=[0.1, 0.2]))
+    with pytest.raises(WeightsError, match=r"options: .*mean and std must have 3 values each, one per channel"):
+        weights.load_classifier(path)

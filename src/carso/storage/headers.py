@@ -22,6 +22,8 @@ Size = Annotated[int, Field(ge=1, le=2**24)]
 Sizes = Annotated[tuple[Size, ...], Field(max_length=256)]
 SomeSizes = Annotated[tuple[Size, ...], Field(min_length=1, max_length=256)]
 Shape = tuple[Size, Size, Size]
+Shapes = Annotated[tuple[SomeSizes, ...], Field(min_length=1, max_length=4096)]
+Classes = Annotated[int, Field(ge=2, le=2**24)]
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Contrast = Annotated[float, Field(ge=0, lt=0.5)]
@@ -35,49 +37,46 @@ def _renamed(value: object) -> object:
     return OF_OLD.get(value, value) if isinstance(value, str) else value
 
 
-class MLPOptions(Schema):
-    """The arguments of `carso.nn.MLP`."""
+class NetworkOptions(Schema):
+    """What the library's own classifiers have in common; mean and std are one for all channels, or one each."""
 
     shape: Shape
-    hidden: Sizes
-    classes: Annotated[int, Field(ge=2, le=2**24)]
-    dropout: Share
+    classes: Classes
     mean: tuple[float, ...]
     std: tuple[Positive, ...]
+
+    @model_validator(mode="after")
+    def _of_the_channels(self) -> NetworkOptions:
+        if not {len(self.mean), len(self.std)} <= {1, self.shape[0]}:
+            raise ValueError(f"mean and std must have {self.shape[0]} values each, one per channel, or one for all")
+        return self
+
+
+class MLPOptions(NetworkOptions):
+    """The arguments of `carso.nn.MLP`."""
+
+    hidden: Sizes
+    dropout: Share
     output: Output = "logits"
     maps: Sizes = ()
     contrast: Contrast = 0.0
 
-    @model_validator(mode="after")
-    def _of_the_channels(self) -> MLPOptions:
-        if not len(self.mean) == len(self.std) == self.shape[0]:
-            raise ValueError(f"mean and std must have {self.shape[0]} values each, one per channel")
-        return self
 
-
-class CNNOptions(Schema):
+class CNNOptions(NetworkOptions):
     """The arguments of `carso.nn.CNN`."""
 
-    shape: Shape
     groups: SomeSizes
     hidden: Sizes
-    classes: Annotated[int, Field(ge=2, le=2**24)]
-    mean: tuple[float, ...]
-    std: tuple[Positive, ...]
     contrast: Contrast = 0.0
 
 
-class ResNetOptions(Schema):
+class ResNetOptions(NetworkOptions):
     """The arguments of `carso.nn.ResNet`."""
 
-    shape: Shape
-    classes: Annotated[int, Field(ge=2, le=2**24)]
     width: Size
     blocks: SomeSizes
     stem: Size | None = None
     activation: Activation = "relu"
-    mean: tuple[float, ...]
-    std: tuple[Positive, ...]
 
 
 OPTIONS: dict[str, type[Schema]] = {"mlp": MLPOptions, "cnn": CNNOptions, "resnet": ResNetOptions}
@@ -202,14 +201,14 @@ class WidthsOptions(Schema):
 class MapsOptions(Schema):
     """The arguments of `carso.nn.maps.Maps`."""
 
-    shapes: Annotated[tuple[SomeSizes, ...], Field(min_length=1, max_length=4096)]
+    shapes: Shapes
     channels: SomeSizes
 
 
 class ConvolutionsOptions(Schema):
     """The arguments of `carso.purifier.ConvolutionalPurifier` beside shape and latent."""
 
-    shapes: Annotated[tuple[SomeSizes, ...], Field(min_length=1, max_length=4096)]
+    shapes: Shapes
     code: Size
     compression: Compression
     maps: Annotated[tuple[Size, ...], Field(max_length=16)] = ()
@@ -218,7 +217,7 @@ class ConvolutionsOptions(Schema):
 class CorrectionOptions(Schema):
     """The arguments of `carso.correction.CorrectivePurifier` beside shape and latent."""
 
-    shapes: Annotated[tuple[SomeSizes, ...], Field(min_length=1, max_length=4096)]
+    shapes: Shapes
     width: Size
     channels: Size
     blocks: Size
