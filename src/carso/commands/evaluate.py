@@ -90,13 +90,13 @@ def evaluate(
             data,
             split,
             settings,
-            command_line(),
-            classifier_of(factory),
-            tuple(eps or ()),
-            norm,
-            fitting(size, channels, skip_bad),
-            corruptions,
-            device,
+            command=command_line(),
+            classifier=classifier_of(factory),
+            radii=tuple(eps or ()),
+            norm=norm,
+            fitted=fitting(size, channels, skip_bad),
+            corruptions=corruptions,
+            device=device,
         )
     say(f"report: {page}")
 
@@ -107,6 +107,7 @@ def run(
     data_name: str | None,
     split: Literal["validation", "test"],
     settings: Settings,
+    *,
     command: str = "",
     classifier: nn.Module | None = None,
     radii: tuple[float, ...] = (),
