@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -106,8 +105,10 @@ class AblationStudy:
     def trained(self) -> dict[str, Experiment]:
         """The variants that have a training of their own."""
         recipes = {n: recipe_of(v, n, self.recipe) for n, v in self.study.variants.items() if v.recipe is not None}
-        told: dict[str, Any] = {"shared": self._attacked, "watcher": self.watcher}
-        return {name: Experiment(recipe, self.out / name, self.device, **told) for name, recipe in recipes.items()}
+        return {
+            name: Experiment(recipe, self.out / name, self.device, shared=self._attacked, watcher=self.watcher)
+            for name, recipe in recipes.items()
+        }
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from carso.data import Dataset
 from carso.defence import CARSO
@@ -51,11 +52,8 @@ def seconds_of(work: Work, build: Callable[[], CARSO], test: Dataset, rows: Sequ
         return 0.0
     defence = build()
     aims = [(work.classifiers, "classifier"), (work.defences, "defence")]
-    crafting = sum(
-        times * _extrapolated(lambda n, aim=aim: _craft(defence, test, rows, aim, n), work.images)  # type: ignore[misc]
-        for times, aim in aims
-    )
-    voting = _extrapolated(lambda n: _vote(defence, test, stop, n), work.images)
+    crafting = sum(times * _extrapolated(partial(_craft, defence, test, rows, aim), work.images) for times, aim in aims)
+    voting = _extrapolated(partial(_vote, defence, test, stop), work.images)
     return crafting + work.runs * len(rows) * voting
 
 
@@ -75,7 +73,7 @@ def announce(costs: Sequence[Cost], evaluation: float) -> None:
 def _extrapolated(work: Callable[[int], object], images: int) -> float:
     """Seconds of work on so many images, from those on few and on some."""
     work(FEW)
-    few, some = (timed(lambda n=n: work(n))[1] for n in (FEW, SOME))  # type: ignore[misc]
+    few, some = (timed(partial(work, n))[1] for n in (FEW, SOME))
     return some + (images - SOME) * max(0.0, some - few) / (SOME - FEW)
 
 

@@ -156,6 +156,14 @@ def run(
         undefended = undefended_of(source, classifier)
         models = models_of(target, None if undefended is None else moved(undefended, device))
     name = f"{source} ({split})" if split != "test" else source
-    told: dict[str, Any] = {"recipe": name, "command": command, "adversarial": origin.against_attacks}
-    records = evaluate(models, dataset, settings=settings, directory=out, **told, **vars(protocol))
+    records = evaluate(
+        models,
+        dataset,
+        settings=settings,
+        recipe=name,
+        command=command,
+        directory=out,
+        adversarial=origin.against_attacks,
+        **vars(protocol),
+    )
     return by_first(partial(publish, records, out))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -165,7 +165,15 @@ def table(experiment: Experiment, test_images: int | None, stop: vote.Stop, comm
     models = models_of(defence, experiment.undefended())
     test = labelled(experiment.test, defence.classifier, test_images or USUAL)
     settings = Settings(n=test_images or min(USUAL, len(test)), seed=recipe.seed, samples=recipe.samples, stop=stop)
-    told: dict[str, Any] = {"recipe": recipe.name, "command": command, "adversarial": recipe.against_attacks}
     protocol = protocol_of(weights.origin(out), recipe.data)
-    records = evaluate(models, test, settings=settings, directory=out, **told, **vars(protocol))
+    records = evaluate(
+        models,
+        test,
+        settings=settings,
+        recipe=recipe.name,
+        command=command,
+        directory=out,
+        adversarial=recipe.against_attacks,
+        **vars(protocol),
+    )
     return by_first(partial(publish, records, out))

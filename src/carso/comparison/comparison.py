@@ -204,8 +204,18 @@ class ComparisonStudy:
             return
         plain = undefended_of(self.study.transfer) if self.study.transfer else None
         others = {} if plain is None else {"undefended": plain}
-        told = {"effort": effort, "eps": eps, "norm": norm, "n": n, "seed": self.seed, "transfer": others}
-        audit(subject, self._test, name=name, out=folder, **told)  # type: ignore[arg-type]
+        audit(
+            subject,
+            self._test,
+            effort=effort,
+            eps=eps,
+            norm=norm,
+            n=n,
+            seed=self.seed,
+            transfer=others,
+            name=name,
+            out=folder,
+        )
 
     def _publish(self) -> Comparison:
         lines = [line for name, entry in self.study.entries.items() if (line := self._line(name, entry)) is not None]

@@ -10,6 +10,7 @@ seconds          median of predictions of the same images by the defence; as a m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -112,8 +113,7 @@ def _cost(subject: Model, classifier: Model, images: Images, seed: int) -> tuple
     """Seconds of a prediction of one image, and how many of N's it takes: 1 of N itself."""
     alone = subject is classifier
     works: Sequence[Callable[[], object]] = [
-        lambda model=model: _answers(model, images, seed, "seconds")  # type: ignore[misc]
-        for model in ((subject,) if alone else (subject, classifier))
+        partial(_answers, model, images, seed, "seconds") for model in ((subject,) if alone else (subject, classifier))
     ]
     with torch.no_grad():
         for work in works:

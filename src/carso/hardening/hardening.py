@@ -17,7 +17,6 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -142,8 +141,17 @@ class Hardening:
         check_classes(classifier := module(asked.factory), train)
         held_out = as_known(held_out.in_turns(), classifier)
         purifier = reading(purifier_for(classifier.eval().to(self.device), held_out, asked.budgets), asked.layers)
-        told: dict[str, Any] = {"batch": asked.batch or batch_of(train.shape), **asked.fitting}
-        recipe = proposed("hardened", asked.factory, asked.data, asked.eps, asked.norm, asked.seed, purifier, **told)
+        recipe = proposed(
+            "hardened",
+            asked.factory,
+            asked.data,
+            asked.eps,
+            asked.norm,
+            asked.seed,
+            purifier,
+            batch=asked.batch or batch_of(train.shape),
+            **asked.fitting,
+        )
         experiment = Experiment(recipe, self.out, self.device, sets=(train, held_out))
         experiment.check()
         pending = experiment.pending()
@@ -163,15 +171,25 @@ class Hardening:
             n=n, seed=self.request.seed, curve_images=0, sweep_images=0, defence_images=n, chunk=self.chunk
         )
         columns, rows = models_of(defence, None), rows_of(plan.recipe, self.request)
-        told: dict[str, Any] = {"recipe": plan.recipe.name, "adversarial": plan.recipe.against_attacks}
-        return evaluate(columns, test, rows, settings, directory=self.out, **told)
+        name, adversarial = plan.recipe.name, plan.recipe.against_attacks
+        return evaluate(columns, test, rows, settings, recipe=name, directory=self.out, adversarial=adversarial)
 
     def _audited(self, subject: nn.Module, test: Dataset, plan: Plan, out: Path) -> Audit | None:
         asked = self.request
         name = asked.factory if out != self.out else f"CARSO around {asked.factory}"
-        told: dict[str, Any] = {"eps": asked.eps, "norm": asked.norm, "n": plan.audited, "seed": asked.seed}
         try:
-            return audit(subject, test, effort="quick", **told, name=name, out=out, chunk=self.chunk)
+            return audit(
+                subject,
+                test,
+                effort="quick",
+                eps=asked.eps,
+                norm=asked.norm,
+                n=plan.audited,
+                seed=asked.seed,
+                name=name,
+                chunk=self.chunk,
+                out=out,
+            )
         except NothingRightError:
             return None
 

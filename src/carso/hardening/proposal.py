@@ -157,40 +157,40 @@ def proposed(
     """
     first = [AttackSpec(attack="fgsm", eps=radius, norm=norm) for radius in eps]
     second = [spec for radius in eps for spec in _attacks(radius, norm)]
-    common: dict[str, Any] = {
-        "epochs": 1,
-        "batch": batch or BATCH,
-        "average": 0.995,
-        "feed": "fresh",
-        "mixing": "parts",
-    }
     corrects = purifier.kind == "corrective"
-    common |= {"labels": "predicted", "consistency": CORRECTIVE if corrects else CONSISTENCY}
-    rates = (0.001, 0.001) if corrects else (0.004, 0.002)
+    consistency, rates = (CORRECTIVE, (0.001, 0.001)) if corrects else (CONSISTENCY, (0.004, 0.002))
     return Recipe(
         name=name,
         data=data,
         seed=seed,
         classifier=ClassifierSpec(factory=factory),
         purifier=purifier,
-        purification=PurifierTraining(**common, rate=rates[0], attacks=tuple(first)),
-        hardening=PurifierTraining(**common, rate=rates[1], attacks=tuple(second)),
+        purification=_training(rates[0], first, batch or BATCH, consistency),
+        hardening=_training(rates[1], second, batch or BATCH, consistency),
         **fitting,
     )
 
 
+def _training(rate: float, attacks: Sequence[AttackSpec], batch: int, consistency: float) -> PurifierTraining:
+    return PurifierTraining(
+        epochs=1,
+        batch=batch,
+        rate=rate,
+        average=0.995,
+        attacks=tuple(attacks),
+        feed="fresh",
+        mixing="parts",
+        labels="predicted",
+        consistency=consistency,
+    )
+
+
 def _attacks(eps: float, norm: Norm) -> list[AttackSpec]:
-    on_defence: dict[str, Any] = {
-        "attack": "annealed",
-        "eps": eps,
-        "norm": norm,
-        "steps": STEPS,
-        "directed_at": "defence",
-    }
+    on_defence = AttackSpec(attack="annealed", eps=eps, norm=norm, steps=STEPS, directed_at="defence")
     return [
         AttackSpec(attack="pgd", eps=eps, norm=norm, steps=STEPS),
-        AttackSpec(**on_defence),
-        AttackSpec(**on_defence, loss="margin"),
+        on_defence,
+        on_defence.model_copy(update={"loss": "margin"}),
     ]
 
 
