@@ -36,6 +36,9 @@ IMAGES_AT_A_TIME = 1024
 BLOCK = 16
 """Normal numbers that torch draws together: only of a multiple of them are the first ones those of a longer draw."""
 
+VOTING = ("samples", "aggregation", "stop", "error")
+"""What decides how a defence votes, beside its parts."""
+
 KNOWN: dict[str, tuple[str, ...]] = {"aggregation": get_args(Aggregation), "stop": get_args(Stop)}
 """What there is of either."""
 
@@ -156,11 +159,19 @@ class CARSO(Pretrained, nn.Module):
         It shares classifier and purifier with this one. Its figures hold for one draw of the latents, and flatter it
         where the attacker does not know them; therefore `fixed_by`, its repr and all results say what it is.
         """
-        voting = {name: getattr(self, name) for name in ("samples", "aggregation", "stop", "error")}
-        twin = CARSO(self.classifier, self.purifier, self.representation.layers, **voting)
-        twin.class_names, twin.data, twin.calibration = self.class_names, self.data, self.calibration
-        twin.fixed_by = seed
+        twin = CARSO(self.classifier, self.purifier, self.representation.layers, **self.voting)
+        twin._take_after(self)
+        twin.calibration, twin.fixed_by = self.calibration, seed
         return twin
+
+    @property
+    def voting(self) -> dict[str, Any]:
+        """How it votes: `samples`, `aggregation`, `stop` and `error`, as the constructor takes them."""
+        return {name: getattr(self, name) for name in VOTING}
+
+    def _take_after(self, other: CARSO) -> None:
+        """Be of another's classes, data and latents, where these are fixed."""
+        self.class_names, self.data, self.fixed_by = other.class_names, other.data, other.fixed_by
 
     def extra_repr(self) -> str:
         """Which latents, if they are not fresh."""

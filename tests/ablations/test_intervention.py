@@ -73,6 +73,16 @@ def test_an_aggregation_is_that_of_the_candidates_logits(
     torch.testing.assert_close(twin(images, seeded()), direct)
 
 
+def test_an_ablation_of_a_fixed_defence_is_fixed(defence: CARSO, images: torch.Tensor, held_out: Dataset) -> None:
+    fixed = defence.fixed(3)
+    fixed.data, fixed.class_names = "bars", ("left", "right", "nowhere")
+    twin = intervened(fixed, Intervention(code="noise"), held_out, 0)
+    assert (twin.fixed_by, twin.data, twin.class_names) == (3, "bars", ("left", "right", "nowhere"))
+    assert torch.equal(twin.votes(images, seeded()), twin.votes(images))
+    assert "latents fixed by seed 3" in repr(twin)
+    assert "fixed" not in repr(intervened(defence, Intervention(code="noise"), held_out, 0))
+
+
 def test_the_defence_stays_as_it_was(defence: CARSO, images: torch.Tensor, held_out: Dataset) -> None:
     before = defence.votes(images, seeded())
     for change in (Intervention(samples=3), Intervention(latent="zero"), Intervention(code="another", samples=2)):

@@ -41,16 +41,15 @@ class Ablated(CARSO):
     replacement: Tensor | None
 
     def __init__(self, defence: CARSO, replacement: Codes | None = None, without_latents: bool = False) -> None:
-        voting = {name: getattr(defence, name) for name in ("samples", "aggregation", "stop", "error")}
-        super().__init__(defence.classifier, defence.purifier, defence.representation.layers, **voting)
-        self.class_names = defence.class_names
+        super().__init__(defence.classifier, defence.purifier, defence.representation.layers, **defence.voting)
+        self._take_after(defence)
         self.without_latents = without_latents
         self.register_buffer("replacement", replacement)
 
     def extra_repr(self) -> str:
-        """What is changed."""
+        """What is changed, and which latents, if they are not fresh."""
         replaced = "" if self.replacement is None else f"code replaced by one of {len(self.replacement)}"
-        return ", ".join(filter(None, (replaced, "z = 0" if self.without_latents else "")))
+        return ", ".join(filter(None, (replaced, "z = 0" if self.without_latents else "", super().extra_repr())))
 
     def codes(self, images: Images) -> Codes:
         """The replaced codes (B, code) of images (B, C, H, W), connected to them by a gradient of zero."""

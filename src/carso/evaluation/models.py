@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 
-from carso.defence import CARSO
+from carso.defence import CARSO, VOTING
 from carso.detection import Confidence
 from carso.errors import ModelError
 from carso.evaluation.arrays import Numbers, Tables, check_alike
@@ -176,7 +176,7 @@ def device_of(column: Model) -> torch.device:
 
 def voting(column: Model) -> dict[str, Any]:
     """How a defence votes by itself, as far as it says: samples, aggregation, stop, error, seed of fixed latents."""
-    names = ("samples", "aggregation", "stop", "error", "fixed_by") if isinstance(column, Defence) else ()
+    names = (*VOTING, "fixed_by") if isinstance(column, Defence) else ()
     return {name: getattr(column, name) for name in names if getattr(column, name, None) is not None}
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from carso.correction import CorrectivePurifier
-from carso.defence import CARSO
+from carso.defence import CARSO, VOTING
 from carso.detection import Calibration
 from carso.errors import ModelError, WeightsError, did_you_mean
 from carso.nn import ARCHITECTURES
@@ -47,7 +47,7 @@ UNHARDENED = "purifier-unhardened.safetensors"
 RECIPE, HISTORY, CHOICE, AUDIT = "recipe.yaml", "history.json", "choice.json", "audit.json"
 """What a run writes beside its weights."""
 
-SETTINGS = ("layers", "samples", "aggregation", "stop", "error")
+SETTINGS = ("layers", *VOTING)
 """What decides how a defence votes, beside its weights."""
 
 REFUSED = "was not written, for it could not be read again"
@@ -209,8 +209,7 @@ def settings(source: str | Path) -> dict[str, Any]:
 
 def settings_of(defence: CARSO) -> dict[str, Any]:
     """The same of a defence in memory."""
-    voting = {name: getattr(defence, name) for name in SETTINGS if name != "layers"}
-    return {"layers": tuple(defence.representation.layers), **voting}
+    return {"layers": tuple(defence.representation.layers), **defence.voting}
 
 
 def save(defence: CARSO, folder: Path, origin: Mapping[str, Any] | None = None, *, half: bool = False) -> None:
