@@ -206,9 +206,9 @@ def _hashed(column: Model, *settings: object) -> str:
     if not isinstance(column, nn.Module):
         return uuid.uuid4().hex
     layers = getattr(getattr(column, "representation", None), "layers", None)
-    digest = hashlib.sha256(repr((column, layers, *settings, *paths(column))).encode())
+    sha = hashlib.sha256(repr((column, layers, *settings, *paths(column))).encode())
     held = column.state_dict() | dict(column.named_buffers(remove_duplicate=False))
     for name, tensor in sorted(held.items()):
         bytes_ = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(name.encode() + bytes_.numpy().tobytes())
-    return digest.hexdigest()
+        sha.update(name.encode() + bytes_.numpy().tobytes())
+    return sha.hexdigest()

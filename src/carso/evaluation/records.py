@@ -184,6 +184,11 @@ class Records(_Record):
         """How many votes the images of an outcome took; None for a column that does not vote."""
         return None if outcome.samples is None else SamplesUsed.of(outcome.samples)
 
+    def votes_taken(self, record: RowRecord) -> SamplesUsed | None:
+        """How many votes the images of a row took in its last column that votes; None if none does."""
+        used = [found for outcome in record.outcomes.values() if (found := self.samples_used(outcome))]
+        return used[-1] if used else None
+
     def results(self) -> Results:
         """The figures of `results.json`."""
         return Results(
@@ -203,6 +208,7 @@ class Records(_Record):
         """One row of `results.json`."""
         rates = {column: self.rate(outcome) for column, outcome in record.outcomes.items()}
         row = record.row
+        taken = self.votes_taken(record)
         return ResultRow(
             attack=row.attack,
             norm=row.norm,
@@ -214,13 +220,9 @@ class Records(_Record):
             thesis=dict(row.thesis) if row.thesis else None,
             options=dict(row.options) | ({"eot": row.eot} if row.directed_at == "defence" else {}),
             seconds=round(record.seconds, 2),
-            samples_used=self._most_samples_used(record),
+            samples_used=None if taken is None else taken.model_dump(),
             believed=self._believed(record),
         )
-
-    def _most_samples_used(self, record: RowRecord) -> dict[str, float] | None:
-        used = [found for outcome in record.outcomes.values() if (found := self.samples_used(outcome))]
-        return used[-1].model_dump() if used else None
 
     def _believed(self, record: RowRecord) -> Believed | None:
         """What the last column that may turn images away did with them."""

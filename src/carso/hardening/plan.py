@@ -231,10 +231,15 @@ def _counts(
 def _too_short(minutes: float, needed: float, parts: Mapping[str, float], few: Mapping[str, int]) -> str:
     of = {part: f"{part} of {few[part]} images" if part in few else part for part in parts}
     listed = ", ".join(f"{of[part]} {duration(seconds)}" for part, seconds in parts.items())
-    least = math.ceil(needed / 6) / 10
     return (
-        f"--minutes {minutes:g} is too short for anything; the least that would do is --minutes {least:.1f} ({listed})"
+        f"--minutes {minutes:g} is too short for anything; the least that would do is --minutes "
+        f"{_minutes(needed):.1f} ({listed})"
     )
+
+
+def _minutes(seconds: float) -> float:
+    """Minutes, rounded up to a tenth."""
+    return math.ceil(seconds / 6) / 10
 
 
 def _lines(

@@ -140,10 +140,9 @@ def votes_needed(records: Records) -> Figure | None:
     """How many votes the images of each row took."""
     rows, most = [], 1.0
     for record in records.rows.values():
-        used = [u for outcome in record.outcomes.values() if (u := records.samples_used(outcome))]
-        if used:
-            rows.append((wording.named(record.row), used[-1]))
-            most = max(most, used[-1].max)
+        if (taken := records.votes_taken(record)) is not None:
+            rows.append((wording.named(record.row), taken))
+            most = max(most, taken.max)
     if not rows:
         return None
     axis = Axis("votes until decided", 1, max(most, 20), [k for k in (1, 10, 100, 1000) if k <= most], log=True)

@@ -20,11 +20,11 @@ def call(source: str) -> Any:
     Raises:
         ModelError: if it cannot be imported, or fails.
     """
-    module, _, function = source.partition(":")
+    place, _, function = source.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        make = getattr(importlib.import_module(module), function)
+        make = getattr(importlib.import_module(place), function)
     except (Exception, SystemExit) as error:  # a module of the user's may fail in any way
         raise ModelError(f"{source!r} cannot be imported: {error}; write package.module:factory") from error
     try:

@@ -66,6 +66,11 @@ def risen(epoch: int, share: float, epochs: int) -> float:
     return min(1.0, max(0, epoch + 1) / (share * epochs + 1))
 
 
+def _warmed(schedule: Schedule, progress: float) -> float:
+    """How much of the peak rate the warm-up has reached at this share of the steps."""
+    return min(1.0, progress / schedule.warmup if schedule.warmup else 1.0)
+
+
 def fallen(schedule: Schedule, progress: float) -> float:
     """What is left of the peak rate at this share of the steps, whatever the warm-up."""
     warmup = schedule.warmup
@@ -126,9 +131,8 @@ class Optimisation:
         """The learning rate of the next step."""
         if self.schedule.shape == "plateau":
             return self.schedule.rate * self.plateau.scale
-        progress, warmup = (self.steps + 0.5) / self.total, self.schedule.warmup
-        risen = min(1.0, progress / warmup if warmup else 1.0)
-        return self.schedule.rate * risen * fallen(self.schedule, progress)
+        progress = (self.steps + 0.5) / self.total
+        return self.schedule.rate * _warmed(self.schedule, progress) * fallen(self.schedule, progress)
 
     def prepare(self) -> None:
         """Set the rate and the weights of the next step's averages; host work, done outside a recorded graph."""
