@@ -22,8 +22,8 @@ from torch import Tensor
 import carso
 from carso.audit import checks, keeping
 from carso.audit.detecting import detecting, turned
-from carso.audit.effort import SIZES, Effort, settings_of
-from carso.audit.ensemble import CHUNK, Ensemble
+from carso.audit.effort import SIZES, Effort, Settings, settings_of
+from carso.audit.ensemble import CHUNK, Ensemble, Subject
 from carso.audit.neighbours import Neighbours, most_of, spacing
 from carso.audit.results import Audit, BudgetResult
 from carso.audit.state import State
@@ -42,10 +42,10 @@ from carso.evaluation.radii import check_radii
 from carso.evaluation.seeding import seeded
 from carso.nn import evaluating
 from carso.processes.group import by_first
-from carso.progress import progress, shown
+from carso.progress import Bar, progress, shown
 from carso.storage.files import check_writable
 from carso.storage.weights import AUDIT
-from carso.types import Budget, Classifier, Images, Labels, Norm
+from carso.types import Budget, Classifier, Images, Norm
 
 TUNING, ATTACKS = 1, 4
 """Shares of the time, roughly."""
@@ -102,53 +102,23 @@ def audit(
     """
     budgets = _budgets(eps, norm, dataset)
     _check_counts(n=n, votes=votes, eot=eot, chunk=chunk)
-    chunk = chunk or _bounded(dataset.shape)
     out = None if out is None else Path(out)
     if out is not None:
         check_writable(out / AUDIT)
     if effort not in SIZES:
         raise CarsoError(f"an audit's effort is one of {', '.join(SIZES)}, not {effort!r}")
-    sizes, dataset = SIZES[effort], dataset.in_turns()
-    images, _ = first(dataset, n, sizes.n)
+    settings = Settings(effort, votes, eot, seed, chunk or _bounded(dataset.shape), reject_at)
     with evaluating(subject):
-        target = _target(subject, images, name, seed, reject_at)
-        given, dataset = dataset, matched(dataset, target.classes, target.names)
-        images, labels = first(dataset, n, sizes.n)
-        others = [(other, weights_of(model)) for other, model in sorted((transfer or {}).items())]
-        judge, transfer = Judge(target, votes), transfers(target, given, dataset, transfer or {})
-        clean = by_first(lambda: _clean(judge, images, labels, seed, chunk))
-        among = dataset[:: spacing(len(dataset), math.prod(dataset.shape))]
-        neighbours = Neighbours(among.images, among.required_labels)
-        identity = _identity(target, images, labels, effort, votes, eot, seed, others, neighbours, chunk)
+        tried = _tried(subject, dataset.in_turns(), n, name, transfer or {}, settings)
+        clean = by_first(partial(_clean, tried, settings))
+        identity = _identity(tried, transfer or {}, settings)
         found: list[BudgetResult] = []
-        with progress(f"audit of {target.name}", (TUNING + ATTACKS) * len(budgets)) as bar:
+        with progress(f"audit of {tried.judge.target.name}", (TUNING + ATTACKS) * len(budgets)) as bar:
             for budget in budgets:
-                state = by_first(partial(_state, judge, budget, clean, images, out, identity))
-                books = (out, identity) if out else None
-                ensemble = Ensemble(
-                    judge,
-                    images,
-                    labels,
-                    state,
-                    sizes=sizes,
-                    seed=seed,
-                    transfer=transfer,
-                    neighbours=neighbours,
-                    eot=eot,
-                    chunk=chunk or CHUNK,
-                    out=books,
-                )
-                bar.step = TUNING
-                ensemble.tune()
-                bar.advance(TUNING)
-                bar.step = ATTACKS
-                result = ensemble.run()
-                if reject_at is not None:
-                    asked = target, images, state.worst, labels, reject_at, seed
-                    result.turned_away = by_first(partial(turned, *asked))
-                found.append(result)
-                bar.advance(ATTACKS)
-    return _conclude(target, found, dataset.name, effort, seed, judge, eot, len(images), out)
+                state = by_first(partial(_state, tried, budget, clean, out, identity))
+                ensemble = Ensemble(tried, settings, state, (out, identity) if out else None)
+                found.append(_attacked(ensemble, reject_at, bar))
+    return _conclude(tried, found, dataset.name, settings, out)
 
 
 def needed(shape: Sequence[int], effort: Effort, n: int | None = None) -> int:
@@ -165,26 +135,50 @@ def _target(subject: Any, images: Images, name: str | None, seed: int, reject_at
     return detecting(target_of(seen, images, name, seed), subject, reject_at)
 
 
-def _conclude(
-    target: Target,
-    found: list[BudgetResult],
-    dataset: str,
-    effort: Effort,
-    seed: int,
-    judge: Judge,
-    eot: int | None,
-    n: int,
-    out: Path | None,
-) -> Audit:
-    evidence = checks.Evidence(found, target.random, averaged=eot != 1, repeatable=target.repeatable)
+def _tried(
+    subject: Any,
+    dataset: Dataset,
+    n: int | None,
+    name: str | None,
+    transfer: Mapping[str, Classifier],
+    settings: Settings,
+) -> Subject:
+    """The subject and the transfers, tried on the images, whose classes are numbered as the target's."""
+    images, _ = first(dataset, n, settings.sizes.n)
+    target = _target(subject, images, name, settings.seed, settings.reject_at)
+    numbered = matched(dataset, target.classes, target.names)
+    others = transfers(target, dataset, numbered, transfer)
+    among = numbered[:: spacing(len(numbered), math.prod(numbered.shape))]
+    neighbours = Neighbours(among.images, among.required_labels)
+    return Subject(Judge(target, settings.votes), images, numbered.required_labels[: len(images)], neighbours, others)
+
+
+def _attacked(ensemble: Ensemble, reject_at: float | None, bar: Bar) -> BudgetResult:
+    """What the attacks of one budget leave."""
+    bar.step = TUNING
+    ensemble.tune()
+    bar.advance(TUNING)
+    bar.step = ATTACKS
+    result = ensemble.run()
+    if reject_at is not None:
+        worst, seed = ensemble.state.worst, ensemble.seed
+        asked = ensemble.judge.target, ensemble.images, worst, ensemble.labels, reject_at, seed
+        result.turned_away = by_first(partial(turned, *asked))
+    bar.advance(ATTACKS)
+    return result
+
+
+def _conclude(subject: Subject, found: list[BudgetResult], dataset: str, settings: Settings, out: Path | None) -> Audit:
+    judge, target = subject.judge, subject.judge.target
+    evidence = checks.Evidence(found, target.random, averaged=settings.eot != 1, repeatable=target.repeatable)
     result = Audit(
         target=target.name,
-        n=n,
-        seed=seed,
+        n=len(subject.images),
+        seed=settings.seed,
         budgets=found,
         checks=checks.make(evidence),
         dataset=dataset,
-        effort=effort,
+        effort=settings.effort,
         votes=judge.k,
         random=target.random,
         environment=environment(),
@@ -217,9 +211,10 @@ def _check_counts(**counts: int | None) -> None:
             raise CarsoError(f"{name} must be a whole number, at least 1, not {value!r}")
 
 
-def _clean(judge: Judge, images: Images, labels: Labels, seed: int, chunk: int | None) -> Tensor:
-    parts = list(zip(images.split(chunk or len(images)), labels.split(chunk or len(images)), strict=True))
-    with seeded(seed, "clean"):
+def _clean(subject: Subject, settings: Settings) -> Tensor:
+    judge, images, chunk = subject.judge, subject.images, settings.chunk or len(subject.images)
+    parts = list(zip(images.split(chunk), subject.labels.split(chunk), strict=True))
+    with seeded(settings.seed, "clean"):
         right = torch.cat([judge.right(*part) for part in shown(parts, "clean images")])
     if judge.broken(right).all():
         raise NothingRightError(
@@ -229,27 +224,19 @@ def _clean(judge: Judge, images: Images, labels: Labels, seed: int, chunk: int |
     return right
 
 
-def _state(judge: Judge, budget: Budget, clean: Tensor, images: Images, out: Path | None, identity: str) -> State:
-    shown = judge.target.shown
-    kept = keeping.read(out, budget, identity, images, shown) if out else None
-    return kept or State.open(budget, judge.k, clean, images, shown)
+def _state(subject: Subject, budget: Budget, clean: Tensor, out: Path | None, identity: str) -> State:
+    judge, images = subject.judge, subject.images
+    kept = keeping.read(out, budget, identity, images, judge.target.shown) if out else None
+    return kept or State.open(budget, judge.k, clean, images, judge.target.shown)
 
 
-def _identity(
-    target: Target,
-    images: Images,
-    labels: Labels,
-    effort: Effort,
-    votes: int,
-    eot: int | None,
-    seed: int,
-    others: Sequence[tuple[str, str | None]],
-    neighbours: Neighbours,
-    chunk: int | None,
-) -> str:
+def _identity(subject: Subject, transfer: Mapping[str, Classifier], settings: Settings) -> str:
     """A digest of all that decides the figures, as far as it can be seen."""
-    settings = (target.name, target.identity, settings_of([effort]), votes, eot, seed, others, carso.__version__)
-    digest = hashlib.sha256(repr(settings if chunk is None else (*settings, chunk)).encode())
-    for tensor in (images, labels, neighbours.images, neighbours.labels):
+    target, near = subject.judge.target, subject.neighbours
+    others = [(name, weights_of(model)) for name, model in sorted(transfer.items())]
+    told = settings_of([settings.effort]), settings.votes, settings.eot, settings.seed
+    decisive = (target.name, target.identity, *told, others, carso.__version__)
+    digest = hashlib.sha256(repr(decisive if settings.chunk is None else (*decisive, settings.chunk)).encode())
+    for tensor in (subject.images, subject.labels, near.images, near.labels):
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()

@@ -140,6 +140,32 @@ SIZES: dict[Effort, Sizes] = {
 }
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What an audit is told, besides its target, images and budgets.
+
+    Args:
+        effort: how hard it tries.
+        votes: k, by which an image of a random target is judged.
+        eot: candidates per gradient that the caller insists on; None for those that the tuning chooses.
+        seed: of all chance.
+        chunk: images attacked and judged at a time; None for `CHUNK` attacked, and all of them judged clean.
+        reject_at: the rate of false alarms at which images are turned away, if any are.
+    """
+
+    effort: Effort
+    votes: int
+    eot: int | None
+    seed: int
+    chunk: int | None
+    reject_at: float | None
+
+    @property
+    def sizes(self) -> Sizes:
+        """Of the attacks."""
+        return SIZES[self.effort]
+
+
 def settings_of(efforts: Iterable[Effort]) -> dict[str, Any]:
     """What decides audits of these efforts: which attacks, and their sizes."""
     sizes = {effort: asdict(SIZES[effort]) for effort in sorted({*efforts})}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from carso.audit import keeping
 from carso.audit.diagnostics import MISLED, DiagnosticRun
-from carso.audit.effort import Sizes
+from carso.audit.effort import Settings
 from carso.audit.finite import crafted, mended
 from carso.audit.neighbours import Neighbours
 from carso.audit.plan import Attempt, lately, plan
@@ -46,42 +46,41 @@ class _Found:
     known: Tensor | None
 
 
-class Ensemble:
-    """One budget's attacks on a target.
+@dataclass(frozen=True)
+class Subject:
+    """What is attacked, on which images, and what helps to attack it.
 
     Args:
         judge: passes verdicts on the target.
         images: (n, C, H, W) on the CPU.
         labels: their classes (n,), likewise.
-        state: what was done so far.
-        sizes: of the attacks.
-        seed: of all chance.
-        transfer: other models whose adversarial images are tried, by name.
         neighbours: images among which those of other classes are where one of the attacks begins.
-        eot: candidates per gradient that the caller insists on.
-        chunk: images attacked and judged at a time.
+        transfer: other models whose adversarial images are tried, by name.
+    """
+
+    judge: Judge
+    images: Images
+    labels: Labels
+    neighbours: Neighbours
+    transfer: Mapping[str, Classifier]
+
+
+class Ensemble:
+    """One budget's attacks on a target.
+
+    Args:
+        subject: what is attacked.
+        settings: of the audit.
+        state: what was done so far.
         out: the folder of the state, if they are kept, and whose they are.
     """
 
-    def __init__(
-        self,
-        judge: Judge,
-        images: Images,
-        labels: Labels,
-        state: State,
-        *,
-        sizes: Sizes,
-        seed: int,
-        transfer: Mapping[str, Classifier],
-        neighbours: Neighbours,
-        eot: int | None = None,
-        chunk: int = CHUNK,
-        out: tuple[Path, str] | None = None,
-    ) -> None:
-        self.judge, self.images, self.labels, self.state = judge, images, labels, state
-        self.sizes, self.seed, self.transfer, self.neighbours = sizes, seed, transfer, neighbours
-        self.eot, self.chunk, self.out = eot, chunk, out
-        self.device = judge.target.device
+    def __init__(self, subject: Subject, settings: Settings, state: State, out: tuple[Path, str] | None = None) -> None:
+        self.judge, self.images, self.labels = subject.judge, subject.images, subject.labels
+        self.neighbours, self.transfer = subject.neighbours, subject.transfer
+        self.state, self.out, self.device = state, out, subject.judge.target.device
+        self.sizes, self.seed, self.eot = settings.sizes, settings.seed, settings.eot
+        self.chunk = settings.chunk or CHUNK
 
     def run(self) -> BudgetResult:
         """Tune, attack, and pass the final verdict, from wherever the state stand."""
