@@ -34,6 +34,9 @@ Losses: TypeAlias = Float[Tensor, " batch"]
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, classes), labels (B,)) -> one value per image (B,), to be maximised."""
 
+DLR_CLASSES = 3
+"""Classes that DLR compares."""
+
 
 def cross_entropy(logits: Logits, labels: Labels) -> Losses:
     """Negative log-likelihood of the label."""
@@ -52,8 +55,8 @@ def dlr(logits: Logits, labels: Labels) -> Losses:
     Raises:
         ModelError: if there are fewer than three classes.
     """
-    if logits.shape[1] < 3:
-        raise ModelError("the DLR loss needs at least 3 classes; use 'margin' for a binary model")
+    if logits.shape[1] < DLR_CLASSES:
+        raise ModelError(f"the DLR loss needs at least {DLR_CLASSES} classes; use 'margin' for a binary model")
     first, _, third = logits.topk(3, dim=1).values.unbind(dim=1)
     return margin(logits, labels) / (first - third + 1e-12)
 

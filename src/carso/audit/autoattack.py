@@ -18,6 +18,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from carso.attacks.budget import bounded
+from carso.attacks.losses import DLR_CLASSES
 from carso.errors import ModelError
 from carso.types import Budget, Classifier, Images, Labels
 
@@ -25,7 +26,7 @@ Version: TypeAlias = Literal["standard", "rand"]
 
 MISSING = "AutoAttack needs the extra: pip install 'carso[audit]'"
 
-LEAST_CLASSES = {"standard": 10, "rand": 3}
+LEAST_CLASSES = {"standard": 10, "rand": DLR_CLASSES}
 """Classes that each version needs: nine rivals for its targeted attacks, or a third logit for the DLR loss."""
 
 

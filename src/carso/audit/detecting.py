@@ -18,7 +18,7 @@ import torch
 
 from carso.attacks.eot import mean_log_probability
 from carso.audit.results import Turned
-from carso.audit.target import Known, Target
+from carso.audit.target import SEEN, Known, Target
 from carso.audit.verdict import AWAY, classes_of
 from carso.defence import CARSO
 from carso.detection import Confidence
@@ -27,9 +27,6 @@ from carso.evaluation.results import Believed
 from carso.evaluation.seeding import seeded
 from carso.fast import batch_of
 from carso.types import CandidateLogits, Classifier, Images, Labels, Logits
-
-SEEN = 4
-"""Candidates behind the scores that an attacker without gradients sees."""
 
 
 def detecting(target: Target, subject: CARSO | Confidence, false_alarms: float) -> Target:

@@ -24,6 +24,7 @@ from carso.audit.tuning import Tuner, percent
 from carso.audit.verdict import Judge
 from carso.evaluation.results import Count, Percent
 from carso.progress import progress
+from carso.surrogate import SAMPLES
 from carso.types import Budget, Classifier, Images, Labels
 
 VANISHED = 1e-20
@@ -49,6 +50,8 @@ MISLED = 20.0
 FEW = 20
 """Images at a time whose own scores are differentiated, all of a defence's candidates at once."""
 
+CALLS, ASKED = 10, 20
+"""Calls over which the spread is taken; candidates by which the surrogate names a class, to compare with verdicts."""
 
 Radius = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(e-\d+)?$")]
 """A number as a key."""
@@ -149,7 +152,7 @@ class DiagnosticRun:
         return self._attacked(diagnostics, candidates, sizes, eot, generator)
 
     def _once(self, candidates: Candidates) -> Expectation:
-        return Expectation(candidates, 4 if self.target.random_surrogate else 1)
+        return Expectation(candidates, SAMPLES if self.target.random_surrogate else 1)
 
     def _gradient(self, candidates: Candidates, loss: Loss, images: Images | None = None) -> Images:
         images = self.images if images is None else images
@@ -189,7 +192,7 @@ class DiagnosticRun:
             by_eps, unbounded = tuner.by_eps(tuning), tuner.unbounded(tuning, sizes.unbounded)
         for within in by_eps.values():
             unbounded = unbounded & within
-        disagreement = self._disagreement(Expectation(candidates, 20), attacked)
+        disagreement = self._disagreement(Expectation(candidates, ASKED), attacked)
         measured: dict[str, Any] = {
             **tried,
             "by_eps": {eps: percent(standing) for eps, standing in by_eps.items()},
@@ -207,12 +210,12 @@ class DiagnosticRun:
         return percent(overflowing(logits) | squeezed(logits))
 
     def _spread(self) -> float:
-        """Standard deviation, over ten calls, of the probability of the true class, averaged over the images."""
+        """Standard deviation, over `CALLS` calls, of the probability of the true class, averaged over the images."""
         if not self.target.random:
             return 0.0
         with torch.no_grad():
-            p = torch.stack([self.target.scores(self.images).softmax(1) for _ in range(10)])
-        return p.gather(2, self.labels.expand(10, -1).unsqueeze(2)).std(0).mean().item()
+            p = torch.stack([self.target.scores(self.images).softmax(1) for _ in range(CALLS)])
+        return p.gather(2, self.labels.expand(CALLS, -1).unsqueeze(2)).std(0).mean().item()
 
     def _finite_differences(self, step: float, tolerance: float) -> float:
         """Share of images whose margin does not change along the gradient that attacks follow as the gradient says.

@@ -18,11 +18,13 @@ from torch import Generator, Tensor
 from carso.attacks import annealed, apgd, deepfool, fgsm, noise, pgd, spsa, square
 from carso.attacks.bpda import straight_through
 from carso.attacks.eot import Candidates, Expectation, exponential, log_mean_probability
+from carso.attacks.losses import DLR_CLASSES
 from carso.audit.around import Around, distances
 from carso.audit.autoattack import LEAST_CLASSES, MISSING, Version, autoattack, is_installed
 from carso.audit.effort import SPARSE, Sizes
 from carso.audit.neighbours import Neighbours
 from carso.audit.target import Target
+from carso.surrogate import SAMPLES
 from carso.types import Budget, Classifier, Images, Labels
 
 Kind: TypeAlias = Literal["noise", "one-step", "white-box", "transfer", "cross-check", "black-box"]
@@ -150,7 +152,7 @@ def _white_box(
 
     yield Attempt("fgsm", "one-step", "all", (craft(fgsm, steady),), options=eot and {"eot": steady.samples})
     if target.random_surrogate and target.known is not None:
-        yield _known_latents(target.known(1, 4), budget, plain)
+        yield _known_latents(target.known(1, SAMPLES), budget, plain)
     yield attempt("pgd", "all", craft(pgd, mean, steps=plain), steps=plain)
     yield attempt("apgd-ce", "all", craft(apgd, steady, steps=plain), steps=plain)
     run = craft(annealed, mean, steps=steps, loss=tuning.loss)
@@ -183,7 +185,7 @@ def _white_box(
 
 def _dlr(target: Target, attempt: Callable[..., Attempt], run: Craft, steps: int) -> Attempt:
     """Auto-PGD on the DLR loss; without a third class an attack of no rounds, which says why."""
-    if target.classes < 3:
+    if target.classes < DLR_CLASSES:
         return _left_out("apgd-dlr", "the DLR loss needs three classes")
     return attempt("apgd-dlr", "survivors", run, steps=steps)
 
@@ -205,8 +207,8 @@ def _left_out(name: str, why: str) -> Attempt:
 
 
 def _steady(target: Target, candidates: Candidates, tuning: Tuning) -> Expectation:
-    """For attacks that trust one gradient or compare losses: at least 4 candidates of a random target."""
-    return Expectation(candidates, max(tuning.eot, 4) if target.random_surrogate else tuning.eot)
+    """For attacks that trust one gradient or compare losses: at least `SAMPLES` candidates of a random target."""
+    return Expectation(candidates, max(tuning.eot, SAMPLES) if target.random_surrogate else tuning.eot)
 
 
 def _known_latents(known: Classifier, budget: Budget, steps: int) -> Attempt:
@@ -247,7 +249,7 @@ def _aggregates(candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tu
     """Other aggregates of the candidates."""
     rounds: Rounds
     for name, aggregate in (("log-mean-probability", log_mean_probability), ("exponential", exponential)):
-        samples = max(4, tuning.eot)
+        samples = max(SAMPLES, tuning.eot)
         model = Expectation(candidates, samples, aggregate)
         loss = "margin" if aggregate is exponential else "cross_entropy"
         rounds = (_craft(annealed, model, budget=budget, steps=tuning.steps, loss=loss),) * sizes.aggregates

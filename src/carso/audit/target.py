@@ -38,8 +38,8 @@ from carso.fast import batch_of, faster
 from carso.nn import evaluating
 from carso.types import Classifier, Images
 
-VOTES_SEEN = 20
-"""Candidates behind the shares of the vote that an attacker without gradients sees."""
+SEEN, VOTES_SEEN = 4, 20
+"""Candidates behind the scores that an attacker without gradients sees, and behind the shares of the vote."""
 
 LOOKED_AT, REPEATED = 16, 32
 """Images on which a target is tried, spread over those it will see; calls by which its chance is held to a seed."""
@@ -163,7 +163,7 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
         return logits
 
     def surrogate(images: Tensor) -> Tensor:
-        return mean_log_probability(candidates(images, 4))
+        return mean_log_probability(candidates(images, SEEN))
 
     def own(images: Tensor) -> Tensor:
         scores: Tensor = checked_query(defence.aggregated, images, name, samples=min(defence.samples, VOTES_SEEN))
@@ -193,7 +193,7 @@ def _carso(defence: CARSO, images: Images, name: str) -> Target:
         device=images.device,
         identity=fingerprint(defence),
         weights=weights_of(defence),
-        shown=_shown(fixed_by(defence.logits, 0, 4), images) if repeatable else None,
+        shown=_shown(fixed_by(defence.logits, 0, SEEN), images) if repeatable else None,
         own=None if defence.aggregation == "mode" else own,
         names=names_of(defence),
         votes=lambda images: checked_query(defence.poll, images, name, samples=VOTES_SEEN, stop="never").shares,

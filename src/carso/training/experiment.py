@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from carso import data
+from carso.attacks.losses import DLR_CLASSES
 from carso.data import Dataset
 from carso.data.fingerprint import fingerprint
 from carso.data.labelled import check_alike, named, names_of
@@ -47,8 +48,6 @@ from carso.training.purifier import PurifierStage, Shared, check_kept
 from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
 from carso.training.watching import Watcher, tell
 
-DLR = 3
-"""Classes that its loss compares."""
 RESULTS = (
     ("undefended", weights.UNDEFENDED),
     ("adversarial training", weights.CLASSIFIER),
@@ -131,8 +130,8 @@ class Experiment:
             )
         if schedule.labels == "true" and fed.labels is None:
             raise RecipeError(f"{name}: labels: true, and {fed.name} has no labels; set labels: predicted")
-        if any(attack.loss == "dlr" for attack in schedule.attacks) and self._classes() < DLR:
-            raise RecipeError(f"{name}: loss: dlr needs {DLR} classes or more; set loss: margin")
+        if any(attack.loss == "dlr" for attack in schedule.attacks) and self._classes() < DLR_CLASSES:
+            raise RecipeError(f"{name}: loss: dlr needs {DLR_CLASSES} classes or more; set loss: margin")
 
     def _classes(self) -> int:
         """How many N knows, or will."""
