@@ -50,13 +50,6 @@ def exponential(logits: CandidateLogits) -> Logits:
     return logits.logsumexp(1)
 
 
-AGGREGATES: dict[str, Aggregate] = {
-    "mean-log-probability": mean_log_probability,
-    "log-mean-probability": log_mean_probability,
-    "exponential": exponential,
-}
-
-
 @dataclass(frozen=True)
 class Expectation:
     """A random model, averaged: what an attack with expectation over transformation differentiates.
@@ -102,16 +95,3 @@ def sown(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
         torch.manual_seed(seed)
         yield
-
-
-def fixed(model: Classifier, seed: int) -> Classifier:
-    """The model with its randomness known to the attacker: torch's generator is set to `seed` before each call.
-
-    The caller's random state is kept. Randomness drawn per image stays tied to the image's place in the batch.
-    """
-
-    def known(images: Tensor) -> Tensor:
-        with sown(seed):
-            return query(model, images)
-
-    return known

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Generator, Tensor
@@ -33,7 +34,7 @@ from carso.types import Budget, Classifier, Images, Labels, Norm
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After these many of 10,000 queries the share p halves."""
 
-Propose = Callable[[Images, Images, int], Images]
+Propose: TypeAlias = Callable[[Images, Images, int], Images]
 """(images, perturbations, side) -> new perturbations."""
 
 
@@ -145,7 +146,7 @@ class _Squares:
         return delta
 
 
-def _of_pyramids(dice: _Dice, eps: float, norm: Norm) -> tuple[Callable[..., Images], Callable[..., Images]]:
+def _of_pyramids(dice: _Dice, eps: float, norm: Norm) -> tuple[Callable[..., Images], Propose]:
     power = 1 if norm == "L1" else 2
     return partial(_tiles, power=power), _Pyramids(dice, eps, power)
 

@@ -25,6 +25,8 @@ from carso.nn.querying import as_taken, uncast
 SMALL = 4096
 """Weights with fewer entries are multiplied in float32: their products are not worth a conversion."""
 
+USUAL = 512
+"""Rows for which oneDNN lays out its copy of a weight."""
 
 _EXACT: ContextVar[bool] = ContextVar("exact", default=False)
 
@@ -95,18 +97,15 @@ class Packed:
         bias: b (outputs,).
         dtype: of rows and product, whose sums are float32 within; weights with few entries stay float32.
         activation: phi; oneDNN applies LeakyReLU, ReLU, Sigmoid and Tanh inside the product, all else is float32.
-        rows: how many are usual, for which oneDNN lays out its copy of W.
     """
 
-    def __init__(
-        self, weight: Tensor, bias: Tensor, dtype: torch.dtype, activation: nn.Module | None = None, rows: int = 512
-    ) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, activation: nn.Module | None = None) -> None:
         dtype = torch.float32 if weight.numel() < SMALL else dtype
         self.dtype, self.bias = dtype, bias.detach().to(dtype)
         self.weight = weight.detach().to(dtype).contiguous()
         self.fused, self.scalars = _fused(activation) if _packs(weight.device, dtype) else ("", [])
         if self.fused:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, USUAL)
         self.after = mish if isinstance(activation, nn.Mish) else activation if self.fused in ("", "none") else None
 
     def __call__(self, rows: Tensor) -> Tensor:

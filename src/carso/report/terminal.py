@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import IO
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,9 +11,9 @@ from carso.progress import duration
 from carso.report.wording import away, brief
 
 
-def print_audit(audit: Audit, file: IO[str] | None = None) -> None:
+def print_audit(audit: Audit) -> None:
     """Print the verdict: every attack of every budget, the worst case, and the checks."""
-    console = Console(file=file)
+    console = Console()
     console.print(Text(title(audit), style="bold"))
     for found in audit.budgets:
         console.print()
