@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from carso.errors import DataError
-from carso.types import Budget, ByAttributes, check_images, radius, sides, spelled
+from carso.types import Budget, ByAttributes, at_least_one, check_images, radius, sides, spelled
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,12 @@ def test_a_radius_of_any_kind_is_kept_as_a_float(eps: Any) -> None:
 def test_what_is_no_positive_number_is_no_radius(eps: Any) -> None:
     with pytest.raises(ValueError, match="eps must be a positive finite number, not"):
         Budget("L2", eps)
+
+
+def test_the_first_number_below_one_is_named() -> None:
+    at_least_one(steps=1, restarts=3)
+    with pytest.raises(ValueError, match=r"^restarts must be at least 1, not 0$"):
+        at_least_one(steps=1, restarts=0, eot=-1)
 
 
 @pytest.mark.parametrize(("written", "value"), [("0.3", 0.3), ("8/255", 8 / 255), ("1e-2", 0.01), ("2 / 4", 0.5)])

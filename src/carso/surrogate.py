@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from carso.errors import NoGradientError
-from carso.types import Images, Logits
+from carso.types import Images, Logits, at_least_one
 
 if TYPE_CHECKING:
     from carso.defence import CARSO
@@ -38,8 +38,7 @@ class Surrogate(nn.Module):
 
     def __init__(self, defence: CARSO, samples: int = SAMPLES) -> None:
         super().__init__()
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, not {samples}")
+        at_least_one(samples=samples)
         self.training = False
         self.defence, self.samples = defence, samples
 

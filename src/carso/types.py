@@ -148,6 +148,13 @@ def sides(written: str) -> tuple[int, int]:
     return found
 
 
+def at_least_one(**numbers: int) -> None:
+    """Raise a ValueError that names the first of these numbers that is below 1."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, not {number}")
+
+
 def check_images(images: Tensor, shape: Sequence[int] | None = None) -> None:
     """Hold images to the contract; their range is not looked at under `torch.compile` and `torch.export`.
 

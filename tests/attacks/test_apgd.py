@@ -114,7 +114,7 @@ class TestBoth:
 
     @pytest.mark.parametrize("options", [{"steps": 0}, {"restarts": 0}, {"eot": 0}, {"loss": "hinge"}])
     def test_nonsense_is_refused(self, attack: Any, options: Any, network: nn.Module, batch: Batch) -> None:
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=rf"^{next(iter(options))} must be "):
             attack(network, *batch, Budget("Linf", 0.1), **options)
 
 

@@ -56,5 +56,5 @@ def test_it_breaks_a_model_without_gradient_and_the_seed_decides(network: nn.Mod
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"directions": 0}, {"delta": 0.0}, {"restarts": 0}])
 def test_nonsense_is_refused(options: dict[str, Any], network: nn.Module, batch: Batch) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=rf"^{next(iter(options))} must be "):
         spsa(network, *batch, Budget("Linf", 0.1), **options)

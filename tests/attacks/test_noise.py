@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -61,6 +59,5 @@ def test_the_seed_decides(network: nn.Module, batch: Batch) -> None:
 
 
 def test_nonsense_is_refused(network: nn.Module, batch: Batch) -> None:
-    options: dict[str, Any] = {"draws": 0}
-    with pytest.raises(ValueError):
-        noise(network, *batch, Budget("Linf", 0.1), **options)
+    with pytest.raises(ValueError, match="draws must be at least 1, not 0"):
+        noise(network, *batch, Budget("Linf", 0.1), draws=0)

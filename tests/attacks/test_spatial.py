@@ -61,5 +61,5 @@ def test_a_grid_of_one_leaves_the_image_where_it_is() -> None:
 
 
 def test_a_grid_of_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="one turn and one shift at least"):
+    with pytest.raises(ValueError, match="turns must be at least 1, not 0"):
         spatial(where, spots(3), torch.tensor([0]), Severity(1), turns=0)

@@ -126,7 +126,7 @@ def test_no_weaker_than_the_published_code(network: nn.Module, batch: Batch) -> 
 
 @pytest.mark.parametrize("options", [{"queries": 0}, {"share": 0.0}, {"share": 1.1}])
 def test_nonsense_is_refused(options: dict[str, Any], network: nn.Module, batch: Batch) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=rf"^{next(iter(options))} must "):
         square(network, *batch, Budget("Linf", 0.1), **options)
 
 

@@ -26,7 +26,7 @@ from carso.attacks.ball import annealing, project, spent, unit
 from carso.attacks.budget import bounded, reach
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random, repeat
-from carso.types import Budget, Classifier, Images, Labels
+from carso.types import Budget, Classifier, Images, Labels, at_least_one
 
 
 @bounded
@@ -72,8 +72,7 @@ def annealed(
         ValueError: if steps, restarts or eot is not positive, or share is none.
         ModelError: if the model has no gradient.
     """
-    if min(steps, restarts, eot) < 1:
-        raise ValueError(f"steps, restarts and eot must be positive, not {steps}, {restarts} and {eot}")
+    at_least_one(steps=steps, restarts=restarts, eot=eot)
     if share is not None and not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], not {share}")
     objective = Objective(model, loss_of(loss), targeted, eot, is_random(model, images))

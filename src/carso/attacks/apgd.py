@@ -39,7 +39,7 @@ from carso.attacks.ball import project, unit
 from carso.attacks.budget import bounded, reach
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random, repeat
-from carso.types import Budget, Classifier, Images, Labels, Norm
+from carso.types import Budget, Classifier, Images, Labels, Norm, at_least_one
 
 MOMENTUM = 0.25
 """1 - a."""
@@ -90,8 +90,7 @@ def apgd(
         ValueError: if steps, restarts or eot is not positive.
         ModelError: if the model has no gradient.
     """
-    if min(steps, restarts, eot) < 1:
-        raise ValueError(f"steps, restarts and eot must be positive, not {steps}, {restarts} and {eot}")
+    at_least_one(steps=steps, restarts=restarts, eot=eot)
     objective = Objective(model, loss_of(loss), targeted, eot, is_random(model, images))
 
     def run(images: Images, labels: Labels, begin: Images) -> Images:

@@ -25,7 +25,7 @@ from carso.attacks.anneal import anneal
 from carso.attacks.budget import bounded
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random, repeat
-from carso.types import Budget, Classifier, Images, Labels
+from carso.types import Budget, Classifier, Images, Labels, at_least_one
 
 
 @bounded
@@ -66,10 +66,9 @@ def spsa(
     Raises:
         ValueError: if steps, directions, delta or restarts is not positive.
     """
-    if min(steps, directions, restarts) < 1 or not delta > 0:
-        raise ValueError(
-            f"steps, directions, delta and restarts must be positive, not {steps}, {directions}, {delta} and {restarts}"
-        )
+    at_least_one(steps=steps, directions=directions, restarts=restarts)
+    if not delta > 0:
+        raise ValueError(f"delta must be positive, not {delta}")
     objective = Estimate(
         model,
         loss_of(loss),

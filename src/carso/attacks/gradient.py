@@ -26,7 +26,7 @@ from carso.attacks.losses import Loss, loss_of, slope_of
 from carso.attacks.objective import Objective, improves, is_random
 from carso.fast import faster, gradient_of, portions, pullback
 from carso.nn.querying import query
-from carso.types import Budget, Classifier, Images, Labels, Norm
+from carso.types import Budget, Classifier, Images, Labels, Norm, at_least_one
 
 
 @bounded
@@ -107,10 +107,11 @@ def pgd(
     Raises:
         ValueError: if steps or restarts is not positive, or alpha is not a positive number.
     """
+    at_least_one(steps=steps, restarts=restarts)
     eps = reach(images, budget)
-    alpha = 2.5 * eps / max(steps, 1) if alpha is None else alpha
-    if steps < 1 or restarts < 1 or not 0 < alpha < math.inf:
-        raise ValueError(f"steps, restarts and alpha must be positive, not {steps}, {restarts} and {alpha}")
+    alpha = 2.5 * eps / steps if alpha is None else alpha
+    if not 0 < alpha < math.inf:
+        raise ValueError(f"alpha must be positive and finite, not {alpha}")
     climbed = loss_of(loss)
     objective = Objective(model, climbed, targeted, random=restarts > 1 and is_random(model, images))
     climb = partial(ascend, steps=steps, norm=budget.norm, loss=climbed, targeted=targeted, fast=fast)

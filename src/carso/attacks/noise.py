@@ -18,7 +18,7 @@ from carso.attacks.ball import unit
 from carso.attacks.budget import bounded, reach
 from carso.attacks.losses import margin
 from carso.attacks.objective import Objective, Run, is_random, repeat
-from carso.types import Budget, Classifier, Images, Labels
+from carso.types import Budget, Classifier, Images, Labels, at_least_one
 
 
 @bounded
@@ -48,8 +48,7 @@ def noise(
     Raises:
         ValueError: if draws is not positive.
     """
-    if draws < 1:
-        raise ValueError(f"draws must be positive, not {draws}")
+    at_least_one(draws=draws)
     run = _draw(budget, generator)
     if draws == 1:
         return run(images, labels, images)

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from carso.attacks.contract import checked
 from carso.attacks.losses import margin
 from carso.corruptions.warp import DEGREES, SHIFT, posed
-from carso.types import Classifier, Images, Labels, Severity
+from carso.types import Classifier, Images, Labels, Severity, at_least_one
 
 
 @checked
@@ -50,8 +50,7 @@ def spatial(
     Raises:
         ValueError: if turns or shifts are not positive.
     """
-    if min(turns, shifts) < 1:
-        raise ValueError(f"the grid needs one turn and one shift at least, not {turns} and {shifts}")
+    at_least_one(turns=turns, shifts=shifts)
     reach = SHIFT[severity.level - 1] * min(images.shape[2:])
     worst, most = images, torch.full_like(labels, -torch.inf, dtype=images.dtype)
     degrees, pixels = _evenly(DEGREES[severity.level - 1], turns), _evenly(reach, shifts)

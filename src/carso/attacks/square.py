@@ -29,7 +29,7 @@ from carso.attacks.ball import project
 from carso.attacks.budget import bounded, reach
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random
-from carso.types import Budget, Classifier, Images, Labels, Norm
+from carso.types import Budget, Classifier, Images, Labels, Norm, at_least_one
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After these many of 10,000 queries the share p halves."""
@@ -68,8 +68,9 @@ def square(
     Raises:
         ValueError: if queries is not positive, or share not in (0, 1].
     """
-    if queries < 1 or not 0 < share <= 1:
-        raise ValueError(f"queries must be positive and share in (0, 1], not {queries} and {share}")
+    at_least_one(queries=queries)
+    if not 0 < share <= 1:
+        raise ValueError(f"share must lie in (0, 1], not {share}")
     objective = Objective(model, loss_of(loss), random=is_random(model, images))
     dice = _Dice(generator)
     eps, pixels = reach(images, budget), images.shape[2] * images.shape[3]

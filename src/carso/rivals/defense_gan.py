@@ -41,11 +41,11 @@ from carso.nn.perceptron import perceptron
 from carso.nn.querying import widened
 from carso.progress import track
 from carso.recall import PIXELS
-from carso.rivals.purified import Purified, at_least_one, normal, of_each
+from carso.rivals.purified import Purified, normal, of_each
 from carso.rivals.stage import GenerativeStage
 from carso.training.mixture import within_ball
 from carso.training.recipe import Schedule
-from carso.types import Images, Labels, Logits
+from carso.types import Images, Labels, Logits, at_least_one
 
 MOMENTUM = 0.7
 PENALTY, CRITIC_PASSES = 10.0, 5

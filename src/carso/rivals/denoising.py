@@ -22,11 +22,11 @@ from carso.data import Dataset
 from carso.nn import evaluating, query
 from carso.nn.perceptron import perceptron
 from carso.purifier import reconstruction_loss
-from carso.rivals.purified import Purified, at_least_one
+from carso.rivals.purified import Purified
 from carso.rivals.stage import GenerativeStage
 from carso.training.mixture import Mixture
 from carso.training.recipe import AttackSpec, Schedule
-from carso.types import Images, Labels
+from carso.types import Images, Labels, at_least_one
 
 
 class Autoencoder(nn.Module):

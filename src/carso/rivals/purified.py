@@ -70,13 +70,6 @@ def of_each(candidates: Candidates, which: Labels) -> Images:
     return candidates[torch.arange(len(which), device=which.device), which]
 
 
-def at_least_one(**numbers: int) -> None:
-    """Raise a ValueError that names the first of these numbers that is below 1."""
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, not {number}")
-
-
 def normal(*shape: int, like: Images, generator: torch.Generator | None = None) -> torch.Tensor:
     """Draws from N(0, I) of that shape, made where the generator lives, and handed on where `like` does."""
     device = like.device if generator is None else generator.device

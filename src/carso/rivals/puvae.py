@@ -31,10 +31,10 @@ from carso.nn import evaluating, query
 from carso.nn.modes import frozen
 from carso.nn.perceptron import perceptron
 from carso.purifier import Moments, kl_divergence, reconstruction_loss
-from carso.rivals.purified import Purified, at_least_one, of_each
+from carso.rivals.purified import Purified, of_each
 from carso.rivals.stage import GenerativeStage
 from carso.training.recipe import Schedule
-from carso.types import Images, Labels, Logits
+from carso.types import Images, Labels, Logits, at_least_one
 
 Projections = Float[Tensor, "batch classes channels height width"]
 

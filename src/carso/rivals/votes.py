@@ -16,8 +16,7 @@ from torch import nn
 from carso.nn import evaluating, query
 from carso.progress import track
 from carso.recall import PIXELS, classify
-from carso.rivals.purified import at_least_one
-from carso.types import Counts, Images, Logits, check_images
+from carso.types import Counts, Images, Logits, at_least_one, check_images
 from carso.vote import count
 
 
