@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, overload
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,18 @@ PARALLEL = 0.8
 
 TOLERANCE = 1e-3
 """Largest difference of two logits that counts as rounding, in units of the largest one."""
+
+
+@overload
+def faster(model: Defence, images: Images | None = None, wanted: bool | None = None) -> FastDefence: ...
+
+
+@overload
+def faster(model: Classifier, images: Images | None = None, wanted: bool | None = None) -> Classifier: ...
+
+
+@overload
+def faster(model: object, images: Images | None = None, wanted: bool | None = None) -> Any: ...
 
 
 def faster(model: Any, images: Images | None = None, wanted: bool | None = None) -> Any:

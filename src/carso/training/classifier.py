@@ -92,8 +92,7 @@ class ClassifierStage:
 
     def _target(self) -> Classifier:
         """N as attacks take it."""
-        target: Classifier = faster(self.module) if self.folds else lowered(self.module, self.device)
-        return target
+        return faster(self.module) if self.folds else lowered(self.module, self.device)
 
     def _trades(self, images: Images, labels: Labels) -> Tensor:
         rows = torch.arange(len(images), device=images.device)

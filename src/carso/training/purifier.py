@@ -169,8 +169,7 @@ class PurifierStage:
 
         def one_each(images: Images) -> Logits:
             latents = self._latents(len(images)).unsqueeze(1)
-            logits: Tensor = quick.logits(_some(images), latents=_some(latents))
-            return logits[: len(images)].squeeze(1)
+            return quick.logits(_some(images), latents=_some(latents))[: len(images)].squeeze(1)
 
         return one_each
 
