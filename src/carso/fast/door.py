@@ -38,6 +38,8 @@ from carso.types import Classifier, Codes, Counts, Images, Latents
 
 T = TypeVar("T")
 Voting: TypeAlias = Callable[[Latents, Codes], Counts]
+Recalling: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Images (B, C, H, W) and latents (K, latent) to the logits (B, K, classes) of candidates."""
 
 FORMS = fold_vote, convolve_vote, correct_vote
 """Of a vote, each of another kind of purifier; the first that there is is taken."""
@@ -165,38 +167,43 @@ def _fast_defence(defence: Defence, images: Images | None, wanted: bool | None) 
     return FastDefence(defence, folded) if whole is None else FastDefence(defence, *whole)
 
 
-def _convolved_defence(defence: Defence, images: Images) -> tuple[Callable[[Tensor, Tensor], Tensor], int] | None:
+def _convolved_defence(defence: Defence, images: Images) -> tuple[Recalling, int] | None:
     """A defence with convolutions in its cheaper form, and how many images at a time are best."""
     if next(defence.purifier.parameters()).is_cuda or images.is_cuda:
         return None
-    some, latents = images[:TRIED].float(), defence.latents(TRIED, Generator("cpu").manual_seed(0))
+    some, latents = images[:TRIED].float(), _some_latents(defence)
     with evaluating(defence.classifier), evaluating(defence.purifier):
         parts = (defence.classifier, defence.purifier, defence.representation.layers, some)
         found = convolve_defence(*parts) or correct_defence(*parts)
-    if found is None:
+    if found is None or not _recalls(found[0], defence, some, latents):
         return None
     exact, low, batch = found
-
-    with torch.no_grad():
-        if not alike(exact(some, latents), defence.logits(some, latents=latents)):
-            return None
     straight = _parallel(lambda x: exact(x, latents).mean(1), lambda x: low(x, latents).mean(1), some)
     return (low, batch) if straight else None
 
 
-def _folded_defence(defence: Defence, images: Images | None) -> Callable[[Tensor, Tensor], Tensor] | None:
+def _folded_defence(defence: Defence, images: Images | None) -> Recalling | None:
+    """A defence of layers that fold, as their chain; in training, of which there are no images, taken on trust."""
     if next(defence.purifier.parameters()).is_cuda:
         return None
-    folded = fold_defence(defence.classifier, defence.purifier, defence.representation.layers)
-    if folded is None or images is None:
-        return folded
-    latents = defence.latents(TRIED, Generator("cpu").manual_seed(0))
-    exact = fold_defence(defence.classifier, defence.purifier, defence.representation.layers, torch.float32)
+    parts = (defence.classifier, defence.purifier, defence.representation.layers)
+    low = fold_defence(*parts)
+    if low is None or images is None:
+        return low
+    exact = fold_defence(*parts, torch.float32)
     assert exact is not None
-    some = images[:TRIED].clone()
-    with torch.no_grad():
-        ours, theirs = exact(some, latents), defence.logits(some, latents=latents)
-    return folded if alike(ours, theirs) else None
+    return low if _recalls(exact, defence, images[:TRIED].clone(), _some_latents(defence)) else None
+
+
+def _some_latents(defence: Defence) -> Latents:
+    """Latents (K, latent) on which a form is compared with the defence."""
+    return defence.latents(TRIED, Generator("cpu").manual_seed(0))
+
+
+@torch.no_grad()
+def _recalls(exact: Recalling, defence: Defence, images: Images, latents: Latents) -> bool:
+    """Whether a form in float32 gives the defence's own logits, to rounding."""
+    return alike(exact(images, latents), defence.logits(images, latents=latents))
 
 
 def voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> Voting | None:
