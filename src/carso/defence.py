@@ -277,8 +277,9 @@ class CARSO(Pretrained, nn.Module):
         Raises:
             ValueError: if K is no whole number, or less than 1.
         """
-        _check_samples(self.samples if samples is None else samples)
-        device, wanted = next(self.purifier.parameters()).device, self.samples if samples is None else samples
+        wanted = self.samples if samples is None else samples
+        _check_samples(wanted)
+        device = next(self.purifier.parameters()).device
         if self.fixed_by is None:
             return draw(wanted, self.purifier, generator, device)
         known, rows = torch.Generator().manual_seed(self.fixed_by), max(wanted, self.samples)

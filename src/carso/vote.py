@@ -143,10 +143,10 @@ def settled(counts: Counts, drawn: int, samples: int, stop: Stop, error: float =
         stop: the rule, as above.
         error: bound of the confident rule, per image.
     """
-    if drawn >= samples:
+    if drawn >= samples or counts.shape[1] < 2:
         return torch.ones(len(counts), dtype=torch.bool, device=counts.device)
-    if stop == "never" or counts.shape[1] < 2:
-        return torch.full((len(counts),), counts.shape[1] < 2, device=counts.device)
+    if stop == "never":
+        return torch.zeros(len(counts), dtype=torch.bool, device=counts.device)
     leader, runner_up = counts.topk(2, dim=1).values.unbind(1)
     if stop == "exact":
         return leader - runner_up > samples - drawn

@@ -83,7 +83,7 @@ class Ensemble:
         self.chunk = settings.chunk or CHUNK
 
     def run(self) -> BudgetResult:
-        """Tune, attack, and pass the final verdict, from wherever the state stand."""
+        """Tune, attack, and pass the final verdict, from wherever the state stands."""
         self.tune()
         attempts = self._plan()
         with progress(f"attacks in {self.state.budget}", self._ahead(attempts)) as bar:

@@ -142,7 +142,7 @@ def _craft(attack: Call, model: Classifier, budget: Budget, **options: Any) -> C
 def _white_box(
     target: Target, candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning, neighbours: Neighbours
 ) -> Iterator[Attempt]:
-    """From weak to strong: of equally harmful images, the state keep the last one."""
+    """From weak to strong: of equally harmful images, the state keeps the last one."""
     craft, plain, steps = partial(_craft, budget=budget), sizes.plain, tuning.steps
     mean, steady = Expectation(candidates, tuning.eot), _steady(target, candidates, tuning)
     eot: dict[str, Any] = {"eot": tuning.eot} if target.random_surrogate else {}
@@ -248,10 +248,12 @@ def _around(candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning
 def _aggregates(candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning) -> Iterator[Attempt]:
     """Other aggregates of the candidates."""
     rounds: Rounds
-    for name, aggregate in (("log-mean-probability", log_mean_probability), ("exponential", exponential)):
-        samples = max(SAMPLES, tuning.eot)
+    samples = max(SAMPLES, tuning.eot)
+    for name, aggregate, loss in (
+        ("log-mean-probability", log_mean_probability, "cross_entropy"),
+        ("exponential", exponential, "margin"),
+    ):
         model = Expectation(candidates, samples, aggregate)
-        loss = "margin" if aggregate is exponential else "cross_entropy"
         rounds = (_craft(annealed, model, budget=budget, steps=tuning.steps, loss=loss),) * sizes.aggregates
         yield Attempt(f"pgd-{name}", "white-box", "survivors", rounds, options={"eot": samples, "steps": tuning.steps})
 

@@ -154,13 +154,12 @@ def votes_needed(records: Records) -> Figure | None:
 
 def confusion(records: Records, results: Results) -> list[tuple[str, list[Figure]]]:
     """Confusion of every column, without attack and under the hardest row of the verdict."""
-    shown = {"none", hardest(results.rows, subject(results)).attack}
     worst = hardest(results.rows, subject(results))
     found = []
     for record in records.rows.values():
         row = record.row
         same = (row.attack, row.norm, row.eps, row.directed_at) == (worst.attack, worst.norm, worst.eps, "classifier")
-        if row.attack in shown and (row.budget is None or same):
+        if row.attack in ("none", worst.attack) and (row.budget is None or same):
             found.append((wording.named(row), [_confusion(records, record, column) for column in record.outcomes]))
     return found
 
