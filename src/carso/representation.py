@@ -103,12 +103,12 @@ def sizes_of_layers(classifier: nn.Module, images: Images) -> dict[str, int]:
     """
     found: dict[str, int | None] = {}
 
-    def note(name: str, module: nn.Module, inputs: object, output: object) -> None:
+    def measure(name: str, module: nn.Module, inputs: object, output: object) -> None:
         rows, before = unwrapped(output), found.get(name, 0)
         size = rows[0].numel() if isinstance(rows, Tensor) and rows.ndim > 1 and len(rows) == len(images) else None
         found[name] = None if before is None or size is None else before + size
 
-    with torch.no_grad(), evaluating(classifier), _as_before_compiling(classifier), _hooked(classifier, note):
+    with torch.no_grad(), evaluating(classifier), _as_before_compiling(classifier), _hooked(classifier, measure):
         logits = query(classifier, images)
     return {OUTPUT: logits[0].numel()} | {name: size for name, size in found.items() if size is not None}
 

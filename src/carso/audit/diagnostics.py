@@ -127,8 +127,8 @@ class DiagnosticRun:
         if candidates is None:
             return self._without_gradient(), Tuning()
         by_entropy, by_margin = self._gradient(candidates, cross_entropy), self._gradient(candidates, margin)
-        broken = non_finite(by_entropy) | non_finite(by_margin)
-        if broken.any():
+        infinite = non_finite(by_entropy) | non_finite(by_margin)
+        if infinite.any():
             candidates = mended(candidates)
             by_margin = self._gradient(candidates, margin)
         flat = vanished(by_margin)
@@ -138,7 +138,7 @@ class DiagnosticRun:
             images=len(self.images),
             zero_gradients=percent(vanished(by_entropy)),
             flat=percent(flat),
-            non_finite=percent(broken),
+            non_finite=percent(infinite),
             masked=self._masked(),
             saturated=self._saturated(self._once(candidates)),
             spread=self._spread(),

@@ -113,10 +113,10 @@ class Packed:
         rows = rows.to(self.dtype)
         if self.fused:
             multiply = torch.ops.mkldnn._linear_pointwise
-            product: Tensor = multiply(rows, self.weight, self.bias, self.fused, self.scalars, "")
+            mapped: Tensor = multiply(rows, self.weight, self.bias, self.fused, self.scalars, "")
         else:
-            product = F.linear(rows, self.weight, self.bias)
-        return product if self.after is None else self.after(product.float())
+            mapped = F.linear(rows, self.weight, self.bias)
+        return mapped if self.after is None else self.after(mapped.float())
 
 
 def product(rows: Tensor, weight: Tensor, out: Tensor) -> Tensor:
@@ -161,8 +161,8 @@ class Affine:
         """(B, outputs), float32."""
         if self.weight.dtype == rows.dtype:
             return F.linear(rows, self.weight, self.bias)
-        product: Tensor = _Product.apply(rows, self.weight, self.bias)  # type: ignore[no-untyped-call]
-        return product
+        mapped: Tensor = _Product.apply(rows, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return mapped
 
 
 class _Product(torch.autograd.Function):
