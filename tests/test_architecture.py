@@ -8,6 +8,7 @@ from benchmarks.docs import house
 from benchmarks.docs.house import METHOD, imports, room_of
 
 import carso
+from carso import fast
 
 ROOT = Path(carso.__file__).parent
 BASE = {"types", "errors"}
@@ -54,10 +55,38 @@ def test_every_room_has_its_rule() -> None:
     assert {room_of(path) for path in ROOT.rglob("*.py")} - {"__init__", "__main__"} == set(MAY_IMPORT)
 
 
+def behind_the_door(source: str) -> set[str]:
+    """What a module of another room takes of the fast forms that they do not hand out."""
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            named |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute):
+            named.add(ast.unparse(node))
+    given = {f"carso.fast.{name}" for name in fast.__all__}
+    return {name for name in named if f"{name}.".startswith("carso.fast.")} - given
+
+
 def test_only_the_door_of_the_fast_forms_is_used() -> None:
     for path in ROOT.rglob("*.py"):
         if room_of(path) != "fast":
-            assert "carso.fast." not in path.read_text(), path
+            assert not behind_the_door(path.read_text(encoding="utf-8")), path
+
+
+@pytest.mark.parametrize(
+    ("line", "taken"),
+    [
+        ("from carso.fast import faster, pullback", set()),
+        ("from carso.fast import faster, folding", {"carso.fast.folding"}),
+        ("from carso.fast.folding import fold", {"carso.fast.folding.fold"}),
+        ("import carso.fast.folding", {"carso.fast.folding"}),
+        ("from carso import fast", {"carso.fast"}),
+    ],
+)
+def test_every_way_around_the_door_is_seen(line: str, taken: set[str]) -> None:
+    assert behind_the_door(line) == taken
 
 
 def test_the_root_is_the_method() -> None:

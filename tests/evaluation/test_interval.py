@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from torch import Tensor
@@ -111,5 +111,5 @@ def test_pairs_tell_what_intervals_of_each_do_not(counts: tuple[int, int, int, i
 @given(st.lists(st.integers(1, 60), min_size=4, max_size=4))
 def test_what_the_exact_test_of_mcnemar_is_sure_of_the_interval_tells(counts: list[int]) -> None:
     _, own, other, _ = counts
-    if binomtest(own, own + other).pvalue < 0.01:
-        assert sign(paired(*outcomes(*counts))) == (1 if own > other else -1)
+    assume(binomtest(own, own + other).pvalue < 0.01)
+    assert sign(paired(*outcomes(*counts))) == (1 if own > other else -1)

@@ -1,26 +1,65 @@
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from carso import CARSO
 from carso.data import Dataset
+from carso.evaluation.examples import AdversarialExamples
+from carso.evaluation.models import Outcome, answer
+from carso.evaluation.protocol import DEEPFOOL, Row
+from carso.hardening import survey
 from carso.hardening.plan import Rates
-from carso.hardening.survey import peak_memory, rates_of, recalling, seen
+from carso.hardening.survey import TRIED, peak_memory, rates_of, recalling, seen
 from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.training.recipe import PurifierSpec
 
 
+class Clock:
+    """Seconds that pass where a test lets them."""
+
+    seconds = 0.0
+
+    def timed(self, work: Callable[[], Any]) -> tuple[Any, float]:
+        began, result = self.seconds, work()
+        return result, self.seconds - began
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Charges 1 for a step on N, 3 for one on the defence, 7 for a vote, and 10 for the beginning of any attack."""
+    clock = Clock()
+
+    class Charged(AdversarialExamples):
+        def __call__(self, row: Row, *given: Any) -> Tensor:
+            clock.seconds += 10 + row.options["steps"] * (3 if row.directed_at == "defence" else 1)
+            return super().__call__(row, *given)
+
+    def voted(*given: Any) -> Outcome:
+        clock.seconds += 7
+        return answer(*given)
+
+    monkeypatch.setattr(survey, "timed", clock.timed)
+    monkeypatch.setattr(survey, "AdversarialExamples", Charged)
+    monkeypatch.setattr(survey, "answer", voted)
+    return clock
+
+
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_everything_that_is_planned_with_takes_time(norm: str) -> None:
+def test_what_is_planned_with_is_measured_per_image_and_per_step(norm: str) -> None:
     classifier = MLP((1, 4, 4), (8,), 3).eval()
     defence = CARSO(classifier, Purifier((1, 4, 4), 11, 2).eval(), samples=5)
     dataset = Dataset("d", torch.rand(20, 1, 4, 4), torch.arange(20) % 3, ("a", "b", "c"))
     rates = rates_of(defence, dataset, 0.1, norm)
-    assert all(0 < getattr(rates, name) < 10 for name in Rates.model_fields)
+    deepfool = (10 + DEEPFOOL["steps"]) / TRIED
+    assert rates == Rates(classifier=1 / TRIED, defence=3 / TRIED, vote=7 / TRIED, deepfool=deepfool)
 
 
 def test_the_memory_that_was_held_is_some() -> None:
