@@ -1,22 +1,23 @@
 import pytest
 import torch
+from torch import Tensor
 
+from carso.data import Dataset
 from carso.evaluation import gallery
-from carso.evaluation.models import Outcome
+from carso.evaluation.models import Models, Outcome
 
 
 @pytest.fixture
-def labels():
+def labels() -> Tensor:
     return torch.zeros(40, dtype=torch.int32)
 
 
-def outcome(predicted, counts=None):
-    counts = torch.tensor(counts) if counts is not None else None
-    samples = counts.sum(1) if counts is not None else None
-    return Outcome(predicted=torch.tensor(predicted), counts=counts, samples=samples)
+def outcome(predicted: list[int], counts: list[list[int]] | None = None) -> Outcome:
+    votes = None if counts is None else torch.tensor(counts)
+    return Outcome(predicted=torch.tensor(predicted), counts=votes, samples=None if votes is None else votes.sum(1))
 
 
-def test_each_rule_picks_what_it_says(labels):
+def test_each_rule_picks_what_it_says(labels: Tensor) -> None:
     """Images 0-9: both right, 10-19: only the defence, 20-29: only N, 30-39: neither; margins grow with the index."""
     ours = outcome([0] * 20 + [1] * 20, [[50 + i, 50 - i] for i in range(20)] + [[10, 90]] * 20)
     theirs = outcome(([0] * 10 + [1] * 10) * 2)
@@ -31,7 +32,7 @@ def test_each_rule_picks_what_it_says(labels):
         assert all(20 <= i < 30 for i in by_rule["only classifier right"])
 
 
-def test_random_picks_depend_on_the_seed_alone(labels):
+def test_random_picks_depend_on_the_seed_alone(labels: Tensor) -> None:
     wrong, right = outcome([1] * 40), outcome([0] * 40)
     picks = [
         [
@@ -44,12 +45,12 @@ def test_random_picks_depend_on_the_seed_alone(labels):
     assert picks[0] == picks[1] != picks[2]
 
 
-def test_without_votes_or_rival_those_rules_pick_nothing(labels):
+def test_without_votes_or_rival_those_rules_pick_nothing(labels: Tensor) -> None:
     chosen = gallery.choose(labels, outcome([0] * 40), None, torch.Generator().manual_seed(0))
     assert set(chosen.values()) == {"random"}
 
 
-def test_measures_the_perturbation_and_averages_the_recollections(columns, dataset):
+def test_measures_the_perturbation_and_averages_the_recollections(columns: Models, dataset: Dataset) -> None:
     attacked = dataset.images.clone()
     attacked[3] = (attacked[3] + 0.1).clamp(max=1)
     hung = gallery.hang(columns, {3: "random", 7: "failure"}, dataset.images, attacked, seed=0)
@@ -64,7 +65,7 @@ def test_measures_the_perturbation_and_averages_the_recollections(columns, datas
     assert bare.recalled is None
 
 
-def test_the_subject_is_the_defence_and_its_rival_the_classifier_inside(columns):
+def test_the_subject_is_the_defence_and_its_rival_the_classifier_inside(columns: Models) -> None:
     assert gallery.subject(columns) == "carso"
     assert gallery.rival(columns) == "adversarially_trained"
     assert gallery.rival({"undefended": columns["undefended"]}) is None

@@ -19,6 +19,7 @@ from carso.hardening.survey import TRIED, peak_memory, rates_of, recalling, seen
 from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.training.recipe import PurifierSpec
+from carso.types import Norm
 
 
 class Clock:
@@ -53,7 +54,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_what_is_planned_with_is_measured_per_image_and_per_step(norm: str) -> None:
+def test_what_is_planned_with_is_measured_per_image_and_per_step(norm: Norm) -> None:
     classifier = MLP((1, 4, 4), (8,), 3).eval()
     defence = CARSO(classifier, Purifier((1, 4, 4), 11, 2).eval(), samples=5)
     dataset = Dataset("d", torch.rand(20, 1, 4, 4), torch.arange(20) % 3, ("a", "b", "c"))

@@ -1,8 +1,12 @@
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.report.conftest import Element
 
 from carso.errors import RunError
 from carso.evaluation.records import read_records
@@ -10,14 +14,16 @@ from carso.evaluation.results import Believed, Rate, read_results, write_results
 from carso.report.comparison import compare
 from carso.types import Budget
 
+Read = Callable[[str], Element]
+
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, build):
+def runs(tmp_path_factory: pytest.TempPathFactory, build: Callable[..., Path]) -> list[Path]:
     parent = tmp_path_factory.mktemp("runs")
     return [build(parent / "first", seed=0), build(parent / "second", seed=1)]
 
 
-def test_every_run_keeps_its_own_figures(runs, read):
+def test_every_run_keeps_its_own_figures(runs: list[Path], read: Read) -> None:
     path = compare(runs)
     assert path == runs[0].parent / "comparison.html"
     page = read(path.read_text())
@@ -31,14 +37,16 @@ def test_every_run_keeps_its_own_figures(runs, read):
     assert len(page.get("curves").all("svg")) == 3
 
 
-def test_a_row_that_one_run_lacks_is_said_to_be_missing(runs, bare_run, tmp_path, read):
+def test_a_row_that_one_run_lacks_is_said_to_be_missing(
+    runs: list[Path], bare_run: Path, tmp_path: Path, read: Read
+) -> None:
     page = read(compare([runs[0], bare_run], tmp_path / "page.html").read_text())
     missing = [cell for cell in page.all("td", "run") if cell.text == "not run"]
     assert {cell.attributes["data-label"] for cell in missing} == {bare_run.name}
     assert len(missing) == 3 * 3
 
 
-def test_folders_of_one_name_are_told_apart(runs, tmp_path):
+def test_folders_of_one_name_are_told_apart(runs: list[Path], tmp_path: Path) -> None:
     for parent in ("a", "b"):
         (tmp_path / parent / "run").mkdir(parents=True)
         for name in ("results.json", "records.safetensors"):
@@ -48,14 +56,14 @@ def test_folders_of_one_name_are_told_apart(runs, tmp_path):
     assert 'data-label="b/run"' in page
 
 
-def test_one_run_or_the_same_twice_is_refused(runs):
+def test_one_run_or_the_same_twice_is_refused(runs: list[Path]) -> None:
     with pytest.raises(RunError, match="at least two"):
         compare(runs[:1])
     with pytest.raises(RunError, match="given twice"):
         compare([runs[0], runs[0]])
 
 
-def variant(source, folder, correct, total):
+def variant(source: Path, folder: Path, correct: int, total: int) -> Path:
     """The run with another accuracy of CARSO in every row."""
     results = read_results(source)
     rows = [row.model_copy(update={"carso": Rate.of(correct, total)}) for row in results.rows]
@@ -65,7 +73,9 @@ def variant(source, folder, correct, total):
 
 
 @pytest.mark.parametrize(("second", "bold"), [((700, 1000), 6), ((795, 1000), 0), ((70, 100), 0)])
-def test_a_run_is_bold_only_where_its_interval_is_above_the_others(runs, tmp_path, read, second, bold):
+def test_a_run_is_bold_only_where_its_interval_is_above_the_others(
+    runs: list[Path], tmp_path: Path, read: Read, second: tuple[int, int], bold: int
+) -> None:
     folders = [variant(runs[0], tmp_path / "a", 800, 1000), variant(runs[0], tmp_path / "b", *second)]
     page = read(compare(folders).read_text())
     best = [cell for cell in page.all("td", "best") if "ours" in cell.classes]
@@ -73,7 +83,7 @@ def test_a_run_is_bold_only_where_its_interval_is_above_the_others(runs, tmp_pat
     assert ("intervals overlap" in page.all("h1")[0].text) == (bold == 0)
 
 
-def test_other_numbers_of_images_are_said_in_cell_and_headline(runs, tmp_path, read):
+def test_other_numbers_of_images_are_said_in_cell_and_headline(runs: list[Path], tmp_path: Path, read: Read) -> None:
     folders = [variant(runs[0], tmp_path / "a", 800, 1000), variant(runs[0], tmp_path / "b", 70, 100)]
     page = read(compare(folders).read_text())
     assert "a: 80.0 % of 1,000; b: 70.0 % of 100" in page.all("h1")[0].text
@@ -82,7 +92,7 @@ def test_other_numbers_of_images_are_said_in_cell_and_headline(runs, tmp_path, r
     assert not [cell for cell in page.all("th") if "n = 1,000" in cell.text]
 
 
-def told(source, folder, believed=None, **fields):
+def told(source: Path, folder: Path, believed: Believed | None = None, **fields: Any) -> Path:
     """The run with other things said of its rows under attack."""
     results = read_results(source)
     seen = [None if row.norm is None else believed for row in results.rows]
@@ -93,12 +103,14 @@ def told(source, folder, believed=None, **fields):
     return folder
 
 
-def attacked_rows(page):
+def attacked_rows(page: Element) -> list[Element]:
     return [row for row in page.all("tr") if row.attributes.get("data-attack") == "pgd"]
 
 
 @pytest.mark.parametrize(("second", "chip"), [(True, True), (False, False)])
-def test_a_row_is_marked_only_as_all_runs_have_it(runs, tmp_path, read, second, chip):
+def test_a_row_is_marked_only_as_all_runs_have_it(
+    runs: list[Path], tmp_path: Path, read: Read, second: bool, chip: bool
+) -> None:
     folders = [told(runs[0], tmp_path / "a", foreseen=True), told(runs[0], tmp_path / "b", foreseen=second)]
     for order in (folders, folders[::-1]):
         rows = attacked_rows(read(compare(order, tmp_path / "page.html").read_text()))
@@ -106,7 +118,7 @@ def test_a_row_is_marked_only_as_all_runs_have_it(runs, tmp_path, read, second, 
         assert {bool(row.all("span", "chip")) for row in rows} == {chip}
 
 
-def test_what_was_turned_away_stands_with_the_run_that_did(runs, tmp_path, read):
+def test_what_was_turned_away_stands_with_the_run_that_did(runs: list[Path], tmp_path: Path, read: Read) -> None:
     away = {
         name: Believed(false_alarms=0.01, turned_away=Rate.of(n, 40), right=None) for name, n in (("a", 4), ("b", 30))
     }
@@ -120,7 +132,7 @@ def test_what_was_turned_away_stands_with_the_run_that_did(runs, tmp_path, read)
             assert found == ([cell.attributes["data-label"]] if "ours" in cell.classes else [])
 
 
-def test_curves_of_other_norms_stand_apart(runs, tmp_path, read):
+def test_curves_of_other_norms_stand_apart(runs: list[Path], tmp_path: Path, read: Read) -> None:
     records = read_records(runs[1])
     curve = [
         r.model_copy(update={"row": r.row if r.row.norm is None else replace(r.row, budget=Budget("L2", r.row.eps))})
@@ -137,7 +149,9 @@ def test_curves_of_other_norms_stand_apart(runs, tmp_path, read):
     assert [len(figure.all("li", "swatch")) for figure in figures] == [1] * 6
 
 
-def test_a_network_that_is_not_known_to_be_trained_against_attacks_is_not_called_so(runs, tmp_path):
+def test_a_network_that_is_not_known_to_be_trained_against_attacks_is_not_called_so(
+    runs: list[Path], tmp_path: Path
+) -> None:
     results = read_results(runs[0])
     (tmp_path / "plain").mkdir()
     write_results(results.model_copy(update={"adversarial": False}), tmp_path / "plain")
@@ -146,14 +160,14 @@ def test_a_network_that_is_not_known_to_be_trained_against_attacks_is_not_called
     assert "Adversarial" not in page
 
 
-def test_a_run_of_nothing_is_named(runs, tmp_path):
+def test_a_run_of_nothing_is_named(runs: list[Path], tmp_path: Path) -> None:
     results = read_results(runs[0])
     write_results(results.model_copy(update={"rows": []}), tmp_path)
     with pytest.raises(RunError, match=r"results\.json: rows: hold no accuracy"):
         compare([runs[0], tmp_path])
 
 
-def test_curves_of_another_run_are_left_out(runs, tmp_path, read):
+def test_curves_of_another_run_are_left_out(runs: list[Path], tmp_path: Path, read: Read) -> None:
     for name, n in (("a", 40), ("b", 41)):
         (tmp_path / name).mkdir()
         shutil.copy(runs[0] / "records.safetensors", tmp_path / name)

@@ -20,20 +20,20 @@ def images() -> torch.Tensor:
     return torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(1))
 
 
-def test_what_is_shown_is_what_votes(defence, images):
+def test_what_is_shown_is_what_votes(defence: CARSO, images: torch.Tensor) -> None:
     shown = carso.show(defence, images, samples=60, seed=5)
     answers = defence.classifier(shown.candidates.flatten(0, 1)).argmax(1).view(3, 60)
     counted = torch.stack([torch.bincount(row, minlength=4) for row in answers])
     assert torch.equal(shown.tally.counts, counted)
 
 
-def test_fewer_samples_are_the_first(defence, images):
+def test_fewer_samples_are_the_first(defence: CARSO, images: torch.Tensor) -> None:
     few, all_ = carso.show(defence, images, 4, seed=5), carso.show(defence, images, 60, seed=5)
     torch.testing.assert_close(few.candidates, all_.candidates[:, :4])
     torch.testing.assert_close(few.mean, all_.candidates[:, :4].mean(1))
 
 
-def test_the_html_names_the_winners_and_fetches_nothing(defence, images):
+def test_the_html_names_the_winners_and_fetches_nothing(defence: CARSO, images: torch.Tensor) -> None:
     shown = carso.show(defence, images)
     html = shown._repr_html_()
     assert html.count("data:image/png") == 9
@@ -45,12 +45,12 @@ def test_the_html_names_the_winners_and_fetches_nothing(defence, images):
 
 
 @pytest.mark.parametrize("samples", [0, 61])
-def test_a_number_of_samples_it_cannot_show_is_refused(defence, images, samples):
+def test_a_number_of_samples_it_cannot_show_is_refused(defence: CARSO, images: torch.Tensor, samples: int) -> None:
     with pytest.raises(ValueError, match="samples must be between 1 and 60"):
         carso.show(defence, images, samples)
 
 
-def test_what_is_elected_is_by_the_defences_own_aggregation_and_names(defence, images):
+def test_what_is_elected_is_by_the_defences_own_aggregation_and_names(defence: CARSO, images: torch.Tensor) -> None:
     kinds = defence.classifier, defence.purifier
     logits = CARSO(*kinds, samples=60, aggregation="mean-logit")
     logits.class_names = ("ape", "bee", "cat", "dog")

@@ -29,7 +29,7 @@ def results() -> Results:
     return Results(recipe="thesis", seed=7, n=1000, environment=environment(), rows=rows)
 
 
-def test_markdown_holds_every_figure_with_interval_and_publication(results):
+def test_markdown_holds_every_figure_with_interval_and_publication(results: Results) -> None:
     text = markdown(results)
     assert "| 0.10 [0.02, 0.56] (6.85) |" in text
     for each in results.rows:
@@ -38,12 +38,12 @@ def test_markdown_holds_every_figure_with_interval_and_publication(results):
     assert "seed 7, n = 1,000" in text
 
 
-def test_a_defence_is_bold_only_where_its_interval_is_above_the_other(results):
+def test_a_defence_is_bold_only_where_its_interval_is_above_the_other(results: Results) -> None:
     bold = [re.findall(r"\*\*([\d.]+)\*\*", line) for line in markdown(results).splitlines() if line.startswith("| ")]
     assert [found for found in bold if found] == [["86.20"], ["71.00"]]
 
 
-def test_protocols_stand_apart(results):
+def test_protocols_stand_apart(results: Results) -> None:
     text = markdown(results)
     thesis, beyond, end_to_end = re.split(r"^### .*$", text, flags=re.MULTILINE)[1:]
     assert "36.00" in end_to_end
@@ -52,7 +52,7 @@ def test_protocols_stand_apart(results):
     assert "n/a" in end_to_end
 
 
-def test_the_terminal_shows_the_same_figures(results):
+def test_the_terminal_shows_the_same_figures(results: Results) -> None:
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(terminal(results))
     text = console.export_text()
@@ -60,7 +60,9 @@ def test_the_terminal_shows_the_same_figures(results):
         assert figure in text
 
 
-def test_a_narrow_terminal_loses_no_figure(results, monkeypatch, capsys):
+def test_a_narrow_terminal_loses_no_figure(
+    results: Results, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     print_table(results)
     printed = capsys.readouterr().out
