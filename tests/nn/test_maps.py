@@ -7,8 +7,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from carso.nn import MLP
-from carso.nn.maps import Maps
+from carso.nn.maps import Maps, unflattened
 from carso.representation import Representation
+
+
+def test_a_representation_is_taken_apart_in_order() -> None:
+    flat, image = unflattened(torch.arange(14.0).view(2, 7), [[3], [1, 2, 2]])
+    assert flat.tolist() == [[0, 1, 2], [7, 8, 9]]
+    assert image.tolist() == [[[[3, 4], [5, 6]]], [[[10, 11], [12, 13]]]]
 
 
 @given(

@@ -26,6 +26,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from carso.nn.maps import unflattened
+from carso.nn.modes import evaluating
 from carso.nn.resnet import Block
 from carso.types import Representations
 
@@ -51,6 +53,8 @@ class Compressor(nn.Module):
         side: height or width of the images, the smaller.
         image: shape of the images, and the channels of the residual groups that read a layer of that shape; None to
             compress it like any other.
+
+    `features` says how many numbers come out per image.
     """
 
     def __init__(
@@ -63,25 +67,18 @@ class Compressor(nn.Module):
             residual(shape, widths) if shape == tuple(seen) else _compressor(shape, rule, blocks)
             for shape in self.shapes
         )
-
-    @property
-    def features(self) -> int:
-        """How many numbers come out per image."""
-        with torch.no_grad():
-            return sum(_features(layer, shape) for layer, shape in zip(self.layers, self.shapes, strict=True))
+        self.features = sum(_features(layer, shape) for layer, shape in zip(self.layers, self.shapes, strict=True))
 
     def forward(self, representations: Representations) -> Float[Tensor, "batch features"]:
         """(B, neurons) to (B, features)."""
-        parts = representations.split([math.prod(shape) for shape in self.shapes], dim=1)
-        maps = (part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True))
-        return torch.cat([layer(a).flatten(1) for layer, a in zip(self.layers, maps, strict=True)], dim=1)
+        outputs = unflattened(representations, self.shapes)
+        return torch.cat([layer(a).flatten(1) for layer, a in zip(self.layers, outputs, strict=True)], dim=1)
 
 
+@torch.no_grad()
 def _features(layer: nn.Module, shape: Shape) -> int:
-    training = layer.training
-    size = layer.eval()(torch.zeros(1, *shape)).numel()
-    layer.train(training)
-    return int(size)
+    with evaluating(layer):
+        return int(layer(torch.zeros(1, *shape)).numel())
 
 
 def _compressor(shape: Shape, rule: Compression, blocks: int) -> nn.Sequential:

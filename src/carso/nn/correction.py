@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from carso.nn.contrast import Contrast
+from carso.nn.maps import unflattened
 from carso.nn.resnet import Block
 from carso.types import Images, Representations
 
@@ -81,8 +82,7 @@ class Reader(nn.Module):
 
     def forward(self, representations: Representations) -> Float[Tensor, "batch features"]:
         """(B, neurons) to [y, m] (B, features)."""
-        parts = representations.split([math.prod(shape) for shape in self.shapes], dim=1)
-        return self.read([part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)])
+        return self.read(unflattened(representations, self.shapes))
 
     def read(self, outputs: Sequence[Tensor]) -> Float[Tensor, "batch features"]:
         """The layers' outputs, each (B, *shape), to [y, m] (B, features)."""

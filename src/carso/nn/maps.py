@@ -45,9 +45,14 @@ class Maps(nn.Module):
 
     def forward(self, representations: Representations) -> Float[Tensor, "batch features"]:
         """m(r) (B, features) of r (B, neurons)."""
-        parts = representations.split([math.prod(shape) for shape in self.shapes], dim=1)
-        maps = (part.view(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True))
-        return torch.cat([layer(a).flatten(1) for layer, a in zip(self.layers, maps, strict=True)], dim=1)
+        outputs = unflattened(representations, self.shapes)
+        return torch.cat([layer(a).flatten(1) for layer, a in zip(self.layers, outputs, strict=True)], dim=1)
+
+
+def unflattened(representations: Representations, shapes: Sequence[Shape]) -> list[Tensor]:
+    """r (B, neurons) taken apart into its layers' outputs, each (B, *shape)."""
+    parts = representations.split([math.prod(shape) for shape in shapes], dim=1)
+    return [part.unflatten(1, tuple(shape)) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def convolutions(shape: Shape, channels: Sequence[int]) -> nn.Sequential:
