@@ -46,11 +46,13 @@ class CorrectivePurifier(ConvolutionalPurifier):
         ModelError: if no layer is the image, or z is too small for a viewpoint.
     """
 
+    LATENT = 32
+
     def __init__(
         self,
         shape: Sequence[int],
         shapes: Sequence[Sequence[int]],
-        latent: int = 32,
+        latent: int = LATENT,
         width: int = 48,
         channels: int = 16,
         blocks: int = 2,

@@ -121,11 +121,14 @@ class Purifier(nn.Module):
         ValueError: if there is no such rule, or `representation` is given beside sizes for all layers.
     """
 
+    LATENT = 36
+    """Dimension of z, if none is given."""
+
     def __init__(
         self,
         shape: Sequence[int],
         neurons: int,
-        latent: int = 36,
+        latent: int = LATENT,
         widths: Widths | Sizing = "published",
         representation: Sequence[int] = (),
         maps: Maps | None = None,
@@ -228,11 +231,13 @@ class ConvolutionalPurifier(Purifier):
         maps: channels of the residual groups that read the image where it is a layer; none to compress it too.
     """
 
+    LATENT = 128
+
     def __init__(
         self,
         shape: Sequence[int],
         shapes: Sequence[Sequence[int]],
-        latent: int = 128,
+        latent: int = LATENT,
         code: int = 512,
         compression: convolutional.Compression = "published",
         maps: Sequence[int] = (),

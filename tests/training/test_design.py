@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from carso.correction import CorrectivePurifier
 from carso.data import Dataset
 from carso.errors import RecipeError
 from carso.nn import MLP, ResNet
-from carso.purifier import ConvolutionalPurifier
+from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.representation import Representation
 from carso.training.design import classifier_of, is_convolutional, purifier_of, representation_of, samples_of
 from carso.training.recipe import ClassifierSpec, PurifierSpec
@@ -85,6 +86,18 @@ def test_a_recipe_says_how_many_hidden_layers(hidden: int, layers: int) -> None:
     for network in (purifier.image_encoder, purifier.representation_encoder, purifier.decoder):
         assert sum(isinstance(layer, torch.nn.Linear) for layer in network) == layers
     assert purifier.compress(torch.rand(2, purifier.neurons)).shape == (2, purifier.code)
+
+
+def test_latents_that_a_recipe_does_not_name_are_as_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    made = [
+        purifier_of(spec := PurifierSpec(kind=kind), representation_of(spec, MLP().eval(), images(GREY)), images(GREY))
+        for kind in ("dense", "convolutional", "corrective")
+    ]
+    assert [type(purifier) for purifier in made] == [Purifier, ConvolutionalPurifier, CorrectivePurifier]
+    dense, convolutional, corrective = (purifier.latent for purifier in made)
+    said = f"by default {dense} if dense, {convolutional} if convolutional, {corrective} if corrective."
+    assert said in str(PurifierSpec.model_fields["latent"].description)
+    assert CorrectivePurifier(GREY, [GREY]).latent == corrective
 
 
 def test_images_too_small_for_a_cnn_are_refused() -> None:

@@ -21,7 +21,7 @@ from torch import nn
 
 from carso.nn.chain import Chain
 from carso.nn.contrast import Contrast
-from carso.nn.standardise import Standardise
+from carso.nn.standardise import MNIST_MEAN, MNIST_STD, Standardise
 
 
 class CNN(Chain):
@@ -46,8 +46,8 @@ class CNN(Chain):
         groups: Sequence[int] = (32, 64),
         hidden: Sequence[int] = (200, 200),
         classes: int = 10,
-        mean: Sequence[float] = (0.1307,),
-        std: Sequence[float] = (0.3081,),
+        mean: Sequence[float] = MNIST_MEAN,
+        std: Sequence[float] = MNIST_STD,
         contrast: float = 0.0,
     ) -> None:
         layers: OrderedDict[str, nn.Module] = OrderedDict()

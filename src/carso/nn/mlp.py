@@ -26,7 +26,7 @@ from torch import nn
 from carso.nn.chain import Chain
 from carso.nn.contrast import Contrast
 from carso.nn.maps import convolutions, features_of
-from carso.nn.standardise import Standardise
+from carso.nn.standardise import MNIST_MEAN, MNIST_STD, Standardise
 
 Output = Literal["logits", "mish-log-softmax"]
 
@@ -55,8 +55,8 @@ class MLP(Chain):
         hidden: Sequence[int] = (200, 80),
         classes: int = 10,
         dropout: float = 0.15,
-        mean: Sequence[float] = (0.1307,),
-        std: Sequence[float] = (0.3081,),
+        mean: Sequence[float] = MNIST_MEAN,
+        std: Sequence[float] = MNIST_STD,
         output: Output = "logits",
         maps: Sequence[int] = (),
         contrast: float = 0.0,

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+MNIST_MEAN, MNIST_STD = (0.1307,), (0.3081,)
+"""Of MNIST's training images, rounded as is usual."""
+
 
 class Standardise(nn.Module):
     """(x - mean) / std, per channel.
@@ -19,7 +22,7 @@ class Standardise(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Sequence[float] = (0.1307,), std: Sequence[float] = (0.3081,)) -> None:
+    def __init__(self, mean: Sequence[float] = MNIST_MEAN, std: Sequence[float] = MNIST_STD) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))

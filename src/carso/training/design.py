@@ -21,6 +21,7 @@ from carso.nn import ARCHITECTURES
 from carso.nn.adapted import doubt_of_input
 from carso.nn.maps import Maps
 from carso.nn.querying import answers
+from carso.nn.standardise import MNIST_MEAN, MNIST_STD
 from carso.progress import note
 from carso.purifier import ConvolutionalPurifier, Purifier, Widths
 from carso.representation import Representation, check_classifier
@@ -105,14 +106,15 @@ def purifier_of(spec: PurifierSpec, representation: Representation, train: Datas
     if is_convolutional(spec, train.shape):
         if spec.maps and train.shape not in shapes:
             raise RecipeError("purifier.maps reads the image, which purifier.layers leaves out: name input among them")
-        return ConvolutionalPurifier(train.shape, shapes, spec.latent or 128, spec.code, spec.compression, spec.maps)
+        latent = spec.latent or ConvolutionalPurifier.LATENT
+        return ConvolutionalPurifier(train.shape, shapes, latent, spec.code, spec.compression, spec.maps)
     neurons, maps = sum(map(math.prod, shapes)), Maps(shapes, spec.maps) if spec.maps else None
     if maps is not None and not list(maps.parameters()):
         raise RecipeError(
             "purifier.maps needs a layer of 2 x 2 pixels or more, such as input; purifier.layers gives none: "
             + ", ".join(representation.layers)
         )
-    latent, features = spec.latent or 36, neurons if maps is None else maps.features
+    latent, features = spec.latent or Purifier.LATENT, neurons if maps is None else maps.features
     if spec.widths != "interpolated":
         return Purifier(train.shape, neurons, latent, spec.widths, spec.representation, maps)
     sizes = Widths.interpolated(math.prod(train.shape), features, latent, spec.representation, spec.hidden)
@@ -132,7 +134,7 @@ def _corrective(spec: PurifierSpec, shapes: Sequence[Sequence[int]], train: Data
     if train.shape not in map(tuple, shapes):
         raise RecipeError("kind: corrective keeps the image, which purifier.layers leaves out: name input among them")
     sizes = {name: getattr(spec, name) for name in ("width", "channels", "blocks", "shift", "flip", "contrast")}
-    return CorrectivePurifier(train.shape, shapes, spec.latent or 32, **sizes)
+    return CorrectivePurifier(train.shape, shapes, spec.latent or CorrectivePurifier.LATENT, **sizes)
 
 
 def assembled(recipe: Recipe, representation: Representation, purifier: Purifier) -> CARSO:
@@ -152,7 +154,7 @@ def classifier_of(spec: ClassifierSpec, train: Dataset) -> nn.Module:
     classes = len(train.classes)
     if not classes:
         raise DataError(f"{train.name} has no labels, which stage 1 needs; give a trained classifier instead")
-    mean, std = train.moments if train.name != "mnist" else ((0.1307,), (0.3081,))
+    mean, std = train.moments if train.name != "mnist" else (MNIST_MEAN, MNIST_STD)
     build: Callable[..., nn.Module] = ARCHITECTURES[spec.architecture]
     try:
         return build(shape=train.shape, classes=classes, mean=mean, std=std, **spec.options)
