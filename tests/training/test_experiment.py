@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from carso.data import Dataset, from_torch, save_pairs
+from carso.data import Dataset, from_torch, load_pairs, save_pairs
 from carso.errors import DataError, ModelError, RecipeError, RunError, WeightsError
 from carso.nn import MLP, ResNet
 from carso.purifier import ConvolutionalPurifier
@@ -542,18 +542,21 @@ def test_what_a_purifier_is_fed_is_looked_at_before_anything_is_trained(
     Experiment(recipe(text), tmp_path / "out", CPU, own, sets=(few, few)).check()
 
 
-def test_pairs_bring_their_labels_and_the_classes_keep_their_names(tmp_path: Path) -> None:
+def test_pairs_are_read_once_and_bring_their_labels_and_the_classes_keep_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images, labels = torch.rand(30, 1, 8, 8), torch.arange(30) % 3
     train = Dataset("d", images, labels, ("ant", "bee", "cat"))
     save_pairs(tmp_path / "pairs.npz", images, images, labels)
     told = f"epochs: 1, batch: 10, rate: 0.01, feed: pairs, pairs: {tmp_path / 'pairs.npz'}, labels: true"
     network = MLP((1, 8, 8), (6,), 3).eval()
     text = f"name: x\npurification: {{{told}}}\n"
+    read: list[str] = []
+    monkeypatch.setattr("carso.data.load_pairs", lambda path: read.append(path) or load_pairs(path))
     experiment = Experiment(recipe(text), tmp_path / "out", CPU, network, sets=(train, train[:10]))
-    experiment.open()
-    experiment.train_classifier()
-    experiment.train_purifier()
+    experiment.carry_out()
     assert experiment.defence().class_names == ("ant", "bee", "cat")
+    assert read == [str(tmp_path / "pairs.npz")]
 
 
 def test_labels_of_pairs_are_as_the_classifier_numbers_its_classes(

@@ -8,8 +8,9 @@ goes on where it was, to the same end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from carso import data
 from carso.attacks.losses import DLR_CLASSES
 from carso.data import Dataset
 from carso.data.fingerprint import fingerprint
-from carso.data.labelled import check_alike, named, names_of
+from carso.data.labelled import check_alike, names_of
+from carso.data.pairs import Pairs
 from carso.defence import CARSO
 from carso.detection import HELD_OUT, LEAST
-from carso.errors import ModelError, RecipeError, RunError
+from carso.errors import RecipeError, RunError
 from carso.processes.group import by_first
 from carso.purifier import Purifier
 from carso.representation import Representation
@@ -43,6 +45,7 @@ from carso.training.design import (
 )
 from carso.training.history import add_history, read_history
 from carso.training.loop import Stage, fit, seeded
+from carso.training.own import Own
 from carso.training.plan import Pending
 from carso.training.purifier import PurifierStage, Shared, check_kept
 from carso.training.recipe import ClassifierTraining, PurifierTraining, Recipe
@@ -94,30 +97,18 @@ class Experiment:
         sections = ("purifier", self._purification()), ("hardening", self.recipe.hardening)
         if not (self.out / weights.PURIFIER).exists():
             self.check_images()
-            self._check_foreign()
+            self._own.check(self.train, trained=self.recipe.adversarial is None)
         for name, schedule in sections:
             if schedule is not None and name not in self._over:
                 self._check_fed(name, schedule)
-        own = self.classifier is None and self.recipe.classifier.factory is None
-        if own and not (self.out / weights.CLASSIFIER).exists():
+        ours = self.classifier is None and self.recipe.classifier.factory is None
+        if ours and not (self.out / weights.CLASSIFIER).exists():
             with seeded(self.recipe.seed, "check"):
                 self._design(self._untrained(), self.train)
 
     def check_images(self) -> None:
         """Raise a DataError unless held-out images have the shape of those that fit."""
         check_alike(self.validation, "validation", self.train.shape)
-
-    def _check_foreign(self) -> None:
-        """Hold a classifier of the user's to the images, and a trained one to the same weights in every call."""
-        if (foreign := self._foreign()) is None:
-            return
-        trained = self.classifier is None and self.recipe.adversarial is None
-        source = self.recipe.classifier.factory if trained else None
-        if source is not None and weights.digest(foreign) != weights.digest(self._from_factory(source)):
-            raise RecipeError(
-                f"classifier.factory {source!r} returns other weights in every call; load them in it, or seed it"
-            )
-        check_classes(foreign, self.train)
 
     def _check_fed(self, name: str, schedule: PurifierTraining) -> None:
         """Hold what a stage of the purifier is fed to the data and the classes."""
@@ -130,13 +121,8 @@ class Experiment:
             )
         if schedule.labels == "true" and fed.labels is None:
             raise RecipeError(f"{name}: labels: true, and {fed.name} has no labels; set labels: predicted")
-        if any(attack.loss == "dlr" for attack in schedule.attacks) and self._classes() < DLR_CLASSES:
+        if any(attack.loss == "dlr" for attack in schedule.attacks) and self._own.classes(self.train) < DLR_CLASSES:
             raise RecipeError(f"{name}: loss: dlr needs {DLR_CLASSES} classes or more; set loss: margin")
-
-    def _classes(self) -> int:
-        """How many N knows, or will."""
-        foreign = self._foreign()
-        return len(self.train.classes) if foreign is None else check_classes(foreign, self.train)
 
     def open(self, adopting: bool = False) -> None:
         """Take the folder: write the resolved recipe into it, and clear away checkpoints of finished stages.
@@ -165,8 +151,13 @@ class Experiment:
     def _check_classifier(self) -> None:
         """Hold an N that comes with its weights to the one that the folder was begun for."""
         path = self.out / weights.CLASSIFIER
-        if path.exists() and (foreign := self._foreign()) is not None and not weights.is_of(path, foreign):
+        if path.exists() and (own := self._own.module) is not None and not weights.is_of(path, own):
             raise RunError(f"{self.out} was begun for a classifier with other weights; choose another --out")
+
+    @cached_property
+    def _own(self) -> Own:
+        """N, where it is the user's."""
+        return Own(self.recipe.classifier, self.classifier)
 
     @cached_property
     def train(self) -> Dataset:
@@ -279,8 +270,8 @@ class Experiment:
             return
         if self.recipe.adversarial is not None:
             self._classifier("adversarial training", self.recipe.adversarial, weights.CLASSIFIER)
-        elif self.recipe.classifier.factory is not None:
-            self._save_classifier(self._from_factory(self.recipe.classifier.factory), weights.CLASSIFIER)
+        elif (own := self._own.module) is not None:
+            self._save_classifier(own, weights.CLASSIFIER)
         else:
             raise RecipeError(f"recipe {self.recipe.name} has neither `adversarial` nor `classifier.factory`")
 
@@ -338,12 +329,11 @@ class Experiment:
 
     def defence(self) -> CARSO:
         """The trained defence."""
-        return weights.load(self.out, self._foreign())
+        return weights.load(self.out, self._own.lent())
 
     def undefended(self) -> nn.Module | None:
         """The undefended classifier, if there is one."""
-        source = self.recipe.classifier.factory
-        return weights.load_undefended(self.out, None if source is None else self._from_factory(source))
+        return weights.load_undefended(self.out, self._own.made())
 
     def _classifier(self, name: str, schedule: ClassifierTraining, file: str) -> None:
         if (self.out / file).exists():
@@ -359,10 +349,10 @@ class Experiment:
 
     def _untrained(self, name: str = "adversarial training") -> nn.Module:
         """The network of a stage; contrast is a defence, which the undefended one does without."""
-        spec, train = self.recipe.classifier, self.train
-        if spec.factory is not None:
-            return self._from_factory(spec.factory)
-        return classifier_of(spec.model_copy(update={"contrast": 0.0}) if name == "undefended" else spec, train)
+        spec = self.recipe.classifier
+        if (own := self._own.made()) is not None:
+            return own
+        return classifier_of(spec.model_copy(update={"contrast": 0.0}) if name == "undefended" else spec, self.train)
 
     def _fit(self, stage: Stage) -> None:
         read_history(self.out)
@@ -390,22 +380,9 @@ class Experiment:
 
     def _trained_classifier(self) -> nn.Module:
         """N, to be moved and laid out for training; of a module of the user's, a copy."""
-        foreign = self._foreign()
-        if foreign is not None:
-            return factory.copied(weights.with_own_weights(foreign, self.out / weights.CLASSIFIER))
+        if (own := self._own.module) is not None:
+            return factory.copied(weights.with_own_weights(own, self.out / weights.CLASSIFIER))
         return weights.load_classifier(self.out / weights.CLASSIFIER)
-
-    def _foreign(self) -> nn.Module | None:
-        if self.classifier is None and self.recipe.classifier.factory is not None:
-            return self._from_factory(self.recipe.classifier.factory)
-        return self.classifier
-
-    @staticmethod
-    def _from_factory(source: str) -> nn.Module:
-        try:
-            return factory.module(source)
-        except ModelError as error:
-            raise RecipeError(f"classifier.factory {error}") from error
 
     def _purification(self) -> PurifierTraining:
         if self.recipe.purification is None:
@@ -416,14 +393,14 @@ class Experiment:
         """What a stage is fed; the labels of ready-made pairs are as N numbers its classes."""
         if isinstance(schedule, ClassifierTraining) or schedule.pairs is None:
             return self.train, None
-        pairs = data.load_pairs(schedule.pairs)
-        classes = () if pairs.labels is None else self._called()
+        pairs = self._read_pairs(schedule.pairs)
+        classes = () if pairs.labels is None else self._own.names(self.train)
         return Dataset(pairs.name, pairs.clean, pairs.labels, classes), pairs.attacked
 
-    def _called(self) -> tuple[str, ...]:
-        """What N calls its classes, or will: as the data set does, unless it is of the user's own."""
-        foreign = self._foreign()
-        return self.train.classes if foreign is None else named(names_of(foreign), self._classes())
+    @cached_property
+    def _read_pairs(self) -> Callable[[str], Pairs]:
+        """`load_pairs`, which reads a file once."""
+        return cache(data.load_pairs)
 
 
 def check_known(folder: Path) -> None:
