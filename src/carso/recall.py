@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carso.fast import alike, voting
+from carso.nn.chance import home
 from carso.nn.querying import query, widened
 from carso.progress import shown
 from carso.purifier import ConvolutionalPurifier, Purifier
@@ -48,7 +49,7 @@ those of a few candidates stay in a processor's cache."""
 
 def draw(samples: int, purifier: Purifier, generator: torch.Generator | None, device: torch.device) -> Latents:
     """K latents (K, latent) from N(0, I), drawn where the generator lives and moved to `device`."""
-    source = device if generator is None else generator.device
+    source = home(generator, device)
     z = torch.randn(samples, purifier.latent, generator=generator, device=source, dtype=torch.float32)
     return z.to(device)
 

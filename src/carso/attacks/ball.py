@@ -24,6 +24,7 @@ import torch
 from torch import Generator, Tensor
 
 from carso.attacks.budget import length, reach
+from carso.nn.chance import home
 from carso.types import Budget, Images, Norm
 
 Pace: TypeAlias = Callable[[float], float]
@@ -166,7 +167,7 @@ class Ball:
 
 def uniform(images: Images, budget: Budget, generator: Generator | None = None) -> Images:
     """A point drawn uniformly from the ball around each image, then clamped to [0, 1]."""
-    source = images.device if generator is None else generator.device
+    source = home(generator, images.device)
     offset = torch.empty(images.shape, device=source, dtype=images.dtype)
     if budget.norm == "Linf":
         offset.uniform_(-1, 1, generator=generator)

@@ -25,6 +25,7 @@ from carso.attacks.anneal import anneal
 from carso.attacks.budget import bounded
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random, repeat
+from carso.nn.chance import signs
 from carso.types import Budget, Classifier, Images, Labels, at_least_one
 
 
@@ -104,14 +105,9 @@ class Estimate(Objective):
         loss, fooled = self.value(images, labels)
         gradient = torch.zeros_like(images)
         for _ in range(self.directions):
-            v = self._signs(images)
+            v = signs(images.shape, images, self.generator)
             ahead, _ = self.value((images + self.delta * v).clamp(0, 1), labels)
             behind, _ = self.value((images - self.delta * v).clamp(0, 1), labels)
             rise = (ahead - behind).nan_to_num(0.0, 0.0, 0.0)
             gradient += (rise / (2 * self.delta * self.directions)).view(-1, 1, 1, 1) * v
         return loss, gradient, fooled
-
-    def _signs(self, images: Images) -> Images:
-        device = images.device if self.generator is None else self.generator.device
-        bits = torch.randint(2, images.shape, generator=self.generator, device=device)
-        return (2 * bits - 1).to(images)

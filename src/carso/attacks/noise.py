@@ -18,6 +18,7 @@ from carso.attacks.ball import unit
 from carso.attacks.budget import bounded, reach
 from carso.attacks.losses import margin
 from carso.attacks.objective import Objective, Run, is_random, repeat
+from carso.nn.chance import home
 from carso.types import Budget, Classifier, Images, Labels, at_least_one
 
 
@@ -58,8 +59,8 @@ def noise(
 
 def _draw(budget: Budget, generator: Generator | None) -> Run:
     def run(images: Images, labels: Labels, start: Images) -> Images:
-        device = images.device if generator is None else generator.device
-        u = torch.randn(images.shape, generator=generator, device=device, dtype=images.dtype).to(images.device)
+        source = home(generator, images.device)
+        u = torch.randn(images.shape, generator=generator, device=source, dtype=images.dtype).to(images.device)
         return (images + reach(images, budget) * unit(u, budget.norm)).clamp(0, 1)
 
     return run

@@ -29,6 +29,7 @@ from carso.attacks.ball import project
 from carso.attacks.budget import bounded, reach
 from carso.attacks.losses import Loss, loss_of
 from carso.attacks.objective import Objective, is_random
+from carso.nn.chance import home, signs
 from carso.types import Budget, Classifier, Images, Labels, Norm, at_least_one
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -117,12 +118,11 @@ class _Dice:
         self.generator = generator
 
     def signs(self, *shape: int, like: Tensor) -> Tensor:
-        device = like.device if self.generator is None else self.generator.device
-        return (2 * torch.randint(2, shape, generator=self.generator, device=device) - 1).to(like)
+        return signs(shape, like, self.generator)
 
     def corner(self, shape: torch.Size, side: int) -> tuple[slice, slice]:
         """A window of that side somewhere in images of that shape."""
-        device = torch.device("cpu") if self.generator is None else self.generator.device
+        device = home(self.generator, torch.device("cpu"))
         rows, columns = (
             int(torch.randint(size - side + 1, (), generator=self.generator, device=device)) for size in shape[2:]
         )

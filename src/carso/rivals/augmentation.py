@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from carso.nn.chance import home
 from carso.rivals.votes import Voted
 from carso.training.augment import shifted
 from carso.types import Images
@@ -43,8 +44,7 @@ class Augmented(Voted):
 
     def version(self, images: Images, generator: torch.Generator | None = None) -> Images:
         """All images, alike shifted and mirrored, differentiably."""
-        device = images.device if generator is None else generator.device
-        drawn = torch.rand(3, generator=generator, device=device)
+        drawn = torch.rand(3, generator=generator, device=home(generator, images.device))
         offsets = (drawn[:2] * (2 * self.shift + 1)).floor().long() - self.shift
         seen = shifted(images, offsets.to(images.device).unsqueeze(1).expand(2, len(images)), self.shift)
         return torch.where(self.flip & (drawn[2] < 0.5).to(images.device), seen.flip(3), seen)

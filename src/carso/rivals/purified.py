@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from carso.nn import evaluating, query
+from carso.nn.chance import home
 from carso.nn.querying import as_taken
 from carso.types import Candidates, Images, Labels, Logits, check_images
 
@@ -72,5 +73,5 @@ def of_each(candidates: Candidates, which: Labels) -> Images:
 
 def normal(*shape: int, like: Images, generator: torch.Generator | None = None) -> torch.Tensor:
     """Draws from N(0, I) of that shape, made where the generator lives, and handed on where `like` does."""
-    device = like.device if generator is None else generator.device
-    return torch.randn(shape, generator=generator, device=device, dtype=torch.float32).to(like.device)
+    source = home(generator, like.device)
+    return torch.randn(shape, generator=generator, device=source, dtype=torch.float32).to(like.device)
