@@ -35,7 +35,7 @@ from carso.storage.tensors import read_tensors, write_tensors
 from carso.training.classifier import ClassifierStage
 from carso.training.experiment import Experiment
 from carso.training.history import read_history
-from carso.training.loop import fit, seeded
+from carso.training.loop import beginning, fit
 from carso.training.reading import _Loader, parse_recipe, read_recipe
 from carso.training.recipe import AttackSpec, ClassifierTraining, Recipe
 
@@ -235,7 +235,7 @@ def test_a_forged_classifier_is_what_it_says_or_refused(defence: carso.CARSO, fo
 def stage(epochs: int) -> ClassifierStage:
     images, labels = torch.rand(32, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(32) % 3
     few = Dataset("few", images, labels, ("a", "b", "c"))
-    with seeded(1, "start"):
+    with beginning(1, "start"):
         model = MLP((1, 4, 4), (8,), 3)
     attacks = (AttackSpec(attack="fgsm", eps=0.1),)
     schedule = ClassifierTraining(epochs=3, batch=16, rate=0.05, average=0.9, attacks=attacks, shape="plateau")

@@ -1,6 +1,11 @@
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
 import torch
 
-from carso.nn.chance import home, signs
+from carso.nn.chance import home, kept_chance, signs, sown
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 
@@ -16,3 +21,22 @@ def test_signs_are_the_generators_bits() -> None:
     assert drawn.dtype == torch.float64
     assert drawn.tolist() == [[1.0 if bit else -1.0 for bit in row] for row in bits.tolist()]
     assert signs((2,), torch.zeros(2, device=META), torch.Generator()).device == META
+
+
+@pytest.mark.parametrize("toss", [lambda: torch.rand(()).item(), lambda: float(np.random.randn()), random.random])
+def test_who_tosses_is_told_of_and_leaves_no_trace(toss: Callable[[], float]) -> None:
+    with kept_chance() as moved:
+        assert not moved()
+        first = toss()
+        assert moved()
+    with pytest.raises(ZeroDivisionError), kept_chance():
+        toss() / 0
+    assert toss() == first
+
+
+def test_seeds_are_sown_for_a_while() -> None:
+    with kept_chance() as moved:
+        with sown(5):
+            drawn = torch.rand(2)
+        assert not moved()
+    assert torch.equal(drawn, torch.rand(2, generator=torch.Generator().manual_seed(5)))

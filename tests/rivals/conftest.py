@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from carso.data import Dataset
 from carso.nn import MLP
 from carso.training.classifier import ClassifierStage
-from carso.training.loop import fit, seeded
+from carso.training.loop import beginning, fit
 from carso.training.recipe import ClassifierTraining, Schedule
 
 SHAPE, CLASSES = (1, 8, 8), 3
@@ -42,7 +42,7 @@ def accuracy(model: nn.Module, seed: int = 2) -> float:
 
 @pytest.fixture(scope="session")
 def classifier() -> nn.Module:
-    with seeded(0, "classifier"):
+    with beginning(0, "classifier"):
         network = MLP(SHAPE, (32,), CLASSES)
     training = ClassifierTraining(epochs=5, batch=64, rate=0.02)
     fit(ClassifierStage("n", network, training, dataset(), dataset(64, 3), CPU), 0, "f")

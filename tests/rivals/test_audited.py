@@ -30,7 +30,7 @@ from carso.rivals import (
     WinnersTakeAll,
 )
 from carso.rivals.defense_gan import encoder
-from carso.training.loop import fit, seeded
+from carso.training.loop import beginning, fit
 from carso.types import Budget
 
 pytestmark = pytest.mark.whole
@@ -62,7 +62,7 @@ def test_the_audit_sees_what_it_can_attack(name: str, classifier: nn.Module) -> 
 def test_an_audit_of_a_rival_whose_choice_has_no_gradient(
     classifier: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with seeded(0, "puvae"):
+    with beginning(0, "puvae"):
         rival = PuVAE(classifier, ConditionalVAE(SHAPE, CLASSES, latent=4, hidden=(64,)))
     fit(PuVAEStage(rival, schedule(), dataset(), dataset(64, 3), CPU), 0, "f")
     cut_down(monkeypatch)

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from carso.nn.modes import evaluating
 from carso.rivals import WGAN, DefenseGAN, EncoderStage, Generator, WGANStage
 from carso.rivals.defense_gan import CRITIC_PASSES, critic, encoder
-from carso.training.loop import Stage, fit, seeded
+from carso.training.loop import Stage, beginning, fit
 
 LATENT = 4
 
 
 @pytest.fixture
 def untrained(classifier: nn.Module) -> DefenseGAN:
-    with seeded(0, "gan"):
+    with beginning(0, "gan"):
         generator = Generator(SHAPE, LATENT, hidden=(32,)).eval()
         rival = DefenseGAN(classifier, generator, encoder(SHAPE, LATENT, (32,)), rate=20.0)
     return rival.eval()
@@ -109,7 +109,7 @@ def test_it_descends_in_inference_mode_too(untrained: DefenseGAN) -> None:
 
 
 def wgan() -> WGAN:
-    with seeded(0, "wgan"):
+    with beginning(0, "wgan"):
         return WGAN(Generator(SHAPE, LATENT, hidden=(32,)), critic(SHAPE, (32,)))
 
 

@@ -5,14 +5,14 @@ from tests.rivals.conftest import CPU, SHAPE, accuracy, bars, dataset, schedule
 from torch import nn
 
 from carso.rivals import Autoencoder, Denoised, DenoisingStage
-from carso.training.loop import Stage, fit, seeded
+from carso.training.loop import Stage, beginning, fit
 from carso.training.recipe import AttackSpec
 
 ATTACKS = (AttackSpec(attack="noise", eps=0.4), AttackSpec(attack="fgsm", eps=0.2))
 
 
 def test_it_learns_to_take_the_noise_away(classifier: nn.Module) -> None:
-    with seeded(0, "autoencoder"):
+    with beginning(0, "autoencoder"):
         rival = Denoised(classifier, Autoencoder(SHAPE, (64,), 16))
     stage = DenoisingStage(rival, schedule(40, 0.03), dataset(), dataset(64, 3), CPU, ATTACKS)
     assert isinstance(stage, Stage)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from carso.rivals import DDPM, DiffusionPurified, DiffusionStage, UNet
 from carso.rivals.unet import waves
-from carso.training.loop import Stage, fit, seeded
+from carso.training.loop import Stage, beginning, fit
 
 MEAN, SCALE = 0.4, 0.3
 
@@ -145,7 +145,7 @@ def test_times_are_told_apart() -> None:
 
 
 def test_trained_it_takes_noise_away(classifier: nn.Module) -> None:
-    with seeded(0, "ddpm"):
+    with beginning(0, "ddpm"):
         ddpm = DDPM(UNet(1, 16, levels=1), 100)
     stage = DiffusionStage(ddpm, schedule(12, 0.01, average=0.9), dataset(), dataset(64, 3), CPU)
     assert isinstance(stage, Stage)

@@ -9,7 +9,7 @@ from carso.errors import RecipeError
 from carso.nn import MLP
 from carso.rivals import ParsevalStage
 from carso.rivals.parseval import matrix_of, retract, singular_values
-from carso.training.loop import Stage, fit, seeded
+from carso.training.loop import Stage, beginning, fit
 from carso.training.recipe import ClassifierTraining
 
 
@@ -58,7 +58,7 @@ def test_a_convolution_of_orthonormal_weights_stretches_nothing() -> None:
 
 def test_trained_with_it_weights_stay_near_orthonormal() -> None:
     def trained(beta: float) -> nn.Module:
-        with seeded(0, "parseval"):
+        with beginning(0, "parseval"):
             model = MLP(SHAPE, (32,), CLASSES)
         training = ClassifierTraining(epochs=8, batch=64, rate=0.02)
         stage = ParsevalStage(model, training, dataset(), dataset(64, 3), CPU, beta=beta)

@@ -9,7 +9,7 @@ from carso.data import Dataset
 from carso.errors import DataError
 from carso.rivals import ConditionalVAE, PuVAE, PuVAEStage
 from carso.rivals.puvae import distances
-from carso.training.loop import Stage, fit, seeded
+from carso.training.loop import Stage, beginning, fit
 
 GREYS = torch.tensor([0.1, 0.5, 0.9])
 
@@ -68,7 +68,7 @@ def test_the_surrogate_sees_that_another_class_is_near() -> None:
 
 @pytest.fixture(scope="module")
 def trained(classifier: nn.Module) -> PuVAE:
-    with seeded(0, "vae"):
+    with beginning(0, "vae"):
         rival = PuVAE(classifier, ConditionalVAE(SHAPE, CLASSES, latent=4, hidden=(64,)))
     stage = PuVAEStage(rival, schedule(), dataset(), dataset(64, 3), CPU)
     assert isinstance(stage, Stage)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from carso.nn import MLP
 from carso.rivals import NoisyStage, Smoothed
 from carso.rivals.smoothing import lower_bound, upper_tail
-from carso.training.loop import Stage, fit, seeded
+from carso.training.loop import Stage, beginning, fit
 from carso.training.recipe import ClassifierTraining
 
 SIGMA = 0.5
@@ -81,7 +81,7 @@ def test_a_seed_gives_one_answer_whatever_the_batch() -> None:
 
 
 def test_trained_on_noise_it_classifies_under_noise() -> None:
-    with seeded(0, "smoothing"):
+    with beginning(0, "smoothing"):
         rival = Smoothed(MLP(SHAPE, (32,), CLASSES), sigma=0.3, samples=50)
     stage = NoisyStage(rival, ClassifierTraining(epochs=8, batch=64, rate=0.02), dataset(), dataset(64, 3), CPU)
     assert isinstance(stage, Stage)

@@ -10,7 +10,7 @@ from carso.nn import MLP, ResNet
 from carso.rivals import WinnersTakeAll
 from carso.rivals.winners import BlendedWinners, Winners
 from carso.training.classifier import ClassifierStage
-from carso.training.loop import fit, seeded
+from carso.training.loop import beginning, fit
 from carso.training.recipe import ClassifierTraining
 
 
@@ -85,7 +85,7 @@ def test_the_surrogate_has_the_weights_of_the_moment() -> None:
 
 
 def test_it_is_trained_like_any_classifier() -> None:
-    with seeded(0, "winners"):
+    with beginning(0, "winners"):
         rival = WinnersTakeAll(MLP(SHAPE, (40,), CLASSES), 0.2)
     training = ClassifierTraining(epochs=8, batch=64, rate=0.02)
     fit(ClassifierStage("winners", rival, training, dataset(), dataset(64, 3), CPU), 0, "f")

@@ -13,7 +13,7 @@ from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.representation import Representation
 from carso.training.classifier import ClassifierStage
-from carso.training.loop import fit, seeded
+from carso.training.loop import beginning, fit
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import AttackSpec, ClassifierTraining, PurifierTraining
 
@@ -40,7 +40,7 @@ def trained(classifier: nn.Module, feed: str = "fresh") -> tuple[list[dict[str, 
     data = Dataset("grains", images.clone(), None, ())
     attacks = ATTACKS if feed == "fresh" else ATTACKS[:1]
     schedule = PurifierTraining(epochs=2, batch=16, rate=0.01, attacks=attacks, feed=feed, consistency=1.0)
-    with seeded(2, "purifier"):
+    with beginning(2, "purifier"):
         purifier = Purifier((1, 4, 4), 11, latent=2)
     stage = PurifierStage("p", Representation(classifier), purifier, schedule, data, data, 1, torch.device("cpu"))
     history = fit(stage, 0, "f")
@@ -49,7 +49,7 @@ def trained(classifier: nn.Module, feed: str = "fresh") -> tuple[list[dict[str, 
 
 
 def foreign(dtype: torch.dtype = torch.float32, **options: Any) -> nn.Module:
-    with seeded(1, "classifier"):
+    with beginning(1, "classifier"):
         return Foreign(**options).eval().to(dtype)
 
 
@@ -77,7 +77,7 @@ def test_norms_in_half_precision_get_a_purifier(feed: str) -> None:
     """Beside bfloat16, which convolutions of float32 are trained around in, they would raise."""
 
     def normed(dtype: torch.dtype) -> nn.Module:
-        with seeded(1, "classifier"):
+        with beginning(1, "classifier"):
             maps = nn.Conv2d(1, 2, 2, stride=2), nn.GroupNorm(1, 2), nn.BatchNorm2d(2), nn.ReLU()
             return nn.Sequential(*maps, nn.Flatten(), nn.Linear(8, 3)).to(dtype).eval()
 

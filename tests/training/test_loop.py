@@ -18,7 +18,7 @@ from carso.representation import Representation
 from carso.storage.tensors import read_tensors, write_tensors
 from carso.training.classifier import ClassifierStage
 from carso.training.design import purifier_of
-from carso.training.loop import Stage, fit, limited, seed_of, seeded
+from carso.training.loop import Stage, beginning, fit, limited, seed_of
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import AttackSpec, ClassifierTraining, PurifierSpec, PurifierTraining
 from carso.types import Classifier
@@ -36,7 +36,7 @@ def digits(n: int = 96, labelled: bool = True) -> Dataset:
 
 
 def classifier_stage(epochs: int = 6, shape: str = "cosine", rate: float = 0.05, **options: object) -> ClassifierStage:
-    with seeded(1, "start"):
+    with beginning(1, "start"):
         model = MLP((1, 4, 4), (8,), 3)
     schedule = ClassifierTraining(
         **{"epochs": epochs, "batch": 16, "rate": rate, "average": 0.9, "attacks": ATTACKS}
@@ -48,7 +48,7 @@ def classifier_stage(epochs: int = 6, shape: str = "cosine", rate: float = 0.05,
 def purifier_stage(
     epochs: int = 4, labelled: bool = True, model: nn.Module | None = None, **options: object
 ) -> PurifierStage:
-    with seeded(1, "start"):
+    with beginning(1, "start"):
         classifier = (model or MLP((1, 4, 4), (8,), 3)).eval()
         representation = Representation(classifier)
         purifier = Purifier((1, 4, 4), 11, latent=2)
@@ -77,7 +77,7 @@ def test_attacks_of_both_stages_meet_the_classifier_as_the_device_has_it(monkeyp
 
 
 def test_a_classifier_with_convolutions_learns_in_the_products_of_the_processor() -> None:
-    with seeded(1, "start"):
+    with beginning(1, "start"):
         model = MLP((1, 4, 4), (8,), 3, maps=(4,))
     schedule = ClassifierTraining(epochs=6, batch=16, rate=0.05, average=0.9, attacks=ATTACKS)
     stage = ClassifierStage("n", model, schedule, digits(), digits(), CPU)
@@ -146,7 +146,7 @@ class Masked(nn.Module):
 def test_a_mask_of_infinity_is_neither_averaged_nor_taken_for_divergence(tmp_path: Path) -> None:
     schedule = ClassifierTraining(epochs=2, batch=16, rate=0.01, average=0.9)
     for stop in (1, 2):
-        with seeded(1, "start"):
+        with beginning(1, "start"):
             stage = ClassifierStage("n", Masked(), schedule, digits(), digits(), CPU)
         with suppress(KeyboardInterrupt):
             fit(Interrupted(stage, stop), 3, "f", tmp_path / "c")
@@ -201,7 +201,7 @@ def test_a_share_of_a_batch_may_have_no_image_for_an_attack_on_the_defence(
     attacks = tuple(AttackSpec(attack=name, eps=0.1, steps=2, directed_at="defence") for name in ("pgd", "annealed"))
     options = {"feed": "fresh", "mixing": "parts", "attacks": attacks}
     schedule = PurifierTraining(epochs=1, batch=8, rate=0.01, accumulate=4, **options)
-    with seeded(1, "start"):
+    with beginning(1, "start"):
         representation = Representation(MLP((1, 4, 4), (8,), 3).eval(), ("input", "output"))
         purifier = purifier_of(spec, representation, data)
     stage = PurifierStage("p", representation, purifier, schedule, data, data, 1, CPU)
@@ -387,7 +387,7 @@ def test_low_precision_descends_the_same_way(monkeypatch: pytest.MonkeyPatch) ->
     for dtype in (torch.float32, torch.bfloat16):
         monkeypatch.setattr("carso.fast.products.product_dtype", lambda device, dtype=dtype: dtype)
         stage = purifier_stage(feed="fresh", consistency=1.0, attacks=())
-        with seeded(0, "loss"):
+        with beginning(0, "loss"):
             stage.loss(stage.train.images[:64], torch.arange(64), 0).backward()
         slopes.append(torch.cat([p.grad.flatten() for p in stage.module.parameters()]))
     exact, rounded = slopes
@@ -398,7 +398,7 @@ def test_low_precision_descends_the_same_way(monkeypatch: pytest.MonkeyPatch) ->
 def lost(**options: object) -> float:
     """A purifier's loss on one batch, of the same weights and chance for all options."""
     stage = purifier_stage(feed="fresh", mixing="parts", consistency=1.0, **options)
-    with seeded(0, "loss"):
+    with beginning(0, "loss"):
         return stage.loss(stage.train.images[:64], torch.arange(64), 0).item()
 
 
@@ -422,7 +422,7 @@ def test_images_may_be_floats_bytes_or_elsewhere(mixing: str) -> None:
     kinds = {"floats": replace(as_bytes, pixels=pixels / 255), "bytes": as_bytes, "elsewhere": elsewhere(as_bytes)}
     found = {}
     for kind, dataset in kinds.items():
-        with seeded(1, "start"):
+        with beginning(1, "start"):
             model, purifier = MLP((1, 4, 4), (8,), 3), Purifier((1, 4, 4), 11, latent=2)
         first = ClassifierTraining(epochs=2, batch=16, rate=0.05, attacks=ATTACKS, mixing=mixing)
         second = PurifierTraining(epochs=2, batch=16, rate=0.01, attacks=ATTACKS, mixing=mixing, consistency=1.0)
@@ -477,7 +477,7 @@ def test_seeding_leaves_no_trace() -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    with seeded(5, "x"):
+    with beginning(5, "x"):
         torch.rand(2)
     assert torch.equal(torch.rand(3), expected)
 
@@ -557,9 +557,9 @@ def test_the_reconstruction_may_be_held_to_squares() -> None:
     clean = stage.train.images[:4]
     stage.begin(0)
     stage.module.eval()
-    with seeded(0, "once"):
+    with beginning(0, "once"):
         loss = stage.loss(clean, indices, 0)
-    with seeded(0, "once"):
+    with beginning(0, "once"):
         seen, representations = stage._seen(indices, clean, stage.labels[:4], 0)
         reconstructions, *_ = stage.module(seen, representations)
     torch.testing.assert_close(loss, (reconstructions - clean).square().sum() / 4, rtol=1e-3, atol=0)

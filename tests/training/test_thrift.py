@@ -12,7 +12,7 @@ from carso import progress
 from carso.data import Dataset
 from carso.nn import MLP
 from carso.training.classifier import ClassifierStage
-from carso.training.loop import fit, seeded
+from carso.training.loop import beginning, fit
 from carso.training.recipe import AttackSpec, ClassifierTraining
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ def stage(accumulate: int = 1) -> ClassifierStage:
     )
     attack = AttackSpec(attack="pgd", eps=0.1, steps=2)
     told = {"epochs": 2, "batch": BATCH, "rate": 0.05, "average": 0.9, "crop": 1, "attacks": (attack,)}
-    with seeded(1, "start"):
+    with beginning(1, "start"):
         model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), MLP((2, 2, 2), (8,), 3, dropout=0.2))
     return ClassifierStage("n", model, ClassifierTraining(**told, accumulate=accumulate), images, images, CPU)
 

@@ -16,8 +16,7 @@ section 3.2.4; the later CARSO paper's rule as in `carso.vote`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -87,11 +86,3 @@ def calls(model: Classifier) -> Candidates:
         return torch.stack([query(model, images) for _ in range(samples)], dim=1)
 
     return candidates
-
-
-@contextmanager
-def sown(seed: int) -> Iterator[None]:
-    """Seed torch's generators on the CPU and on every GPU that is in use; give each its state back after."""
-    with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
-        torch.manual_seed(seed)
-        yield

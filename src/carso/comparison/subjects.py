@@ -35,7 +35,7 @@ from carso.storage import weights
 from carso.training.design import classifier_of
 from carso.training.experiment import Experiment
 from carso.training.history import add_history
-from carso.training.loop import Stage, fit, seeded
+from carso.training.loop import Stage, beginning, fit
 from carso.training.plan import Pending, timed
 from carso.training.reading import read_recipe
 
@@ -120,7 +120,7 @@ class Subjects:
             self._take(rival, entry.weights_of)
             by_first(partial(files.save, rival, spec, classifier, self.out / name))
             return
-        with seeded(self.seed, name, "stages"):
+        with beginning(self.seed, name, "stages"):
             pending = stages(spec, rival, entry.training, self._sets, self.device)
         taken = {stage.name: self._fit(name, stage) for stage in pending}
         own = [seconds for stage, seconds in taken.items() if stage not in getattr(rival, "attackers", ())]
@@ -139,7 +139,7 @@ class Subjects:
     def _untrained(self, name: str, entry: Entry, spec: RivalSpec) -> tuple[nn.Module, nn.Module]:
         """The rival with fresh networks, and its N."""
         train, _ = self._sets
-        with seeded(self.seed, name):
+        with beginning(self.seed, name):
             classifier = load_target(entry.classifier) if entry.classifier else classifier_of(self.study.network, train)
             return build(spec, classifier, train.shape, len(train.classes)), classifier
 

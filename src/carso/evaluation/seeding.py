@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 from torch import Generator
 
-from carso.attacks.eot import sown
+from carso.nn.chance import kept_chance, sown
 
 
 def generator_of(seed: int, *names: object) -> Generator:
@@ -38,12 +38,7 @@ def pinned(seed: int) -> Iterator[None]:
     Args:
         seed: from 0 to 2^63 - 1; numpy takes its last 32 bits.
     """
-    python, arrays = random.getstate(), np.random.get_state()
-    with sown(seed):
+    with kept_chance(), sown(seed):
         random.seed(seed)
         np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(arrays)
+        yield

@@ -15,12 +15,10 @@ ICML 2015, section 3.1, has the equation.
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeGuard
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -29,6 +27,7 @@ from carso.errors import of_memory
 from carso.fast.convolutions import Opening, opens
 from carso.fast.folding import hooked_among
 from carso.fast.products import product_dtype
+from carso.nn.chance import kept_chance
 from carso.types import INPUT, OUTPUT, Images
 
 CACHED = 2**22
@@ -203,34 +202,19 @@ def _keeping(model: nn.Module) -> nn.Module:
 
 def _traced(model: nn.Module, layers: Sequence[str] = ()) -> fx.GraphModule | None:
     """The module as a graph, of which these layers are the output if any are given; None where that cannot be had."""
-    tracer, chance = _Tracer(layers), _chance()
+    tracer = _Tracer(layers)
     graph: fx.Graph | None = None
-    with suppress(Exception):  # a user's module may refuse tracing in any way
-        graph = tracer.trace(model)
-    if _put_back(chance) or graph is None:
+    with kept_chance() as moved:
+        with suppress(Exception):  # a user's module may refuse tracing in any way
+            graph = tracer.trace(model)
+        drew = moved()
+    if drew or graph is None:
         return None
     if layers and not _returns(graph, layers, tracer.heard):
         return None
     made = fx.GraphModule(model, graph)
     made.graph.eliminate_dead_code()
     return made
-
-
-def _chance() -> tuple[Tensor, Any, Any]:
-    """The states of torch's generator on the CPU, of numpy's and of Python's."""
-    return torch.get_rng_state(), np.random.get_state(), random.getstate()
-
-
-def _put_back(chance: tuple[Tensor, Any, Any]) -> bool:
-    """Whether one of the generators has moved since, which then gets its state back."""
-    (ours, array, own), (now, array_now, own_now) = chance, _chance()
-    still = torch.equal(ours, now) and own == own_now
-    if still and np.array_equal(array[1], array_now[1]) and array[2:] == array_now[2:]:
-        return False
-    torch.set_rng_state(ours)
-    np.random.set_state(array)
-    random.setstate(own)
-    return True
 
 
 def _returns(graph: fx.Graph, layers: Sequence[str], heard: Mapping[str, list[fx.Node]]) -> bool:

@@ -29,7 +29,7 @@ from carso.storage.schema import Schema, read_json_if_there, write_json
 from carso.storage.weights import CHOICE
 from carso.training.design import assembled, purifier_of
 from carso.training.experiment import Experiment
-from carso.training.loop import seeded
+from carso.training.loop import beginning
 from carso.training.recipe import PurifierSpec
 from carso.types import Budget
 
@@ -142,7 +142,7 @@ def _defences(experiment: Experiment) -> dict[str, CARSO]:
 
 
 def _untrained(experiment: Experiment, hardened: CARSO) -> CARSO:
-    with seeded(experiment.recipe.seed, "purifier"):
+    with beginning(experiment.recipe.seed, "purifier"):
         purifier = purifier_of(experiment.recipe.purifier, hardened.representation, experiment.train)
     defence = assembled(experiment.recipe, hardened.representation, purifier.eval())
     defence.class_names = hardened.class_names

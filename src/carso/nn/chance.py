@@ -1,9 +1,16 @@
-"""Chance: draws are made where their generator lives, so that one generator gives every device the same."""
+"""Chance: where it is drawn, and generators that are seeded for a while and given their states back.
+
+Draws are made where their generator lives, so that one generator gives every device the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -17,3 +24,39 @@ def signs(shape: Sequence[int], like: Tensor, generator: Generator | None = None
     """-1 and 1 of that shape, as likely as each other, in the dtype of `like` and where it lives."""
     bits = torch.randint(2, tuple(shape), generator=generator, device=home(generator, like.device))
     return (2 * bits - 1).to(like)
+
+
+def forked(enabled: bool = True) -> AbstractContextManager[None]:
+    """Give torch's generators, on the CPU and on every GPU, their states back after."""
+    return torch.random.fork_rng(range(torch.cuda.device_count()), enabled=enabled)
+
+
+@contextmanager
+def sown(seed: int) -> Iterator[None]:
+    """Seed torch's generators on the CPU and on every GPU that is in use; give each its state back after."""
+    with forked() if torch.cuda.is_initialized() else torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def kept_chance() -> Iterator[Callable[[], bool]]:
+    """Give torch's generator on the CPU, numpy's and Python's their states back after.
+
+    What is yielded says whether one of them has moved.
+    """
+    before = ours, array, own = _states()
+    try:
+        yield lambda: _comparable(*before) != _comparable(*_states())
+    finally:
+        torch.set_rng_state(ours)
+        np.random.set_state(array)
+        random.setstate(own)
+
+
+def _states() -> tuple[Tensor, Any, Any]:
+    return torch.get_rng_state(), np.random.get_state(), random.getstate()
+
+
+def _comparable(ours: Tensor, array: Any, own: Any) -> tuple[Any, ...]:
+    return ours.numpy().tobytes(), array[1].tobytes(), array[2:], own

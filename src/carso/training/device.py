@@ -8,6 +8,7 @@ from torch import nn
 from carso.errors import CarsoError
 from carso.fast import Reduced, convolves
 from carso.nn import evaluating, query
+from carso.nn.chance import forked
 from carso.types import Classifier, Images
 
 LANES = 16
@@ -58,7 +59,7 @@ def placed_around(classifier: nn.Module, device: torch.device, images: Images, *
 @torch.no_grad()
 def _runs_channels_last(classifier: nn.Module, images: Images) -> bool:
     try:
-        with evaluating(classifier), torch.random.fork_rng(range(torch.cuda.device_count())):
+        with evaluating(classifier), forked():
             query(classifier, images.contiguous(memory_format=torch.channels_last))
     except Exception:  # what else may be wrong with it shows in training
         return False

@@ -44,7 +44,7 @@ from carso.training.design import (
     representation_of,
 )
 from carso.training.history import add_history, read_history
-from carso.training.loop import Stage, fit, seeded
+from carso.training.loop import Stage, beginning, fit
 from carso.training.own import Own
 from carso.training.plan import Pending
 from carso.training.purifier import PurifierStage, Shared, check_kept
@@ -103,7 +103,7 @@ class Experiment:
                 self._check_fed(name, schedule)
         ours = self.classifier is None and self.recipe.classifier.factory is None
         if ours and not (self.out / weights.CLASSIFIER).exists():
-            with seeded(self.recipe.seed, "check"):
+            with beginning(self.recipe.seed, "check"):
                 self._design(self._untrained(), self.train)
 
     def check_images(self) -> None:
@@ -283,7 +283,7 @@ class Experiment:
         classifier = self._trained_classifier()
         train, _ = self._pairs(schedule)
         look_at(classifier, check_classes(classifier, self.train), self.validation)
-        with seeded(self.recipe.seed, "purifier"):
+        with beginning(self.recipe.seed, "purifier"):
             representation, purifier = self._design(classifier, train)
         file = weights.PURIFIER if hardening is None else weights.UNHARDENED
         self._purify("purifier", schedule, representation, purifier, file)
@@ -338,7 +338,7 @@ class Experiment:
     def _classifier(self, name: str, schedule: ClassifierTraining, file: str) -> None:
         if (self.out / file).exists():
             return
-        with seeded(self.recipe.seed, name):
+        with beginning(self.recipe.seed, name):
             classifier = self._untrained(name)
         sets = self.train, self.validation
         if self.recipe.classifier.factory is not None:

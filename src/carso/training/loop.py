@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from carso.data import Dataset
 from carso.errors import DivergenceError, RecipeError
+from carso.nn.chance import forked
 from carso.processes.dealing import among_all, dealing
 from carso.processes.group import as_first, by_first, count, sum_over
 from carso.progress import track
@@ -91,10 +92,9 @@ def seed_of(seed: int, *names: object) -> int:
 
 
 @contextmanager
-def seeded(seed: int, *names: object) -> Iterator[None]:
+def beginning(seed: int, *names: object) -> Iterator[None]:
     """Torch's global generators set to `seed_of(...)` and restored afterwards."""
-    devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices=devices):
+    with forked():
         torch.manual_seed(seed_of(seed, *names))
         yield
 
@@ -173,12 +173,12 @@ def _fit(
     due = 0.0
     for epoch in track(range(len(history), schedule.epochs), f"{stage.name}, {schedule.epochs} epochs"):
         stage.begin(epoch)
-        with seeded(seed, stage.name, epoch):
+        with beginning(seed, stage.name, epoch):
             entry = {"epoch": float(epoch + 1), "rate": optimisation.rate}
             entry["loss"] = _epoch(stage, epoch, optimisation, steps, batches)
         _check_converging(stage, epoch, entry["loss"], optimisation.tracked.values())
         optimisation.plateau.observe(entry["loss"])
-        with seeded(seed, stage.name, epoch, "validation"):
+        with beginning(seed, stage.name, epoch, "validation"):
             history.append(entry | stage.validate())
         if told is not None:
             by_first(partial(told, stage, history[-1]))

@@ -22,7 +22,7 @@ import torch
 
 from carso.data import Dataset
 from carso.progress import duration, note
-from carso.training.loop import Stage, batches_of, limited, seeded, steps_of
+from carso.training.loop import Stage, batches_of, beginning, limited, steps_of
 from carso.training.optimise import Optimisation
 from carso.training.purifier import PurifierStage, kept_bytes
 from carso.training.recipe import Schedule
@@ -106,7 +106,7 @@ def cost_of(pending: Pending) -> Cost:
     """The cost of a stage, from a trial on a batch of its training images and of its held-out images."""
     schedule, train, held_out = pending.schedule, pending.train, pending.held_out
     few, some = min(schedule.batch, len(train)), min(schedule.batch, len(held_out))
-    with limited(schedule.threads), seeded(0, "trial", pending.name):
+    with limited(schedule.threads), beginning(0, "trial", pending.name):
         least = min(2, few)
         pending.build(least, 1)
         _, fixed = timed(lambda: pending.build(least, 1))

@@ -40,7 +40,7 @@ from carso.storage.weights import digest
 from carso.training.augment import moved
 from carso.training.classifier import trades
 from carso.training.device import lowered, placed_around
-from carso.training.loop import seeded
+from carso.training.loop import beginning
 from carso.training.mixture import Mixture
 from carso.training.optimise import risen
 from carso.training.recipe import PurifierTraining
@@ -280,7 +280,7 @@ class PurifierStage:
         check_kept(self.name, self.schedule, self.train)
         kept = torch.zeros(shape, dtype=torch.float16, device=self.device)
         everything = torch.arange(self.size, device=self.device)
-        with seeded(seed, self.name, "attacks"), evaluating(self.classifier):
+        with beginning(seed, self.name, "attacks"), evaluating(self.classifier):
             for i, span, clean in self._parts(len(kept), "attacks on the training images"):
                 with dealing(among_all(len(clean))) as deal:
                     rows, which = deal.rows(everything[span]), self.schedule.clean + i

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from carso.nn.chance import forked
 from carso.processes.dealing import Deal, deal_of, dealing, dealt
 from carso.processes.group import count, sum_over
 
@@ -35,10 +36,10 @@ def in_portions(rows: int, portions: int) -> Iterator[slice]:
 
     Chance is drawn alike for each, for the whole batch: together they are what the batch would be at once.
     """
-    deal, devices = deal_of(rows), list(range(torch.cuda.device_count()))
+    deal = deal_of(rows)
     for portion in range(portions):
         mine = Deal(deal.size, deal.first + portion * deal.step, deal.step * portions)
-        with dealing(mine), torch.random.fork_rng(devices, enabled=portion + 1 < portions):
+        with dealing(mine), forked(enabled=portion + 1 < portions):
             yield slice(portion, None, portions)
 
 
