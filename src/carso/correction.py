@@ -12,14 +12,12 @@ Source: ours; of the networks, `carso.nn.correction`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from carso.errors import ModelError
-from carso.nn import convolutional
 from carso.nn.correction import AXES, Corrector, Reader, viewed
 from carso.purifier import ConvolutionalPurifier, Moments
 from carso.types import Codes, Images
@@ -60,22 +58,17 @@ class CorrectivePurifier(ConvolutionalPurifier):
         flip: bool = False,
         contrast: float = 0.0,
     ) -> None:
-        nn.Module.__init__(self)
-        count, rows, columns = shape
-        self.shape = (count, rows, columns)
+        self._begin(shape, shapes, latent)
         if self.shape not in [tuple(each) for each in shapes]:
             raise ModelError("a purifier that corrects needs the image: name input among the layers")
         if latent < AXES:
             raise ModelError(f"a viewpoint takes {AXES} latents, and z has {latent}")
-        self.neurons, self.latent = sum(map(math.prod, shapes)), latent
         self.options = {"shapes": [list(s) for s in shapes], "width": width, "channels": channels, "blocks": blocks}
         self.options |= {"shift": shift, "flip": flip, "contrast": contrast}
         reader = Reader(shapes, self.shape, width, channels, blocks, contrast)
         self.maps, self.features = reader, reader.features
         self.representation_encoder = nn.Sequential()
-        self.image_encoder = convolutional.image_compressor(shape)
-        self.encoder = convolutional.linear_block(self._image_features() + self.features, latent)
-        self.mean, self.log_variance = nn.Linear(latent, latent), nn.Linear(latent, latent)
+        self._add_posterior()
         self.decoder = nn.Sequential(Corrector(latent, self.shape, channels, width), nn.Sigmoid())
 
     @property

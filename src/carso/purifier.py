@@ -242,20 +242,30 @@ class ConvolutionalPurifier(Purifier):
         compression: convolutional.Compression = "published",
         maps: Sequence[int] = (),
     ) -> None:
-        nn.Module.__init__(self)
-        channels, height, width = shape
-        self.shape = (channels, height, width)
-        self.neurons = sum(map(math.prod, shapes))
-        self.latent = latent
+        self._begin(shape, shapes, latent)
         self.options: dict[str, Any] = {"shapes": [list(s) for s in shapes], "code": code, "compression": compression}
         self.options |= {"maps": list(maps)} if maps else {}
         image = (self.shape, maps) if maps else None
-        self.maps = compressor = convolutional.Compressor(shapes, compression, min(height, width), image)
-        self.representation_encoder = convolutional.linear_block(compressor.features, code)
-        self.image_encoder = convolutional.image_compressor(shape)
-        self.encoder = convolutional.linear_block(self._image_features() + code, latent)
-        self.mean, self.log_variance = nn.Linear(latent, latent), nn.Linear(latent, latent)
+        self.maps = compressor = convolutional.Compressor(shapes, compression, min(shape[1:]), image)
+        self.features = compressor.features
+        self.representation_encoder = convolutional.linear_block(self.features, code)
+        self._add_posterior()
         self.decoder = convolutional.decoder(latent + code, shape)
+
+    def _begin(self, shape: Sequence[int], shapes: Sequence[Sequence[int]], latent: int) -> None:
+        """The sizes, in place of the constructor of `Purifier`, which makes dense networks of them."""
+        nn.Module.__init__(self)
+        channels, height, width = shape
+        self.shape = (channels, height, width)
+        self.neurons, self.latent = sum(map(math.prod, shapes)), latent
+
+    def _add_posterior(self) -> None:
+        """I, and what makes mean and log-variance of [I(x), c]."""
+        _, height, width = self.shape
+        self.image_encoder = convolutional.image_compressor(self.shape)
+        features = 4 * self.shape[0] * math.ceil(height / 4) * math.ceil(width / 4)
+        self.encoder = convolutional.linear_block(features + self.code, self.latent)
+        self.mean, self.log_variance = (nn.Linear(self.latent, self.latent) for _ in range(2))
 
     def extra_repr(self) -> str:
         """Its options, but for the shapes, which its layers tell."""
@@ -270,10 +280,6 @@ class ConvolutionalPurifier(Purifier):
     def code(self) -> int:
         """Dimension of c."""
         return int(self.options["code"])
-
-    def _image_features(self) -> int:
-        _, height, width = self.shape
-        return 4 * self.shape[0] * math.ceil(height / 4) * math.ceil(width / 4)
 
 
 def reconstruction_loss(reconstructions: Images, clean: Images) -> Float[Tensor, " batch"]:
