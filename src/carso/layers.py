@@ -29,6 +29,9 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 BLOCKS, NONLINEARITIES, AFFINE = "blocks", "non-linearities", "convolutions and linear maps"
 
+TOLD = 6
+"""Names of layers that are said, at most."""
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -122,7 +125,7 @@ def evenly(sizes: Mapping[str, int], most: int) -> tuple[str, ...]:
     return ()
 
 
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    if len(names) <= most:
+def _listed(names: Sequence[str]) -> str:
+    if len(names) <= TOLD:
         return ", ".join(names)
-    return f"{', '.join(names[: most - 1])}, ..., {names[-1]}"
+    return f"{', '.join(names[: TOLD - 1])}, ..., {names[-1]}"

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 from carso import attacks
 from carso.ablations import Ablations, AblationStudy, Study, read_ablations
 from carso.ablations.results import judged, open_variant, tabulated
-from carso.ablations.study import parse_study
 from carso.commands.cli import app
 from carso.errors import DataError, RunError
 from carso.evaluation import Row, examples, read_records, read_results
@@ -19,6 +18,7 @@ from carso.evaluation.seeding import generator_of
 from carso.storage import weights
 from carso.training import experiment
 from carso.training.recipe import Recipe
+from carso.training.studies import parsed
 from carso.types import Budget
 from carso.vote import mean_logit
 
@@ -63,7 +63,7 @@ def few_rows() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def study() -> Study:
-    return parse_study(STUDY)
+    return parsed(STUDY, Study)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
 import pytest
 
-from carso.ablations.study import parse_study, read_study, recipe_of
+from carso.ablations.study import Study, read_study, recipe_of
 from carso.errors import RecipeError
 from carso.training.reading import read_recipe
+from carso.training.studies import parsed
 
 ABLATED = {
     ("adversarial", "attacks"),
@@ -59,4 +60,4 @@ def test_an_unknown_name_is_answered_with_a_near_one() -> None:
 def test_a_study_that_is_wrong_is_refused(variant: str, claim: str, message: str) -> None:
     statement = f"statements: [{{says: s, place: p, claims: [{claim}]}}]" if claim else ""
     with pytest.raises(RecipeError, match=message):
-        parse_study(f"base: thesis\nimages: 3\nvariants: {{a: {variant}}}\n{statement}")
+        parsed(f"base: thesis\nimages: 3\nvariants: {{a: {variant}}}\n{statement}", Study)

@@ -9,9 +9,9 @@ from tests.efforts import shorten
 
 from carso import CARSO
 from carso.comparison import Comparison, ComparisonStudy, Study
-from carso.comparison.study import parse_study
 from carso.nn import MLP
 from carso.purifier import Purifier
+from carso.training.studies import parsed
 
 SHAPE, CLASSES = (1, 6, 6), 3
 
@@ -98,7 +98,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         write_idx(folder, stem, picture(labels, seed), labels.to(torch.uint8))
     recipe = folder / "schooled.yaml"
     recipe.write_text(RECIPE.format(data=folder))
-    return parse_study(STUDY.format(data=folder, recipe=recipe))
+    return parsed(STUDY.format(data=folder, recipe=recipe), Study)
 
 
 @pytest.fixture(autouse=True)

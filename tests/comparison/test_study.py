@@ -2,10 +2,11 @@ import pytest
 
 from carso.audit import load_target
 from carso.commands.reproduce import RIVALS
-from carso.comparison.study import NAMES, parse_study, read_study
+from carso.comparison.study import NAMES, Study, read_study
 from carso.errors import RecipeError
 from carso.nn import MLP
 from carso.rivals.kinds import KINDS, build, trains
+from carso.training.studies import parsed
 
 SHAPE, CLASSES = (1, 28, 28), 10
 HEAD = """
@@ -109,7 +110,7 @@ def test_an_unknown_name_is_answered_with_a_near_one() -> None:
 )
 def test_a_study_that_is_wrong_is_refused(entry: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        parse_study(f"{HEAD}  a: {entry}\n")
+        parsed(f"{HEAD}  a: {entry}\n", Study)
 
 
 @pytest.mark.parametrize(
@@ -123,4 +124,4 @@ def test_weights_are_taken_of_the_same_kind_and_without_a_training(other: str, m
     first = "  a: {about: x, rival: {kind: puvae}, classifier: mnist/undefended, training: " + TRAINING + "}"
     second = "  b: {about: x, classifier: mnist/undefended, weights_of: a, " + other + "}"
     with pytest.raises(RecipeError, match=f"b takes its weights of 'a', {message}"):
-        parse_study(f"{HEAD}{first}\n{second}\n")
+        parsed(f"{HEAD}{first}\n{second}\n", Study)

@@ -158,12 +158,3 @@ def recipe_of(variant: Variant, name: str, base: Recipe) -> Recipe:
 def read_study() -> Study:
     """The study that ships."""
     return studies.read(NAME, Study)
-
-
-def parse_study(text: str) -> Study:
-    """A study from YAML text.
-
-    Raises:
-        RecipeError: naming the first field that is wrong.
-    """
-    return studies.parsed(text, Study)

@@ -172,12 +172,3 @@ class Study(Part):
 def read_study(name: str = NAMES[0]) -> Study:
     """The study that ships under a name, one of `NAMES`."""
     return studies.read(name, Study)
-
-
-def parse_study(text: str) -> Study:
-    """A study from YAML text.
-
-    Raises:
-        RecipeError: naming the first field that is wrong.
-    """
-    return studies.parsed(text, Study)

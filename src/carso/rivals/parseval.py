@@ -40,11 +40,6 @@ def retract(module: nn.Module, beta: float) -> None:
         weight.copy_((drawn / _overlap(layer)).view_as(weight))
 
 
-def singular_values(module: nn.Module) -> list[Float[Tensor, " rank"]]:
-    """Those of every affine layer's matrix, largest first, in the order of the layers."""
-    return [torch.linalg.svdvals(matrix_of(layer).detach()) for layer in _affine(module)]
-
-
 def matrix_of(layer: nn.Module) -> Float[Tensor, "outputs inputs"]:
     """What is to be orthonormal: the weights of a layer, of a convolution times sqrt(kh kw)."""
     return layer.get_parameter("weight").flatten(1) * _overlap(layer)
