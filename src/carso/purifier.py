@@ -58,14 +58,12 @@ class Widths:
         Compressed sizes are capped at 512 (image) and 256 (code), which keeps convolutional representations affordable.
         Sizes given for the representation take the place of its own.
         """
-        image, (*_, code) = max(1, min(pixels // 4, 512)), representation or (max(1, min(neurons // 5, 256)),)
-        joint = image + code
-        heads = (joint + latent) // 2
+        image, code = _compressed(pixels, neurons, representation)
         wide = round(pixels * 1244 / 784)
         return cls(
             image=(min((pixels + image) // 2, 1024), image),
             representation=tuple(representation) or (min((neurons + code) // 2, 1024), code),
-            encoder=((joint + heads) // 2, heads),
+            encoder=_heads(image + code, latent),
             decoder=(wide, (wide + pixels) // 2),
         )
 
@@ -77,13 +75,11 @@ class Widths:
 
         Sizes given for the representation take the place of its own.
         """
-        image, (*_, code) = max(1, min(pixels // 4, 512)), representation or (max(1, min(neurons // 5, 256)),)
-        joint = image + code
-        heads = (joint + latent) // 2
+        image, code = _compressed(pixels, neurons, representation)
         return cls(
             image=(*_between(pixels, image, hidden), image),
             representation=tuple(representation) or (*_between(neurons, code, hidden), code),
-            encoder=((joint + heads) // 2, heads),
+            encoder=_heads(image + code, latent),
             decoder=_between(latent + code, pixels, hidden),
         )
 
@@ -96,10 +92,20 @@ class Widths:
         """
         if representation:
             raise ValueError("an uncompressed representation has no layers to give sizes for")
-        joint = pixels + neurons
-        heads = (joint + latent) // 2
         decoder = cls.published(pixels, neurons, latent).decoder
-        return cls(image=(), representation=(), encoder=((joint + heads) // 2, heads), decoder=decoder)
+        return cls(image=(), representation=(), encoder=_heads(pixels + neurons, latent), decoder=decoder)
+
+
+def _compressed(pixels: int, neurons: int, representation: Sequence[int]) -> tuple[int, int]:
+    """Neurons of the compressed image, and of the code: the last of those given for the representation, if any are."""
+    code = representation[-1] if representation else max(1, min(neurons // 5, 256))
+    return max(1, min(pixels // 4, 512)), code
+
+
+def _heads(joint: int, latent: int) -> tuple[int, int]:
+    """The encoder's layers: the last half way from [I(x), c] to the latents, the first half way to the last."""
+    heads = (joint + latent) // 2
+    return (joint + heads) // 2, heads
 
 
 def _between(start: int, end: int, count: int) -> tuple[int, ...]:
