@@ -68,7 +68,8 @@ class Own:
         """
         if (module := self.module) is None:
             return
-        if trained and self.given is None and weights.digest(module) != weights.digest(self.made()):
+        again = self.made() if trained and self.given is None else None
+        if again is not None and weights.digest(module) != weights.digest(again):
             raise RecipeError(
                 f"classifier.factory {self.spec.factory!r} returns other weights in every call; load them in it, or "
                 "seed it"
