@@ -19,7 +19,7 @@ from carso.commands import cli
 from carso.commands.options import spread
 from carso.commands.shared import LESS_MEMORY, claimed, memory_ran_out, say_which
 from carso.defence import CARSO
-from carso.errors import CarsoError
+from carso.errors import CarsoError, RunError
 from carso.storage import export, weights
 from carso.storage.claim import claim
 
@@ -67,6 +67,7 @@ def test_versions_are_told() -> None:
         (["attack", "mnist", "--eps", "8"], "eps must lie in (0, 1] for Linf, not 8"),
         (["audit", "mnist", "--eps", "2"], "eps"),
         (["attack", "mnist", "--eps", "eight/255"], "a number or a fraction"),
+        (["attack", "mnist", "--eps", "0.1", "0.2"], "an attack has one radius, not 2"),
         (["audit", "nothing.here:factory"], "nothing.here:factory"),
         (["attack", "mnist", "--data", "minst"], "did you mean 'mnist'"),
         (["export", "mnits"], "did you mean 'mnist'"),
@@ -93,6 +94,49 @@ def test_bad_input_is_one_line_and_status_2(
     monkeypatch.setattr(sys, "argv", ["carso", *arguments, "--debug"])
     with pytest.raises(CarsoError):
         cli.main()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["attack", "--images", "0"], ("--images", "not 0")),
+        (["attack", "--seed", "1.5"], ("--seed", "not 1.5")),
+        (["harden", "m:f", "--data", "d", "--minutes", "nan"], ("--minutes", "not nan")),
+        (["train", "classifier", "thesis", "--samples", "-3"], ("--samples", "not -3")),
+        (["report", "run", "--architecture", "mnist"], ("leave out run",)),
+        (["report", "run", "--factory", "m:f"], ("--factory",)),
+    ],
+)
+def test_a_refused_value_is_named(arguments: list[str], named: tuple[str, ...]) -> None:
+    answer = CliRunner().invoke(cli.app, arguments)
+    assert answer.exit_code == 2
+    assert all(word in answer.output for word in named)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_an_output_that_takes_nothing_is_no_fault_of_ours(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "carso", "recipe", "show", "thesis"]
+        answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    assert answer.returncode == 2
+    assert answer.stderr == "carso: cannot write standard output: no space left on its device\n"
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["report", "--architecture", "mnist-thesis"],
+        ["attack", "mnist-thesis", "--images", "2"],
+        ["export", "mnist-thesis"],
+        ["report", "run"],
+    ],
+)
+def test_a_file_of_somebody_is_not_written_over(verb: list[str], tmp_path: Path) -> None:
+    mine = tmp_path / "results.json"
+    mine.write_text("precious")
+    with pytest.raises(RunError, match=r"results.json exists and is no \.\w+ file; choose another --out"):
+        CliRunner().invoke(cli.app, [*verb, "--out", str(mine)], catch_exceptions=False)
+    assert mine.read_text() == "precious"
 
 
 def test_a_process_that_is_given_bad_input_ends_without_a_traceback_unless_asked_for(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def attack(
         ),
     ] = "pgd",
     eps: Annotated[
-        float | None,
+        list[float] | None,
         typer.Option(
             parser=radius,
             metavar="NUMBER",
@@ -70,8 +70,10 @@ def attack(
 
     model, own = defence_of(defence, factory, samples, device), origin(defence)
     data, fitted = images_of(own, data, fitting(size, channels, skip_bad))
-    eps = max(radii_of(own, data, norm)) if eps is None else eps
-    run(model, row_of(method, eps, norm or norm_of(own), directed_at), data, images, seed, out, fitted)
+    if eps is not None and len(eps) > 1:
+        raise CarsoError(f"--eps: an attack has one radius, not {len(eps)}; run it once for each")
+    reach = eps[0] if eps else max(radii_of(own, data, norm))
+    run(model, row_of(method, reach, norm or norm_of(own), directed_at), data, images, seed, out, fitted)
 
 
 def row_of(
@@ -117,7 +119,7 @@ def run(
     from carso.types import Budget
 
     if out is not None:
-        check_writable(out)
+        check_writable(out, ".npz")
     test = data.load(data_name, "test", **fitted)
     check_shape(test, defence.purifier.shape)
     if isinstance(row.budget, Budget):

@@ -7,6 +7,7 @@ raised a check, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -28,6 +29,7 @@ from carso.commands.reproduce import reproduce
 from carso.commands.serve import serve
 from carso.commands.shared import memory_ran_out, say
 from carso.commands.train import train
+from carso.commands.verb import Verb
 from carso.errors import CarsoError, shortened
 from carso.processes.group import joined, started
 
@@ -42,7 +44,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for verb in (harden, reproduce, predict, attack, evaluate, audit, report, export, serve, demo):
-    app.command()(verb)
+    app.command(cls=Verb)(verb)
 app.add_typer(train, name="train")
 app.add_typer(recipe, name="recipe")
 
@@ -75,24 +77,40 @@ def main() -> None:
     try:
         _check_sharing(sys.argv[1:2])
         with joined():
-            app()
+            _answer()
     except CarsoError as error:
         if debug:
             raise
         say(f"carso: {error}")
         sys.exit(2)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
         sys.exit(0)
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            _leave_output()
+            say("carso: cannot write standard output: no space left on its device")
+            sys.exit(2)
         if (advice := memory_ran_out(error, "".join(sys.argv[1:2]))) is not None:
             say(f"carso: {advice}")
             sys.exit(2)
         found = shortened(f"{type(error).__name__}: {error}")
         say(f"carso: unforeseen {found}\nAdd --debug to see where; please report it.")
         sys.exit(1)
+
+
+def _answer() -> None:
+    try:
+        app()
+    finally:
+        sys.stdout.flush()
+
+
+def _leave_output() -> None:
+    """Nothing more goes to a standard output that takes nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _check_sharing(verb: list[str]) -> None:

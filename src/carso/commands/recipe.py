@@ -5,11 +5,12 @@ from __future__ import annotations
 import typer
 
 from carso.commands.options import Recipe
+from carso.commands.verb import Verb
 
 recipe = typer.Typer(help="Show or check a recipe.", no_args_is_help=True)
 
 
-@recipe.command()
+@recipe.command(cls=Verb)
 def show(recipe: Recipe) -> None:
     """Print a recipe as it is carried out, with its base and all defaults."""
     from carso.training.reading import read_recipe
@@ -17,7 +18,7 @@ def show(recipe: Recipe) -> None:
     typer.echo(read_recipe(recipe).to_yaml(), nl=False)
 
 
-@recipe.command()
+@recipe.command(cls=Verb)
 def check(recipe: Recipe) -> None:
     """Say in a line whether a file is a recipe, and what it would train; if not, what is wrong on which line."""
     from carso.training.reading import read_recipe

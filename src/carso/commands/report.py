@@ -28,6 +28,10 @@ def report(
     factory: Factory = None,
 ) -> None:
     """Write report.html from what a run saved, compare several runs on one page, or draw a defence's architecture."""
+    if architecture is not None and runs:
+        raise typer.BadParameter(f"--architecture draws a defence, without a run; leave out {runs[0]} or the option")
+    if architecture is None and factory is not None:
+        raise typer.BadParameter("--factory is the classifier of --architecture")
     if architecture is not None:
         say(f"architecture: {draw_architecture(architecture, out or Path('out/architecture.svg'), factory)}")
     elif runs:
@@ -40,14 +44,18 @@ def write_page(runs: list[Path], out: Path | None) -> Path:
     """The page of one run, or the comparison of several; returns its path."""
     from carso.report.comparison import compare
     from carso.report.page import write_report
+    from carso.storage.files import check_writable
 
+    if out is not None:
+        check_writable(out, ".html")
     return write_report(runs[0], out) if len(runs) == 1 else compare(runs, out)
 
 
 def draw_architecture(source: str, drawing: Path, factory: str | None) -> Path:
     """The architecture of a defence, written as SVG; returns its path."""
     from carso.report.architecture import dimensions_of, draw
-    from carso.storage.files import write_text
+    from carso.storage.files import check_writable, write_text
 
+    check_writable(drawing, ".svg")
     write_text(drawing, draw(dimensions_of(defence_of(source, factory))))
     return drawing

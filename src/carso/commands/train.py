@@ -6,11 +6,12 @@ import typer
 
 from carso.commands.options import Device, Out, Recipe, Samples, Seed, Watch
 from carso.commands.shared import claimed, experiment_of, prepare, say
+from carso.commands.verb import Verb
 
 train = typer.Typer(help="Train one stage of a recipe.", no_args_is_help=True)
 
 
-@train.command()
+@train.command(cls=Verb)
 def classifier(
     recipe: Recipe,
     out: Out = None,
@@ -29,7 +30,7 @@ def classifier(
     say(f"classifiers: {experiment.out}")
 
 
-@train.command()
+@train.command(cls=Verb)
 def purifier(
     recipe: Recipe,
     out: Out = None,

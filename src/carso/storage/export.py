@@ -115,7 +115,7 @@ def export(
     check_images(trial, defence.purifier.shape if isinstance(defence, CARSO) else trial.shape[1:])
     if not len(trial):
         raise DataError("export needs at least one image to prove the file on")
-    check_writable(path)
+    check_writable(path, ".onnx")
     defence = _single(defence)
     outputs = ["votes", "winners"] if whole else ["logits"]
     facts = {"name": name, "answers": outputs, **_about(defence, trial), "carso": carso.__version__}

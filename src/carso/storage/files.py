@@ -42,13 +42,21 @@ def read_text(path: Path, most: int = TEXT) -> str:
     return text
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, kind: str | None = None) -> None:
     """Find out before the work, rather than after it, that `path` cannot become a file.
 
+    Args:
+        path: the file.
+        kind: how files of what is to be written end, such as `.npz`; a file that is there and ends otherwise is
+            somebody's. By default whatever is there is replaced.
+
     Raises:
-        RunError: if it is a folder, a device or a pipe, or its folder cannot be made or written.
+        RunError: if it is a folder, a device, a pipe or a file of another kind, or its folder cannot be made or
+            written.
     """
     target = _target(path)
+    if kind is not None and path.exists() and path.suffix.lower() != kind:
+        raise RunError(f"{path} exists and is no {kind} file; choose another --out, or remove it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=target.parent):
