@@ -108,3 +108,13 @@ def test_the_page_shows_the_house_as_it_is() -> None:
     told = "; run python benchmarks/docs/house.py"
     assert house.table(rooms, below) in (docs / "architecture.md").read_text(encoding="utf-8"), f"table{told}"
     assert house.draw(rooms, below) == (docs / "house.svg").read_text(encoding="utf-8"), f"picture{told}"
+
+
+def test_no_room_hides_another_nor_an_arrow() -> None:
+    file = [ROOT / "errors.py"]
+    with pytest.raises(ValueError, match="errors and types would be drawn in one place"):
+        house.draw({"errors": file, "types": file}, {"errors": set(), "types": set()})
+    below = {"audit": {"web", "types"}, "web": {"serve"}, "nn": {"attacks"}}
+    below |= {room: set[str]() for room in ("types", "serve", "attacks")}
+    with pytest.raises(ValueError, match="the arrow from audit to types would be drawn behind nn"):
+        house.draw(dict.fromkeys(below, file), below)
