@@ -4,6 +4,7 @@ python -m benchmarks.docs.ladder
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,18 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE, FIGURE = ROOT / "docs" / "does-it-help.md", ROOT / "docs" / "ladder.svg"
 EPS, SMALL = 0.3, 0.15
 WIDTH, ROW, LEFT, TOP, APART = 760, 46, 270, 34, 12
-PLAIN, CARSO, CONTRAST = "#333", "#c2410c", "#0f766e"
-COLOURS = {"CARSO": CARSO, "N behind contrast": CONTRAST}
+MARKS = {"N alone": "plain", "CARSO": "carso", "N behind contrast": "contrast"}
+"""What is attacked as a whole -> its class in the figure."""
+RIGHTMOST = 80.0
+"""Per cent up to which a name stands to the right of its point."""
+STYLE = """
+  .paper, .open { fill: #ffffff; } .ink { fill: #15171c; } .soft { fill: #545b67; } .grid { stroke: #dde0e6; }
+  .plain { color: #333333; } .carso { color: #c2410c; } .contrast { color: #0f766e; }
+  .mark { stroke: currentColor; stroke-width: 2; } .plain .mark { fill: currentColor; } .named { fill: currentColor; }
+  @media (prefers-color-scheme: dark) {
+    .paper, .open { fill: #121418; } .ink { fill: #e9ebef; } .soft { fill: #a5acb9; } .grid { stroke: #2f343d; }
+    .plain { color: #ced2da; } .carso { color: #f08c4b; } .contrast { color: #5ec4b6; } }
+"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,12 @@ class Subject:
     @property
     def audit(self) -> Audit:
         return joined(self.folder)
+
+    @property
+    def recipe(self) -> str:
+        """The recipe that made it, if it was reproduced."""
+        found = re.search(r"`carso reproduce (\S+)`", self.made)
+        return found[1] if found else ""
 
 
 @dataclass(frozen=True)
@@ -179,39 +196,50 @@ def table() -> str:
 
 
 def figure() -> str:
-    """Worst cases with their intervals, rung by rung: a point for N alone, rings for what was put before it."""
-    height, across = TOP + ROW * len(RUNGS) + 40, WIDTH - LEFT - 30
-
-    def at(percent: float) -> float:
-        return LEFT + across * percent / 100
-
+    """Worst cases with their intervals, by rung: N alone a point, a purifier before it a ring, contrast a square."""
+    height = TOP + ROW * len(RUNGS) + 40
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
-        'font-size="13"><rect width="100%" height="100%" fill="#fff"/>'
+        f'font-size="13"><style>{STYLE}</style><rect class="paper" width="{WIDTH}" height="{height}" rx="12"/>'
     ]
     for percent in range(0, 101, 20):
         x = at(percent)
-        parts.append(f'<line x1="{x}" y1="{TOP - 8}" x2="{x}" y2="{height - 34}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x}" y="{height - 16}" text-anchor="middle" fill="#555">{percent} %</text>')
+        parts.append(f'<line class="grid" x1="{x:g}" y1="{TOP - 8}" x2="{x:g}" y2="{height - 34}"/>')
+        parts.append(f'<text class="soft" x="{x:g}" y="{height - 16}" text-anchor="middle">{percent} %</text>')
     key = (
         f"worst case at {EPS:.2f}: &#9679; N alone, "
-        f'<tspan fill="{CARSO}">&#9675; behind a trained purifier</tspan>, '
-        f'<tspan fill="{CONTRAST}">&#9675; behind contrast alone</tspan>'
+        '<tspan class="carso named">&#9675; behind a trained purifier, and its recipe</tspan>, '
+        '<tspan class="contrast named">&#9633; behind contrast alone</tspan>'
     )
-    parts.append(f'<text x="20" y="18" fill="#555">{key}</text>')
+    parts.append(f'<text class="soft" x="20" y="18">{key}</text>')
     for i, rung in enumerate(RUNGS):
         y = TOP + ROW * i + ROW / 2
-        parts.append(f'<text x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{wrapped(rung.name, y)}</text>')
+        label = wrapped(rung.name, y)
+        parts.append(f'<text class="ink" x="{LEFT - 12}" y="{y + 4:g}" text-anchor="end">{label}</text>')
         for place, subject in enumerate((rung.alone, *rung.behind)):
-            level, found = y + APART * (place - len(rung.behind) / 2), at_figure(subject.audit)
-            colour = COLOURS.get(subject.name, PLAIN)
-            low, high = found.ci95
-            parts.append(
-                f'<line x1="{at(low)}" y1="{level}" x2="{at(high)}" y2="{level}" stroke="{colour}" '
-                f'stroke-width="2"/><circle cx="{at(found.accuracy)}" cy="{level}" r="4.5" '
-                f'fill="{colour if subject is rung.alone else "#fff"}" stroke="{colour}" stroke-width="2"/>'
-            )
+            parts.append(mark(subject, y + APART * (place - len(rung.behind) / 2)))
     return "".join([*parts, "</svg>\n"])
+
+
+def at(percent: float) -> float:
+    """Where a rate stands across the figure."""
+    return round(LEFT + (WIDTH - LEFT - 30) * percent / 100, 2)
+
+
+def mark(subject: Subject, y: float) -> str:
+    """A worst case with its interval, and the recipe where there is one."""
+    kind, found = MARKS[subject.name], at_figure(subject.audit)
+    x, (low, high) = at(found.accuracy), map(at, found.ci95)
+    shape = f'<circle class="mark open" cx="{x:g}" cy="{y:g}" r="4.5"/>'
+    if kind == "contrast":
+        shape = f'<rect class="mark open" x="{x - 4:g}" y="{y - 4:g}" width="8" height="8"/>'
+    name = ""
+    if subject.recipe:
+        left = found.accuracy > RIGHTMOST
+        beside = f'x="{low - 6:g}" text-anchor="end"' if left else f'x="{high + 6:g}"'
+        name = f'<text class="named" {beside} y="{y + 4:g}" font-size="11">{subject.recipe}</text>'
+    line = f'<line class="mark" x1="{low:g}" y1="{y:g}" x2="{high:g}" y2="{y:g}"/>'
+    return f'<g class="{kind}">{line}{shape}{name}</g>'
 
 
 def wrapped(name: str, y: float) -> str:

@@ -13,6 +13,14 @@ def test_the_page_and_its_figure_are_those_of_the_audits() -> None:
     assert ladder.FIGURE.read_text(encoding="utf-8") == ladder.figure(), HOW
 
 
+def test_points_are_told_apart_without_colours_and_purifiers_by_their_recipes() -> None:
+    figure, behind = ladder.figure(), [each for rung in ladder.RUNGS for each in rung.behind]
+    purifiers = [each for each in behind if each.name == "CARSO"]
+    assert figure.count('<rect class="mark') == len(behind) - len(purifiers)
+    assert all(f">{each.recipe}</text>" in figure for each in purifiers)
+    assert len({each.recipe for each in purifiers}) == len(purifiers)
+
+
 def test_what_is_called_higher_differs() -> None:
     rung = ladder.RUNGS[0]
     weak, (strong,) = rung.alone.audit, [each.audit for each in rung.behind if each.folder == "strong-audit/carso"]
