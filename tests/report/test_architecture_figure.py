@@ -62,3 +62,11 @@ def test_what_has_no_pre_encoders_is_drawn_without_them() -> None:
     found = dimensions_of(CARSO(MLP((1, 5, 5), (13, 8), 4), bare))
     assert (found.image_encoder, found.representation_encoder) == ((25,), (25,))
     assert "code, 25" in draw(found)
+
+
+def test_every_arrow_is_longer_than_its_head() -> None:
+    figure = ElementTree.fromstring(draw(dimensions_of(defence())))
+    wires = [element.attrib["points"].split() for element in figure.iter() if element.tag.endswith("polyline")]
+    for *_, before, end in wires:
+        (x_0, y_0), (x_1, y_1) = (map(int, point.split(",")) for point in (before, end))
+        assert abs(x_1 - x_0) + abs(y_1 - y_0) > 9

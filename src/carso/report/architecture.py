@@ -87,12 +87,12 @@ def draw(dimensions: Dimensions) -> str:
     n, purifier = (f"{count:,}" for count in b.parameters)
     label = f"CARSO at training time and at inference time; N has {n} parameters, the purifier {purifier}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1180 640" role="img" aria-label="{label}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1268 640" role="img" aria-label="{label}">'
         f"<style>{STYLE}</style>"
-        '<rect class="paper" width="1180" height="640" rx="12"/>'
+        '<rect class="paper" width="1268" height="640" rx="12"/>'
         f"{_text(30, 36, 'Training the purifier: N is frozen', 'title ink', start=True)}{_training(b)}"
         f"{_text(30, 356, f'Inference: {b.samples:,} candidates, one vote', 'title ink', start=True)}{_inference(b)}"
-        f"{_text(1150, 622, f'{n} parameters in N, {purifier} in the purifier', 'sizes soft', end=True)}"
+        f"{_text(1238, 622, f'{n} parameters in N, {purifier} in the purifier', 'sizes soft', end=True)}"
         "</svg>\n"
     )
 
@@ -100,26 +100,26 @@ def draw(dimensions: Dimensions) -> str:
 def _training(b: Dimensions) -> str:
     return "".join(
         [
-            _pill(80, 180, "x, or x'", "clean or attacked"),
-            _wire((130, 180), (160, 180), (160, 120), (190, 120)),
-            _wire((130, 180), (160, 180), (160, 250), (190, 250)),
+            _pill(86, 180, "x, or x'", "clean or attacked"),
+            _wire((142, 180), (166, 180), (166, 120), (190, 120)),
+            _wire((142, 180), (166, 180), (166, 250), (190, 250)),
             _network(250, 120, "N", b.classifier, frozen=True),
-            _wire((310, 120), (330, 120)),
+            _wire((310, 120), (324, 120)),
             _pill(380, 120, "r", _represented(b)),
-            _wire((430, 120), (450, 120)),
+            _wire((436, 120), (450, 120)),
             _network(510, 120, "R", b.representation_encoder),
-            _wire((570, 120), (590, 120)),
+            _wire((570, 120), (584, 120)),
             _pill(640, 120, "c", f"code, {b.representation_encoder[-1]}"),
             _network(250, 250, "I", b.image_encoder),
             _wire((310, 250), (450, 250)),
             _wire((640, 146), (640, 190), (430, 190), (430, 240), (450, 240)),
             _network(510, 250, "q", b.encoder),
-            _wire((570, 250), (590, 250)),
+            _wire((570, 250), (584, 250)),
             _pill(640, 250, "z", f"latent, {b.latent}"),
-            _wire((690, 120), (780, 120), (780, 175), (805, 175)),
-            _wire((690, 250), (780, 250), (780, 195), (805, 195)),
+            _wire((696, 120), (780, 120), (780, 175), (805, 175)),
+            _wire((696, 250), (780, 250), (780, 195), (805, 195)),
             _network(865, 185, "D", b.decoder),
-            _wire((925, 185), (950, 185)),
+            _wire((925, 185), (944, 185)),
             _pill(1000, 185, "x̂", "reconstruction"),
             _loss(1000, 90, "BCE(x̂, x)"),
             _wire((1000, 159), (1000, 112)),
@@ -133,25 +133,25 @@ def _inference(b: Dimensions) -> str:
     k = f"{b.samples:,}"
     return "".join(
         [
-            _pill(80, 440, "x", "anything"),
-            _wire((130, 440), (160, 440)),
-            _network(220, 440, "N", b.classifier, frozen=True),
-            _wire((280, 440), (295, 440)),
-            _pill(345, 440, "r", _represented(b)),
-            _wire((395, 440), (410, 440)),
-            _network(470, 440, "R", b.representation_encoder),
-            _wire((530, 440), (545, 440)),
-            _pill(595, 440, "c", f"code, {b.representation_encoder[-1]}"),
-            _pill(595, 550, "z₁ … zₖ", f"{k} from N(0, I)"),
-            _wire((645, 440), (665, 440), (665, 490), (685, 490)),
-            _wire((645, 550), (665, 550), (665, 510), (685, 510)),
-            _network(745, 500, "D", b.decoder),
-            _wire((805, 500), (810, 500)),
-            _pill(860, 500, "x₁ … xₖ", "recalled"),
-            _wire((910, 500), (915, 500)),
-            _network(975, 500, "N", b.classifier, frozen=True),
-            _wire((1035, 500), (1050, 500)),
-            _pill(1100, 500, "mode", f"of {k}"),
+            _pill(86, 440, "x", "anything"),
+            _wire((142, 440), (162, 440)),
+            _network(222, 440, "N", b.classifier, frozen=True),
+            _wire((282, 440), (300, 440)),
+            _pill(356, 440, "r", _represented(b)),
+            _wire((412, 440), (430, 440)),
+            _network(490, 440, "R", b.representation_encoder),
+            _wire((550, 440), (568, 440)),
+            _pill(624, 440, "c", f"code, {b.representation_encoder[-1]}"),
+            _pill(624, 550, "z₁ … zₖ", f"{k} from N(0, I)"),
+            _wire((680, 440), (700, 440), (700, 490), (720, 490)),
+            _wire((680, 550), (700, 550), (700, 510), (720, 510)),
+            _network(780, 500, "D", b.decoder),
+            _wire((840, 500), (858, 500)),
+            _pill(914, 500, "x₁ … xₖ", "recalled"),
+            _wire((970, 500), (988, 500)),
+            _network(1048, 500, "N", b.classifier, frozen=True),
+            _wire((1108, 500), (1126, 500)),
+            _pill(1182, 500, "mode", f"of {k}"),
         ]
     )
 
@@ -179,7 +179,7 @@ def _half(size: int) -> int:
 
 def _pill(x: int, y: int, name: str, note: str) -> str:
     return (
-        f'<rect class="pill" x="{x - 50}" y="{y - 26}" width="100" height="52" rx="14" stroke-width="1.5"/>'
+        f'<rect class="pill" x="{x - 56}" y="{y - 26}" width="112" height="52" rx="14" stroke-width="1.5"/>'
         f"{_text(x, y - 2, name, 'name ink')}{_text(x, y + 15, note, 'sizes soft')}"
     )
 
