@@ -11,6 +11,10 @@ from carso.errors import LONGEST, DataError
     [
         (KeyError("x"), "file: is damaged (KeyError: 'x'); fetch or make it again"),
         (EOFError(), "file: is damaged (EOFError); fetch or make it again"),
+        (
+            OSError("image file is truncated (42 bytes not processed)"),
+            "file: is damaged (image file is truncated); fetch or make it again",
+        ),
         (MemoryError(), "file: takes more memory than there is; free some, or make it smaller"),
         (DataError("is odd"), "file: is odd"),
     ],

@@ -21,7 +21,7 @@ from PIL import Image
 import carso
 from carso import data
 from carso.defence import CARSO
-from carso.demo.studio import Studio
+from carso.demo.studio import Round, Studio
 from carso.nn import MLP
 from carso.purifier import Purifier
 from carso.storage import weights
@@ -79,7 +79,11 @@ def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     yield page
     page.close()
     # What the page explains, a refusal or a server gone, is logged by the browser too.
-    assert [complaint for complaint in complaints if not re.search("status of (400|503)|ERR_FAILED", complaint)] == []
+    assert [
+        complaint
+        for complaint in complaints
+        if not re.search("status of (400|503)|ERR_FAILED|ERR_INCOMPLETE", complaint)
+    ] == []
 
 
 def decided(page: Any) -> None:
@@ -176,6 +180,7 @@ def test_the_radius_and_the_norm_reach_the_attack(page: Any) -> None:
     ("usual", "shown", "further", "there"),
     [
         (8 / 255, "8/255", "9", "9/255"),
+        (8 / 255, "8/255", "32", "32/255"),
         (0.005, "0.0050", "16", "0.010"),
         (0.2, "0.20", "0.25", "0.25"),
         (0.125, "0.125", "26", "0.250"),
@@ -230,6 +235,13 @@ def test_without_an_attack_nothing_changes(page: Any) -> None:
     assert page.locator("#eps").is_disabled()
 
 
+def test_what_is_told_of_an_attack_is_an_attack(page: Any) -> None:
+    playwright.expect(page.locator("#took")).to_have_text(re.compile(r"^attacked in \d+\.\d\d\ss$|^attacked in under"))
+    with page.expect_response("**/api/attack"):
+        page.select_option("#attack", "none")
+    playwright.expect(page.locator("#took")).to_have_text("not attacked")
+
+
 def test_the_walk_moves_what_is_recalled(page: Any) -> None:
     for axis in ("#first", "#second"):
         before = pixels(page, "#walk")
@@ -273,6 +285,9 @@ def test_the_keyboard_suffices(page: Any) -> None:
     playwright.expect(page.locator("#hint")).to_have_text("The pen is up.")
     decided(page)
     assert page.inner_text("#origin") == "your drawing"
+    with page.expect_response("**/api/attack"):
+        page.click("#pick")
+    playwright.expect(page.locator("#hint")).to_contain_text("By keyboard")
 
 
 def nonsense(kind: str) -> bytes:
@@ -324,7 +339,34 @@ def test_a_picture_is_uploaded_and_shown(page: Any) -> None:
 def test_a_server_that_has_gone_is_told(page: Any) -> None:
     page.route("**/api/*", lambda route: route.abort())
     page.click("#pick")
-    playwright.expect(page.locator("#message")).to_contain_text("does not answer")
+    playwright.expect(page.locator("#message")).to_have_text("The demo's server does not answer; is it still running?")
+
+
+class Dying(Studio):
+    """A studio of which nothing is heard after the first round of a vote, but once."""
+
+    alive = False
+
+    def vote(self, image: Images, seed: int = 0, whole: bool = False) -> Iterator[Round]:
+        rounds = super().vote(image, seed, whole)
+        yield next(rounds)
+        if not self.alive:
+            self.alive = True
+            raise ConnectionError("the server has gone")
+        yield from rounds
+
+
+def test_a_vote_that_is_interrupted_leaves_nothing_waiting(browser: Any, studio: Studio) -> None:
+    with served(Dying(studio.defence, None, studio.dataset)) as address, opened(browser, address) as page:
+        playwright.expect(page.locator("#message")).to_have_text(
+            "The vote was interrupted; change anything to vote again."
+        )
+        playwright.expect(page.locator("#verdict")).to_have_text("No answers")
+        playwright.expect(page.locator("#tally")).to_have_text("")
+        assert answers(page) == []
+        page.click("#pick")
+        decided(page)
+        playwright.expect(page.locator("#message")).to_be_hidden()
 
 
 class Gated(Studio):

@@ -86,5 +86,12 @@ def decoding() -> Iterator[None]:
     except MemoryError as error:
         raise DataError("takes more memory than there is; free some, or make it smaller") from error
     except Exception as error:
-        what = shortened(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, 120)
+        what = shortened(_told(error), 120)
         raise DataError(f"is damaged ({what}); fetch or make it again") from error
+
+
+def _told(error: Exception) -> str:
+    """What a decoder says: its own words where they are a sentence, else what kind of error it is, too."""
+    if isinstance(error, OSError) and str(error):
+        return str(error).partition(" (")[0]
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

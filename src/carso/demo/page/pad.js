@@ -9,8 +9,8 @@ export class Pad {
     Object.assign(this, { canvas, pen, hint, drawn, cleared });
     this.context = canvas.getContext("2d");
     this.keys = { x: SIDE / 2, y: SIDE / 2, down: false };
-    this.last = null; this.drawing = false; this.filled = false;
-    canvas.addEventListener("pointerdown", (e) => { canvas.setPointerCapture(e.pointerId); this.drawing = true; this.begin(...this.place(e)); });
+    this.last = null; this.drawing = false; this.filled = false; this.help = hint.textContent;
+    canvas.addEventListener("pointerdown", (e) => { canvas.setPointerCapture(e.pointerId); this.drawing = true; this.hint.textContent = this.help; this.begin(...this.place(e)); });
     canvas.addEventListener("pointermove", (e) => { if (this.drawing) this.stroke(...this.place(e)); });
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { if (this.drawing) { this.drawing = false; this.drawn(); } });
     canvas.addEventListener("keydown", (e) => this.key(e));
@@ -21,7 +21,7 @@ export class Pad {
     const box = this.canvas.getBoundingClientRect();
     return [(event.clientX - box.left) * SIDE / box.width, (event.clientY - box.top) * SIDE / box.height];
   }
-  blank() { this.context.fillStyle = "#000"; this.context.fillRect(0, 0, SIDE, SIDE); this.filled = false; }
+  blank() { this.context.fillStyle = "#000"; this.context.fillRect(0, 0, SIDE, SIDE); this.filled = false; this.hint.textContent = this.help; }
   /* A picture gives way to the first stroke; strokes add up. */
   begin(x, y) { if (this.filled) this.blank(); this.last = null; this.stroke(x, y); }
   stroke(x, y) {
@@ -44,7 +44,7 @@ export class Pad {
   key(event) {
     const { keys } = this, move = MOVES[event.key];
     if (event.key === " " && keys.down) this.lift();
-    else if (event.key === " ") { keys.down = true; this.hint.textContent = "The pen is down."; this.begin(keys.x, keys.y); }
+    else if (event.key === " ") { keys.down = true; this.begin(keys.x, keys.y); this.hint.textContent = "The pen is down."; }
     else if (event.key === "Escape") { keys.down = false; this.blank(); this.cleared(); }
     else if (move) {
       keys.x = Math.min(SIDE - EDGE, Math.max(EDGE, keys.x + move[0])); keys.y = Math.min(SIDE - EDGE, Math.max(EDGE, keys.y + move[1]));

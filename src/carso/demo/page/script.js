@@ -7,14 +7,14 @@ const $ = (id) => document.getElementById(id);
 const NAMES = { undefended: "Undefended", adversarially_trained: "Classifier alone", carso: "CARSO" };
 const IN_WORDS = { undefended: "the undefended model", adversarially_trained: "the classifier alone", carso: "CARSO" };
 const RANGE = { Linf: [0.01, 0.5, 0.01, 0.3], L2: [0.1, 6, 0.1, 2] };
-const FINE = 0.1, LEVELS = 255;
+const FINE = 0.1, LEVELS = 255, SHORT = 0.01;
 const INVITATION = "Draw, pick or upload an image";
 let facts, unit = 1, digits = 2, image = null, truth = null, attacked = null, found = null, round = 0, index = 0, arriving = 0, pending = new AbortController();
 
 const pad = new Pad($("pad"), $("pen"), $("hint"), { drawn, cleared: forget });
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 
-function say(text) { $("message").textContent = text && text[0].toUpperCase() + text.slice(1) + "."; $("message").hidden = !text; }
+function say(text) { $("message").textContent = text && text[0].toUpperCase() + text.slice(1).replace(/[^.?!]$/, "$&."); $("message").hidden = !text; }
 function complain(error) { if (error.name !== "AbortError") say(error.message); }
 
 /* What was asked for before is given up. */
@@ -49,8 +49,12 @@ function forget() {
   if (!facts) return;
   image = attacked = found = truth = null; begin(); say("");
   for (const id of ["clean", "change", "attacked", "walk"]) wipe($(id));
-  for (const [id, text] of [["origin", "image"], ["distance", "perturbation"], ["took", "attacked"], ["tally", ""]]) $(id).textContent = text;
-  $("verdict").textContent = INVITATION; $("answers").replaceChildren();
+  for (const [id, text] of [["origin", "image"], ["distance", "perturbation"], ["took", "attacked"]]) $(id).textContent = text;
+  empty(INVITATION);
+}
+/* Nobody has answered, and what stands in place of the verdict. */
+function empty(verdict) {
+  $("verdict").textContent = verdict; $("tally").textContent = ""; $("answers").replaceChildren();
   emptyTiles(facts.shown); emptyBars(facts.classes);
 }
 
@@ -66,10 +70,10 @@ async function run() {
     found = told; attacked = told.image;
     paint($("attacked"), attacked, facts.shape); paintChange($("change"), image, attacked, facts.shape);
     $("distance").textContent = `L∞ ${spelled(told.distance.Linf)}, L2 ${told.distance.L2.toFixed(2)}`;
-    $("took").textContent = `attacked in ${told.seconds.toFixed(2)}\u00a0s`;
+    $("took").textContent = asked.attack === "none" ? "not attacked" : `attacked in ${told.seconds < SHORT ? `under ${SHORT}` : told.seconds.toFixed(2)}\u00a0s`;
     stroll();
     await vote(mine);
-  } catch (error) { if (mine === round) { complain(error); $("took").textContent = "attacked"; } }
+  } catch (error) { if (mine === round) { complain(error); $("took").textContent = "attacked"; empty("No answers"); } }
 }
 async function vote(mine) {
   answers(null); emptyTiles(facts.shown); draw(facts.classes.map(() => 0), 1);
@@ -135,7 +139,7 @@ let due = 0;
 const soon = () => { clearTimeout(due); due = setTimeout(() => arriving || run(), 200); };
 function radius() { return unit * Number($("eps").value); }
 /* A number of levels of a byte, or none. */
-function levels(eps) { const whole = Math.round(LEVELS * eps); return eps < FINE && whole && Math.abs(LEVELS * eps - whole) < 0.001 ? whole : null; }
+function levels(eps) { const whole = Math.round(LEVELS * eps); return whole && Math.abs(LEVELS * eps - whole) < 0.001 ? whole : null; }
 function spelled(eps) { return levels(eps) && unit === 1 / LEVELS ? `${levels(eps)}/${LEVELS}` : eps < FINE && unit !== 1 ? eps.toPrecision(2) : eps.toFixed(digits); }
 function told() { $("eps-value").textContent = spelled(radius()); $("eps").setAttribute("aria-valuetext", spelled(radius())); }
 /* Small radii are counted in levels of a byte where they are such, else in eighths; others in steps of which the usual one is a multiple. */

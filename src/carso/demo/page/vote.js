@@ -40,12 +40,15 @@ function lay(ballot, leader, shape, fresh) {
   for (const tile of tiles) tile.className = tile.dataset.vote === undefined ? "" : Number(tile.dataset.vote) === leader ? "cast" : "cast astray";
 }
 
+/* A server that goes in the middle of a vote ends it; who gave it up knows. */
+function broken(error) { if (error.name === "AbortError") throw error; return { done: true }; }
+
 export async function follow(response, facts, whole, current) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "", ballot = null;
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch(broken);
       if (!current()) return null;
       if (done) throw new Error("The vote was interrupted; change anything to vote again");
       const lines = (rest + value).split("\n"); rest = lines.pop();
