@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -10,6 +12,10 @@ from carso.audit.results import AttackResult, Audit, BudgetResult
 from carso.progress import duration
 from carso.report.wording import away, brief
 
+ATTACK, KIND, IMAGES, LEAVES, TIME = "attack", "kind", "images", "leaves (%)", "time"
+SPARED = KIND, TIME, IMAGES
+"""Columns that a narrow terminal does without, as few as it takes, from the first."""
+
 
 def print_audit(audit: Audit) -> None:
     """Print the verdict: every attack of every budget, the worst case, and the checks."""
@@ -17,7 +23,7 @@ def print_audit(audit: Audit) -> None:
     console.print(Text(title(audit), style="bold"))
     for found in audit.budgets:
         console.print()
-        console.print(_table(found))
+        console.print(_table(found, console.width, plain=console.color_system is None))
         console.print(Text(headline(found, audit.votes), style="bold"))
         if found.turned_away is not None:
             console.print(Text(away(found.turned_away)))
@@ -52,37 +58,66 @@ def doubts(audit: Audit) -> list[Text]:
     return lines
 
 
-def _table(found: BudgetResult) -> Table:
+def _table(found: BudgetResult, width: int, plain: bool) -> Table:
+    """Of `width` characters at most; `plain` where nothing can be bold."""
+    mark = "*" if plain else "bold"
     table = Table(title=found.title, title_style="bold", title_justify="left")
-    table.add_column("attack")
-    table.add_column("kind", style="dim")
-    table.add_column("images", justify="right")
-    table.add_column("leaves (%)", justify="right", no_wrap=True)
-    table.add_column("time", justify="right", style="dim")
-    for attack in found.attacks:
-        style = "bold" if attack.name == found.strongest else ""
-        table.add_row(
-            _name(attack),
-            attack.kind,
-            str(attack.attacked),
-            Text(_leaves(attack)),
-            duration(attack.seconds),
-            style=style,
+    table.caption = f"{mark}: strongest alone; +: on what the attacks above it left, the figure is theirs together"
+    cells = _cells(found, plain)
+    for name in SPARED:
+        if _width(cells) > width:
+            del cells[name]
+    figures = _longest([LEAVES, *cells[LEAVES]])
+    most = {ATTACK: width - figures - 7, LEAVES: figures} if _width(cells) > width else {}
+    for name in cells:
+        table.add_column(
+            name,
+            style="dim" if name in (KIND, TIME) else "",
+            justify="left" if name in (ATTACK, KIND) else "right",
+            overflow="fold",
+            no_wrap=name != LEAVES and not (name == ATTACK and most),
+            min_width=figures if name == LEAVES else None,
+            max_width=most.get(name),
         )
-    table.caption = "bold: strongest alone; +: on what the attacks above it left, the figure is theirs together"
+    for attack, *row in zip(found.attacks, *cells.values(), strict=True):
+        style = "bold" if attack.name == found.strongest else ""
+        told = [_leaves(attack) if name == LEAVES else text for name, text in zip(cells, row, strict=True)]
+        table.add_row(*map(Text, told), style=style)
     return table
 
 
-def _name(attack: AttackResult) -> str:
-    return attack.name if attack.on == "all" else f"+ {attack.name}"
+def _cells(found: BudgetResult, plain: bool) -> dict[str, list[str]]:
+    """What stands in every column; why an attack was left out is told in the lines that there are, and takes none."""
+    attacks = found.attacks
+    return {
+        ATTACK: [_name(each, plain and each.name == found.strongest) for each in attacks],
+        KIND: [each.kind for each in attacks],
+        IMAGES: [str(each.attacked) for each in attacks],
+        LEAVES: ["" if each.left_out is not None else _leaves(each) for each in attacks],
+        TIME: [duration(each.seconds) for each in attacks],
+    }
+
+
+def _width(cells: Mapping[str, Sequence[str]]) -> int:
+    """Characters that the columns take with their frame."""
+    return sum(_longest([name, *column]) + 3 for name, column in cells.items()) + 1
+
+
+def _longest(cells: Iterable[str]) -> int:
+    return max(len(line) for cell in cells for line in cell.split("\n"))
+
+
+def _name(attack: AttackResult, starred: bool) -> str:
+    return ("* " if starred else "") + ("" if attack.on == "all" else "+ ") + attack.name
 
 
 def _leaves(attack: AttackResult) -> str:
+    """A figure to a line."""
     if attack.left_out is not None:
         return f"left out: {attack.left_out}"
-    parts = [brief(attack.result)]
+    lines = [brief(attack.result)]
     if attack.claimed is not None:
-        parts.append(f"claims {attack.claimed.accuracy:.1f}")
+        lines.append(f"claims {attack.claimed.accuracy:.1f}")
     if attack.known is not None:
-        parts.append(f"latents known {attack.known.accuracy:.1f}")
-    return ", ".join(parts)
+        lines.append(f"latents known {attack.known.accuracy:.1f}")
+    return "\n".join(lines)
