@@ -6,7 +6,8 @@ from rich.console import Console
 
 from carso.evaluation.environment import environment
 from carso.evaluation.results import Rate, ResultRow, Results
-from carso.report.table import markdown, print_table, terminal
+from carso.report import wording
+from carso.report.table import caption, markdown, print_table, terminal
 
 
 def row(attack: str, eps: float, *correct: int | None, **fields: object) -> ResultRow:
@@ -73,6 +74,53 @@ def test_a_narrow_terminal_loses_no_figure(
             published = f" ({row.thesis[name]:.2f})" if row.thesis else ""
             assert f"{rate.accuracy:.2f}{published} " in printed
             assert f"[{rate.ci95[0]:.2f}, {rate.ci95[1]:.2f}] " in printed
+
+
+@pytest.mark.parametrize("width", [77, 40])
+def test_a_terminal_too_narrow_for_the_table_has_a_block_per_attack(results, monkeypatch, capsys, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_table(results)
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in text
+    assert "┃" not in text
+    for row in results.rows:
+        name = wording.attack(row)
+        at = next(i for i, line in enumerate(lines) if line.startswith(name))
+        block = " ".join(lines[at + 1 : at + 7])
+        for rate in row.rates().values():
+            assert f"{rate.accuracy:.2f} " in block
+            assert f" [{rate.ci95[0]:.2f}, {rate.ci95[1]:.2f}]" in block
+
+
+def test_a_star_stands_for_bold_where_nothing_can_be_bold(results, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "160")
+    print_table(results)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "a star where the intervals of the defended columns do not overlap" in text
+    assert "bold" not in text
+    assert re.findall(r"\*([\d.]+)", text) == ["86.20", "71.00"]
+
+
+def test_the_clean_row_of_a_run_that_nobody_attacked_stands_with_its_corruptions(results):
+    rows = [row("none", 0, 984, 971, 967), row("fog", 3, 900, 910, 920, norm="severity", foreseen=False)]
+    nobodys = results.model_copy(update={"rows": rows})
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(terminal(nobodys))
+    for text in (markdown(nobodys), console.export_text()):
+        assert "No attack" in text
+        assert "corruption" in text
+        assert "On the classifier" not in text
+        assert "crafted" not in text
+    assert "| No attack | clean |" in markdown(nobodys)
+    assert list(wording.groups([*rows, row("pgd", 0.3, 1, 711, 862)])) == ["own", "corruptions"]
+
+
+def test_the_caption_calls_no_defence_a_recipe(results):
+    text = caption(results.model_copy(update={"recipe": "mnist"}))
+    assert "Evaluated: mnist, seed 7" in text
+    assert "Recipe" not in text
 
 
 def test_what_stands_in_brackets_is_no_markup(results: Results) -> None:

@@ -84,12 +84,12 @@ def test_corruptions_are_nobodys_attack():
         results(*rows, corrupted("spatial", 1, 300, 200, "defence"), corrupted("spatial", 5, 0, 0, "defence"))
     )
     assert found.headline == (
-        "Over 3 corruptions, CARSO is right on 60.0 % of 1,000 images in the mean and adversarial training on 70.0 %; "
-        "on fewest, 40.0 %, under Shot noise severity 5."
+        "Over 2 corruptions at 2 severities, CARSO is right on 60.0 % of 1,000 images in the mean and adversarial "
+        "training on 70.0 %; on fewest, 40.0 %, under Shot noise severity 5."
     )
     assert found.notes[1:] == (
-        "Of 3 corruptions, CARSO is ahead of adversarial training in 1 and behind in 2; in 0 the 95 % interval of "
-        "the difference includes 0.",
+        "Of 3 rows of corruptions, CARSO is ahead of adversarial training in 1 and behind in 2; in 0 the 95 % interval "
+        "of the difference includes 0.",
         "With every image in its worst pose CARSO keeps 30.0 % at severity 1, 0.0 % at severity 5.",
     )
 
@@ -99,8 +99,8 @@ def test_a_classifier_alone_is_compared_with_nobody():
     fields = {"attack": "fog", "norm": "severity", "eps": 1, "foreseen": False, "directed_at": "classifier"}
     found = verdict(results(ResultRow(**fields, others=rate)))
     assert found.headline == (
-        "Over 1 corruptions, Classifier is right on 75.0 % of 40 images in the mean; on fewest, 75.0 %, under Fog "
-        "severity 1."
+        "Over 1 corruption at 1 severity, classifier is right on 75.0 % of 40 images in the mean; on fewest, 75.0 %, "
+        "under Fog severity 1."
     )
     assert not found.notes
 
@@ -113,7 +113,7 @@ def test_an_audit_that_found_worse_has_the_last_word(audit):
     audit = audit.model_copy(update={"weights": "a1"})
     found = verdict(results(CLEAN, PGD, WHOLE, weights=WEIGHTS), audit)
     assert found.headline.endswith("; attacked as a whole, it keeps 0.0 % of 4 images.")
-    assert found.notes[-1] == "Of 2 checks of the audit, 1 doubt its figures: zero gradients."
+    assert found.notes[-1] == "Of 2 checks of the audit, 1 doubts its figures: zero gradients."
     said = verdict(results(CLEAN, row("pgd", 0.1, 900, 850), weights=WEIGHTS), audit).headline
     assert said.endswith("; attacked as a whole at L∞ 0.30, it keeps 0.0 % of 4 images.")
 
@@ -168,7 +168,7 @@ def test_a_run_without_carso_is_about_its_last_column():
         attack="none", norm=None, eps=0, foreseen=True, directed_at="classifier", undefended=Rate.of(9, 10)
     )
     assert subject(results(bare)) == "undefended"
-    assert verdict(results(bare)).headline.startswith("Without attack, Undefended is right on 90.0 %")
+    assert verdict(results(bare)).headline.startswith("Without attack, the undefended network is right on 90.0 %")
 
 
 def test_images_that_nobody_labelled_are_not_said_to_be_answered_rightly():

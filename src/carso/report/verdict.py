@@ -62,14 +62,14 @@ def hardest(rows: list[ResultRow], column: str) -> ResultRow:
 
 
 def _named(results: Results) -> tuple[str, str]:
-    """The subject's column, and what it is called."""
+    """The subject's column, and what it is called in a sentence."""
     ours = subject(results)
-    return ours, wording.heading(ours, results.adversarial)
+    return ours, wording.told(ours, results.adversarial)
 
 
 def _other(results: Results) -> str:
     """What the column `adversarially_trained` is called beside it."""
-    return "adversarial training" if results.adversarial else "the classifier alone"
+    return wording.told("adversarially_trained", results.adversarial)
 
 
 def _transfer(results: Results, row: ResultRow, theirs: str | None) -> str:
@@ -84,17 +84,21 @@ def _transfer(results: Results, row: ResultRow, theirs: str | None) -> str:
 def _corrupted(results: Results, worst: ResultRow, theirs: str | None) -> str:
     """The mean over corruptions, and the worst of them for the subject."""
     ours, name = _named(results)
-    corruptions = [row.rates() for row in results.rows if row.norm and row.directed_at == "classifier"]
+    attacks = [row for row in results.rows if row.norm and row.directed_at == "classifier"]
+    corruptions = [row.rates() for row in attacks]
     means = {
         column: sum(rates[column].accuracy for rates in corruptions) / len(corruptions)
         for column in (ours, theirs)
         if column and corruptions and all(column in rates for rates in corruptions)
     }
     if ours not in means:
-        return f"{name} was not evaluated under corruptions."
+        return f"Under corruptions, {name} was not evaluated."
     rate, beside = worst.rates()[ours], f" and {_other(results)} on {means[theirs]:.1f} %" if theirs in means else ""
+    kinds, levels = ({getattr(row, field) for row in attacks} for field in ("attack", "eps"))
+    among = wording.several(len(kinds), "corruption", "corruptions")
+    strong = wording.several(len(levels), "severity", "severities")
     return (
-        f"Over {len(corruptions)} corruptions, {name} is right on {means[ours]:.1f} % of "
+        f"Over {among} at {strong}, {name} is right on {means[ours]:.1f} % of "
         f"{rate.total:,} images in the mean{beside}; on fewest, {short(rate)}, under {wording.attack(worst)}."
     )
 
@@ -133,7 +137,7 @@ def _clean(results: Results, theirs: str | None) -> str | None:
 
 
 def _tally(results: Results, ours: str, theirs: str, records: Records | None) -> str | None:
-    what = "corruptions" if results.corrupted else "attacks on the classifier"
+    what = "rows of corruptions" if results.corrupted else "attacks on the classifier"
     attacks = [r for r in results.rows if r.norm and r.directed_at == "classifier"]
     attacked = [r for r in attacks if {ours, theirs} <= set(r.rates())]
     if not attacked:
@@ -165,7 +169,9 @@ def _raised(audit: Audit) -> str | None:
     names = [check.name for check in audit.checks if check.raised]
     if not names:
         return None
-    return f"Of {len(audit.checks)} checks of the audit, {len(names)} doubt its figures: {', '.join(names)}."
+    doubt = "doubts" if len(names) == 1 else "doubt"
+    of = wording.several(len(audit.checks), "check", "checks")
+    return f"Of {of} of the audit, {len(names)} {doubt} its figures: {', '.join(names)}."
 
 
 def short(rate: Rate) -> str:

@@ -19,6 +19,7 @@ class Bounded(Protocol):
 
 
 HEADINGS = {"undefended": "Undefended", "adversarially_trained": "Adversarial training", "carso": "CARSO"}
+TOLD = {"undefended": "the undefended network", "adversarially_trained": "adversarial training", "carso": "CARSO"}
 ATTACKS = {
     "none": "No attack",
     "fgsm": "FGSM",
@@ -47,6 +48,13 @@ def heading(column: str, adversarial: bool = True) -> str:
     if column == "adversarially_trained" and not adversarial:
         return PLAIN
     return HEADINGS.get(column, column.replace("_", " ").capitalize())
+
+
+def told(column: str, adversarial: bool = True) -> str:
+    """A column's name within a sentence."""
+    if column == "adversarially_trained" and not adversarial:
+        return "the classifier alone"
+    return TOLD.get(column, column.replace("_", " "))
 
 
 def attack_name(row: ResultRow) -> str:
@@ -130,9 +138,11 @@ def interval(rate: Rate) -> str:
 def groups(rows: list[ResultRow]) -> dict[str, list[ResultRow]]:
     """The rows by what they may be compared with, as `GROUPS` has it.
 
-    Attacks aimed at the bare classifier and attacks aimed at the whole defence never share a group.
+    Attacks aimed at the bare classifier and attacks aimed at the whole defence never share a group. Where nobody
+    attacks, the clean row stands with the corruptions.
     """
-    further = "transfer" if any(row.thesis for row in rows) else "own"
+    kinds = {row.norm for row in rows if row.norm}
+    further = "transfer" if any(row.thesis for row in rows) else "corruptions" if kinds == {"severity"} else "own"
     parts: dict[str, list[ResultRow]] = {name: [] for name in GROUPS}
     for row in rows:
         parts[_group(row, further)].append(row)
@@ -180,6 +190,16 @@ ALONE = {
     "defence": "Attacks aimed at each column as a whole. These are not comparable with the rows above.",
 }
 """Explanations of groups where there is no CARSO among the columns."""
+
+
+def kind(group: str) -> str:
+    """What a row of the group is."""
+    return {"corruptions": "corruption", "poses": "pose"}.get(group, "attack")
+
+
+def several(count: int, one: str, many: str) -> str:
+    """How many of what, such as "1 check" or "16 checks"."""
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def explanation(group: str, columns: Container[str]) -> str:
