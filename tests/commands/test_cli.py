@@ -61,6 +61,10 @@ def test_versions_are_told() -> None:
         (["export", "none"], "mnist-robust-cnn/classifier; or pass a folder of weights; evaluate, audit and export"),
         (["serve", "mnist-robust-cnn"], "audit, take it as mnist-robust-cnn/classifier"),
         (["reproduce", "robust-cnn", "--pretrained"], "carso evaluate mnist-robust-cnn/classifier"),
+        (
+            ["reproduce", "quick", "--pretrained"],
+            "no weights of the recipe quick ship; those of cifar10, fashion, strong, strong-contrast, thesis do",
+        ),
         (["predict", "nothing.png"], "nothing.png"),
         (["attack", "mnist", "--attack", "pdg"], "did you mean 'pgd'"),
         (["attack", "mnist", "--eps", "-1"], "eps must lie in (0, 1] for Linf, not -1"),

@@ -125,17 +125,30 @@ def shipped_of(data: str, recipe: str) -> str:
     """The name of a recipe's shipped weights: the recipe's own, or behind that of its data.
 
     Raises:
-        WeightsError: if they are of a plain classifier alone; says what measures it.
+        WeightsError: if none ship, with the recipes whose do, or a plain classifier alone; says what measures it.
     """
     from carso.storage import weights
+    from carso.training.reading import read_recipe
+    from carso.training.reading import shipped as recipes
 
-    name = recipe if recipe in weights.shipped() else f"{data}-{recipe}"
+    name = _weights_of(data, recipe)
     if name in weights.shipped(weights.CLASSIFIER) and name not in weights.shipped():
         raise WeightsError(
             f"of the recipe {recipe} a plain classifier ships and no whole defence; "
             f"run `carso evaluate {name}/classifier`"
         )
+    if name not in weights.shipped():
+        of = [one for one in recipes() if _weights_of(read_recipe(one).data, one) in weights.shipped()]
+        raise WeightsError(
+            f"no weights of the recipe {recipe} ship; those of {', '.join(of)} do; leave out --pretrained to train it"
+        )
     return name
+
+
+def _weights_of(data: str, recipe: str) -> str:
+    from carso.storage import weights
+
+    return recipe if recipe in weights.shipped() else f"{data}-{recipe}"
 
 
 def check_test(experiment: Experiment, test_images: int | None) -> None:
