@@ -134,6 +134,7 @@ def run(
     from carso.evaluation.results import FILE
     from carso.report.publish import publish
     from carso.storage.files import check_writable
+    from carso.storage.weights import architecture_of
 
     if corruptions and (radii or norm):
         raise CarsoError("--corruptions have severities; leave out --eps and --norm")
@@ -149,6 +150,8 @@ def run(
     check_radii(radii, norm or norm_of(origin), dataset.shape)
     dataset = labelled(dataset, target.classifier if whole else target, settings.n or USUAL)
     protocol = Protocol(CORRUPTED, (), ()) if corruptions else protocol_of(origin, data_name, radii, norm)
+    if architecture_of(target.classifier if whole else target) != "mlp":
+        protocol = protocol.unpublished()
     settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))
     check_writable(out / FILE)
     models = {column_of(source): target}

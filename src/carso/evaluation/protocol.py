@@ -154,6 +154,10 @@ class Protocol:
     curve_rows: tuple[Row, ...] = curve()
     sweep_rows: tuple[Row, ...] = SWEEP
 
+    def unpublished(self) -> Protocol:
+        """The same without the thesis's figures, where the networks are not its own."""
+        return replace(self, rows=tuple(replace(row, thesis=None) for row in self.rows))
+
 
 def protocol_at(radii: Sequence[float], norm: Norm = "Linf", foreseen: Container[tuple[str, float]] = ()) -> Protocol:
     """The thesis's attacks at other radii, without its figures, which are of its own.
