@@ -1,4 +1,5 @@
 import math
+import re
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -67,6 +68,17 @@ def test_a_cell_says_its_classes_and_names_that_begin_alike_are_told_apart(read:
     assert [text.text for text in svg.all("text", "tick")] == ["0", "0", "1", "1"]
     (svg,) = read(charts.votes("title", [0.75, 0.25], names, elected=0, true=1)).all("svg")
     assert [text.text for text in svg.all("text")] == ["0", "1"]
+
+
+@pytest.mark.parametrize("names", ["abcdefghij", ["Mummy", "Wombat"]])
+def test_the_classes_stand_clear_of_the_title_beside_them(read: Read, names: str | list[str]) -> None:
+    counts = [[1] * len(names)] * len(names)
+    (svg,) = read(charts.heatmap("title", counts, list(names))).all("svg")
+    turned = next(text for text in svg.all("text") if text.text == "true class")
+    (title,) = re.findall(r"translate\(([\d.]+)", turned.attributes["transform"])
+    ends = [float(t.attributes["x"]) for t in svg.all("text", "tick") if t.attributes["text-anchor"] == "end"]
+    assert float(title) >= 12
+    assert min(ends) - charts.LETTER * max(len(name[:3]) for name in names) >= float(title) + 3
 
 
 def test_votes_stand_as_high_as_their_shares(read: Read) -> None:

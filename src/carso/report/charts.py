@@ -79,6 +79,9 @@ NAMED = 14
 DIGITS = 12
 """Decimals of a tick."""
 
+LETTER = 8.0
+"""Width of a letter in the labels of a heatmap, at most on average."""
+
 READABLE = 9.0
 """Side of a cell of a heatmap in which a count can be read."""
 
@@ -120,10 +123,10 @@ def strips(title: str, x: Axis, rows: Sequence[tuple[str, Number, Number, Number
 
 def heatmap(title: str, counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Markup:
     """Counts by true class (rows) and answer (columns); shade is the share of the row, and hovering tells each cell."""
-    left, top, size = 30.0, 32.0, 300.0
+    names, top, size = _short(classes), 32.0, 300.0
     cell = size / len(classes)
-    names = _short(classes)
-    parts = [_text(left + size / 2, 10, "answer", "middle", "axis"), _sideways(8, top + size / 2, "true class")]
+    left = 22 + (LETTER * max(map(len, names)) if cell >= READABLE else 0)
+    parts = [_text(left + size / 2, 10, "answer", "middle", "axis"), _sideways(12, top + size / 2, "true class")]
     for i, row in enumerate(counts):
         total = sum(row) or 1
         if cell >= READABLE:
