@@ -14,7 +14,7 @@ from carso.report.wording import brief
 
 
 def test_the_page_shows_every_figure(found: Comparison, run: ComparisonStudy) -> None:
-    page = (run.out / "report.html").read_text()
+    page = (run.out / "report.html").read_text().replace("\u00a0", " ")
     for line in found.entries:
         assert f'data-entry="{line.name}"' in page
         for budget in (*line.audit.budgets, *line.unforeseen.budgets):
@@ -25,6 +25,8 @@ def test_the_page_shows_every_figure(found: Comparison, run: ComparisonStudy) ->
         assert f"<code>carso reproduce rivals/{line.name}</code>" in page
     assert "55 % left" in page
     assert "wrong-gradients" in page
+    assert page.count("Attacks on N, weakest row") == 1
+    assert "Last column" not in page
 
 
 def test_the_weakest_row_is_within_the_radius(found: Comparison) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from carso.audit.results import Audit
+from carso.evaluation import read_results
 from carso.report.page import write_report
 
 TEXTS = """() => {
@@ -66,6 +69,29 @@ def test_labels_of_charts_stay_within_their_charts(browser: Any, report: str) ->
           return a.left < b.left - 1 || a.right > b.right + 12; }).map(t => t.textContent)"""
     )
     assert outside == []
+    page.close()
+
+
+@pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (718, "print")])
+def test_an_audits_table_stays_in_its_column(
+    browser: Any, finished: Path, tmp_path: Path, audit: Audit, width: int, media: str
+) -> None:
+    shutil.copy(finished / "results.json", tmp_path)
+    (found,) = audit.budgets
+    attack = found.attacks[0].model_copy(update={"name": "pgd-log-mean-probability", "on": "survivors"})
+    budget = found.model_copy(update={"attacks": [attack, found.attacks[1]]})
+    whole = {"weights": read_results(finished).weights["carso"], "budgets": [budget]}
+    audit.model_copy(update=whole).write(tmp_path)
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(write_report(tmp_path).as_uri())
+    page.emulate_media(media=media)
+    beyond, tracks = page.evaluate(
+        """() => [[...document.querySelectorAll('.charts .plain')].filter(t => t.getBoundingClientRect().right
+          > t.parentElement.getBoundingClientRect().right + 1).length,
+          [...document.querySelectorAll('.wide .track')].map(t => t.getBoundingClientRect().width)]"""
+    )
+    assert beyond == 0
+    assert media == "print" or min(tracks) > 80
     page.close()
 
 
