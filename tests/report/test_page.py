@@ -132,6 +132,7 @@ def test_votes_history_audit_and_recipe_are_shown(page):
     assert audit.all("span", "raised")[0].text == "raised"
     assert "The loss is flat." in audit.text
     assert "[0.00, 48.99]" in audit.text
+    assert "4 images, seed 0, quick effort." in audit.text
     again = page.get("again").text
     assert "carso evaluate tiny" in again
     assert "name: tiny # <b>not bold</b>" in again
@@ -157,6 +158,49 @@ def test_an_audit_is_matched_by_its_weights(finished, tmp_path, read, audit, col
         assert ("its weights are those of no column" in text) == (column is None)
     assert ("The loss is flat." in part.text) == (column is not None)
     assert ("it keeps 0.0 % of 4 images" in page.all("h1")[0].text) == (column == "carso")
+
+
+def test_the_audit_of_a_hardenings_classifier_stands_beside_that_of_the_whole(finished, tmp_path, read, audit):
+    shutil.copy(finished / "results.json", tmp_path)
+    for column, folder in (("carso", tmp_path), ("adversarially_trained", tmp_path / "classifier")):
+        folder.mkdir(exist_ok=True)
+        audit.model_copy(update={"weights": read_results(finished).weights[column]}).write(folder)
+    page = read(write_report(tmp_path).read_text())
+    titles = [element.text for element in page.get("end-to-end").all("h3")]
+    assert [title for title in titles if title.startswith("Audit of")] == [
+        "Audit of CARSO", "Audit of Adversarial training",
+    ]  # fmt: skip
+    assert "not counted" not in page.text
+
+
+def test_the_steps_of_a_curve_are_told_only_where_there_is_one(finished, tmp_path, read):
+    assert "The step of PGD grows with eps" in read(write_report(finished).read_text()).get("curves").text
+    shutil.copy(finished / "results.json", tmp_path)
+    records = read_records(finished)
+    records.curve = {}
+    records.write(tmp_path)
+    text = read(write_report(tmp_path).read_text()).get("curves").text
+    assert "Bands are" in text
+    assert "step" not in text
+
+
+def test_the_page_of_corruptions_has_their_clean_row(finished, tmp_path, read):
+    fields = json.loads((finished / "results.json").read_text())
+    clean, fog = fields["rows"][0] | {"thesis": None}, fields["rows"][1] | {"attack": "fog", "norm": "severity"}
+    fields["rows"] = [clean, fog | {"eps": 3, "thesis": None, "foreseen": False}]
+    (tmp_path / "results.json").write_text(json.dumps(fields))
+    table = read(write_report(tmp_path).read_text()).get("table")
+    assert [row.attributes["data-attack"] for row in rows_of(table)] == ["none", "fog"]
+    assert table.all("th")[0].text == "Corruption"
+
+
+def test_bold_is_explained_only_where_columns_compete(finished, tmp_path, read):
+    fields = json.loads((finished / "results.json").read_text())
+    assert "best defended column" in read(write_report(finished).read_text()).get("table").text
+    for row in fields["rows"]:
+        row |= {"carso": None}
+    (tmp_path / "results.json").write_text(json.dumps(fields))
+    assert "best defended column" not in read(write_report(tmp_path).read_text()).get("table").text
 
 
 def test_the_choice_of_a_hardening_is_shown(bare_run, tmp_path, read):

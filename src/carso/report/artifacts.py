@@ -15,6 +15,9 @@ from carso.storage.files import read_text
 from carso.storage.schema import read_json_if_there
 from carso.storage.weights import AUDIT, CHOICE, HISTORY, RECIPE
 
+CLASSIFIER = "classifier"
+"""The folder in which a hardening audits N."""
+
 MOST, LAST = 10**30, 10**9
 """The largest number of a history that is drawn, and its last epoch; beyond them, something went wrong."""
 

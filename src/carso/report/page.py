@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from carso.evaluation.results import FILE as RESULTS
 from carso.evaluation.results import Results, read_results
 from carso.report import charts, figures, wording
 from carso.report.artifacts import (
+    CLASSIFIER,
     column_of,
     doubt_of,
     is_foreign,
@@ -29,6 +31,7 @@ from carso.report.gallery import gallery_rows
 from carso.report.verdict import hardest, subject, verdict
 from carso.storage.files import write_text
 from carso.storage.schema import within
+from carso.storage.weights import AUDIT
 
 PAGE = "report.html"
 
@@ -44,11 +47,40 @@ RULES = {
 }
 
 
+@dataclass(frozen=True)
+class Audited:
+    """An audit beside results.
+
+    Attributes:
+        audit: what was found.
+        file: its name, as seen from the run's folder.
+        column: of the run, whose weights were audited; None if there is none.
+        doubt: why it cannot be taken for one of the run, in a sentence; None if it can.
+        curve: what it left, budget by budget.
+        foreign: whether the weights are those of no column.
+        turning: whether what was turned away counts as right in it.
+    """
+
+    audit: Audit
+    file: str
+    column: str | None
+    doubt: str | None
+    curve: figures.Figure | None
+    foreign: bool
+    turning: bool
+
+    @classmethod
+    def beside(cls, results: Results, audit: Audit, file: str) -> Audited:
+        """The audit of a file beside these results."""
+        column, doubt = column_of(audit, results), doubt_of(audit, results)
+        return cls(audit, file, column, doubt, figures.of_audit(audit), is_foreign(audit, results), turns_away(audit))
+
+
 def write_report(directory: Path, page: Path | None = None) -> Path:
     """Write the report of a run, by default into its folder.
 
-    Besides `results.json` and `records.safetensors`, the page shows `history.json`, `choice.json`, `audit.json` and
-    `recipe.yaml` where the folder has them.
+    Besides `results.json` and `records.safetensors`, the page shows `history.json`, `choice.json`, `audit.json`, that
+    of `classifier/` and `recipe.yaml` where the folder has them.
 
     Args:
         directory: the run's folder.
@@ -62,10 +94,18 @@ def write_report(directory: Path, page: Path | None = None) -> Path:
     """
     results, audit = evaluated(directory), read_audit(directory)
     records, strangers = recorded(directory, results)
-    context = _about(results, audit, records) | {"strangers": strangers} | (_seen(records, results) if records else {})
+    beside = [(AUDIT, audit), (f"{CLASSIFIER}/{AUDIT}", read_audit(directory / CLASSIFIER))]
+    audits = [Audited.beside(results, one, file) for file, one in beside if one is not None]
+    context = _about(results, audit, records) | (_seen(records, results) if records else {})
     history = figures.training(read_history(directory))
     path = page or directory / PAGE
-    seen = {"history": history, "choice": read_choice(directory), "recipe_text": read_recipe_text(directory)}
+    seen = {
+        "audits": audits,
+        "strangers": strangers,
+        "history": history,
+        "choice": read_choice(directory),
+        "recipe_text": read_recipe_text(directory),
+    }
     write_text(path, render("report.html", context | seen))
     return path
 
@@ -120,14 +160,9 @@ def _about(results: Results, audit: Audit | None, records: Records | None) -> di
         "groups": wording.groups(results.rows),
         "fewer": wording.fewer(results),
         "verdict": verdict(results, audit, records),
-        "audit": audit,
-        "audit_curve": figures.of_audit(audit) if audit else None,
-        "audited": column_of(audit, results) if audit else None,
-        "doubt": doubt_of(audit, results) if audit else None,
-        "turning": audit is not None and turns_away(audit),
-        "foreign": audit is not None and is_foreign(audit, results),
         "embedded": json.loads(results.model_dump_json()),
         "curves": [],
+        "stepped": False,
         "sweep": None,
         "needed": None,
         "confusion": [],
@@ -140,6 +175,7 @@ def _about(results: Results, audit: Audit | None, records: Records | None) -> di
 
 def _seen(records: Records, results: Results) -> dict[str, Any]:
     return {
+        "stepped": bool(records.curve),
         "curves": figures.against_eps(records) + figures.of_results(results, ("defence",), charts.LARGE),
         "sweep": figures.against_votes(records),
         "needed": figures.votes_needed(records),
