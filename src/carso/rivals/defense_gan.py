@@ -39,12 +39,14 @@ from carso.data import Dataset
 from carso.nn import evaluating, query
 from carso.nn.perceptron import perceptron
 from carso.nn.querying import widened
+from carso.processes.dealing import drawn
 from carso.progress import track
 from carso.recall import PIXELS
 from carso.rivals.purified import Purified, normal, of_each
 from carso.rivals.stage import GenerativeStage
 from carso.training.mixture import within_ball
 from carso.training.recipe import Schedule
+from carso.training.together import as_whole
 from carso.types import Images, Labels, Logits, at_least_one
 
 MOMENTUM = 0.7
@@ -202,20 +204,21 @@ class WGAN(nn.Module):
         super().__init__()
         self.generator, self.critic = generator, critic
 
-    def drawn(self, n: int, like: Images) -> Images:
+    def made(self, n: int, like: Images) -> Images:
         """G(z) (n, C, H, W) of fresh z."""
-        images: Tensor = self.generator(normal(n, self.generator.latent, like=like))
+        images: Tensor = self.generator(drawn(lambda rows: normal(rows, self.generator.latent, like=like), n))
         return images
 
     def distance(self, images: Images) -> Tensor:
         """E D(x) - E D(G(z)), scalar, which no gradient passes to G: the Wasserstein distance, once D is trained."""
-        fake = self.drawn(len(images), images).detach()
+        fake = self.made(len(images), images).detach()
         gap: Tensor = self.critic(images).mean() - self.critic(fake).mean()
         return gap
 
     def penalty(self, images: Images) -> Tensor:
         """E (||grad D(x~)|| - 1)^2, scalar."""
-        fake, share = self.drawn(len(images), images).detach(), torch.rand(len(images), 1, 1, 1, device=images.device)
+        fake = self.made(len(images), images).detach()
+        share = drawn(lambda rows: torch.rand(rows, 1, 1, 1, device=images.device), len(images))
         between = torch.lerp(fake, images, share).requires_grad_()
         (slope,) = torch.autograd.grad(self.critic(between).sum(), between, create_graph=True)
         excess: Tensor = slope.flatten(1).norm(dim=1) - 1
@@ -224,7 +227,7 @@ class WGAN(nn.Module):
     def fooled(self, images: Images) -> Tensor:
         """-E D(G(z)), scalar, whose gradient does not reach the weights of D."""
         frozen = {name: weight.detach() for name, weight in self.critic.named_parameters()}
-        judged: Tensor = functional_call(self.critic, frozen, (self.drawn(len(images), images),))
+        judged: Tensor = functional_call(self.critic, frozen, (self.made(len(images), images),))
         return -judged.mean()
 
 
@@ -251,7 +254,8 @@ class WGANStage(GenerativeStage):
 
     def loss(self, images: Images, indices: Tensor, part: int) -> Tensor:
         """D's loss, or in the last pass G's."""
-        return self.wgan.fooled(images) if part == CRITIC_PASSES else self.objective(images, None)
+        with as_whole():
+            return self.wgan.fooled(images) if part == CRITIC_PASSES else self.objective(images, None)
 
     def objective(self, images: Images, labels: Labels | None) -> Tensor:
         """What D descends: minus the distance, and the penalty."""

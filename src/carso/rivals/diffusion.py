@@ -29,8 +29,9 @@ from torch.utils.checkpoint import checkpoint
 from carso.data import Dataset
 from carso.nn import evaluating
 from carso.nn.querying import as_taken, widened
+from carso.processes.dealing import drawn
 from carso.rivals.purified import Purified, normal
-from carso.rivals.stage import GenerativeStage
+from carso.rivals.stage import GenerativeStage, noise
 from carso.training.recipe import Schedule
 from carso.types import Images, Labels
 
@@ -147,6 +148,6 @@ class DiffusionStage(GenerativeStage):
 
     def objective(self, images: Images, labels: Labels | None) -> Tensor:
         """L, averaged over pixels and batch."""
-        noise = torch.randn_like(images)
-        t = torch.randint(1, self.ddpm.horizon + 1, (len(images),), device=images.device)
-        return F.mse_loss(self.ddpm.denoiser(self.ddpm.diffuse(2 * images - 1, t, noise), t), noise)
+        e = noise(images)
+        t = drawn(lambda rows: torch.randint(1, self.ddpm.horizon + 1, (rows,), device=images.device), len(images))
+        return F.mse_loss(self.ddpm.denoiser(self.ddpm.diffuse(2 * images - 1, t, e), t), e)

@@ -32,7 +32,7 @@ from carso.nn.modes import frozen
 from carso.nn.perceptron import perceptron
 from carso.purifier import Moments, kl_divergence, reconstruction_loss
 from carso.rivals.purified import Purified, of_each
-from carso.rivals.stage import GenerativeStage
+from carso.rivals.stage import GenerativeStage, noise
 from carso.training.recipe import Schedule
 from carso.types import Images, Labels, Logits, at_least_one
 
@@ -75,7 +75,7 @@ class ConditionalVAE(nn.Module):
     def forward(self, images: Images, labels: Labels) -> tuple[Images, Moments, Moments]:
         """Reconstructions (B, C, H, W) from one latent of q each, with its mean and log-variance (B, latent)."""
         mean, log_variance = self.encode(images, labels)
-        latents = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        latents = mean + noise(mean) * (log_variance / 2).exp()
         return self.decode(latents, labels), mean, log_variance
 
     def _marked(self, labels: Labels) -> Tensor:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from carso.data import Dataset
 from carso.rivals.purified import normal
+from carso.rivals.stage import noise
 from carso.rivals.votes import Voted
 from carso.training.classifier import ClassifierStage
 from carso.training.recipe import ClassifierTraining
@@ -145,4 +146,4 @@ class NoisyStage(ClassifierStage):
 
     def loss(self, images: Images, indices: Tensor, part: int) -> Tensor:
         """Mean cross-entropy on noisy images."""
-        return super().loss(images + self.sigma * torch.randn_like(images), indices, part)
+        return super().loss(images + self.sigma * noise(images), indices, part)

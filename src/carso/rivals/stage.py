@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from carso.data import Dataset
 from carso.nn import evaluating
+from carso.processes.dealing import drawn
 from carso.training.device import placed
 from carso.training.recipe import Schedule
+from carso.training.together import as_whole
 from carso.types import Images, Labels
 
 
@@ -60,7 +62,8 @@ class GenerativeStage(ABC):
 
     def loss(self, images: Images, indices: Tensor, part: int) -> Tensor:
         """L of the batch."""
-        return self.objective(images, None if self.train.labels is None else self.train.labels[indices])
+        with as_whole():
+            return self.objective(images, None if self.train.labels is None else self.train.labels[indices])
 
     def begin(self, epoch: int) -> None:  # noqa: B027
         """Nothing changes from epoch to epoch."""
@@ -73,3 +76,8 @@ class GenerativeStage(ABC):
                 loss = self.objective(images, None if labels is None else labels[rows])
                 total += loss.item() * len(images)
         return {"validation_loss": total / len(self.held_out)}
+
+
+def noise(like: Tensor) -> Tensor:
+    """Draws from N(0, I) for a batch, of its shape and dtype; in training, its rows of a draw for the whole batch."""
+    return drawn(lambda rows: torch.randn(rows, *like.shape[1:], dtype=like.dtype, device=like.device), len(like))
