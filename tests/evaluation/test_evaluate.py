@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors import safe_open
+from torch import nn
 
 from carso import attacks
 from carso.attacks.deepfool import minimal_perturbation
@@ -334,6 +335,31 @@ def test_a_search_is_not_taken_for_that_of_other_images_or_weights(columns, data
             torch.testing.assert_close(found, direct)
             with torch.no_grad():
                 model.linear1.weight.mul_(1.5)
+
+
+class Noisy(nn.Module):
+    """A network that draws on torch's global generator."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(images + 0.1 * torch.randn_like(images))
+        return logits
+
+
+@pytest.mark.parametrize("of_defence", [False, True])
+def test_a_search_does_not_depend_on_the_row_that_begins_it(columns, dataset, of_defence):
+    model = columns["carso"] if of_defence else Noisy(columns["undefended"])
+    rows = [replace(row, directed_at="defence") for row in DEEPFOOL]
+    given = model, dataset.images, dataset.labels, 0
+    both, alone = examples.AdversarialExamples(0), examples.AdversarialExamples(0)
+    both(rows[0], *given)
+    expected = both(rows[1], *given)
+    torch.manual_seed(1)
+    assert torch.equal(alone(rows[1], *given), expected)
+    assert not torch.equal(examples.AdversarialExamples(1)(rows[1], *given), expected)
 
 
 def test_other_thresholds_are_another_run(columns, dataset, tmp_path):

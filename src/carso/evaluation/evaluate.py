@@ -3,8 +3,9 @@
     for each row: attack what each column shows of itself, once per distinct target; let every column answer
 
 Each (seed, row, chunk of images) has its own random streams, so a row's figures are the same whichever rows are run
-beside it and however often the run was broken off. With a directory, the records are saved after each row, and a run
-with the same fingerprint goes on from them.
+beside it and however often the run was broken off. Sweeps over the number of votes alone draw the same latents for
+every chunk. With a directory, the records are saved after each row, and a run with the same fingerprint goes on from
+them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The attacked images of a row.
 
 DeepFool looks for the nearest boundary before any budget is applied, so its rows, which differ in eps alone, share one
-search per model and chunk.
+search per model and chunk, with random streams of its own.
 
 A defence whose latents are fixed is attacked through fresh picks among them in every call, as one of fresh latents is
 through fresh ones, and no attack rests on what a few of them answer: the vote is of them all.
@@ -26,7 +26,7 @@ from carso.defence import CARSO
 from carso.evaluation.models import Defence, Model, exposure
 from carso.evaluation.protocol import Row
 from carso.evaluation.queries import attackable, checked_query
-from carso.evaluation.seeding import generator_of
+from carso.evaluation.seeding import generator_of, seeded
 from carso.fast import faster
 from carso.types import Budget, Classifier, Images, Labels, Latents, Logits, Severity
 
@@ -62,30 +62,42 @@ class AdversarialExamples:
         self._searched.clear()
         generator = generator_of(self.seed, row.key, "attack", start)
         return ATTACKS[row.attack](
-            self._surface(row, model, images, start), images, labels, row.budget, generator=generator, **row.options
+            self._surface(row, model, images, self._latents(row, start)),
+            images,
+            labels,
+            row.budget,
+            generator=generator,
+            **row.options,
         )
 
     def _corrupted(
         self, row: Row, severity: Severity, model: Model, images: Images, labels: Labels, start: int
     ) -> Images:
         if row.attack == "spatial":
-            return spatial(self._surface(row, model, images, start), images, labels, severity, **row.options)
+            surface = self._surface(row, model, images, self._latents(row, start))
+            return spatial(surface, images, labels, severity, **row.options)
         return corrupt(images, row.attack, severity.level, generator_of(self.seed, row.key, "attack", start))
 
-    def _surface(self, row: Row, model: Model, images: Images, start: int) -> Classifier:
+    def _latents(self, row: Row, start: int) -> Generator:
+        return generator_of(self.seed, row.key, "latents", start)
+
+    def _surface(self, row: Row, model: Model, images: Images, generator: Generator) -> Classifier:
+        """What an attack differentiates; a defence's latents are drawn by the generator."""
         if not isinstance(model, Defence):
             return attackable(model, images)
-        generator, quick = generator_of(self.seed, row.key, "latents", start), faster(model, images)
+        quick = faster(model, images)
         if isinstance(model, CARSO) and model.fixed_by is not None:
             return _Picking(quick, model, row.eot, generator)
         return partial(checked_query, quick.surrogate, samples=row.eot, generator=generator)
 
     def _search(self, row: Row, budget: Budget, model: Model, images: Images, labels: Labels, start: int) -> Tensor:
         seen = exposure(model) if isinstance(model, nn.Module) else model
-        key = (seen, budget.norm, row.eot, str(row.options), start, _digest(images, labels))
+        names = (row.attack, budget.norm, row.eot, sorted(row.options.items()), start)
+        key = (seen, str(names), _digest(images, labels))
         if key not in self._searched:
-            surface = self._surface(row, model, images, start)
-            self._searched[key] = minimal_perturbation(surface, images, labels, budget.norm, **row.options)
+            with seeded(self.seed, *names) as generator:
+                surface = self._surface(row, model, images, generator)
+                self._searched[key] = minimal_perturbation(surface, images, labels, budget.norm, **row.options)
         return self._searched[key]
 
 
