@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from carso.evaluation.seeding import generator_of, pinned, seeded
+from carso.evaluation.seeding import generator_of, seeded
+from carso.nn.chance import pinned
 
 
 def draws() -> tuple[float, ...]:

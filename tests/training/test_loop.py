@@ -1,8 +1,11 @@
+import random
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,6 +16,7 @@ from carso.data import Dataset, from_torch
 from carso.errors import DivergenceError, RecipeError, RunError, WeightsError
 from carso.fast import products
 from carso.nn import MLP
+from carso.nn.chance import pinned
 from carso.purifier import Purifier
 from carso.representation import Representation
 from carso.storage.tensors import read_tensors, write_tensors
@@ -30,7 +34,7 @@ ATTACKS = (AttackSpec(attack="fgsm", eps=0.1), AttackSpec(attack="pgd", eps=0.1,
 def digits(n: int = 96, labelled: bool = True) -> Dataset:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(3, (n,), generator=generator)
-    images = torch.rand(n, 1, 4, 4, generator=generator) * 0.3
+    images = torch.rand(n, 1, 4, 4, generator=generator, dtype=torch.float32) * 0.3
     images[torch.arange(n), 0, labels] += 0.6
     return Dataset("bars", images, labels if labelled else None, ("a", "b", "c") if labelled else ())
 
@@ -46,7 +50,11 @@ def classifier_stage(epochs: int = 6, shape: str = "cosine", rate: float = 0.05,
 
 
 def purifier_stage(
-    epochs: int = 4, labelled: bool = True, model: nn.Module | None = None, **options: object
+    epochs: int = 4,
+    labelled: bool = True,
+    model: nn.Module | None = None,
+    data: Dataset | None = None,
+    **options: object,
 ) -> PurifierStage:
     with beginning(1, "start"):
         classifier = (model or MLP((1, 4, 4), (8,), 3)).eval()
@@ -55,7 +63,7 @@ def purifier_stage(
     schedule = PurifierTraining(
         **{"epochs": epochs, "batch": 16, "rate": 0.01, "average": 0.9, "attacks": ATTACKS, **options}
     )
-    data = digits(labelled=labelled)
+    data = data or digits(labelled=labelled)
     return PurifierStage("p", representation, purifier, schedule, data, data, 1, CPU)
 
 
@@ -471,6 +479,54 @@ def test_the_kl_term_waits_and_then_rises() -> None:
 
 def test_seeds_depend_on_every_name() -> None:
     assert len({seed_of(0), seed_of(1), seed_of(0, "a"), seed_of(0, "a", 1), seed_of(0, "a", 2)}) == 5
+
+
+def test_a_seed_is_its_number() -> None:
+    assert seed_of(np.int64(3), "a") == seed_of(3, "a")
+
+
+class Shaded(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """Images as bright as is drawn whenever they are read."""
+
+    def __init__(self, toss: Callable[[], float]) -> None:
+        self.toss, self.digits = toss, digits(48)
+        self.targets = self.digits.required_labels.tolist()
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
+        return self.digits.images[position] * (0.1 + 0.9 * self.toss()), self.targets[position]
+
+
+@pytest.mark.parametrize("feed", ["fresh", "cached"])
+@pytest.mark.parametrize("toss", [lambda: torch.rand(()).item(), np.random.rand, random.random])
+def test_images_that_are_drawn_follow_from_the_seed(toss: Callable[[], float], feed: str) -> None:
+    def learnt(state: int) -> dict[str, torch.Tensor]:
+        with pinned(state):
+            stage = purifier_stage(2, data=from_torch(Shaded(toss), "shaded"), feed=feed, consistency=1.0)
+            fit(stage, 3, "f")
+        return stage.module.state_dict()
+
+    first, second = learnt(1), learnt(2)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("make", [classifier_stage, purifier_stage])
+def test_another_default_dtype_changes_nothing(make: Callable[[], Stage]) -> None:
+    def learnt() -> list[torch.Tensor]:
+        stage = make()
+        fit(stage, 3, "f")
+        return list(stage.module.state_dict().values())
+
+    expected = learnt()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = learnt()
+        assert torch.get_default_dtype() is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(*values) for values in zip(found, expected, strict=True))
 
 
 def test_seeding_leaves_no_trace() -> None:

@@ -33,9 +33,10 @@ from carso.errors import ModelError
 from carso.evaluation.examples import drawn
 from carso.evaluation.models import device_of, fingerprint, weights_of
 from carso.evaluation.queries import checked_query, scores_of
-from carso.evaluation.seeding import pinned, seeded
+from carso.evaluation.seeding import seeded
 from carso.fast import batch_of, faster
 from carso.nn import evaluating
+from carso.nn.chance import pinned
 from carso.types import Classifier, Images
 
 SEEN, VOTES_SEEN = 4, 20

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 from torch import Generator
 
-from carso.nn.chance import kept_chance, sown
+from carso.nn.chance import pinned
 
 
 def generator_of(seed: int, *names: object) -> Generator:
@@ -29,16 +27,3 @@ def seeded(seed: int, *names: object) -> Iterator[Generator]:
     """
     with pinned(generator_of(seed, *names, "target").initial_seed()):
         yield generator_of(seed, *names, "attack")
-
-
-@contextmanager
-def pinned(seed: int) -> Iterator[None]:
-    """Seed the global generators of torch (on every device in use), numpy and Python; give each its state back after.
-
-    Args:
-        seed: from 0 to 2^63 - 1; numpy takes its last 32 bits.
-    """
-    with kept_chance(), sown(seed):
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        yield

@@ -54,6 +54,19 @@ def kept_chance() -> Iterator[Callable[[], bool]]:
         random.setstate(own)
 
 
+@contextmanager
+def pinned(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch (on every device in use), numpy and Python; give each its state back after.
+
+    Args:
+        seed: from 0 to 2^63 - 1; numpy takes its last 32 bits.
+    """
+    with kept_chance(), sown(seed):
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        yield
+
+
 def _states() -> tuple[Tensor, Any, Any]:
     return torch.get_rng_state(), np.random.get_state(), random.getstate()
 

@@ -320,7 +320,8 @@ class Experiment:
         """Set the thresholds of `detect` by held-out images, as far as there are enough."""
         held_out = self.validation[:HELD_OUT]
         if len(held_out) >= LEAST:
-            defence.calibrate(held_out.images, torch.Generator().manual_seed(self.recipe.seed))
+            with beginning(self.recipe.seed, "calibration"):
+                defence.calibrate(held_out.images, torch.Generator().manual_seed(self.recipe.seed))
 
     def keep(self, defence: CARSO) -> None:
         """Save a purifier as that of the run, with thresholds of its own."""

@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from carso.data import Dataset
 from carso.errors import DivergenceError, RecipeError
-from carso.nn.chance import forked
+from carso.nn.chance import forked, pinned
 from carso.processes.dealing import among_all, dealing
 from carso.processes.group import as_first, by_first, count, sum_over
 from carso.progress import track
@@ -85,18 +85,31 @@ class Stage(Protocol):
 Told = Callable[[Stage, dict[str, float]], object]
 
 
-def seed_of(seed: int, *names: object) -> int:
+def seed_of(seed: SupportsIndex, *names: object) -> int:
     """A 63-bit seed that depends on all its arguments."""
-    digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
+    digest = hashlib.sha256(repr((int(seed), *names)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 @contextmanager
 def beginning(seed: int, *names: object) -> Iterator[None]:
-    """Torch's global generators set to `seed_of(...)` and restored afterwards."""
-    with forked():
-        torch.manual_seed(seed_of(seed, *names))
+    """The global generators of torch, numpy and Python set to `seed_of(...)`, and restored afterwards.
+
+    In between torch's default dtype is float32, whatever it was: in others, draws and fresh layers would differ.
+    """
+    with forked(), pinned(seed_of(seed, *names)), in_float32():
         yield
+
+
+@contextmanager
+def in_float32() -> Iterator[None]:
+    """Torch's default dtype set to float32 and restored afterwards."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextmanager

@@ -122,7 +122,7 @@ class Optimisation:
         self.optimiser = _optimiser(parameters, rate, schedule)
         self.tracked = {name: value for name, value in module.state_dict().items() if _is_finite(value)}
         self.average = {name: value.clone() for name, value in self.tracked.items()}
-        self._keep, self._due = torch.zeros(2, device=device).unbind()
+        self._keep, self._due = torch.zeros(2, device=device, dtype=torch.float32).unbind()
         self._fast = {name: p for name, p in module.named_parameters() if p.requires_grad and schedule.lookahead}
         self.slow = {name: value.detach().clone() for name, value in self._fast.items()}
 

@@ -79,7 +79,7 @@ class PurifierStage:
         schedule: its recipe, attacks included.
         train: images; their labels are used only if the recipe says so.
         validation: held-out images, for the history only.
-        seed: of the attacks that are made once and kept.
+        seed: of what is drawn once: attacks that are kept, and images that are drawn anew whenever they are read.
         device: where to train.
         pairs: attacked versions of the training images, for `feed: pairs`.
         shared: where attacked images are looked for before they are made, and left for another stage with the same N.
@@ -111,10 +111,10 @@ class PurifierStage:
         self.chunk = max(1, min(CHUNK, NEURONS // purifier.neurons))
         self.mixture = Mixture(schedule.attacks, schedule.clean)
         self.train = train.to(device)
-        self.labels = self._labels(train)
+        self.labels = self._labels(train, seed)
         self.held_out = validation.to(device)
         self.kept = self._kept(seed, pairs, {} if shared is None else shared)
-        self.represented = self._represented()
+        self.represented = self._represented(seed)
         self.beta = torch.ones((), device=device, dtype=torch.float32)
         self.scale = torch.ones((), device=device, dtype=torch.float32)
 
@@ -241,7 +241,7 @@ class PurifierStage:
         with torch.no_grad(), low_precision(self.device) if self.convolves else nullcontext():
             return seen, self.representation(seen)[1].float()
 
-    def _represented(self) -> Tensor | None:
+    def _represented(self, seed: int) -> Tensor | None:
         """r of every version of every image (versions, images, neurons), if N sees the same ones in every epoch."""
         versions = 0 if self.kept is None else len(self.kept) + 1
         if not versions or 4 * versions * self.size * self.module.neurons > REPRESENTATIONS_KEPT:
@@ -249,18 +249,20 @@ class PurifierStage:
         shape = (versions, self.size, self.module.neurons)
         represented = torch.zeros(shape, device=self.device, dtype=torch.float32)
         everything = torch.arange(self.size, device=self.device)
-        for part, span, clean in self._parts(versions, "representations of the training images"):
-            with dealing(among_all(len(clean))) as deal:
-                rows = deal.rows(everything[span])
-                seen = self._version(torch.full_like(rows, part), rows, deal.rows(clean))
-                represented[part, rows] = self._with_representations(seen)[1]
-            sum_over([represented[part, span]])
+        with beginning(seed, self.name, "representations"):
+            for part, span, clean in self._parts(versions, "representations of the training images"):
+                with dealing(among_all(len(clean))) as deal:
+                    rows = deal.rows(everything[span])
+                    seen = self._version(torch.full_like(rows, part), rows, deal.rows(clean))
+                    represented[part, rows] = self._with_representations(seen)[1]
+                sum_over([represented[part, span]])
         return represented
 
-    def _labels(self, train: Dataset) -> Labels:
+    def _labels(self, train: Dataset, seed: int) -> Labels:
         if self.schedule.labels == "true":
             return train.required_labels.to(self.device)
-        return answers(self.classifier, (some for _, some in self.train.chunks(self.chunk)))
+        with beginning(seed, self.name, "labels"):
+            return answers(self.classifier, (some for _, some in self.train.chunks(self.chunk)))
 
     def _kept(self, seed: int, pairs: Images | None, shared: Shared) -> Tensor | None:
         if self.schedule.feed == "pairs" and pairs is not None:
