@@ -285,6 +285,18 @@ class TestResuming:
         with pytest.raises(RunError, match="another"):
             run(plain, dataset, out=tmp_path, n=30, seed=1)
 
+    def test_a_module_is_the_same_whatever_it_is_called_and_a_function_is_not(
+        self, plain: nn.Module, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shorten(monkeypatch, "quick")
+        module, function = tmp_path / "module", tmp_path / "function"
+        first = run(plain, dataset, out=module, n=30, name="run")
+        again = run(plain, dataset, out=module, n=30, name="./run")
+        assert (again.budgets, again.target) == (first.budgets, "./run")
+        run(lambda images: plain(images), dataset, out=function, n=30, name="f")
+        with pytest.raises(RunError, match="another target"):
+            run(lambda images: plain(images), dataset, out=function, n=30, name="g")
+
     def test_a_function_of_the_same_name_that_answers_otherwise_is_another_target(
         self, plain: nn.Module, robust: nn.Module, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -62,6 +62,16 @@ def test_what_it_left_is_known_image_by_image(folder: Path, dataset: Dataset) ->
         left(folder / "state", BUDGET)
 
 
+def test_a_state_of_an_earlier_rule_is_gone_on_with(folder: Path, dataset: Dataset) -> None:
+    _, about = read_tensors(path_of(folder, BUDGET), KIND)
+    images = dataset.images[:20]
+    with pytest.raises(RunError, match="another target"):
+        read(folder, BUDGET, "today's", images, before="another")
+    found = read(folder, BUDGET, "today's", images, before=about["identity"])
+    assert found is not None
+    assert found.entries.keys() == {entry["about"]["name"] for entry in about["entries"]}
+
+
 def test_nothing_is_no_state(tmp_path: Path, dataset: Dataset) -> None:
     assert read(tmp_path, BUDGET, "", dataset.images) is None
 

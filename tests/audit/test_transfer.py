@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from carso.audit.target import target_of
 from carso.audit.transfer import Renumbered, transfers
 from carso.data import Dataset
 from carso.errors import CarsoError, DataError, ModelError
+from carso.nn.chance import kept_chance
 
 
 class Turned(nn.Module):
@@ -41,6 +44,18 @@ def test_one_that_numbers_them_otherwise_is_renumbered(plain: nn.Module, other: 
     target = target_of(plain, dataset.images)
     found = transfers(target, dataset, dataset, {"turned": Turned(other)})["turned"]
     assert torch.equal(found(dataset.images), other(dataset.images))
+
+
+def test_trying_a_random_one_leaves_no_trace(plain: nn.Module, other: nn.Module, dataset: Dataset) -> None:
+    class Noisy(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = other(images + 0.1 * torch.randn_like(images) + 0.1 * random.random() * np.random.rand())
+            return logits
+
+    target = target_of(plain, dataset.images)
+    with kept_chance() as moved:
+        assert "noisy" in transfers(target, dataset, dataset, {"noisy": Noisy()})
+        assert not moved()
 
 
 def test_classes_that_it_lacks_are_the_last(plain: nn.Module, other: nn.Module, dataset: Dataset) -> None:

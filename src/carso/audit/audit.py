@@ -111,11 +111,12 @@ def audit(
     with evaluating(subject):
         tried = _tried(subject, dataset.in_turns(), n, name, transfer or {}, settings)
         clean = by_first(partial(_clean, tried, settings))
-        identity = _identity(tried, transfer or {}, settings)
+        weighed = tried.judge.target.weights is not None
+        identity, before = (_identity(tried, transfer or {}, settings, named) for named in (not weighed, True))
         found: list[BudgetResult] = []
         with progress(f"audit of {tried.judge.target.name}", (TUNING + ATTACKS) * len(budgets)) as bar:
             for budget in budgets:
-                state = by_first(partial(_state, tried, budget, clean, out, identity))
+                state = by_first(partial(_state, tried, budget, clean, out, identity, before))
                 ensemble = Ensemble(tried, settings, state, (out, identity) if out else None)
                 found.append(_attacked(ensemble, reject_at, bar))
     return _conclude(tried, found, dataset.name, settings, out)
@@ -224,18 +225,18 @@ def _clean(subject: Subject, settings: Settings) -> Tensor:
     return right
 
 
-def _state(subject: Subject, budget: Budget, clean: Tensor, out: Path | None, identity: str) -> State:
+def _state(subject: Subject, budget: Budget, clean: Tensor, out: Path | None, identity: str, before: str) -> State:
     judge, images = subject.judge, subject.images
-    kept = keeping.read(out, budget, identity, images, judge.target.shown) if out else None
+    kept = keeping.read(out, budget, identity, images, judge.target.shown, before) if out else None
     return kept or State.open(budget, judge.k, clean, images, judge.target.shown)
 
 
-def _identity(subject: Subject, transfer: Mapping[str, Classifier], settings: Settings) -> str:
-    """A digest of all that decides the figures, as far as it can be seen."""
+def _identity(subject: Subject, transfer: Mapping[str, Classifier], settings: Settings, named: bool) -> str:
+    """A digest of all that decides the figures, as far as it can be seen; if `named`, of the target's name as well."""
     target, near = subject.judge.target, subject.neighbours
     others = [(name, weights_of(model)) for name, model in sorted(transfer.items())]
     told = settings_of([settings.effort]), settings.votes, settings.eot, settings.seed
-    decisive = (target.name, target.identity, *told, others, carso.__version__)
+    decisive = (*([target.name] if named else ()), target.identity, *told, others, carso.__version__)
     digest = hashlib.sha256(repr(decisive if settings.chunk is None else (*decisive, settings.chunk)).encode())
     for tensor in (subject.images, subject.labels, near.images, near.labels):
         digest.update(tensor.numpy().tobytes())

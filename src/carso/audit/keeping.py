@@ -86,7 +86,14 @@ def write(state: State, folder: Path, identity: str) -> None:
     write_tensors(path_of(folder, state.budget), tensors, description)
 
 
-def read(folder: Path, budget: Budget, identity: str, images: Images, shown: Tensor | None = None) -> State | None:
+def read(
+    folder: Path,
+    budget: Budget,
+    identity: str,
+    images: Images,
+    shown: Tensor | None = None,
+    before: str | None = None,
+) -> State | None:
     """The state of a run that was broken off, or None if there is none.
 
     Args:
@@ -96,6 +103,7 @@ def read(folder: Path, budget: Budget, identity: str, images: Images, shown: Ten
         images: those that are audited, (n, C, H, W).
         shown: what its target answered at the first look, (b, classes), which is the same but for rounding; None if
             that does not tell.
+        before: the digest of the same audit as it was made before.
 
     Raises:
         RunError: if it belongs to another audit, or is damaged.
@@ -104,7 +112,7 @@ def read(folder: Path, budget: Budget, identity: str, images: Images, shown: Ten
     if not path.exists():
         return None
     tensors, about = _read(path)
-    if about.identity != identity or (shown is not None and not _alike(tensors.get("shown"), shown)):
+    if about.identity not in (identity, before) or (shown is not None and not _alike(tensors.get("shown"), shown)):
         raise RunError(
             f"{folder} holds the audit of another target or other images, "
             "or by other settings or attacks than today's; choose another --out"

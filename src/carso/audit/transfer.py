@@ -12,9 +12,11 @@ from carso.audit.target import Target
 from carso.data import Dataset
 from carso.data.labelled import matched, names_of
 from carso.errors import ModelError
+from carso.nn.chance import pinned
 from carso.types import Classifier, Images, Logits
 
 
+@pinned(0)
 def transfers(
     target: Target, given: Dataset, dataset: Dataset, models: Mapping[str, Classifier]
 ) -> dict[str, Classifier]:
