@@ -6,7 +6,7 @@ import pytest
 
 from carso.errors import RunError
 from carso.storage.files import TEXT
-from carso.storage.schema import Schema, read_json, read_json_if_there, write_json
+from carso.storage.schema import Schema, read_json, read_json_if_there, within, write_json
 
 
 class Pair(Schema):
@@ -44,3 +44,8 @@ def test_a_file_that_may_be_missing(tmp_path: Path) -> None:
     assert read_json_if_there(tmp_path / "none.json", Pair, "write it") is None
     with pytest.raises(RunError, match=r"none\.json: cannot be read: No such file or directory; write it"):
         read_json(tmp_path / "none.json", Pair, "write it")
+
+
+def test_a_file_is_given_itself_or_its_folder_by_path_or_name(tmp_path: Path) -> None:
+    file = tmp_path / "pair.json"
+    assert {within(given, "pair.json") for given in (tmp_path, str(tmp_path), file, str(file))} == {file}

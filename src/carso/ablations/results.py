@@ -213,7 +213,7 @@ def write_ablations(found: Ablations, folder: Path) -> Path:
     return write_json(found, folder / FILE)
 
 
-def read_ablations(path: Path) -> Ablations:
+def read_ablations(path: str | Path) -> Ablations:
     """Read `ablations.json`, given itself or its folder.
 
     Raises:

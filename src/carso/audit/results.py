@@ -135,7 +135,7 @@ class Audit(Displayed, _Model):
         return write_json(self, folder / AUDIT)
 
 
-def read_audit(path: Path) -> Audit:
+def read_audit(path: str | Path) -> Audit:
     """Read `audit.json`, given itself or its folder.
 
     Raises:

@@ -165,7 +165,7 @@ def write_comparison(found: Comparison, folder: Path) -> Path:
     return write_json(found, folder / FILE)
 
 
-def read_comparison(path: Path) -> Comparison:
+def read_comparison(path: str | Path) -> Comparison:
     """Read `comparison.json`, given itself or its folder.
 
     Raises:

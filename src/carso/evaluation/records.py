@@ -21,7 +21,7 @@ from carso.evaluation.environment import Environment
 from carso.evaluation.models import Outcome
 from carso.evaluation.protocol import Row
 from carso.evaluation.results import COLUMNS, Believed, Rate, ResultRow, Results
-from carso.storage.schema import damaged, explained
+from carso.storage.schema import damaged, explained, within
 from carso.storage.tensors import read_state, write_tensors
 
 FILE = "records.safetensors"
@@ -251,13 +251,13 @@ def _unload(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     return value
 
 
-def read_records(path: Path) -> Records:
+def read_records(path: str | Path) -> Records:
     """Read the records, given their file or its folder.
 
     Raises:
         RunError: if they are missing, truncated or something else, or a field is damaged.
     """
-    path, remedy = path / FILE if path.is_dir() else path, "delete it and evaluate again"
+    path, remedy = within(path, FILE), "delete it and evaluate again"
     if not path.is_file():
         raise RunError(f"{path}: no such file; `carso evaluate` or `carso reproduce` writes it")
     tensors, description = read_state(path, _KIND, remedy)

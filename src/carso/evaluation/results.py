@@ -155,7 +155,7 @@ def write_results(results: Results, directory: Path) -> Path:
     return write_json(results, directory / FILE)
 
 
-def read_results(path: Path) -> Results:
+def read_results(path: str | Path) -> Results:
     """Read `results.json`, given itself or its folder.
 
     Raises:

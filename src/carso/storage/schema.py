@@ -52,9 +52,10 @@ def write_json(found: BaseModel, path: Path) -> Path:
     return path
 
 
-def within(path: Path, file: str) -> Path:
+def within(path: str | Path, file: str) -> Path:
     """A file, given itself or its folder."""
-    return path / file if path.is_dir() else path
+    found = Path(path)
+    return found / file if found.is_dir() else found
 
 
 def validated(schema: type[S], fields: Mapping[str, Any], path: Path, within: str = "", fault: str = "is damaged") -> S:
