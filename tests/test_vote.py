@@ -155,3 +155,9 @@ def test_the_table_of_the_confident_stop_is_the_same_in_parts(monkeypatch: pytes
     monkeypatch.setattr("carso.vote.TOTALS", 7)
     assert torch.equal(votes_needed.__wrapped__(700, 90.0), whole)
     assert len(whole) == 701
+
+
+def test_peel_and_exponential_elect_the_same_up_to_where_peel_cuts() -> None:
+    surest = torch.tensor([79.0, 0.0, 90.0]).expand(1, 4, 3)
+    assert peel(surest - 13).argmax() == exponential(surest - 13).argmax() == exponential(surest).argmax() == 2
+    assert peel(surest).argmax() == 0

@@ -115,7 +115,9 @@ def peel(logits: CandidateLogits) -> Logits:
     It masks gradients. In float32 p is rounded to 1 once the best class's sum leads by ln((classes - 1) 2^24), 18.8 of
     ten classes: of K alike candidates whose other logits are 0, once their logit leads by ln(1 + 18.8 / K), 1.2 of 8.
     The score is then infinite and its gradient infinity times 0, which is NaN, whose sign is 0: whoever follows it
-    stands still. `exponential` gives the same classes, and the candidates' logits before either what to attack.
+    stands still. `exponential` gives the same classes, to rounding, of logits that are not cut, and the candidates'
+    logits before either what to attack. `peel` cuts float32 logits at 78: of candidates surer of two classes than that,
+    the lower one wins, whichever logit is larger.
     """
     check_logits(logits)
     most = LARGEST[0] if logits.dtype == torch.float64 else LARGEST[1]
