@@ -20,8 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from carso.errors import ModelError
 from carso.fast import alike, voting
 from carso.nn.chance import home
+from carso.nn.fiwagr import is_randomised
 from carso.nn.querying import query, widened
 from carso.progress import shown
 from carso.purifier import ConvolutionalPurifier, Purifier
@@ -55,7 +57,16 @@ def draw(samples: int, purifier: Purifier, generator: torch.Generator | None, de
 
 
 def recall(purifier: Purifier, latents: Latents, codes: Codes) -> Candidates:
-    """Candidates (B, K, C, H, W) in (0, 1): every latent (K, latent) with every code (B, code); differentiable."""
+    """Candidates (B, K, C, H, W) in (0, 1): every latent (K, latent) with every code (B, code); differentiable.
+
+    Raises:
+        ModelError: if FiWAGR stands before the purifier or its decoder as a whole, neither of which is called.
+    """
+    if any(map(is_randomised, (purifier, purifier.decoder))):
+        raise ModelError(
+            "FiWAGR stands before the purifier or its decoder as a whole, where no gradient passes: "
+            "put it before `purifier.maps` or a layer of `purifier.decoder`"
+        )
     if not (len(codes) and len(latents)):
         return codes.new_zeros(len(codes), len(latents), *purifier.shape)
     form = _by_parts if _splits(purifier, latents[:1], codes[:1]) else _pair_by_pair
@@ -87,6 +98,8 @@ def _pair_by_pair(purifier: Purifier, latents: Latents, codes: Codes) -> Tensor:
 def _splits(purifier: Purifier, latents: Latents, codes: Codes) -> bool:
     """Whether D is the chain that it is taken for, and its first layer linear, which is tried on one pair."""
     first = purifier.decoder[0]
+    if is_randomised(first):
+        return False
     if getattr(purifier.decode, "__func__", None) is not DECODE or not isinstance(first, nn.Linear):
         return False
     if torch.compiler.is_compiling():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from carso.data import Dataset
 from carso.defence import CARSO
+from carso.errors import ModelError
 from carso.fast import faster
 from carso.fast.surrogate import FastDefence
 from carso.nn import MLP
@@ -114,6 +116,23 @@ def test_in_the_paths_of_a_defence(make, path: str) -> None:
     assert not torch.equal(gradient(quick, images, 0), gradient(quick, images, 1))
     handle.remove()
     assert torch.equal(gradient(defence, images, 1), true)
+
+
+@pytest.mark.parametrize("layer", [0, 1, -1])
+@pytest.mark.parametrize("make", [dense, convolutional])
+def test_before_any_layer_of_the_decoder_gradients_are_noise(make: Callable[[], CARSO], layer: int) -> None:
+    defence = make()
+    images = torch.rand(4, *defence.purifier.shape)
+    randomised(defence.purifier.decoder[layer])
+    assert not torch.equal(gradient(defence, images, 0), gradient(defence, images, 1))
+
+
+def test_where_nothing_is_called_it_is_refused() -> None:
+    for whole in ("purifier", "purifier.decoder"):
+        defence = dense()
+        randomised(defence.get_submodule(whole))
+        with pytest.raises(ModelError, match="FiWAGR"):
+            defence.logits(torch.rand(2, 1, 4, 4), latents=torch.ones(2, 2))
 
 
 def learnt(purifier: Purifier) -> Tensor:

@@ -17,7 +17,8 @@ Put into the paths of a CARSO, before or after its purifier is trained:
     randomised(defence.purifier.maps)            the representation's: no gradient passes from c to r(x)
     randomised(defence.purifier.decoder[-1])     the decoder's: none passes from the candidates to D
 
-Both are undone by the `remove` of what is returned. Files of weights do not keep them.
+Both are undone by the `remove` of what is returned. Files of weights do not keep them. A recall calls the decoder's
+layers one by one: before the decoder as a whole or the purifier the layer would change nothing, and is refused.
 
 Source: E. Ballarin, MSc thesis, University of Trieste, 2022, section 4.1.2, which proposes it and leaves open how the
 gradient is drawn; the name "weight-agnostic" after A. Gaier and D. Ha, Weight agnostic neural networks, NeurIPS 2019.
@@ -77,10 +78,15 @@ def randomised(module: nn.Module, sigma: float = 1.0) -> RemovableHandle:
     """Put the layer before a module: no gradient passes its input while the module is in eval mode.
 
     Args:
-        module: any that takes tensors, by position or by name, in tuples, lists or dicts too.
+        module: any that is called with tensors, by position or by name, in tuples, lists or dicts too.
         sigma: as for `FiWAGR`.
     """
     return module.register_forward_pre_hook(_Before(FiWAGR(sigma)), with_kwargs=True)
+
+
+def is_randomised(module: nn.Module) -> bool:
+    """Whether the layer stands before this very module."""
+    return any(isinstance(hook, _Before) for hook in module._forward_pre_hooks.values())
 
 
 def paths(module: nn.Module) -> list[tuple[str, float]]:
