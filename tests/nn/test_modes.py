@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -86,6 +87,28 @@ def test_modules_run_in_eval_mode_and_get_theirs_back_after_an_error() -> None:
     with pytest.raises(RuntimeError), evaluating(module):
         module(torch.rand(4, 5))
     assert [layer.training for layer in module.modules()] == [True, True, False]
+
+
+def test_a_part_stays_in_eval_mode_until_the_last_thread_has_left() -> None:
+    part = nn.BatchNorm1d(3)
+    whole = nn.Sequential(part).eval()
+    part.train()
+    began, end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with evaluating(whole):
+            began.set()
+            end.wait(10)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    began.wait(10)
+    with evaluating(part):
+        end.set()
+        other.join()
+        assert not part.training
+    assert part.training
+    assert not whole.training
 
 
 def test_a_compiled_module_shares_the_lock_of_the_first() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import FunctionType
@@ -21,6 +21,8 @@ import torch
 from torch import nn
 
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_holders: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""How many contexts hold a module in eval mode that goes back to train mode; of a whole and of its part alike."""
 _registry = threading.Lock()
 
 
@@ -48,32 +50,46 @@ def evaluating(model: object) -> Iterator[None]:
         with _keeping_buffers(modules_behind(model)):
             yield
         return
-    with lock_of(model), _without(_training(model), "training"):
+    with lock_of(model), _held_in_eval_mode(model):
         yield
+
+
+@contextmanager
+def _held_in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Whoever leaves last, of all threads that hold a module, gives it its mode back."""
+    with _registry:
+        held = [module for module in model.modules() if getattr(module, "training", False) or module in _holders]
+        for module in held:
+            _holders[module] = _holders.get(module, 0) + 1
+            module.training = False
+    try:
+        yield
+    finally:
+        with _registry:
+            for module in held:
+                _holders[module] -= 1
+                if not _holders[module]:
+                    del _holders[module]
+                    module.training = True
 
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Have what is computed within need no gradient of the module's parameters; then let them want it as before."""
-    with lock_of(module), _without([p for p in module.parameters() if p.requires_grad], "requires_grad"):
-        yield
+    with lock_of(module):
+        wanting = [p for p in module.parameters() if p.requires_grad]
+        for parameter in wanting:
+            parameter.requires_grad = False
+        try:
+            yield
+        finally:
+            for parameter in wanting:
+                parameter.requires_grad = True
 
 
 def _training(model: nn.Module) -> list[nn.Module]:
     """The modules in train mode; a scripted one that was frozen knows no mode."""
     return [module for module in model.modules() if getattr(module, "training", False)]
-
-
-@contextmanager
-def _without(holders: Sequence[object], flag: str) -> Iterator[None]:
-    """Take a flag down that all of these have set, then set it again."""
-    for holder in holders:
-        setattr(holder, flag, False)
-    try:
-        yield
-    finally:
-        for holder in holders:
-            setattr(holder, flag, True)
 
 
 @contextmanager
