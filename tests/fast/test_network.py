@@ -45,7 +45,7 @@ class Branching(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         h = self.shared(torch.relu(self.shared(self.first(images))))
-        h = F.relu(self.norm(h), inplace=True) + self.other(h)
+        h = F.relu(self.norm(h), inplace=not self.branches) + self.other(h)
         if self.branches and h.sum() > 1e9:
             h = 2 * h
         return self.logits(h.mean((2, 3)))
@@ -219,7 +219,10 @@ class Tossing(nn.Module):
         (lambda: 0.0, True),
     ],
 )
-def test_chance_is_not_frozen_into_a_trace(toss: Callable[[], float], found: bool) -> None:
+def test_chance_is_not_frozen_into_a_trace(
+    toss: Callable[[], float], found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("threading.active_count", lambda: 1)
     model = Tossing(toss).eval()
     ours, array = torch.get_rng_state(), str(np.random.get_state())
     assert (reading(model, ("conv",), IMAGES) is not None) == found

@@ -7,16 +7,16 @@ elsewhere it is s a + t. The layers up to the first convolution stay in float32,
 not lost in the rounding of the image, and a first convolution of few channels reads it in two halves of bfloat16
 (`carso.fast.convolutions`); from there on activations are bfloat16, and logits are float32 again.
 
-The source of the folding is torch.fx, which must be able to trace the network; what it cannot trace, or what draws
-chance on the way, which a trace would freeze, keeps its batch norms. S. Ioffe and C. Szegedy, "Batch normalization",
-ICML 2015, section 3.1, has the equation.
+The folding needs the network's graph (`carso.fast.tracing`). What has none keeps its batch norms; if it writes in place
+on the first image, where a form may lose what is written, it has no form at all. S. Ioffe and C. Szegedy, "Batch
+normalization", ICML 2015, section 3.1, has the equation.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, TypeGuard
 
 import torch
@@ -27,8 +27,8 @@ from carso.errors import of_memory
 from carso.fast.convolutions import Opening, opens
 from carso.fast.folding import hooked_among
 from carso.fast.products import product_dtype
-from carso.nn.chance import kept_chance
-from carso.types import INPUT, OUTPUT, Images
+from carso.fast.tracing import Writing, traced
+from carso.types import Images
 
 CACHED = 2**22
 """Bytes of the largest activation of a thread's batch: smaller ones were slower, larger ones no faster but larger."""
@@ -70,9 +70,13 @@ def network(model: object, images: Images) -> Network | None:
     """
     if not is_plain(model):
         return None
-    folded = _folded(copy.deepcopy(model).requires_grad_(False))
+    copied, writing = copy.deepcopy(model).requires_grad_(False), Writing()
+    graph = traced(copied)
+    folded: nn.Module = copied if graph is None else _without_norms(graph)
     exact: nn.Module = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Network(exact, *_low(exact, images)).eval()
+    with writing if graph is None else nullcontext():
+        run = _run(exact, images)
+    return None if writing.seen else Network(exact, *_low(exact, images, *run)).eval()
 
 
 def reading(model: object, layers: Sequence[str], images: Images) -> Reading | None:
@@ -85,16 +89,15 @@ def reading(model: object, layers: Sequence[str], images: Images) -> Reading | N
     """
     if not is_plain(model):
         return None
-    traced = _traced(_keeping(copy.deepcopy(model).requires_grad_(False)), layers)
-    if traced is None:
+    graph = traced(copy.deepcopy(model).requires_grad_(False), layers)
+    if graph is None:
         return None
-    exact: nn.Module = _without_norms(traced).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Reading(exact, *_low(exact, images))
+    exact: nn.Module = _without_norms(graph).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Reading(exact, *_low(exact, images, *_run(exact, images)))
 
 
-def _low(exact: nn.Module, images: Images) -> tuple[nn.Module, int]:
+def _low(exact: nn.Module, images: Images, run: list[nn.Module], largest: int) -> tuple[nn.Module, int]:
     """The same behind its first convolution in the dtype of products, and how many images at a time are best."""
-    run, largest = _run(exact, images[:1].contiguous(memory_format=torch.channels_last))
     first = next((i for i, layer in enumerate(run) if isinstance(layer, CONVOLUTIONS)), len(run))
     low = product_dtype(images.device) if images.device.type == "cpu" else torch.bfloat16
     batch = max(LEAST, CACHED // (largest * low.itemsize))
@@ -159,75 +162,6 @@ class Reading(Frozen):
         return read
 
 
-class _Tracer(fx.Tracer):
-    """Traces down to modules without modules of their own, and into none of those.
-
-    Args:
-        layers: modules whose outputs are to be found in the graph.
-
-    Attributes:
-        heard: the node of every call of such a layer.
-    """
-
-    def __init__(self, layers: Sequence[str] = ()) -> None:
-        super().__init__()
-        self.heard: dict[str, list[fx.Node]] = {layer: [] for layer in layers}
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Take note of the layers."""
-        made, name = super().call_module(m, forward, args, kwargs), self.path_of_module(m)
-        if name in self.heard and isinstance(made, fx.Proxy):
-            self.heard[name].append(made.node)
-        return made
-
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return not any(True for _ in module.children()) or super().is_leaf_module(module, name)
-
-
-def _folded(model: nn.Module) -> nn.Module:
-    """The module without batch norms, or as it is where fx cannot trace it."""
-    traced = _traced(model)
-    return model if traced is None else _without_norms(traced)
-
-
-def _keeping(model: nn.Module) -> nn.Module:
-    """The module whose activations leave what comes in as it is, so that it can still be read."""
-    for layer in model.modules():
-        if hasattr(layer, "inplace"):
-            vars(layer)["inplace"] = False
-    return model
-
-
-def _traced(model: nn.Module, layers: Sequence[str] = ()) -> fx.GraphModule | None:
-    """The module as a graph, of which these layers are the output if any are given; None where that cannot be had."""
-    tracer = _Tracer(layers)
-    graph: fx.Graph | None = None
-    with kept_chance() as moved:
-        with suppress(Exception):  # a user's module may refuse tracing in any way
-            graph = tracer.trace(model)
-        drew = moved()
-    if drew or graph is None:
-        return None
-    if layers and not _returns(graph, layers, tracer.heard):
-        return None
-    made = fx.GraphModule(model, graph)
-    made.graph.eliminate_dead_code()
-    return made
-
-
-def _returns(graph: fx.Graph, layers: Sequence[str], heard: Mapping[str, list[fx.Node]]) -> bool:
-    """Have the graph return the outputs of layers in their order; False where one did not run once."""
-    images, last = next(iter(graph.nodes)), next(reversed(graph.nodes))
-    ends = {INPUT: [images], OUTPUT: [last.args[0]]}
-    found = [heard[layer] or ends.get(layer, []) for layer in layers]
-    if any(len(nodes) != 1 for nodes in found):
-        return False
-    last.args = (tuple(nodes[0] for nodes in found),)
-    return True
-
-
 def _without_norms(graph: fx.GraphModule) -> fx.GraphModule:
     modules: dict[str, nn.Module] = dict(graph.named_modules())
     calls = [str(node.target) for node in graph.graph.nodes if node.op == "call_module"]
@@ -273,8 +207,9 @@ def _replace(whole: nn.Module, name: str, module: nn.Module) -> None:
 @torch.no_grad()
 def _run(model: nn.Module, images: Images) -> tuple[list[nn.Module], int]:
     """The layers without layers of their own in the order in which they run, and the size of the largest activation."""
+    first = images[:1].contiguous(memory_format=torch.channels_last)
     order: list[nn.Module] = []
-    sizes = [images[0].numel()]
+    sizes = [first.numel()]
 
     def note(layer: nn.Module, _: object, output: object) -> None:
         order.append(layer)
@@ -283,7 +218,7 @@ def _run(model: nn.Module, images: Images) -> tuple[list[nn.Module], int]:
     leaves = [module for module in model.modules() if not list(module.children())]
     handles = [leaf.register_forward_hook(note) for leaf in leaves]
     try:
-        model(images)
+        model(first)
     finally:
         for handle in handles:
             handle.remove()
