@@ -123,7 +123,32 @@ def test_an_output_that_takes_nothing_is_no_fault_of_ours(tmp_path: Path) -> Non
         command = [sys.executable, "-m", "carso", "recipe", "show", "thesis"]
         answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
     assert answer.returncode == 2
-    assert answer.stderr == "carso: cannot write standard output: no space left on its device\n"
+    assert answer.stderr == "carso: no space left on a device that was written to, such as that of standard output\n"
+
+
+def test_a_closed_output_is_no_fault(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "carso", "recipe", "show", "thesis"]
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    answer = subprocess.run(shell, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("status", "ends"), [(0, 0), (2, 2), (3, 3)])
+def test_a_reader_that_left_takes_no_status_away(
+    status: int, ends: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leaves() -> None:
+        raise BrokenPipeError
+
+    with (tmp_path / "output").open("w") as output:
+        output.flush = leaves  # type: ignore[method-assign]
+        monkeypatch.setattr(cli, "app", lambda: sys.exit(status))
+        monkeypatch.setattr(sys, "stdout", output)
+        monkeypatch.setattr(sys, "argv", ["carso"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        del output.flush
+    assert (ended.value.code or 0) == ends
 
 
 @pytest.mark.parametrize(
@@ -138,7 +163,7 @@ def test_an_output_that_takes_nothing_is_no_fault_of_ours(tmp_path: Path) -> Non
 def test_a_file_of_somebody_is_not_written_over(verb: list[str], tmp_path: Path) -> None:
     mine = tmp_path / "results.json"
     mine.write_text("precious")
-    with pytest.raises(RunError, match=r"results.json exists and is no \.\w+ file; choose another --out"):
+    with pytest.raises(RunError, match=r"results.json exists and is no \.\w+ file; choose another path"):
         CliRunner().invoke(cli.app, [*verb, "--out", str(mine)], catch_exceptions=False)
     assert mine.read_text() == "precious"
 

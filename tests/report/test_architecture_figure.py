@@ -67,6 +67,7 @@ def test_what_has_no_pre_encoders_is_drawn_without_them() -> None:
 def test_every_arrow_is_longer_than_its_head() -> None:
     figure = ElementTree.fromstring(draw(dimensions_of(defence())))
     wires = [element.attrib["points"].split() for element in figure.iter() if element.tag.endswith("polyline")]
+    assert wires
     for *_, before, end in wires:
         (x_0, y_0), (x_1, y_1) = (map(int, point.split(",")) for point in (before, end))
         assert abs(x_1 - x_0) + abs(y_1 - y_0) > 9

@@ -99,8 +99,8 @@ def test_a_classifier_alone_is_compared_with_nobody():
     fields = {"attack": "fog", "norm": "severity", "eps": 1, "foreseen": False, "directed_at": "classifier"}
     found = verdict(results(ResultRow(**fields, others=rate)))
     assert found.headline == (
-        "Over 1 corruption at 1 severity, classifier is right on 75.0 % of 40 images in the mean; on fewest, 75.0 %, "
-        "under Fog severity 1."
+        "Over 1 corruption at 1 severity, the classifier is right on 75.0 % of 40 images in the mean; on fewest, "
+        "75.0 %, under Fog severity 1."
     )
     assert not found.notes
 

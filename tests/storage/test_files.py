@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from carso.errors import CarsoError, RunError, shown
-from carso.storage.files import check_writable, read_text, write_text
+from carso.storage.files import BEGINNINGS, check_writable, read_text, write_text
 
 
 @pytest.mark.parametrize(
@@ -100,3 +100,14 @@ def test_a_new_file_is_as_the_umask_says_and_a_replaced_one_as_it_was(tmp_path: 
         assert (mode(path), path.read_text()) == (0o640, "z")
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize("kind", BEGINNINGS)
+def test_a_file_without_an_ending_is_known_by_its_beginning(kind: str, tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours.write_bytes(BEGINNINGS[kind] + b" and so on")
+    theirs.write_text("precious")
+    check_writable(ours, kind)
+    check_writable(tmp_path / "new", kind)
+    with pytest.raises(RunError, match=f"theirs exists and is no \\{kind} file"):
+        check_writable(theirs, kind)

@@ -8,13 +8,13 @@ raised a check, 130 interrupted.
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from typing import Annotated
 
 import typer
 
 import carso
+from carso.commands import output
 from carso.commands.attack import attack
 from carso.commands.audit import audit
 from carso.commands.demo import demo
@@ -84,14 +84,14 @@ def main() -> None:
         say(f"carso: {error}")
         sys.exit(2)
     except BrokenPipeError:
-        _leave_output()
+        output.leave()
         sys.exit(0)
     except Exception as error:
         if debug:
             raise
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
-            _leave_output()
-            say("carso: cannot write standard output: no space left on its device")
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            output.leave()
+            say("carso: no space left on a device that was written to, such as that of standard output")
             sys.exit(2)
         if (advice := memory_ran_out(error, "".join(sys.argv[1:2]))) is not None:
             say(f"carso: {advice}")
@@ -102,15 +102,17 @@ def main() -> None:
 
 
 def _answer() -> None:
+    """Carry the verb out; what it said is out before it ends, and a status other than 0 stays."""
     try:
         app()
-    finally:
-        sys.stdout.flush()
-
-
-def _leave_output() -> None:
-    """Nothing more goes to a standard output that takes nothing."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit as ended:
+        try:
+            output.flush()
+        except OSError:
+            if not ended.code:
+                raise
+            output.leave()
+        raise
 
 
 def _check_sharing(verb: list[str]) -> None:

@@ -19,7 +19,12 @@ class Bounded(Protocol):
 
 
 HEADINGS = {"undefended": "Undefended", "adversarially_trained": "Adversarial training", "carso": "CARSO"}
-TOLD = {"undefended": "the undefended network", "adversarially_trained": "adversarial training", "carso": "CARSO"}
+TOLD = {
+    "undefended": "the undefended network",
+    "adversarially_trained": "adversarial training",
+    "carso": "CARSO",
+    "classifier": "the classifier",
+}
 ATTACKS = {
     "none": "No attack",
     "fgsm": "FGSM",

@@ -20,6 +20,9 @@ from carso.errors import RunError
 ASIDE = ".aside"
 """How the name of a temporary file ends."""
 
+BEGINNINGS = {".html": b"<!doctype html>", ".svg": b"<svg", ".npz": b"PK", ".onnx": b"\x08"}
+"""How files of each ending begin."""
+
 TEXT = 2**24
 """The most characters of a text file that is read."""
 
@@ -47,22 +50,29 @@ def check_writable(path: Path, kind: str | None = None) -> None:
 
     Args:
         path: the file.
-        kind: how files of what is to be written end, such as `.npz`; a file that is there and ends otherwise is
-            somebody's. By default whatever is there is replaced.
+        kind: how files of what is to be written end, one of `BEGINNINGS`; a file that is there and ends otherwise, or
+            without any ending begins otherwise, is somebody's. By default whatever is there is replaced.
 
     Raises:
         RunError: if it is a folder, a device, a pipe or a file of another kind, or its folder cannot be made or
             written.
     """
     target = _target(path)
-    if kind is not None and path.exists() and path.suffix.lower() != kind:
-        raise RunError(f"{path} exists and is no {kind} file; choose another --out, or remove it")
+    if kind is not None and path.is_file() and not _is_of(path, kind):
+        raise RunError(f"{path} exists and is no {kind} file; choose another path, or remove it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _is_of(path: Path, kind: str) -> bool:
+    if path.suffix:
+        return path.suffix.lower() == kind
+    with path.open("rb") as file:
+        return file.read(len(BEGINNINGS[kind])).lower() == BEGINNINGS[kind].lower()
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,0 +1,34 @@
+"""Standard output: all that a verb says is out before its status is, unless nothing takes it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import TextIO
+
+
+def flush() -> None:
+    """Have out what was said, where there is a standard output.
+
+    Raises:
+        OSError: if it takes nothing more.
+    """
+    if (output := _output()) is None:
+        return
+    try:
+        output.flush()
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+
+
+def leave() -> None:
+    """Say nothing more to a standard output that takes nothing."""
+    if (output := _output()) is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+
+
+def _output() -> TextIO | None:
+    """None in a process that was started without one."""
+    return sys.stdout
