@@ -222,6 +222,18 @@ class Shifted(nn.Module):
         return logits
 
 
+class Unruled(nn.Module):
+    """The image with noise of a generator of its own, which no seed of the audit sets back."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.own = model, torch.Generator().manual_seed(0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images + 0.01 * torch.randn(images.shape, generator=self.own))
+        return logits
+
+
 class Coin(nn.Module):
     """Its model's answer seven times in ten, and else another class, whatever is asked."""
 
@@ -330,6 +342,15 @@ class TestResuming:
         run(noisy, dataset, out=tmp_path, n=30)
         with pytest.raises(RunError, match="another target"):
             run(noisy, dataset, out=tmp_path, n=30)
+
+    def test_a_module_that_no_seed_rules_is_known_by_its_name_too(
+        self, plain: nn.Module, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shorten(monkeypatch, "quick")
+        run(Unruled(plain), dataset, out=tmp_path, n=30, name="first")
+        assert run(Unruled(plain), dataset, out=tmp_path, n=30, name="first").random
+        with pytest.raises(RunError, match="another target"):
+            run(Unruled(plain), dataset, out=tmp_path, n=30, name="second")
 
     @pytest.mark.parametrize(("name", "before"), [("ATTACKS", 0), ("SPARSE", (0.5,))])
     def test_what_earlier_attacks_left_is_not_gone_on_with(

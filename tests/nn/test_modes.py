@@ -111,6 +111,17 @@ def test_a_part_stays_in_eval_mode_until_the_last_thread_has_left() -> None:
     assert not whole.training
 
 
+def test_a_module_put_into_train_mode_while_it_is_held_goes_back_to_it() -> None:
+    network = nn.Sequential(nn.Dropout()).train()
+    with evaluating(network):
+        network.train()
+        with evaluating(network):
+            assert not network[0].training
+        assert network[0].training
+    assert network.training
+    assert network[0].training
+
+
 def test_a_compiled_module_shares_the_lock_of_the_first() -> None:
     module = nn.BatchNorm1d(3)
     compiled = torch.compile(module, backend="eager")

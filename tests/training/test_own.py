@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -15,6 +17,13 @@ THEIRS = ClassifierSpec(factory="builtins:network_for_this_test")
 
 def network(classes: int = 3) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(4, classes)).eval()
+
+
+class Single(nn.Linear):
+    """A network that there is one of."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Single:
+        raise TypeError("there is one of this")
 
 
 def calls(monkeypatch: pytest.MonkeyPatch, *made: nn.Module) -> list[nn.Module]:
@@ -42,6 +51,12 @@ def test_a_function_is_called_to_look_and_to_compare_and_for_every_training(monk
     assert len(returned) == 2
     assert own.made() is not own.made()
     assert len(returned) == 4
+
+
+def test_what_cannot_be_copied_is_made_anew_to_be_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    returned, own = calls(monkeypatch, Single(4, 3), Single(4, 3)), Own(THEIRS)
+    assert own.module is returned[0]
+    assert own.lent() is returned[1]
 
 
 def test_other_weights_are_refused_unless_they_are_to_be_trained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,8 +111,8 @@ def audit(
     with evaluating(subject):
         tried = _tried(subject, dataset.in_turns(), n, name, transfer or {}, settings)
         clean = by_first(partial(_clean, tried, settings))
-        weighed = tried.judge.target.weights is not None
-        identity, before = (_identity(tried, transfer or {}, settings, named) for named in (not weighed, True))
+        unnamed = tried.judge.target.weights is not None and tried.judge.target.shown is not None
+        identity, before = (_identity(tried, transfer or {}, settings, named) for named in (not unnamed, True))
         found: list[BudgetResult] = []
         with progress(f"audit of {tried.judge.target.name}", (TUNING + ATTACKS) * len(budgets)) as bar:
             for budget in budgets:

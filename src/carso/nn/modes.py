@@ -56,9 +56,14 @@ def evaluating(model: object) -> Iterator[None]:
 
 @contextmanager
 def _held_in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Whoever leaves last, of all threads that hold a module, gives it its mode back."""
+    """Whoever leaves last, of all threads that hold a module, gives it its mode back.
+
+    A module that was put into train mode while it was held goes back to it when who found it so leaves.
+    """
     with _registry:
-        held = [module for module in model.modules() if getattr(module, "training", False) or module in _holders]
+        training = _training(model)
+        retrained = [module for module in training if module in _holders]
+        held = [*training, *(module for module in model.modules() if module in _holders and not module.training)]
         for module in held:
             _holders[module] = _holders.get(module, 0) + 1
             module.training = False
@@ -71,6 +76,8 @@ def _held_in_eval_mode(model: nn.Module) -> Iterator[None]:
                 if not _holders[module]:
                     del _holders[module]
                     module.training = True
+            for module in retrained:
+                module.training = True
 
 
 @contextmanager

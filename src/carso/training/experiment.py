@@ -381,7 +381,7 @@ class Experiment:
 
     def _trained_classifier(self) -> nn.Module:
         """N, to be moved and laid out for training; of a module of the user's, a copy."""
-        if (own := self._own.module) is not None:
+        if (own := self._own.lent()) is not None:
             return factory.copied(weights.with_own_weights(own, self.out / weights.CLASSIFIER))
         return weights.load_classifier(self.out / weights.CLASSIFIER)
 

@@ -1,7 +1,8 @@
 """N of the user's own: a module that is given, or what a function returns that a recipe names.
 
-What it returns is made once and looked at, and copied to be trained or handed out; where the recipe trains it, every
-stage has it made anew, so that its first weights follow from the stage's seed.
+What it returns is made once and looked at, and copied to be trained or handed out, or made anew if it cannot be
+copied; where the recipe trains it, every stage has it made anew, so that its first weights follow from the stage's
+seed.
 """
 
 from __future__ import annotations
@@ -54,10 +55,15 @@ class Own:
             raise RecipeError(f"classifier.factory {error}") from error
 
     def lent(self) -> nn.Module | None:
-        """What is handed out: what is given itself, of what the function returned a copy."""
+        """What is handed out: what is given itself, of what the function returned a copy, or another that it returns.
+
+        Raises:
+            RecipeError: as for `module`.
+        """
         if self.given is not None or (module := self.module) is None:
             return self.given
-        return factory.copied(module)
+        copied = factory.copied(module)
+        return self.made() if copied is module else copied
 
     def check(self, train: Dataset, trained: bool) -> None:
         """Hold it to the images, and what a function returns trained to the same weights in every call.
