@@ -12,7 +12,7 @@ from benchmarks.runs.least_versions import least
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = {"xdist": "pytest-xdist", "PIL": "pillow", "yaml": "pyyaml", "art": "adversarial-robustness-toolbox"}
 """Where a distribution has another name than its module."""
-OWN = {"carso", "benchmarks", "tests", "demo_load", "kills"}
+OWN = {"carso", "benchmarks", "tests"}
 """The last two are scripts beside those that import them."""
 
 

@@ -13,6 +13,7 @@ from carso.comparison.page import MARGIN, adaptive, certified, checks, compared,
 from carso.comparison.results import Line
 from carso.comparison.study import Entry
 from carso.report.wording import brief, budget
+from carso.types import Norm
 
 ROOT = Path(__file__).parents[2]
 RESULTS, OTHER = (ROOT / "benchmarks" / "results" / name for name in NAMES)
@@ -33,7 +34,7 @@ def audits(found: Comparison) -> str:
     return table(head, [_audited(line, radii, f"carso reproduce {found.study}/{line.name}") for line in found.entries])
 
 
-def _audited(line: Line, radii: Sequence[tuple[str, float]], command: str) -> list[str]:
+def _audited(line: Line, radii: Sequence[tuple[Norm, float]], command: str) -> list[str]:
     worst, other = [left(line, *ball) for ball in radii], line.unforeseen
     return [
         f"`{line.name}`<br><small>{command}</small>",

@@ -324,7 +324,7 @@ def _pixels(audit: Audit) -> str:
 def page() -> str:
     """The page, with its tables."""
     text = (ROOT / "benchmarks" / "docs" / "ladder.md").read_text(encoding="utf-8")
-    parts = {
+    parts: dict[str, Callable[[], str]] = {
         "table": table,
         "exact": exact,
         "L2": unforeseen,

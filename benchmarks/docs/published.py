@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def table(found: dict[str, Any], audits: dict[str, Audit]) -> str:
     clean, before = (attacks[name]["rates"] for name in ("clean", "before"))
     through = {name: attacks[name]["rates"][name] for name in PUBLISHED}
     worst = {name: audit.budgets[0].worst_case for name, audit in audits.items() if name in PUBLISHED}
-    rows: list[tuple[str, dict[str, Any]]] = [
+    rows: list[tuple[str, Mapping[Any, Any]]] = [
         ("none", clean),
         ("the published protocol, through the aggregation", through),
         ("the same attack before the aggregation", before),

@@ -228,7 +228,7 @@ def hardened(folder: Path) -> str:
     )
 
 
-TABLES = {
+TABLES: dict[str, tuple[dict[str, str | tuple[str, ...]], ...]] = {
     "audits": (
         {
             "no purifier: `robust-cnn`, convolutions behind contrast": ("ladder/robust-cnn", "ladder/robust-cnn-0.15"),

@@ -66,12 +66,12 @@ PROCESSES = (
     "their meeting, count. Weights drift apart from rounding, the CNN's in bfloat16; how far is told, as a share of",
     "the largest of their tensor. Two strangers are processes that know nothing of each other, each with half of",
     "the images, of a training half of every batch, at the same time: what there is to gain. Batches of the first",
-    "training are short, and little is gained of them. Written by `python benchmarks/runs/processes.py`.",
+    "training are short, and little is gained of them. Written by `python -m benchmarks.runs.processes`.",
     "",
 )
 SERVICE = (
     "`carso serve mnist-strong` on loopback, clients beside it on the same processor, each asking again as soon as it",
-    "is answered, for a minute. Written by `python benchmarks/runs/serve_load.py`.",
+    "is answered, for a minute. Written by `python -m benchmarks.runs.serve_load`.",
     "",
 )
 

@@ -37,7 +37,9 @@ class Anything(ModuleType):
 class Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds the package and everything in it."""
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> object:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if name.split(".")[0] == NAME:
             return importlib.machinery.ModuleSpec(name, self, is_package=True)
         return None

@@ -7,6 +7,7 @@ The second brings `public`, a robust convolutional network for digits.
 """
 
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ class SmallCNN(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        conv, pool = nn.Conv2d, lambda: nn.MaxPool2d(2)
+        conv, pool = nn.Conv2d, partial(nn.MaxPool2d, 2)
         self.feature_extractor = nn.Sequential(
             OrderedDict(
                 conv1=conv(1, 32, 3),
@@ -60,4 +61,5 @@ class SmallCNN(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.classifier(self.feature_extractor(images).flatten(1))
+        logits: torch.Tensor = self.classifier(self.feature_extractor(images).flatten(1))
+        return logits

@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from benchmarks.own import strangers
@@ -56,19 +57,22 @@ def attacked(model: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, label
     return found | (margin(model(at), labels) > 0)
 
 
-def compared(whole: nn.Sequential, images: Tensor, labels: Tensor) -> dict[str, object]:
+def compared(whole: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Any]:
     """What the same attack leaves on the images, its gradient passed by, and in the box behind contrast, exact."""
-    contrast, *rest = whole
+    contrast, *rest = whole.children()
     behind = nn.Sequential(*rest).eval()
     assert isinstance(contrast, Contrast)
     low, high = (images - EPS).clamp(min=0), (images + EPS).clamp(max=1)
-    boxes = {"passed": (whole, low, high), "exact": (behind, contrast(low), contrast(high))}
+    boxes: dict[str, tuple[nn.Module, Tensor, Tensor]] = {
+        "passed": (whole, low, high),
+        "exact": (behind, contrast(low), contrast(high)),
+    }
     with torch.no_grad():
         wrong = whole(images).argmax(1) != labels
     found = {name: wrong.clone() for name in boxes}
-    for name, (model, *box) in boxes.items():
+    for name, (model, least, most) in boxes.items():
         for seed in track(range(RESTARTS), f"attack, gradient {name}"):
-            found[name] |= attacked(model, *box, labels, seed)
+            found[name] |= attacked(model, least, most, labels, seed)
     rates = {name: Rate.of(int((~each).sum()), len(each)).model_dump() for name, each in found.items()}
     return (
         rates

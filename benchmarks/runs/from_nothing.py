@@ -19,10 +19,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from carso.evaluation.environment import environment
 from carso.training.reading import read_recipe, shipped
 
+NOTHING: dict[str, Any] = {"sittings": [], "peak_mib": 0}
 RESULTS = Path(__file__).parents[1] / "results" / "from-nothing"
 
 
@@ -34,7 +36,7 @@ def verb_of(recipe: str) -> list[str]:
 
 def main(given: argparse.Namespace) -> None:
     kept = given.out.with_name(f"{given.out.name}-sittings.json")
-    before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {"sittings": [], "peak_mib": 0}
+    before: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else NOTHING
     if given.out.exists() and not before["sittings"]:
         raise SystemExit(f"{given.out} exists; a run from nothing needs a new folder")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(given.processes)]

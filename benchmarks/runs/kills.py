@@ -47,8 +47,8 @@ Command = Callable[[Path], list[str]]
 def small_mnist(folder: Path) -> None:
     """400 training and 40 test images of MNIST, shrunk to 7 x 7 pixels, as IDX files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for part, split, count in (("train", "train", 400), ("t10k", "test", 40)):
-        some = data.load("mnist", split)[:count]
+    for part, whole, count in (("train", data.load("mnist"), 400), ("t10k", data.load("mnist", "test"), 40)):
+        some = whole[:count]
         images = (F.avg_pool2d(some.images, 4) * 255).round().byte().squeeze(1)
         (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(some.required_labels.byte()))

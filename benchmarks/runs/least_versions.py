@@ -44,7 +44,16 @@ def install(env: Path) -> Path:
     constraints = env / "constraints.txt"
     torch = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     constraints.write_text("\n".join([torch, *pins()]) + "\n", encoding="utf-8")
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", constraints]
+    pip: list[str | Path] = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-c",
+        constraints,
+    ]
     subprocess.run([*pip, "-e", f"{ROOT}[audit,dev]"], check=True)
     subprocess.run([*pip, "httpx"], check=True)
     subprocess.run([*pip, "--no-deps", "torchattacks==3.5.1"], check=True)
@@ -52,7 +61,7 @@ def install(env: Path) -> Path:
 
 
 def main(env: Path, options: list[str]) -> int:
-    suite = [install(env), "-m", "pytest", "-W", "ignore::DeprecationWarning", *options]
+    suite: list[str | Path] = [install(env), "-m", "pytest", "-W", "ignore::DeprecationWarning", *options]
     return subprocess.run(suite, cwd=ROOT, check=False).returncode
 
 

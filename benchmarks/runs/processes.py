@@ -1,6 +1,6 @@
 """Two processes of one thread each against one, for training, evaluation and audit, in turns.
 
-    python benchmarks/runs/processes.py [--repeats 3] [--images 2000] [--verbs train train-cnn evaluate audit]
+    python -m benchmarks.runs.processes [--repeats 3] [--images 2000] [--verbs train train-cnn evaluate audit]
 
 Each verb runs as a user starts it, by one process and by `torchrun --nproc-per-node 2`, and is timed from when it has
 claimed its folder to when it gives it up: most imports and the start of the processes are not counted. `train` is of
@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from kills import end_of
+from benchmarks.runs.kills import end_of
 from safetensors.torch import load_file
 
 from carso.evaluation.environment import environment

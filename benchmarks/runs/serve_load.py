@@ -1,6 +1,6 @@
 """The service under load: N clients for S seconds, each asking again as soon as it is answered.
 
-    python benchmarks/runs/serve_load.py [--load CLIENTS SECONDS]... [--onnx FILE] [--out FILE]
+    python -m benchmarks.runs.serve_load [--load CLIENTS SECONDS]... [--onnx FILE] [--out FILE]
 
 The service is `carso serve mnist` as a user starts it, or an ONNX file, on loopback; the clients run beside it, on the
 same processor, and send digits of MNIST's test set as PNG. Who is told to come back later does, and its time then runs
@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
-from demo_load import resident, served
+from benchmarks.runs.demo_load import resident, served
 from PIL import Image
 
 from carso import data

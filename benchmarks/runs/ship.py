@@ -25,10 +25,11 @@ def figures_of(run: Path) -> dict[str, float]:
     if not (run / "results.json").exists():
         return {}
     results = read_results(run)
-    rows = [row for row in results.rows if row.carso is not None]
-    return {"n": results.n} | {
-        f"{row.attack} {row.norm or ''} {row.eps:g} on the {row.directed_at}": row.carso.accuracy for row in rows
-    }
+    figures: dict[str, float] = {"n": results.n}
+    for row in results.rows:
+        if row.carso is not None:
+            figures[f"{row.attack} {row.norm or ''} {row.eps:g} on the {row.directed_at}"] = row.carso.accuracy
+    return figures
 
 
 def origin_of(path: Path, recipe: str | None) -> dict[str, Any]:

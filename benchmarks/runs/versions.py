@@ -21,6 +21,7 @@ import tempfile
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "benchmarks" / "results" / "versions.json"
@@ -106,9 +107,10 @@ def tried(python: Path, folder: Path) -> dict[str, float | str]:
     return found
 
 
-def main(envs: Path, place: Path) -> dict[str, object]:
+def main(envs: Path, place: Path) -> dict[str, Any]:
     """Every version's trials and packages; None for those that are not here."""
-    built, found = wheel(place), {}
+    built = wheel(place)
+    found: dict[str, Any] = {}
     for version in promised():
         python = interpreter(version)
         if python is None:
@@ -123,7 +125,7 @@ def main(envs: Path, place: Path) -> dict[str, object]:
     return {"wheel": built.name, "versions": found}
 
 
-def failed(found: dict[str, object]) -> bool:
+def failed(found: dict[str, Any]) -> bool:
     versions = [each for each in found["versions"].values() if each]
     return any(isinstance(result, str) for each in versions for result in each["tried"].values())
 

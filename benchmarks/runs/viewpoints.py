@@ -42,7 +42,7 @@ class Followed(nn.Module):
         self.batch = self.quick.batch
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.quick.surrogate(images, self.samples)  # type: ignore[no-any-return]
+        return self.quick.surrogate(images, self.samples)
 
 
 def subjects(shipped: CARSO) -> Iterator[tuple[str, bool, bool, CARSO | None]]:

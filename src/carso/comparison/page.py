@@ -13,6 +13,7 @@ from carso.progress import duration
 from carso.report.page import PAGE, render
 from carso.report.wording import ATTACKS, brief, budget
 from carso.storage.files import write_text
+from carso.types import Norm
 
 SHORTEST = 0.001
 """Seconds below which a time is shown in millionths."""
@@ -46,7 +47,7 @@ def write_page(found: Comparison, folder: Path) -> Path:
     return path
 
 
-def heads(found: Comparison) -> list[tuple[str, float]]:
+def heads(found: Comparison) -> list[tuple[Norm, float]]:
     """Norm and radius of each audit's column, in order, the unforeseen norm last."""
     own = {(line.audit.norm, each.eps): None for line in found.entries for each in line.audit.budgets}
     other = {(line.unforeseen.norm, each.eps): None for line in found.entries for each in line.unforeseen.budgets}
