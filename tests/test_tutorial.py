@@ -1,6 +1,7 @@
 """docs/tutorial.ipynb runs from the first cell to the last, and stands as benchmarks/docs/tutorial.py left it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ pytest.importorskip("ipykernel")
 NOTEBOOK = Path(__file__).parents[1] / "docs" / "tutorial.ipynb"
 
 
-def test_it_is_small_and_committed_with_its_outputs():
+def test_it_is_small_and_committed_with_its_outputs() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     assert NOTEBOOK.stat().st_size < 1e6
@@ -22,7 +23,7 @@ def test_it_is_small_and_committed_with_its_outputs():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_it_runs(tmp_path):
+def test_it_runs(tmp_path: Path) -> None:
     """In an empty folder: it needs the package and no clone."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     before = kinds(notebook)
@@ -31,7 +32,7 @@ def test_it_runs(tmp_path):
     assert kinds(notebook) == before
 
 
-def kinds(notebook):
+def kinds(notebook: Any) -> list[list[list[str]]]:
     """What each cell shows, but for the progress that it tells on the way."""
     return [
         [sorted(output["data"]) for output in cell.outputs if output.output_type != "stream"]

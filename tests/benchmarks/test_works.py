@@ -81,7 +81,9 @@ def test_the_plain_loop_mixes_what_the_recipe_says(defence: CARSO) -> None:
     assert moved == pytest.approx([0, *(spec.eps for spec in recipe.attacks)], abs=1e-6)
 
 
-def test_a_small_bench_adds_what_it_found_to_the_file(defence: CARSO, tmp_path: Path, monkeypatch) -> None:
+def test_a_small_bench_adds_what_it_found_to_the_file(
+    defence: CARSO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "product_rate", lambda dtype, clock: 1e9)
     monkeypatch.setattr(module, "product_seconds", lambda shapes, dtype, clock: 1e-9)
     monkeypatch.setattr(module, "bandwidth", lambda clock: 1e9)

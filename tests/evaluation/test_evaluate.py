@@ -1,7 +1,12 @@
+from __future__ import annotations
+
 import copy
 import importlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +19,10 @@ from carso.attacks.objective import is_random
 from carso.corruptions import CORRUPTIONS, corrupt
 from carso.data.dataset import Dataset
 from carso.errors import DataError, RunError
-from carso.evaluation import Row, Settings, evaluate, examples, models, read_records, read_results
+from carso.evaluation import Records, Row, Settings, evaluate, examples, models, read_records, read_results
+from carso.evaluation.models import Models
 from carso.evaluation.protocol import CORRUPTED
-from carso.evaluation.records import FILE
+from carso.evaluation.records import FILE, RowRecord
 from carso.evaluation.seeding import generator_of
 from carso.types import Budget, Severity
 
@@ -30,7 +36,7 @@ SETTINGS = Settings(curve_images=20, sweep_images=10, chunk=20)
 PARTS = {"curve_rows": (CLEAN, PGD), "sweep_rows": (PGD,)}
 
 
-def same(first, second) -> bool:
+def same(first: RowRecord, second: RowRecord) -> bool:
     """Whether two row records hold the same answers."""
     pairs = ((first.outcomes[name], second.outcomes[name]) for name in first.outcomes)
     return all(
@@ -40,11 +46,13 @@ def same(first, second) -> bool:
 
 
 @pytest.fixture
-def records(columns, dataset):
+def records(columns: Models, dataset: Dataset) -> Records:
     return evaluate(columns, dataset, ROWS, SETTINGS, recipe="tiny", **PARTS)
 
 
-def test_the_figures_are_those_of_attack_and_answer_by_hand(records, columns, dataset):
+def test_the_figures_are_those_of_attack_and_answer_by_hand(
+    records: Records, columns: Models, dataset: Dataset
+) -> None:
     """Undefended under its own FGSM; N and CARSO under N's."""
     for name, model in (
         ("undefended", columns["undefended"]),
@@ -59,7 +67,9 @@ def test_the_figures_are_those_of_attack_and_answer_by_hand(records, columns, da
 
 
 @pytest.mark.parametrize("given", [Dataset.in_turns, lambda lying: lying, lambda lying: lying.shuffled(3)])
-def test_images_in_another_order_keep_their_places(given, columns, dataset, tmp_path):
+def test_images_in_another_order_keep_their_places(
+    given: Callable[[Dataset], Dataset], columns: Models, dataset: Dataset, tmp_path: Path
+) -> None:
     order = dataset.labels.argsort()
     lying = Dataset("lying", dataset.pixels[order], dataset.labels[order], dataset.classes)
     some = replace(SETTINGS, n=30)
@@ -71,7 +81,9 @@ def test_images_in_another_order_keep_their_places(given, columns, dataset, tmp_
     assert len(found.places) == 30
 
 
-def test_large_images_are_attacked_fewer_at_a_time(records, columns, dataset, monkeypatch):
+def test_large_images_are_attacked_fewer_at_a_time(
+    records: Records, columns: Models, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     evaluation = importlib.import_module("carso.evaluation.evaluate")
     assert [evaluation.chunk_of(shape) for shape in ((1, 28, 28), (3, 32, 32), (3, 224, 224))] == [1000, 1000, 27]
     monkeypatch.setattr(evaluation, "VALUES", 20 * 36)
@@ -81,7 +93,7 @@ def test_large_images_are_attacked_fewer_at_a_time(records, columns, dataset, mo
     assert all(same(found.rows[key], record) for key, record in records.rows.items())
 
 
-def test_results_are_the_records_in_figures(records, dataset):
+def test_results_are_the_records_in_figures(records: Records, dataset: Dataset) -> None:
     results = records.results()
     assert (results.recipe, results.seed, results.n, len(results.rows)) == ("tiny", 0, 50, 6)
     for row, record in zip(results.rows, records.rows.values(), strict=True):
@@ -96,7 +108,9 @@ def test_results_are_the_records_in_figures(records, dataset):
     assert 20 <= results.rows[1].samples_used["mean"] <= 60
 
 
-def test_a_corruption_is_the_same_for_every_column_and_a_pose_is_each_ones_worst(columns, dataset):
+def test_a_corruption_is_the_same_for_every_column_and_a_pose_is_each_ones_worst(
+    columns: Models, dataset: Dataset
+) -> None:
     fog, pose = Row("fog", Severity(3)), Row("spatial", Severity(2), directed_at="defence", options={"shifts": 3})
     found = evaluate(columns, dataset, (CLEAN, fog, pose), SETTINGS, curve_rows=(), sweep_rows=())
     whole = replace(SETTINGS, chunk=50)
@@ -113,7 +127,7 @@ def test_a_corruption_is_the_same_for_every_column_and_a_pose_is_each_ones_worst
     ]
 
 
-def test_attacks_and_corruptions_are_tables_of_their_own(columns, dataset, tmp_path):
+def test_attacks_and_corruptions_are_tables_of_their_own(columns: Models, dataset: Dataset, tmp_path: Path) -> None:
     fog, none = Row("fog", Severity(3)), {"curve_rows": (), "sweep_rows": ()}
     with pytest.raises(RunError, match="attacks and corruptions are tables of their own"):
         evaluate(columns, dataset, (CLEAN, fog, PGD), SETTINGS, **none)
@@ -122,19 +136,19 @@ def test_attacks_and_corruptions_are_tables_of_their_own(columns, dataset, tmp_p
         evaluate(columns, dataset, (CLEAN, PGD), SETTINGS, directory=tmp_path, **none)
 
 
-def test_the_rows_of_corruptions_are_all_of_them():
+def test_the_rows_of_corruptions_are_all_of_them() -> None:
     assert {row.attack for row in CORRUPTED} == {"none", "spatial", *CORRUPTIONS}
     assert len({row.key for row in CORRUPTED}) == len(CORRUPTED) == 1 + 3 * len(CORRUPTIONS) + 3
 
 
-def test_aiming_at_the_defence_changes_only_the_defences_images(records):
+def test_aiming_at_the_defence_changes_only_the_defences_images(records: Records) -> None:
     classifier, defence = records.rows[PGD.key], records.rows[END_TO_END.key]
     assert not torch.equal(classifier.gallery.attacked, defence.gallery.attacked)
     assert classifier.gallery.linf.max() <= 0.2
     assert defence.gallery.linf.max() <= 0.2
 
 
-def test_a_rows_figures_do_not_depend_on_the_others(records, columns, dataset):
+def test_a_rows_figures_do_not_depend_on_the_others(records: Records, columns: Models, dataset: Dataset) -> None:
     alone = evaluate(columns, dataset, (PGD, DEEPFOOL[1]), replace(SETTINGS, curve_images=0, sweep_images=0))
     assert same(alone.rows[PGD.key], records.rows[PGD.key])
     assert same(alone.rows[DEEPFOOL[1].key], records.rows[DEEPFOOL[1].key])
@@ -142,7 +156,9 @@ def test_a_rows_figures_do_not_depend_on_the_others(records, columns, dataset):
     assert not torch.equal(other.rows[PGD.key].gallery.index, records.rows[PGD.key].gallery.index)
 
 
-def test_deepfool_searches_once_for_all_its_rows(columns, dataset, monkeypatch):
+def test_deepfool_searches_once_for_all_its_rows(
+    columns: Models, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
     monkeypatch.setattr(
         examples, "minimal_perturbation", lambda *a, **k: calls.append(a) or minimal_perturbation(*a, **k)
@@ -157,7 +173,7 @@ def test_deepfool_searches_once_for_all_its_rows(columns, dataset, monkeypatch):
         assert (records.rows[row.key].outcomes["undefended"].predicted == expected).float().mean() > 0.95
 
 
-def test_curves_and_sweeps_are_recorded_on_the_first_images(records):
+def test_curves_and_sweeps_are_recorded_on_the_first_images(records: Records) -> None:
     assert list(records.curve) == [CLEAN.key, PGD.key]
     assert all(len(outcome.predicted) == 20 for outcome in records.curve[PGD.key].outcomes.values())
     assert same_prefix(records.curve[PGD.key], records.rows[PGD.key], 20)
@@ -166,11 +182,11 @@ def test_curves_and_sweeps_are_recorded_on_the_first_images(records):
     assert swept.predicted.shape == (7, 10)
 
 
-def same_prefix(curve, row, n) -> bool:
+def same_prefix(curve: Any, row: Any, n: int) -> bool:
     return all(torch.equal(curve.outcomes[name].predicted, row.outcomes[name].predicted[:n]) for name in curve.outcomes)
 
 
-def test_the_files_hold_it_all_and_no_pickle(columns, dataset, tmp_path):
+def test_the_files_hold_it_all_and_no_pickle(columns: Models, dataset: Dataset, tmp_path: Path) -> None:
     records = evaluate(columns, dataset, ROWS, SETTINGS, recipe="tiny", directory=tmp_path, **PARTS)
     again = read_records(tmp_path)
     assert again.results() == records.results() == read_results(tmp_path)
@@ -183,8 +199,10 @@ def test_the_files_hold_it_all_and_no_pickle(columns, dataset, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["records.safetensors", "results.json"]
 
 
-def test_a_broken_run_goes_on_and_ends_the_same(columns, dataset, tmp_path, monkeypatch, records):
-    def interrupted(*arguments, **options):
+def test_a_broken_run_goes_on_and_ends_the_same(
+    columns: Models, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: Records
+) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> Any:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -202,14 +220,14 @@ def test_a_broken_run_goes_on_and_ends_the_same(columns, dataset, tmp_path, monk
     assert all(same(resumed.rows[key], records.rows[key]) for key in records.rows)
 
 
-def test_more_rows_join_those_that_are_there(columns, dataset, tmp_path):
+def test_more_rows_join_those_that_are_there(columns: Models, dataset: Dataset, tmp_path: Path) -> None:
     settings = Settings(curve_images=0, sweep_images=0)
     evaluate(columns, dataset, (CLEAN, FGSM), settings, directory=tmp_path)
     both = evaluate(columns, dataset, (PGD,), settings, directory=tmp_path)
     assert list(both.rows) == [PGD.key, CLEAN.key, FGSM.key]
 
 
-def test_a_folder_of_another_run_is_refused_and_kept(columns, dataset, tmp_path):
+def test_a_folder_of_another_run_is_refused_and_kept(columns: Models, dataset: Dataset, tmp_path: Path) -> None:
     evaluate(columns, dataset, (CLEAN,), SETTINGS, directory=tmp_path, curve_rows=(), sweep_rows=())
     before = (tmp_path / FILE).read_bytes()
     with torch.no_grad():
@@ -219,7 +237,9 @@ def test_a_folder_of_another_run_is_refused_and_kept(columns, dataset, tmp_path)
     assert (tmp_path / FILE).read_bytes() == before
 
 
-def test_lacking_columns_are_null_and_further_ones_stand_beside(columns, dataset, tmp_path):
+def test_lacking_columns_are_null_and_further_ones_stand_beside(
+    columns: Models, dataset: Dataset, tmp_path: Path
+) -> None:
     named = {"stranger": columns["undefended"], "carso": columns["carso"]}
     evaluate(named, dataset, (CLEAN,), Settings(n=30), directory=tmp_path, curve_rows=(), sweep_rows=())
     (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
@@ -228,7 +248,7 @@ def test_lacking_columns_are_null_and_further_ones_stand_beside(columns, dataset
     assert row["carso"]["total"] == row["others"]["stranger"]["total"] == 30
 
 
-def test_confusion_counts_pairs_of_true_and_answered_class(records, dataset):
+def test_confusion_counts_pairs_of_true_and_answered_class(records: Records, dataset: Dataset) -> None:
     outcome = records.rows[FGSM.key].outcomes["undefended"]
     table = records.confusion(outcome)
     assert table.sum() == 50
@@ -236,7 +256,7 @@ def test_confusion_counts_pairs_of_true_and_answered_class(records, dataset):
     assert torch.equal(table.sum(1), torch.bincount(dataset.labels, minlength=4))
 
 
-def test_bad_input_is_named(columns, dataset, tmp_path):
+def test_bad_input_is_named(columns: Models, dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="noise: has 50 images, fewer than the 51"):
         evaluate(columns, dataset, settings=Settings(n=51))
     with pytest.raises(DataError, match="no labels"):
@@ -252,13 +272,15 @@ def test_bad_input_is_named(columns, dataset, tmp_path):
         read_records(tmp_path)
 
 
-def test_rows_directed_at_the_defence_may_have_fewer_images(columns, dataset):
+def test_rows_directed_at_the_defence_may_have_fewer_images(columns: Models, dataset: Dataset) -> None:
     settings = Settings(curve_images=0, sweep_images=0, defence_images=12)
     results = evaluate(columns, dataset, [FGSM, END_TO_END], settings).results()
     assert [row.carso.total for row in results.rows] == [50, 12]
 
 
-def test_a_calibrated_defence_turns_images_away_if_it_is_asked_to(columns, dataset, tmp_path):
+def test_a_calibrated_defence_turns_images_away_if_it_is_asked_to(
+    columns: Models, dataset: Dataset, tmp_path: Path
+) -> None:
     columns["carso"].calibrate(dataset.images, torch.Generator().manual_seed(0))
     asked = replace(SETTINGS, reject_at=0.2)
     records = evaluate(
@@ -279,11 +301,13 @@ def test_a_calibrated_defence_turns_images_away_if_it_is_asked_to(columns, datas
     assert torch.equal(again.accepted, records.rows[FGSM.key].outcomes["carso"].accepted)
 
 
-def test_shared_examples_are_those_of_each_evaluation_made_once(records, columns, dataset, monkeypatch):
+def test_shared_examples_are_those_of_each_evaluation_made_once(
+    records: Records, columns: Models, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shared, made = examples.SharedExamples(0), []
     craft = examples.AdversarialExamples.__call__
 
-    def counted(self, row, model, images, labels, start):
+    def counted(self: Any, row: Row, model: Any, images: Any, labels: Any, start: int) -> Any:
         made.append(row.key)
         return craft(self, row, model, images, labels, start)
 
@@ -296,10 +320,13 @@ def test_shared_examples_are_those_of_each_evaluation_made_once(records, columns
     assert made.count(FGSM.key) == 2 * chunks
 
 
-def test_of_fixed_latents_every_call_picks_anew_and_no_attack_rests(columns, dataset, monkeypatch):
-    defence, answers = columns["carso"].fixed(3), []
+def test_of_fixed_latents_every_call_picks_anew_and_no_attack_rests(
+    columns: Models, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defence = columns["carso"].fixed(3)
+    answers: list[Any] = []
 
-    def attack(model, images, labels, budget, *, generator, **options):
+    def attack(model: Any, images: Any, labels: Any, budget: Any, *, generator: Any, **options: Any) -> Any:
         assert is_random(model, images)
         answers.extend(model(images) for _ in range(6))
         return images
@@ -314,7 +341,7 @@ def test_of_fixed_latents_every_call_picks_anew_and_no_attack_rests(columns, dat
     assert models.exposure(more) != models.exposure(defence)
 
 
-def test_whoever_votes_otherwise_is_attacked_alike_but_other_weights_are_not(columns):
+def test_whoever_votes_otherwise_is_attacked_alike_but_other_weights_are_not(columns: Models) -> None:
     defence = columns["carso"]
     before = models.exposure(defence), models.fingerprint(defence)
     defence.samples, defence.aggregation = 7, "mean-logit"
@@ -326,7 +353,9 @@ def test_whoever_votes_otherwise_is_attacked_alike_but_other_weights_are_not(col
 
 
 @pytest.mark.parametrize("make", [examples.AdversarialExamples, examples.SharedExamples])
-def test_a_search_is_not_taken_for_that_of_other_images_or_weights(columns, dataset, make):
+def test_a_search_is_not_taken_for_that_of_other_images_or_weights(
+    columns: Models, dataset: Dataset, make: Callable[..., Any]
+) -> None:
     kept, model = make(0), copy.deepcopy(columns["undefended"])
     for images, labels in ((dataset.images, dataset.labels), (dataset.images.flip(0), dataset.labels.flip(0))):
         for _ in range(2):
@@ -350,7 +379,9 @@ class Noisy(nn.Module):
 
 
 @pytest.mark.parametrize("of_defence", [False, True])
-def test_a_search_does_not_depend_on_the_row_that_begins_it(columns, dataset, of_defence):
+def test_a_search_does_not_depend_on_the_row_that_begins_it(
+    columns: Models, dataset: Dataset, of_defence: bool
+) -> None:
     model = columns["carso"] if of_defence else Noisy(columns["undefended"])
     rows = [replace(row, directed_at="defence") for row in DEEPFOOL]
     given = model, dataset.images, dataset.labels, 0
@@ -362,7 +393,7 @@ def test_a_search_does_not_depend_on_the_row_that_begins_it(columns, dataset, of
     assert not torch.equal(examples.AdversarialExamples(1)(rows[1], *given), expected)
 
 
-def test_other_thresholds_are_another_run(columns, dataset, tmp_path):
+def test_other_thresholds_are_another_run(columns: Models, dataset: Dataset, tmp_path: Path) -> None:
     asked, column = replace(SETTINGS, reject_at=0.2), copy.deepcopy(columns["carso"])
     column.calibrate(dataset.images)
     evaluate({"carso": column}, dataset, ROWS[:1], asked, directory=tmp_path, **PARTS)

@@ -1,44 +1,53 @@
+from __future__ import annotations
+
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from carso.correction import CorrectivePurifier
+from carso.data import Dataset
 from carso.data.labelled import names_of
 from carso.detection import Confidence
 from carso.errors import ModelError
-from carso.evaluation.models import Defence, Outcome, answer, exposed, fingerprint, weights_of
+from carso.evaluation.models import Defence, Models, Outcome, answer, exposed, fingerprint, weights_of
 from carso.nn import MLP, Adapted
 from carso.nn.fiwagr import randomised
 from carso.rivals import Augmented, DefenseGAN, DiffusionPurified, Smoothed, WinnersTakeAll
 from carso.rivals.defense_gan import Generator, encoder
 from carso.rivals.diffusion import DDPM
 
+Making = Callable[[nn.Module], nn.Module]
 
-def generator():
+
+def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def test_carso_is_a_defence_and_its_classifier_is_not(columns):
+def test_carso_is_a_defence_and_its_classifier_is_not(columns: Models) -> None:
     assert isinstance(columns["carso"], Defence)
     assert not isinstance(columns["adversarially_trained"], Defence)
 
 
-def test_an_attack_sees_the_classifier_or_the_whole(columns):
+def test_an_attack_sees_the_classifier_or_the_whole(columns: Models) -> None:
     assert exposed(columns["carso"], "classifier") is columns["adversarially_trained"]
     assert exposed(columns["carso"], "defence") is columns["carso"]
     assert exposed(columns["undefended"], "defence") is columns["undefended"]
 
 
-def test_a_classifier_answers_with_its_largest_logit(columns, dataset):
+def test_a_classifier_answers_with_its_largest_logit(columns: Models, dataset: Dataset) -> None:
     outcome = answer(columns["undefended"], dataset.images, generator())
     assert torch.equal(outcome.predicted.long(), columns["undefended"](dataset.images).argmax(1))
     assert outcome.counts is None
     assert outcome.shares() is None
 
 
-def test_a_classifier_that_turns_images_away_is_attacked_and_told_apart_as_by_itself(columns, dataset):
+def test_a_classifier_that_turns_images_away_is_attacked_and_told_apart_as_by_itself(
+    columns: Models, dataset: Dataset
+) -> None:
     classifier = columns["undefended"]
     classifier.class_names = ("a", "b")
     sure = Confidence(classifier)
@@ -58,7 +67,7 @@ def test_a_classifier_that_turns_images_away_is_attacked_and_told_apart_as_by_it
     assert answer(sure, dataset.images, generator()).accepted is None
 
 
-def test_a_defence_answers_with_its_vote(columns, dataset):
+def test_a_defence_answers_with_its_vote(columns: Models, dataset: Dataset) -> None:
     tally = columns["carso"].poll(dataset.images, samples=30, stop="never", generator=generator())
     outcome = answer(columns["carso"], dataset.images, generator(), samples=30, stop="never")
     assert torch.equal(outcome.predicted.long(), tally.winners)
@@ -68,7 +77,9 @@ def test_a_defence_answers_with_its_vote(columns, dataset):
 
 
 @pytest.mark.parametrize(("aggregation", "samples"), [("mean-probability", 5), ("peel", 500)])
-def test_another_aggregation_answers_with_its_scores(columns, dataset, aggregation, samples):
+def test_another_aggregation_answers_with_its_scores(
+    columns: Models, dataset: Dataset, aggregation: str, samples: int
+) -> None:
     columns["carso"].aggregation = aggregation
     columns["carso"].samples = samples
     infinite = columns["carso"](dataset.images, generator()).isinf().any()
@@ -78,7 +89,7 @@ def test_another_aggregation_answers_with_its_scores(columns, dataset, aggregati
     assert outcome.counts is None
 
 
-def test_another_aggregation_is_of_as_many_candidates_as_are_asked_for(columns, dataset):
+def test_another_aggregation_is_of_as_many_candidates_as_are_asked_for(columns: Models, dataset: Dataset) -> None:
     columns["carso"].aggregation = "mean-logit"
     few = answer(columns["carso"], dataset.images, generator(), samples=3).predicted
     asked = columns["carso"].samples
@@ -87,7 +98,7 @@ def test_another_aggregation_is_of_as_many_candidates_as_are_asked_for(columns, 
     assert torch.equal(few, answer(columns["carso"], dataset.images, generator()).predicted)
 
 
-def test_a_training_mode_is_given_back(columns, dataset):
+def test_a_training_mode_is_given_back(columns: Models, dataset: Dataset) -> None:
     model = columns["undefended"].train()
     first, second = (answer(model, dataset.images, generator()).predicted for _ in range(2))
     assert torch.equal(first, second)
@@ -103,19 +114,19 @@ def test_a_training_mode_is_given_back(columns, dataset):
         (lambda x: x.flatten(1) * torch.nan, "NaN"),
     ],
 )
-def test_a_column_that_returns_no_scores_is_refused(dataset, broken, message):
+def test_a_column_that_returns_no_scores_is_refused(dataset: Dataset, broken: Callable[..., Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         answer(broken, dataset.images, generator())
 
 
-def test_joined_outcomes_keep_the_order():
+def test_joined_outcomes_keep_the_order() -> None:
     halves = [Outcome(predicted=torch.tensor([i]), samples=torch.tensor([i]), counts=torch.eye(2)[[i]]) for i in (0, 1)]
     joined = Outcome.join(halves)
     assert joined.predicted.tolist() == joined.samples.tolist() == [0, 1]
     assert torch.equal(joined.counts, torch.eye(2))
 
 
-def test_the_fingerprint_follows_the_weights(columns):
+def test_the_fingerprint_follows_the_weights(columns: Models) -> None:
     model = columns["undefended"]
     before = fingerprint(model)
     assert before == fingerprint(model) != fingerprint(columns["adversarially_trained"])
@@ -145,32 +156,32 @@ def test_the_fingerprint_follows_the_weights(columns):
         (lambda n: noisy(n, 1.0), lambda n: noisy(n, 2.0)),
     ],
 )
-def test_the_fingerprint_follows_the_settings(one, other):
+def test_the_fingerprint_follows_the_settings(one: Making, other: Making) -> None:
     n = MLP((1, 4, 4), (8,), 3).eval()
     first, again, second = (fingerprint(make(copy.deepcopy(n))) for make in (one, one, other))
     assert first == again != second
 
 
-def gan(classifier, steps):
+def gan(classifier: nn.Module, steps: int) -> DefenseGAN:
     torch.manual_seed(0)
     return DefenseGAN(classifier, Generator((1, 4, 4), 2, (3,)), encoder((1, 4, 4), 2, (3,)), steps=steps)
 
 
-def noisy(classifier, sigma):
+def noisy(classifier: nn.Module, sigma: float) -> Smoothed:
     randomised(classifier.linear1, sigma)
     return classifier
 
 
-def diffused(classifier, t, horizon=1000):
+def diffused(classifier: nn.Module, t: int, horizon: int = 1000) -> DiffusionPurified:
     return DiffusionPurified(classifier, DDPM(nn.Identity(), horizon), t=t)
 
 
-def masked(classifier, value):
+def masked(classifier: nn.Module, value: Any) -> Any:
     classifier.register_buffer("mask", torch.full((3,), value), persistent=False)
     return classifier
 
 
-def test_the_fingerprint_follows_how_candidates_are_viewed():
+def test_the_fingerprint_follows_how_candidates_are_viewed() -> None:
     prints = []
     for options in ({}, {"shift": 2}, {"flip": True}):
         torch.manual_seed(0)

@@ -1,5 +1,7 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +29,7 @@ def results() -> Results:
     return Results(recipe="thesis", seed=3, n=100, environment=environment(), rows=[clean, attacked])
 
 
-def test_the_file_has_exactly_the_promised_names(tmp_path: Path):
+def test_the_file_has_exactly_the_promised_names(tmp_path: Path) -> None:
     path = write_results(results(), tmp_path)
     assert path == tmp_path / "results.json"
     fields = json.loads(path.read_text())
@@ -42,13 +44,13 @@ def test_the_file_has_exactly_the_promised_names(tmp_path: Path):
     assert {"python", "torch", "platform", "cpu", "threads", "carso"} <= set(fields["environment"])
 
 
-def test_reads_back_what_it_wrote_from_file_or_folder(tmp_path: Path):
+def test_reads_back_what_it_wrote_from_file_or_folder(tmp_path: Path) -> None:
     path = write_results(results(), tmp_path)
     assert read_results(path) == read_results(tmp_path) == results()
     assert results().columns() == ["undefended", "adversarially_trained", "carso", "stranger"]
 
 
-def test_unknown_fields_beside_the_named_ones_survive(tmp_path: Path):
+def test_unknown_fields_beside_the_named_ones_survive(tmp_path: Path) -> None:
     path = write_results(results(), tmp_path)
     fields = json.loads(path.read_text())
     fields["note"] = "beside"
@@ -71,7 +73,7 @@ def test_unknown_fields_beside_the_named_ones_survive(tmp_path: Path):
         (lambda f: f["rows"][0].update(eps=0.1), r"rows\[0\]"),
     ],
 )
-def test_names_the_file_and_the_field_that_is_wrong(tmp_path: Path, spoil, field):
+def test_names_the_file_and_the_field_that_is_wrong(tmp_path: Path, spoil: Callable[[Any], object], field: str) -> None:
     path = write_results(results(), tmp_path)
     fields = json.loads(path.read_text())
     spoil(fields)
@@ -80,7 +82,7 @@ def test_names_the_file_and_the_field_that_is_wrong(tmp_path: Path, spoil, field
         read_results(path)
 
 
-def test_a_missing_or_broken_file_says_so(tmp_path: Path):
+def test_a_missing_or_broken_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"results.json: cannot be read: No such file"):
         read_results(tmp_path)
     (tmp_path / FILE).write_text('{"recipe": ')

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -130,7 +133,7 @@ def test_a_layer_that_runs_twice_has_none_and_the_defence_is_taken_as_it_is() ->
 
 @pytest.mark.parametrize("make", [defence, lambda: convolving()])
 @pytest.mark.parametrize("part", ["maps", "decoder"])
-def test_what_a_hook_may_change_is_not_folded(make, part: str) -> None:
+def test_what_a_hook_may_change_is_not_folded(make: Callable[..., Any], part: str) -> None:
     """A hook may leave the answers as they are and change the gradient, which no comparison of answers would show."""
     whole = make()
     assert folded_defence_of(whole, torch.float32) is not None

@@ -101,7 +101,7 @@ def gradient(defence: CARSO | FastDefence, images: Tensor, seed: int) -> Tensor:
 
 @pytest.mark.parametrize("make", [dense, convolutional])
 @pytest.mark.parametrize("path", ["representation", "decoder"])
-def test_in_the_paths_of_a_defence(make, path: str) -> None:
+def test_in_the_paths_of_a_defence(make: Callable[..., Any], path: str) -> None:
     defence = make()
     images = torch.rand(4, *defence.purifier.shape)
     latents = defence.latents(2, torch.Generator().manual_seed(0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -61,7 +61,7 @@ HISTORY = [
 
 
 @pytest.fixture(scope="package", autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     """Networks this small only lose by sharing the work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -88,7 +88,7 @@ def evaluated(directory: Path, seed: int = 0, rows: tuple[Row, ...] = ROWS) -> P
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder to read only."""
     directory = evaluated(tmp_path_factory.mktemp("finished"))
     (directory / "history.json").write_text(json.dumps(HISTORY))
@@ -98,7 +98,7 @@ def finished(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bare_run(tmp_path_factory) -> Path:
+def bare_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the thesis protocol alone, with nothing beside it."""
     return evaluated(tmp_path_factory.mktemp("bare"), rows=ROWS[:3])
 

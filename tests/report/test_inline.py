@@ -1,7 +1,11 @@
+from __future__ import annotations
+
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from tests.report.conftest import Element
 
 from carso.audit.results import Turned, read_audit
 from carso.data import Dataset
@@ -15,7 +19,7 @@ from carso.types import Budget
 AUDIT = Path(__file__).parents[2] / "benchmarks" / "results" / "thesis-audit" / "carso"
 
 
-def test_results_show_every_rate_once(finished):
+def test_results_show_every_rate_once(finished: Path) -> None:
     results = read_results(finished)
     html = results._repr_html_()
     shown = re.findall(r"(\d+\.\d\d)(?:</b>)? <small>(\[[^\]]+\])", html)
@@ -30,12 +34,12 @@ def test_results_show_every_rate_once(finished):
     assert html.index("Thesis protocol") < html.index("End to end")
 
 
-def test_results_escape_what_comes_from_outside(finished):
+def test_results_escape_what_comes_from_outside(finished: Path) -> None:
     results = read_results(finished).model_copy(update={"recipe": "<script>alert(1)</script>"})
     assert "<script>" not in results._repr_html_()
 
 
-def test_an_audit_shows_its_worst_case_and_what_is_raised():
+def test_an_audit_shows_its_worst_case_and_what_is_raised() -> None:
     audit = read_audit(AUDIT)
     html = audit._repr_html_()
     assert html.count(">worst case</th>") == len(audit.budgets)
@@ -49,7 +53,7 @@ def test_an_audit_shows_its_worst_case_and_what_is_raised():
     assert audit.checks[0].meaning in doubted._repr_html_()
 
 
-def test_what_was_turned_away_is_told(finished):
+def test_what_was_turned_away_is_told(finished: Path) -> None:
     audit = read_audit(AUDIT)
     assert "turned away" not in audit._repr_html_()
     none, some = (Believed(false_alarms=0.01, turned_away=Rate.of(k, 4), right=None) for k in (0, 3))
@@ -63,12 +67,12 @@ def test_what_was_turned_away_is_told(finished):
     assert "75.00 % turned away, no image believed" in results._repr_html_()
 
 
-def dots(html):
+def dots(html: str) -> list[str]:
     """What the dots of a page's charts say of themselves."""
     return re.findall(r"<circle[^>]*><title>([^<]*)</title>", html)
 
 
-def test_results_are_drawn_as_they_are_listed(finished, read):
+def test_results_are_drawn_as_they_are_listed(finished: Path, read: Callable[[str], Element]) -> None:
     results = read_results(finished)
     html = results._repr_html_()
     charts = [chart.attributes["aria-label"] for chart in read(html).all("svg")]
@@ -84,7 +88,7 @@ def test_results_are_drawn_as_they_are_listed(finished, read):
         assert f"CARSO at {eps}: {rate.accuracy:.4g} [{low:.4g}, {high:.4g}]" in dots(html)
 
 
-def test_points_of_other_numbers_of_images_are_not_joined():
+def test_points_of_other_numbers_of_images_are_not_joined() -> None:
     rates = [("none", None, 0, 100), ("pgd", "Linf", 0.1, 10), ("pgd", "Linf", 0.3, 10)]
     rows = [
         ResultRow(attack=a, norm=norm, eps=eps, foreseen=False, directed_at="classifier", carso=Rate.of(5, n))
@@ -95,7 +99,7 @@ def test_points_of_other_numbers_of_images_are_not_joined():
     assert [text.partition(":")[0] for text in dots(shown[0].chart)] == ["CARSO at 0.1", "CARSO at 0.3"]
 
 
-def test_an_audit_is_drawn_worst_case_beside_transfer():
+def test_an_audit_is_drawn_worst_case_beside_transfer() -> None:
     audit = read_audit(AUDIT)
     said = dots(audit._repr_html_())
     for name, rates in (
@@ -108,7 +112,7 @@ def test_an_audit_is_drawn_worst_case_beside_transfer():
         ]
 
 
-def test_styles_of_a_view_touch_nothing_outside_it(finished):
+def test_styles_of_a_view_touch_nothing_outside_it(finished: Path) -> None:
     styles = re.findall(r"<style>(.*?)</style>", read_results(finished)._repr_html_(), re.DOTALL)
     for style in styles:
         assert re.fullmatch(r"\s*\.carso-inline \{.*\}\s*", style, re.DOTALL)
@@ -116,7 +120,7 @@ def test_styles_of_a_view_touch_nothing_outside_it(finished):
     assert len(styles) == 1
 
 
-def test_a_curve_is_of_one_norm():
+def test_a_curve_is_of_one_norm() -> None:
     torch.manual_seed(0)
     dataset = Dataset("noise", torch.rand(12, 1, 4, 4), torch.arange(12) % 3, tuple("abc"))
     balls = [Budget("Linf", 0.1), Budget("L2", 1.0), Budget("Linf", 0.2), Budget("L2", 2.0)]

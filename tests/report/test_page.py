@@ -1,13 +1,18 @@
+from __future__ import annotations
+
 import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tests.report.conftest import Element
 
-from carso.audit import read_audit
+from carso.audit import Audit, read_audit
 from carso.errors import RunError
 from carso.evaluation import read_records, read_results
 from carso.evaluation.protocol import TABLE
@@ -17,22 +22,24 @@ from carso.report import figures
 from carso.report.page import write_report
 from carso.report.table import markdown
 
+Reads = Callable[[str], Element]
+
 
 @pytest.fixture(scope="module")
-def text(finished) -> str:
+def text(finished: Path) -> str:
     return write_report(finished).read_text()
 
 
 @pytest.fixture(scope="module")
-def page(text, read):
+def page(text: str, read: Reads) -> Element:
     return read(text)
 
 
-def rows_of(element):
+def rows_of(element: Element) -> list[Element]:
     return [row for row in element.all("tr") if "data-attack" in row.attributes]
 
 
-def test_every_figure_of_results_json_is_on_the_page_and_no_other(page, finished):
+def test_every_figure_of_results_json_is_on_the_page_and_no_other(page: Element, finished: Path) -> None:
     fields = json.loads((finished / "results.json").read_text())
     expected = {}
     for row in fields["rows"]:
@@ -62,7 +69,7 @@ def test_every_figure_of_results_json_is_on_the_page_and_no_other(page, finished
     assert len(shown) == 6 * 3
 
 
-def test_the_bars_are_the_intervals(page, finished):
+def test_the_bars_are_the_intervals(page: Element, finished: Path) -> None:
     rates = [row.carso for row in read_results(finished).rows]
     drawn = {
         (match[1], match[2])
@@ -72,18 +79,18 @@ def test_the_bars_are_the_intervals(page, finished):
     assert drawn == {(f"{rate.ci95[0]:.2f}", f"{rate.ci95[1]:.2f}") for rate in rates}
 
 
-def test_the_embedded_results_equal_the_file(page, finished):
+def test_the_embedded_results_equal_the_file(page: Element, finished: Path) -> None:
     embedded = json.loads("".join(page.get("results").pieces))
     assert embedded == json.loads((finished / "results.json").read_text())
 
 
-def test_aims_stand_apart(page):
+def test_aims_stand_apart(page: Element) -> None:
     assert {row.attributes["data-aim"] for row in rows_of(page.get("table"))} == {"classifier"}
     assert {row.attributes["data-aim"] for row in rows_of(page.get("end-to-end"))} == {"defence"}
     assert "thesis 9" not in page.get("end-to-end").text
 
 
-def test_foreseen_and_unforeseen_are_marked(page):
+def test_foreseen_and_unforeseen_are_marked(page: Element) -> None:
     marks = {
         (row.attributes["data-attack"], row.attributes["data-eps"]): row.all("span", "chip")[0].text
         for row in rows_of(page.get("table"))
@@ -93,7 +100,7 @@ def test_foreseen_and_unforeseen_are_marked(page):
     assert marks[("fgsm", "0.5")] == "unforeseen"
 
 
-def test_the_page_stands_alone(text):
+def test_the_page_stands_alone(text: str) -> None:
     references = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)|url\(([^)]*)\)|@import""", text)
     assert references
     assert all((source or url).startswith(("data:", "#")) for source, url in references)
@@ -101,7 +108,7 @@ def test_the_page_stands_alone(text):
     assert "https://" not in text
 
 
-def test_every_picture_and_chart_is_said_in_words(page):
+def test_every_picture_and_chart_is_said_in_words(page: Element) -> None:
     assert all(picture.attributes.get("alt") for picture in page.all("img"))
     assert all(chart.attributes.get("aria-label") for chart in page.all("svg"))
     identifiers = [element.attributes["id"] for element in page.all() if "id" in element.attributes]
@@ -110,7 +117,7 @@ def test_every_picture_and_chart_is_said_in_words(page):
     assert set(targets) <= set(identifiers)
 
 
-def test_the_gallery_shows_what_the_rules_picked(page, finished):
+def test_the_gallery_shows_what_the_rules_picked(page: Element, finished: Path) -> None:
     records = read_records(finished)
     gallery_rows = page.get("gallery").all("details", "gallery_row")
     assert len(gallery_rows) == len(records.rows)
@@ -123,7 +130,7 @@ def test_the_gallery_shows_what_the_rules_picked(page, finished):
             assert image.all("li")[-1].text == f"CARSOsays {said}, {right}"
 
 
-def test_votes_history_audit_and_recipe_are_shown(page):
+def test_votes_history_audit_and_recipe_are_shown(page: Element) -> None:
     assert "No attack" in page.get("votes").text
     assert [heading.text for heading in page.get("training").all("h3")] == [
         "N", "loss", "seconds", "Purifier", "loss", "seconds",
@@ -146,7 +153,9 @@ def test_votes_history_audit_and_recipe_are_shown(page):
         (None, "Audit of tiny"),
     ],
 )
-def test_an_audit_is_matched_by_its_weights(finished, tmp_path, read, audit, column, heading):
+def test_an_audit_is_matched_by_its_weights(
+    finished: Path, tmp_path: Path, read: Reads, audit: Audit, column: str, heading: str
+) -> None:
     shutil.copy(finished / "results.json", tmp_path)
     weights = read_results(finished).weights
     audit.model_copy(update={"weights": weights[column] if column else "0" * 16}).write(tmp_path)
@@ -160,7 +169,9 @@ def test_an_audit_is_matched_by_its_weights(finished, tmp_path, read, audit, col
     assert ("it keeps 0.0 % of 4 images" in page.all("h1")[0].text) == (column == "carso")
 
 
-def test_the_audit_of_a_hardenings_classifier_stands_beside_that_of_the_whole(finished, tmp_path, read, audit):
+def test_the_audit_of_a_hardenings_classifier_stands_beside_that_of_the_whole(
+    finished: Path, tmp_path: Path, read: Reads, audit: Audit
+) -> None:
     shutil.copy(finished / "results.json", tmp_path)
     for column, folder in (("carso", tmp_path), ("adversarially_trained", tmp_path / "classifier")):
         folder.mkdir(exist_ok=True)
@@ -173,7 +184,7 @@ def test_the_audit_of_a_hardenings_classifier_stands_beside_that_of_the_whole(fi
     assert "not counted" not in page.text
 
 
-def test_the_steps_of_a_curve_are_told_only_where_there_is_one(finished, tmp_path, read):
+def test_the_steps_of_a_curve_are_told_only_where_there_is_one(finished: Path, tmp_path: Path, read: Reads) -> None:
     assert "The step of PGD grows with eps" in read(write_report(finished).read_text()).get("curves").text
     shutil.copy(finished / "results.json", tmp_path)
     records = read_records(finished)
@@ -184,7 +195,7 @@ def test_the_steps_of_a_curve_are_told_only_where_there_is_one(finished, tmp_pat
     assert "step" not in text
 
 
-def test_the_page_of_corruptions_has_their_clean_row(finished, tmp_path, read):
+def test_the_page_of_corruptions_has_their_clean_row(finished: Path, tmp_path: Path, read: Reads) -> None:
     fields = json.loads((finished / "results.json").read_text())
     clean, fog = fields["rows"][0] | {"thesis": None}, fields["rows"][1] | {"attack": "fog", "norm": "severity"}
     fields["rows"] = [clean, fog | {"eps": 3, "thesis": None, "foreseen": False}]
@@ -194,7 +205,7 @@ def test_the_page_of_corruptions_has_their_clean_row(finished, tmp_path, read):
     assert table.all("th")[0].text == "Corruption"
 
 
-def test_bold_is_explained_only_where_columns_compete(finished, tmp_path, read):
+def test_bold_is_explained_only_where_columns_compete(finished: Path, tmp_path: Path, read: Reads) -> None:
     fields = json.loads((finished / "results.json").read_text())
     assert "best defended column" in read(write_report(finished).read_text()).get("table").text
     for row in fields["rows"]:
@@ -203,7 +214,7 @@ def test_bold_is_explained_only_where_columns_compete(finished, tmp_path, read):
     assert "best defended column" not in read(write_report(tmp_path).read_text()).get("table").text
 
 
-def test_the_choice_of_a_hardening_is_shown(bare_run, tmp_path, read):
+def test_the_choice_of_a_hardening_is_shown(bare_run: Path, tmp_path: Path, read: Reads) -> None:
     shutil.copy(bare_run / "results.json", tmp_path)
     rates = {name: Rate.of(right, 116).model_dump() for name, right in (("untrained", 114), ("hardened", 110))}
     (tmp_path / "choice.json").write_text(json.dumps({"kept": "untrained", "rates": rates}))
@@ -215,14 +226,14 @@ def test_the_choice_of_a_hardening_is_shown(bare_run, tmp_path, read):
     assert ["98.3 %" in lines[0], "94.8 %" in lines[1], "116" in lines[0]] == [True] * 3
 
 
-def test_a_bare_run_says_what_it_lacks(bare_run, read):
+def test_a_bare_run_says_what_it_lacks(bare_run: Path, read: Reads) -> None:
     page = read(write_report(bare_run).read_text())
     assert "No attack of this run was aimed at the whole defence" in page.get("end-to-end").text
     assert "no attack of this run was aimed at the whole defence" in page.all("h1")[0].text
     assert not [element for element in page.all("section") if element.attributes.get("id") == "training"]
 
 
-def test_a_loss_that_is_no_number_is_left_out(bare_run, tmp_path, read):
+def test_a_loss_that_is_no_number_is_left_out(bare_run: Path, tmp_path: Path, read: Reads) -> None:
     shutil.copy(bare_run / "results.json", tmp_path)
     epochs = [
         {"stage": "N", "epoch": 1, "loss": 2.0, "validation_loss": float("nan")},
@@ -244,7 +255,7 @@ def test_a_loss_that_is_no_number_is_left_out(bare_run, tmp_path, read):
         ((10**400, 10**400), ["N"]),
     ],
 )
-def test_losses_of_any_size_make_a_page(bare_run, tmp_path, read, losses, drawn):
+def test_losses_of_any_size_make_a_page(bare_run: Path, tmp_path: Path, read: Reads, losses: Any, drawn: Any) -> None:
     shutil.copy(bare_run / "results.json", tmp_path)
     epochs = [{"stage": "N", "epoch": number, "loss": loss} for number, loss in enumerate(losses, 1)]
     (tmp_path / "history.json").write_text(json.dumps(epochs))
@@ -253,14 +264,14 @@ def test_losses_of_any_size_make_a_page(bare_run, tmp_path, read, losses, drawn)
 
 
 @pytest.mark.parametrize("epoch", [-1, 10**31, 10**400])
-def test_an_epoch_that_is_none_is_damage(bare_run, tmp_path, epoch):
+def test_an_epoch_that_is_none_is_damage(bare_run: Path, tmp_path: Path, epoch: Any) -> None:
     shutil.copy(bare_run / "results.json", tmp_path)
     (tmp_path / "history.json").write_text(json.dumps([{"stage": "N", "epoch": epoch, "loss": 1.0}]))
     with pytest.raises(RunError, match=r"history\.json: \[0\]\.epoch: Input should be"):
         write_report(tmp_path)
 
 
-def test_votes_without_a_mean_are_left_open(bare_run, tmp_path, read):
+def test_votes_without_a_mean_are_left_open(bare_run: Path, tmp_path: Path, read: Reads) -> None:
     fields = json.loads((bare_run / "results.json").read_text())
     fields["rows"][0]["samples_used"] = {"median": 3.0}
     (tmp_path / "results.json").write_text(json.dumps(fields))
@@ -268,7 +279,7 @@ def test_votes_without_a_mean_are_left_open(bare_run, tmp_path, read):
     assert [row.all("td")[-1].text for row in again.all("tr") if row.all("td")][-len(fields["rows"])] == ""
 
 
-def test_what_a_defence_turned_away_stands_beside_its_attack(bare_run, tmp_path, read):
+def test_what_a_defence_turned_away_stands_beside_its_attack(bare_run: Path, tmp_path: Path, read: Reads) -> None:
     fields = json.loads((bare_run / "results.json").read_text())
     quarter = {"correct": 10, "total": 40, "accuracy": 25.0, "ci95": [14.2, 40.2]}
     fields["rows"][0]["believed"] = {"false_alarms": 0.01, "turned_away": quarter, "right": quarter}
@@ -286,7 +297,9 @@ SENTENCE = (
 )
 
 
-def test_what_an_audits_target_turned_away_stands_beside_its_budget(finished, tmp_path, turning):
+def test_what_an_audits_target_turned_away_stands_beside_its_budget(
+    finished: Path, tmp_path: Path, turning: Audit
+) -> None:
     for name in ("results.json", "audit.json"):
         shutil.copy(finished / name, tmp_path)
     plain = write_report(tmp_path).read_text()
@@ -298,7 +311,7 @@ def test_what_an_audits_target_turned_away_stands_beside_its_budget(finished, tm
     assert "Right or turned away, against L∞ budgets, n = 4" in page
 
 
-def test_curves_show_what_is_right_or_turned_away(finished):
+def test_curves_show_what_is_right_or_turned_away(finished: Path) -> None:
     records = read_records(finished)
     record = max(records.curve.values(), key=lambda one: one.row.eps)
     outcome = record.outcomes["carso"]
@@ -314,7 +327,9 @@ def test_curves_show_what_is_right_or_turned_away(finished):
 
 
 @pytest.mark.parametrize("adversarial", [True, False])
-def test_a_classifier_is_called_adversarially_trained_only_if_it_is_known_to_be(finished, tmp_path, read, adversarial):
+def test_a_classifier_is_called_adversarially_trained_only_if_it_is_known_to_be(
+    finished: Path, tmp_path: Path, read: Reads, adversarial: Any
+) -> None:
     fields = json.loads((finished / "results.json").read_text()) | {"adversarial": adversarial}
     (tmp_path / "results.json").write_text(json.dumps(fields))
     records = read_records(finished)
@@ -338,7 +353,9 @@ def test_a_classifier_is_called_adversarially_trained_only_if_it_is_known_to_be(
         (("adversarially_trained",), set()),
     ],
 )
-def test_what_is_said_of_a_column_is_said_only_if_it_is_there(finished, tmp_path, read, columns, said):
+def test_what_is_said_of_a_column_is_said_only_if_it_is_there(
+    finished: Path, tmp_path: Path, read: Reads, columns: Any, said: Any
+) -> None:
     fields = json.loads((finished / "results.json").read_text())
     for row in fields["rows"]:
         row |= {name: row[name] if name in columns else None for name in COLUMNS}
@@ -351,7 +368,7 @@ def test_what_is_said_of_a_column_is_said_only_if_it_is_there(finished, tmp_path
 
 
 @pytest.mark.parametrize("rows", ["none", "without rates"])
-def test_results_of_nothing_are_named(finished, tmp_path, rows):
+def test_results_of_nothing_are_named(finished: Path, tmp_path: Path, rows: Any) -> None:
     fields = json.loads((finished / "results.json").read_text())
     fields["rows"] = [row | dict.fromkeys(COLUMNS) for row in fields["rows"] if rows != "none"]
     (tmp_path / "results.json").write_text(json.dumps(fields))
@@ -359,14 +376,14 @@ def test_results_of_nothing_are_named(finished, tmp_path, rows):
         write_report(tmp_path)
 
 
-def test_a_row_without_rates_among_others_is_shown_as_not_run(finished, tmp_path, read):
+def test_a_row_without_rates_among_others_is_shown_as_not_run(finished: Path, tmp_path: Path, read: Reads) -> None:
     fields = json.loads((finished / "results.json").read_text())
     fields["rows"][-1] |= dict.fromkeys(COLUMNS)
     (tmp_path / "results.json").write_text(json.dumps(fields))
     assert "not run" in rows_of(read(write_report(tmp_path).read_text()))[-1].text
 
 
-def test_images_of_the_gallery_go_by_their_place_in_the_data_set(finished, tmp_path, read):
+def test_images_of_the_gallery_go_by_their_place_in_the_data_set(finished: Path, tmp_path: Path, read: Reads) -> None:
     shutil.copy(finished / "results.json", tmp_path)
     records = read_records(finished)
     records.places = torch.arange(len(records.labels)).flip(0) + 100
@@ -386,7 +403,9 @@ def test_images_of_the_gallery_go_by_their_place_in_the_data_set(finished, tmp_p
         ("weights", {"carso": "0" * 16}, "other weights"),
     ],
 )
-def test_records_of_another_run_are_left_out(bare_run, tmp_path, read, field, value, said):
+def test_records_of_another_run_are_left_out(
+    bare_run: Path, tmp_path: Path, read: Reads, field: str, value: Any, said: Any
+) -> None:
     fields = json.loads((bare_run / "results.json").read_text())
     shutil.copy(bare_run / "records.safetensors", tmp_path)
     (tmp_path / "results.json").write_text(json.dumps(fields))
@@ -399,7 +418,9 @@ def test_records_of_another_run_are_left_out(bare_run, tmp_path, read, field, va
 
 
 @pytest.mark.parametrize("field", ["dataset", "weights"])
-def test_results_that_do_not_say_of_what_they_are_keep_their_records(bare_run, tmp_path, read, field):
+def test_results_that_do_not_say_of_what_they_are_keep_their_records(
+    bare_run: Path, tmp_path: Path, read: Reads, field: str
+) -> None:
     fields = json.loads((bare_run / "results.json").read_text())
     fields.pop(field)
     shutil.copy(bare_run / "records.safetensors", tmp_path)
@@ -407,14 +428,14 @@ def test_results_that_do_not_say_of_what_they_are_keep_their_records(bare_run, t
     assert read(write_report(tmp_path).read_text()).all("img")
 
 
-def test_results_without_records_still_make_a_page(bare_run, tmp_path, read):
+def test_results_without_records_still_make_a_page(bare_run: Path, tmp_path: Path, read: Reads) -> None:
     shutil.copy(bare_run / "results.json", tmp_path)
     page = read(write_report(tmp_path).read_text())
     assert len(rows_of(page)) == 3
     assert not page.all("img")
 
 
-def test_names_from_outside_are_escaped(bare_run, tmp_path):
+def test_names_from_outside_are_escaped(bare_run: Path, tmp_path: Path) -> None:
     fields = json.loads((bare_run / "results.json").read_text())
     fields["recipe"] = "</script><script>alert(1)</script>"
     (tmp_path / "results.json").write_text(json.dumps(fields))
@@ -431,7 +452,7 @@ def test_names_from_outside_are_escaped(bare_run, tmp_path):
         ("results.json", "{}", "results.json: recipe: Field required"),
     ],
 )
-def test_a_damaged_file_is_named(bare_run, tmp_path, name, content, message):
+def test_a_damaged_file_is_named(bare_run: Path, tmp_path: Path, name: str, content: Any, message: str) -> None:
     shutil.copy(bare_run / "results.json", tmp_path)
     (tmp_path / name).write_text(content)
     with pytest.raises(RunError, match=re.escape(message)):
@@ -439,14 +460,14 @@ def test_a_damaged_file_is_named(bare_run, tmp_path, name, content, message):
     (tmp_path / name).unlink()
 
 
-def test_damaged_records_are_named(bare_run, tmp_path):
+def test_damaged_records_are_named(bare_run: Path, tmp_path: Path) -> None:
     shutil.copy(bare_run / "results.json", tmp_path)
     (tmp_path / "records.safetensors").write_bytes((bare_run / "records.safetensors").read_bytes()[:500])
     with pytest.raises(RunError, match=r"records\.safetensors is truncated"):
         write_report(tmp_path)
 
 
-def test_a_full_run_of_the_worst_pictures_stays_small(bare_run, tmp_path):
+def test_a_full_run_of_the_worst_pictures_stays_small(bare_run: Path, tmp_path: Path) -> None:
     """Thirteen rows of twelve images of noise, which no PNG can pack."""
     records = read_records(bare_run)
     template = next(iter(records.rows.values()))
@@ -479,7 +500,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_text_has_aa_contrast_in_both_schemes(text):
+def test_text_has_aa_contrast_in_both_schemes(text: str) -> None:
     blocks = re.findall(r"\{([^{}]*--paper: #\w{6}[^{}]*)\}", text)
     schemes = [dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in blocks]
     assert len(schemes) >= 3
@@ -491,7 +512,7 @@ def test_text_has_aa_contrast_in_both_schemes(text):
 
 
 @pytest.mark.slow
-def test_a_browser_has_nothing_to_complain_of(finished, tmp_path):
+def test_a_browser_has_nothing_to_complain_of(finished: Path, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("there is no Chromium")

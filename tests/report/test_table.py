@@ -77,7 +77,9 @@ def test_a_narrow_terminal_loses_no_figure(
 
 
 @pytest.mark.parametrize("width", [77, 40])
-def test_a_terminal_too_narrow_for_the_table_has_a_block_per_attack(results, monkeypatch, capsys, width):
+def test_a_terminal_too_narrow_for_the_table_has_a_block_per_attack(
+    results: Results, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     print_table(results)
     text = capsys.readouterr().out
@@ -94,7 +96,9 @@ def test_a_terminal_too_narrow_for_the_table_has_a_block_per_attack(results, mon
             assert f" [{rate.ci95[0]:.2f}, {rate.ci95[1]:.2f}]" in block
 
 
-def test_a_star_stands_for_bold_where_nothing_can_be_bold(results, monkeypatch, capsys):
+def test_a_star_stands_for_bold_where_nothing_can_be_bold(
+    results: Results, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     print_table(results)
     text = " ".join(capsys.readouterr().out.split())
@@ -103,7 +107,7 @@ def test_a_star_stands_for_bold_where_nothing_can_be_bold(results, monkeypatch, 
     assert re.findall(r"\*([\d.]+)", text) == ["86.20", "71.00"]
 
 
-def test_the_clean_row_of_a_run_that_nobody_attacked_stands_with_its_corruptions(results):
+def test_the_clean_row_of_a_run_that_nobody_attacked_stands_with_its_corruptions(results: Results) -> None:
     rows = [row("none", 0, 984, 971, 967), row("fog", 3, 900, 910, 920, norm="severity", foreseen=False)]
     nobodys = results.model_copy(update={"rows": rows})
     console = Console(width=160, record=True, file=io.StringIO())
@@ -117,7 +121,7 @@ def test_the_clean_row_of_a_run_that_nobody_attacked_stands_with_its_corruptions
     assert list(wording.groups([*rows, row("pgd", 0.3, 1, 711, 862)])) == ["own", "corruptions"]
 
 
-def test_the_caption_calls_no_defence_a_recipe(results):
+def test_the_caption_calls_no_defence_a_recipe(results: Results) -> None:
     text = caption(results.model_copy(update={"recipe": "mnist"}))
     assert "Evaluated: mnist, seed 7" in text
     assert "Recipe" not in text

@@ -1,6 +1,11 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 
+from carso.audit import Audit
 from carso.evaluation import Records, Row
 from carso.evaluation.environment import environment
 from carso.evaluation.models import Outcome
@@ -10,13 +15,15 @@ from carso.report.verdict import hardest, subject, verdict
 from carso.types import Budget
 
 
-def row(attack, eps, ours, theirs, aim="classifier", foreseen=True, n=1000):
+def row(
+    attack: str, eps: float, ours: int, theirs: int, aim: str = "classifier", foreseen: bool = True, n: int = 1000
+) -> ResultRow:
     rates = {"carso": Rate.of(ours, n), "adversarially_trained": Rate.of(theirs, n)}
     norm = None if attack == "none" else "Linf"
     return ResultRow(attack=attack, norm=norm, eps=eps, foreseen=foreseen, directed_at=aim, **rates)
 
 
-def results(*rows, **fields):
+def results(*rows: ResultRow, **fields: Any) -> Results:
     return Results(recipe="r", seed=0, n=1000, environment=environment(), rows=list(rows), **fields)
 
 
@@ -28,7 +35,7 @@ WEIGHTS = {"adversarially_trained": "b2", "carso": "a1"}
 WHOLE = row("pgd", 0.3, 360, 602, aim="defence")
 
 
-def test_the_headline_is_the_hardest_foreseen_attack_and_both_aims():
+def test_the_headline_is_the_hardest_foreseen_attack_and_both_aims() -> None:
     found = verdict(results(CLEAN, PGD, FGSM, WORSE_BUT_UNFORESEEN, WHOLE))
     assert found.headline == (
         "Under PGD L∞ 0.30, crafted on the classifier alone, CARSO is right on 83.3 % of 1,000 images and adversarial "
@@ -44,12 +51,12 @@ def test_the_headline_is_the_hardest_foreseen_attack_and_both_aims():
 @pytest.mark.parametrize(
     ("ours", "theirs", "told"), [(932, 950, "0 and behind in 0; in 1"), (46, 33, "1 and behind in 0; in 0")]
 )
-def test_intervals_that_meet_may_be_of_rates_that_differ(ours, theirs, told):
+def test_intervals_that_meet_may_be_of_rates_that_differ(ours: Any, theirs: Any, told: Any) -> None:
     found = verdict(results(row("pgd", 0.3, ours, theirs, n=1000 if ours > 56 else 56)))
     assert f"is ahead of adversarial training in {told}" in found.notes[-1]
 
 
-def test_answers_to_the_same_images_tell_more_where_they_are_kept():
+def test_answers_to_the_same_images_tell_more_where_they_are_kept() -> None:
     place = torch.arange(1000)
     outcomes = {
         name: Outcome(predicted=(place >= right).to(torch.int16))
@@ -74,11 +81,11 @@ def test_answers_to_the_same_images_tell_more_where_they_are_kept():
     assert verdict(others, records=records) == verdict(others)
 
 
-def corrupted(attack, level, ours, theirs, aim="classifier"):
+def corrupted(attack: str, level: int, ours: int, theirs: int, aim: str = "classifier") -> ResultRow:
     return row(attack, level, ours, theirs, aim, foreseen=False).model_copy(update={"norm": "severity"})
 
 
-def test_corruptions_are_nobodys_attack():
+def test_corruptions_are_nobodys_attack() -> None:
     rows = CLEAN, corrupted("fog", 3, 900, 800), corrupted("shot-noise", 5, 400, 700), corrupted("fog", 5, 500, 600)
     found = verdict(
         results(*rows, corrupted("spatial", 1, 300, 200, "defence"), corrupted("spatial", 5, 0, 0, "defence"))
@@ -94,7 +101,7 @@ def test_corruptions_are_nobodys_attack():
     )
 
 
-def test_a_classifier_alone_is_compared_with_nobody():
+def test_a_classifier_alone_is_compared_with_nobody() -> None:
     rate = {"classifier": Rate.of(30, 40)}
     fields = {"attack": "fog", "norm": "severity", "eps": 1, "foreseen": False, "directed_at": "classifier"}
     found = verdict(results(ResultRow(**fields, others=rate)))
@@ -105,11 +112,11 @@ def test_a_classifier_alone_is_compared_with_nobody():
     assert not found.notes
 
 
-def test_silence_on_the_whole_defence_is_said():
+def test_silence_on_the_whole_defence_is_said() -> None:
     assert verdict(results(CLEAN, PGD)).headline.endswith("; no attack of this run was aimed at the whole defence.")
 
 
-def test_an_audit_that_found_worse_has_the_last_word(audit):
+def test_an_audit_that_found_worse_has_the_last_word(audit: Audit) -> None:
     audit = audit.model_copy(update={"weights": "a1"})
     found = verdict(results(CLEAN, PGD, WHOLE, weights=WEIGHTS), audit)
     assert found.headline.endswith("; attacked as a whole, it keeps 0.0 % of 4 images.")
@@ -128,7 +135,9 @@ def test_an_audit_that_found_worse_has_the_last_word(audit):
         ("b2", WEIGHTS, "noise", None),
     ],
 )
-def test_an_audit_counts_only_if_it_is_known_to_be_of_the_run(audit, weights, run, images, doubt):
+def test_an_audit_counts_only_if_it_is_known_to_be_of_the_run(
+    audit: Audit, weights: Any, run: Any, images: Any, doubt: Any
+) -> None:
     audit = audit.model_copy(update={"weights": weights, "dataset": images})
     found = verdict(results(CLEAN, PGD, WHOLE, weights=run, dataset="noise"), audit)
     assert found.headline.endswith("; attacked as a whole, it keeps 36.0 %.")
@@ -137,13 +146,13 @@ def test_an_audit_counts_only_if_it_is_known_to_be_of_the_run(audit, weights, ru
     assert all(note.endswith(f"{doubt} The sentence above does not count it.") for note in notes)
 
 
-def test_an_audit_in_which_turned_away_is_right_does_not_count(turning):
+def test_an_audit_in_which_turned_away_is_right_does_not_count(turning: Audit) -> None:
     found = verdict(results(CLEAN, PGD, WHOLE, weights=WEIGHTS), turning.model_copy(update={"weights": "a1"}))
     assert found.headline.endswith("; attacked as a whole, it keeps 36.0 %.")
     assert "is of it, turning away 1 %: what is turned away counts as right in it." in found.notes[-1]
 
 
-def test_other_numbers_of_images_are_said():
+def test_other_numbers_of_images_are_said() -> None:
     few = row("pgd", 0.3, 36, 60, aim="defence", n=100)
     said = verdict(results(CLEAN, PGD, few)).headline
     assert "83.3 % of 1,000 images" in said
@@ -159,11 +168,11 @@ def test_other_numbers_of_images_are_said():
         ((CLEAN, WHOLE), CLEAN),
     ],
 )
-def test_the_hardest_row(rows, expected):
+def test_the_hardest_row(rows: Any, expected: Any) -> None:
     assert hardest(list(rows), "carso") is expected
 
 
-def test_a_run_without_carso_is_about_its_last_column():
+def test_a_run_without_carso_is_about_its_last_column() -> None:
     bare = ResultRow(
         attack="none", norm=None, eps=0, foreseen=True, directed_at="classifier", undefended=Rate.of(9, 10)
     )
@@ -171,7 +180,7 @@ def test_a_run_without_carso_is_about_its_last_column():
     assert verdict(results(bare)).headline.startswith("Without attack, the undefended network is right on 90.0 %")
 
 
-def test_images_that_nobody_labelled_are_not_said_to_be_answered_rightly():
+def test_images_that_nobody_labelled_are_not_said_to_be_answered_rightly() -> None:
     found = verdict(results(CLEAN, PGD, dataset="pictures" + OWN))
     assert found.notes[0].startswith("Nobody labelled these images")
     assert not any(note.startswith("Without attack") for note in found.notes)

@@ -122,7 +122,7 @@ def test_a_classifier_of_other_images_is_told_to_name_them(tmp_path: Path) -> No
 
 def test_whatever_a_classifier_raises_is_named_with_its_kind(tmp_path: Path) -> None:
     class Failing(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
             return {3: images}[len(images)]
 
     with pytest.raises(ModelError, match=r"cannot run on images of shape \(1, 6, 6\): KeyError: 1; if it was made for"):

@@ -128,7 +128,7 @@ def always_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["cosine", "plateau", "sgd", "fresh", "cached", "lookahead"],
 )
-def test_a_resumed_run_equals_an_unbroken_one(make, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_unbroken_one(make: Callable[..., Any], tmp_path: Path) -> None:
     unbroken, first, second = make(), make(), make()
     history = fit(unbroken, 3, "f")
     with pytest.raises(KeyboardInterrupt):
@@ -188,7 +188,7 @@ def without_batch_norm(stage: Stage) -> Stage:
     ids=["classifier", "trades", "steps", "fresh", "cached"],
 )
 def test_a_batch_in_portions_teaches_what_it_teaches_at_once(
-    make, accumulate: int, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Any], accumulate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "product_dtype", lambda device: torch.float32)
     at_once, in_portions = (without_batch_norm(make(**SGD, accumulate=portions)) for portions in (1, accumulate))
@@ -275,7 +275,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
         (lambda: purifier_stage(rate=1e30, feed="fresh", consistency=1.0), "p"),
     ],
 )
-def test_a_diverged_training_is_stopped_where_it_diverges(make, name: str, tmp_path: Path) -> None:
+def test_a_diverged_training_is_stopped_where_it_diverges(make: Callable[..., Any], name: str, tmp_path: Path) -> None:
     message = rf"^{name} diverged in epoch \d of \d: its (loss is|weights are) .* at rate 1e\+30;.* lower `rate`"
     with pytest.raises(DivergenceError, match=message):
         fit(make(), 3, "f", tmp_path / "c")
@@ -351,7 +351,7 @@ def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(checkpoint: Path, n
         (lambda _, about: about.update(history=[{"loss": None}]), r"is damaged: history\[0\]\.loss: .* number"),
     ],
 )
-def test_what_a_checkpoint_says_is_held_to_its_schema(checkpoint: Path, change, message: str) -> None:
+def test_what_a_checkpoint_says_is_held_to_its_schema(checkpoint: Path, change: Any, message: str) -> None:
     tensors, description = read_tensors(checkpoint, "checkpoint")
     change(tensors, description)
     write_tensors(checkpoint, tensors, description)
