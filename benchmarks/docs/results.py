@@ -231,28 +231,20 @@ def hardened(folder: Path) -> str:
 TABLES: dict[str, tuple[dict[str, str | tuple[str, ...]], ...]] = {
     "audits": (
         {
-            "no purifier: `robust-cnn`, convolutions behind contrast": ("ladder/robust-cnn", "ladder/robust-cnn-0.15"),
-            "no purifier: `robust-mlp-contrast`, a network of the thesis's size": "ladder/robust-mlp-contrast",
-            "control: one classifier, as many weights as CARSO, about as much training": "strong-audit/control",
-            "no training: contrast before the thesis's classifier": "ladder/thesis-contrast",
-            "the thesis's adversarially trained classifier alone": "strong-audit/adversarially_trained",
-            "`mnist-thesis`: CARSO as in the thesis": "thesis-audit/carso",
-            "`mnist-strong`: hardened, with labels; same classifier": "strong-audit/carso",
-            "`mnist-strong-contrast/classifier`: `robust-mlp-contrast`, trained once more": (
-                "ladder/strong-contrast-classifier"
-            ),
-            "`mnist-strong-contrast`: hardened, with labels, around that one": "strong-contrast-audit/carso",
-            "`strong-unlabelled`: hardened, without labels; its classifier trained anew": (
-                "strong-unlabelled-audit/carso"
-            ),
+            "no purifier: `robust-cnn`, a CNN behind contrast": ("ladder/robust-cnn", "ladder/robust-cnn-0.15"),
+            "no purifier: the control, one CNN with as many weights as CARSO": "strong-audit/control",
+            "no purifier: the thesis's classifier behind contrast": "ladder/thesis-contrast",
+            "no purifier: the thesis's classifier, adversarially trained": "strong-audit/adversarially_trained",
+            "`mnist-thesis`: CARSO around it, as in the thesis": "thesis-audit/carso",
+            "`mnist-strong`: CARSO around it, hardened": "strong-audit/carso",
+            "no purifier: the same architecture, trained behind contrast": "ladder/strong-contrast-classifier",
+            "`mnist-strong-contrast`: CARSO around that one, hardened": "strong-contrast-audit/carso",
         },
     ),
     "other-audits": (
         {
             "Fashion-MNIST: `fashion/classifier`": "fashion-audit/adversarially_trained",
-            "Fashion-MNIST: `fashion`, hardened as `mnist-strong` at a third of the radii": "fashion-audit/carso",
-        },
-        {
+            "Fashion-MNIST: `fashion`, the defence around it": "fashion-audit/carso",
             "CIFAR-10: `cifar10/classifier`, a ResNet": "cifar10-audit/adversarially_trained",
             "CIFAR-10: `cifar10`, the defence around it": "cifar10-audit/carso",
         },

@@ -34,7 +34,7 @@ def generated() -> dict[str, str]:
     """The text of each page that is not in docs/, by its name there."""
     return {
         "index.md": from_docs((ROOT / "README.md").read_text(encoding="utf-8")),
-        "changes.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
+        "changes.md": from_docs((ROOT / "CHANGELOG.md").read_text(encoding="utf-8")),
         "reference/command-line.md": command_line(),
     }
 
