@@ -316,7 +316,7 @@ def _parted(graph: fx.Graph, model: nn.Module | None) -> None:
 
 def _returns(graph: fx.Graph, layers: Sequence[str], heard: Mapping[str, list[fx.Node]]) -> bool:
     """Have the graph return the outputs of layers in their order; False where one did not run once."""
-    images, last = next(iter(graph.nodes)), next(reversed(graph.nodes))
+    images, *_, last = graph.nodes
     ends = {INPUT: [images], OUTPUT: [last.args[0]]}
     found = [heard[layer] or ends.get(layer, []) for layer in layers]
     if any(len(nodes) != 1 for nodes in found):
