@@ -25,8 +25,8 @@ from carso.audit.plan import Kind, On
 from carso.evaluation.display import Displayed
 from carso.evaluation.environment import Environment
 from carso.evaluation.results import Believed, Count, Percent, Rate
+from carso.storage.folder import AUDIT
 from carso.storage.schema import read_json, within, write_json
-from carso.storage.weights import AUDIT
 from carso.types import Norm, spelled
 
 NotNegative = Annotated[float, Field(ge=0)]

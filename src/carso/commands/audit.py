@@ -69,7 +69,7 @@ def audit(
     from carso.evaluation.models import device_of
     from carso.evaluation.radii import norm_of, radii_of
     from carso.report.terminal import print_audit
-    from carso.storage.weights import AUDIT
+    from carso.storage.folder import AUDIT
 
     say_which(target)
     folder = out or Path("out") / f"audit-{slug_of(target)}{rejecting(reject_at)}"

@@ -88,7 +88,7 @@ def moved(model: Any, device: str) -> Any:
 
 def say_which(target: str) -> None:
     """Say what a target's name, or the one before its "/classifier", stands for, where a folder has that name, too."""
-    from carso.storage.weights import hidden_by
+    from carso.storage.folder import hidden_by
 
     for name in (target, target.rpartition("/")[0]):
         if (folder := hidden_by(name)) is not None:

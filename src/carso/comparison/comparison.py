@@ -49,7 +49,7 @@ from carso.processes.group import by_first, count, divided
 from carso.progress import note, progress, track
 from carso.storage import weights
 from carso.storage.files import copy, says, settle
-from carso.storage.weights import AUDIT
+from carso.storage.folder import AUDIT
 from carso.training.plan import announce
 from carso.types import Norm
 

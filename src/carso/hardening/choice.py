@@ -25,8 +25,8 @@ from carso.evaluation.results import Rate
 from carso.report.wording import TRAINED as TRAINED_AS
 from carso.storage import weights
 from carso.storage.files import copy
+from carso.storage.folder import CHOICE
 from carso.storage.schema import Schema, read_json_if_there, write_json
-from carso.storage.weights import CHOICE
 from carso.training.design import assembled, purifier_of
 from carso.training.experiment import Experiment
 from carso.training.loop import beginning

@@ -40,8 +40,8 @@ from carso.hardening.proposal import batch_of, proposed, purifier_for, reading
 from carso.hardening.survey import TRIED, described, rates_of
 from carso.storage.export import export
 from carso.storage.factory import module
+from carso.storage.folder import RECIPE
 from carso.storage.headers import Origin
-from carso.storage.weights import RECIPE
 from carso.training.design import as_known, assembled, check_classes
 from carso.training.experiment import Experiment, check_known
 from carso.training.plan import cost_of
