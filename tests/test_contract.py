@@ -69,11 +69,11 @@ def test_low_precision_probabilities_are_probabilities() -> None:
         check_classifier(network, (1, 2, 2))
 
 
+@pytest.mark.usefixtures("fresh_progress")
 @pytest.mark.parametrize(("kept", "told"), [(True, False), (False, True)])
 def test_a_classifier_whose_answers_depend_on_the_batch_is_told_of(
-    kept: bool, told: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    kept: bool, told: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("carso.progress._display._noted", set())
     norm = nn.BatchNorm2d(9, track_running_stats=kept)
     check_classifier(nn.Sequential(nn.Conv2d(1, 9, 3), norm, nn.Flatten(), nn.Linear(36, 3)), (1, 4, 4))
     assert ("depends on the images beside it" in capsys.readouterr().err) == told
