@@ -72,6 +72,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def fresh_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was shown or noted yet."""
+    from carso import progress
+
+    monkeypatch.setattr(progress, "_display", progress._Display())
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference files beside the repository; tests that need it skip where it is absent."""

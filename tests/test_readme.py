@@ -44,7 +44,9 @@ def test_code_runs_and_its_comments_tell_the_shapes() -> None:
     (code,) = blocks("python")
     names: dict[str, object] = {}
     exec(code, names)
-    for expression, shape in re.findall(r"^(defence\..*?)\s+# \(([\d, ]+)\)", code, re.MULTILINE):
+    told = re.findall(r"^(defence\..*?)\s+# \(([\d, ]+)\)", code, re.MULTILINE)
+    assert told
+    for expression, shape in told:
         found = eval(expression, names)
         assert isinstance(found, torch.Tensor)
         assert list(found.shape) == [int(size) for size in shape.split(",") if size.strip()]
@@ -57,8 +59,9 @@ def test_the_recipe_of_the_page_is_one() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+    targets = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    assert targets
+    assert not [target for target in targets if not (ROOT / target).exists()]
 
 
 def test_the_audits_table_tells_the_committed_audits() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from carso.ablations import Ablations, read_ablations, read_study
 from carso.ablations.page import RULE, beside, cells, heading, headline
-from carso.ablations.results import Row, judged, write_ablations
+from carso.ablations.results import Row, judged
 from carso.report.wording import brief
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def page(found: Ablations) -> str:
 
 def main() -> None:
     found = judged(read_study(), read_ablations(RESULTS))
-    write_ablations(found, RESULTS)
+    found.write(RESULTS)
     PAGE.write_text(page(found), encoding="utf-8")
 
 

@@ -15,7 +15,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "carso"
-METHOD = ("layers", "representation", "purifier", "correction", "recall", "vote", "detection", "surrogate", "defence")
+METHOD = (
+    "layers",
+    "representation",
+    "purifier",
+    "correction",
+    "contract",
+    "recall",
+    "vote",
+    "detection",
+    "surrogate",
+    "defence",
+)
 DOORS = {"__init__", "__main__"}
 WIDTH, HEIGHT, ACROSS, DOWN, MARGIN, BEND = 210, 62, 30, 46, 30, 8
 LETTERS = 29

@@ -18,17 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from carso import vote
-from carso.correction import CorrectivePurifier
+from carso.contract import check_classifier, check_kinds, check_purifier
 from carso.detection import WITNESSES, Calibration, Detection, agreement, threshold_of
-from carso.errors import ModelError
 from carso.nn.modes import evaluating
 from carso.nn.pretrained import Pretrained
 from carso.nn.querying import query
 from carso.purifier import Purifier
 from carso.recall import at_a_time, classify, draw, poll, recall
-from carso.representation import Representation, check_classifier, counted, layers_of
+from carso.representation import Representation
 from carso.surrogate import SAMPLES, Surrogate, undifferentiable
-from carso.types import INPUT, CandidateLogits, Candidates, Codes, Counts, Images, Labels, Latents, Logits, check_images
+from carso.types import CandidateLogits, Candidates, Codes, Counts, Images, Labels, Latents, Logits, check_images
 from carso.vote import Aggregation, Stop, Tally
 
 IMAGES_AT_A_TIME = 1024
@@ -346,10 +345,9 @@ class CARSO(Pretrained, nn.Module):
         super().__setattr__(name, value)
 
     def _join(self, classifier: nn.Module, purifier: Purifier, layers: Sequence[str] | None) -> None:
-        _check_kinds(classifier, purifier)
+        check_kinds(classifier, purifier)
         classes, representation = check_classifier(classifier, purifier.shape), Representation(classifier, layers)
-        _check_neurons(representation, purifier)
-        _check_finite(purifier)
+        check_purifier(purifier, representation)
         self.classes, self.representation = classes, representation
 
 
@@ -380,52 +378,3 @@ def _elected(classes: Any, count: int, images: Images) -> Labels:
     if not whole or found.shape != (len(images),) or not ((found >= 0) & (found < count)).all():
         raise ValueError(f"classes must be one of 0 to {count - 1} for each of the {len(images)} images")
     return found.long()
-
-
-def _check_kinds(classifier: Any, purifier: Any) -> None:
-    if not isinstance(classifier, nn.Module):
-        raise ModelError(
-            f"the classifier must be an nn.Module, whose layers are read, not a {type(classifier).__name__}"
-        )
-    if not (isinstance(purifier, nn.Module) and hasattr(purifier, "neurons")):
-        raise ModelError(f"the purifier must be a carso.purifier.Purifier, not a {type(purifier).__name__}")
-
-
-def _check_finite(purifier: Purifier) -> None:
-    for name, value in purifier.state_dict().items():
-        if not value.isfinite().all():
-            raise ModelError(f"the purifier's {name} holds NaN or infinity, with which nothing can be computed")
-
-
-def _check_neurons(representation: Representation, purifier: Purifier) -> None:
-    device = next(purifier.parameters()).device
-    shapes = representation.shapes(torch.zeros(1, *purifier.shape, device=device, dtype=torch.float32))
-    sizes = counted(shapes)
-    if sum(sizes.values()) != purifier.neurons:
-        listed = ", ".join(f"{layer} {size}" for layer, size in sizes.items())
-        raise ModelError(
-            f"the purifier was made for {purifier.neurons} neurons, these layers have {sum(sizes.values())} "
-            f"({listed}); pass the `layers` it was trained with"
-        )
-    made_for = getattr(purifier.maps, "shapes", None)
-    given = [(layer, tuple(shape)) for layer, found in shapes.items() for shape in found]
-    if made_for is not None and [tuple(shape) for shape in made_for] != [shape for _, shape in given]:
-        listed = ", ".join(f"{layer} {shape}" for layer, shape in given)
-        raise ModelError(
-            f"the purifier was made for layers of the shapes {', '.join(map(str, map(tuple, made_for)))}, these have "
-            f"others ({listed}); pass the `layers` it was trained with, in their order"
-        )
-    if isinstance(purifier, CorrectivePurifier):
-        _check_begins_with_the_image(representation, [layer for layer, shape in given if shape == purifier.shape])
-
-
-def _check_begins_with_the_image(representation: Representation, image_like: Sequence[str]) -> None:
-    """What a corrective purifier takes for the image must be it."""
-    if INPUT in layers_of(representation.classifier):
-        raise ModelError(
-            f"the classifier has a layer {INPUT!r} of its own, so that the image cannot be named; rename it"
-        )
-    if image_like[0] != INPUT:
-        raise ModelError(
-            f"layer {image_like[0]!r} has the shape of the image and comes first; name {INPUT!r} before it"
-        )

@@ -27,12 +27,8 @@ from torch.nn.modules import activation
 
 from carso.errors import ModelError
 from carso.nn.modes import evaluating, uncompiled, uncompiled_name
-from carso.nn.querying import blamed, query, widened
-from carso.progress import note
+from carso.nn.querying import query, widened
 from carso.types import INPUT, OUTPUT, Images, Logits, Representations
-
-SLACK = 0.05
-"""Part of the largest logit by which an answer may depend on the size of the batch: products of few bits do."""
 
 _NOT_NEURONS = (
     activation.MultiheadAttention,
@@ -242,52 +238,3 @@ def _check_rows(layer: str, outputs: list[Tensor], images: Tensor) -> None:
                 f"layer {layer!r} gives {tuple(output.shape)} for {images.shape[0]} images: its rows are not the "
                 "images; name another layer"
             )
-
-
-def check_classifier(classifier: nn.Module, shape: Sequence[int], classes: int | None = None) -> int:
-    """Hold a classifier to the contract on random images and return its number of classes.
-
-    Args:
-        classifier: the module to try.
-        shape: (C, H, W) of its images.
-        classes: the number of classes expected, if known.
-
-    Raises:
-        ModelError: if it cannot run, returns anything but (B, classes) finite logits, or returns probabilities.
-
-    If what it answers to an image depends on the rest of the batch, that is noted.
-    """
-    device = next((p.device for p in classifier.parameters()), torch.device("cpu"))
-    generator = torch.Generator("cpu").manual_seed(0)
-    images = torch.rand(3, *shape, generator=generator, device="cpu", dtype=torch.float32).to(device)
-    mend = "if it was made for others, pictures of a folder are made so by --size HxW and --channels, or in a recipe"
-    with (
-        torch.no_grad(),
-        evaluating(classifier),
-        blamed(f"the classifier cannot run on images of shape {tuple(shape)}", mend),
-    ):
-        logits, alone = query(classifier, images), query(classifier, images[:1])
-    if logits.ndim != 2 or len(logits) != 3 or alone.shape != (1, *logits.shape[1:]):
-        raise ModelError(
-            "the classifier must return (batch, classes); "
-            f"3 images gave {tuple(logits.shape)}, 1 gave {tuple(alone.shape)}"
-        )
-    if logits.shape[1] < 2:
-        raise ModelError("the classifier has a single class; a vote needs two or more")
-    if not logits.isfinite().all():
-        raise ModelError("the classifier returns NaN or infinity on random images")
-    if ((logits >= 0) & (logits <= 1)).all() and torch.allclose(logits.sum(1), logits.new_ones(3), atol=1e-2):
-        raise ModelError("the classifier returns probabilities; take off its final softmax, so that it returns logits")
-    if classes is not None and logits.shape[1] != classes:
-        raise ModelError(f"the classifier has {logits.shape[1]} classes, {classes} were expected")
-    if (logits[:1] - alone).abs().max() > SLACK * logits.abs().max() and not _is_random(classifier, images, logits):
-        note(
-            "warning: the classifier's answer to an image depends on the images beside it, as with batch norm that "
-            "keeps no statistics; figures hold for the batches that were asked of it"
-        )
-    return logits.shape[1]
-
-
-def _is_random(classifier: nn.Module, images: Tensor, logits: Tensor) -> bool:
-    with torch.no_grad(), evaluating(classifier):
-        return not torch.equal(query(classifier, images), logits)

@@ -94,7 +94,7 @@ class TestModels:
         attacked = {"attacks": [{"attack": "pgd", "eps": 0.1}]}
         for name, stage in (("around", "purification"), ("both", "adversarial")):
             carso.weights.save(defence, tmp_path / name, {"recipe": {"data": "mnist", stage: attacked}})
-        monkeypatch.setattr(carso.weights, "SHIPPED", tmp_path)
+        monkeypatch.setattr("carso.storage.folder.SHIPPED", tmp_path)
         assert list_models("mnist") == ["around", "around/classifier", "both", "both/classifier"]
         assert list_models("mnist", "Linf") == ["around", "both", "both/classifier"]
         assert isinstance(load_model("around", "mnist", "Linf"), carso.CARSO)

@@ -130,8 +130,8 @@ def test_a_final_verdict_takes_every_vote() -> None:
     assert found.double().mean().item() == pytest.approx(5, abs=0.3)
 
 
-def test_all_verdicts_are_steps_of_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_display", progress._Display())
+@pytest.mark.usefixtures("fresh_progress")
+def test_all_verdicts_are_steps_of_one_bar() -> None:
     met: list[tuple[str, float | None]] = []
 
     class Watching(Coin):

@@ -9,6 +9,7 @@ import pytest
 
 from carso import evaluation
 from carso.commands.evaluate import run
+from carso.commands.shared import subject_of
 from carso.evaluation import Settings
 from carso.report import publish
 
@@ -22,7 +23,7 @@ def test_the_thesiss_figures_stand_beside_its_own_network_alone(
     evaluated: list[dict[str, Any]] = []
     monkeypatch.setattr(evaluation, "evaluate", lambda models, test, **told: evaluated.append(told))
     monkeypatch.setattr(publish, "publish", lambda records, out: out)
-    run(name, tmp_path, "mnist", "test", Settings(n=5))
+    run(subject_of(name, None, None, "cpu", "mnist", {}), tmp_path, "test", Settings(n=5))
     (told,) = evaluated
     assert "pgd" in {row.attack for row in told["rows"]}
     assert any(row.thesis for row in told["rows"]) == published

@@ -16,7 +16,7 @@ from carso.audit import effort
 from carso.audit.results import read_audit
 from carso.commands.cli import app
 from carso.comparison import Comparison, ComparisonStudy, Study, comparison, read_comparison, subjects
-from carso.comparison.results import read_figures
+from carso.comparison.results import Figures
 from carso.comparison.study import Ball
 from carso.errors import CarsoError, RunError
 from carso.rivals import files
@@ -36,7 +36,7 @@ def test_every_entry_has_the_figures_of_its_own_files(found: Comparison, run: Co
         assert (unforeseen.budgets[0].norm, line.unforeseen.norm) == ("L2", "L2")
         assert line.unforeseen.budgets[0].worst_case == unforeseen.budgets[0].worst_case
         assert line.audit.n == own.n == (run.study.entries[line.name].images or 30)
-        assert line.figures == read_figures(folder)
+        assert line.figures == Figures.read(folder)
 
 
 def test_a_generator_that_is_taken_over_stands_before_another_classifier(

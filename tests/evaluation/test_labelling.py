@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from carso import progress
 from carso.commands import cli
 from carso.data import Dataset
 from carso.errors import DataError
@@ -21,18 +20,13 @@ class Brightest(nn.Module):
         return images.flatten(1)
 
 
+pytestmark = pytest.mark.usefixtures("fresh_progress")
 IMAGES = torch.rand(150, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 BRIGHTEST = IMAGES.flatten(1).argmax(1)
 
 
 def test_the_answers_of_a_classifier_are_those_of_each_image() -> None:
     assert torch.equal(answers_of(Brightest(), Dataset("d", IMAGES)), BRIGHTEST)
-
-
-@pytest.fixture(autouse=True)
-def anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing was said yet."""
-    monkeypatch.setattr(progress, "_display", progress._Display())
 
 
 def test_images_without_labels_get_those_of_the_classifier(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from carso import progress
 from carso.commands import cli
 from carso.errors import CarsoError
 from carso.evaluation.protocol import END_TO_END, SWEEP, TABLE, curve
@@ -130,8 +129,8 @@ def test_radii_of_another_norm_than_the_trainings_are_to_be_named() -> None:
             get(weights.origin("mnist"), "mnist", "L2")
 
 
-def test_an_unknown_radius_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_display", progress._Display())
+@pytest.mark.usefixtures("fresh_progress")
+def test_an_unknown_radius_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert radii_of(origin(), "photographs") == (0.15, 0.3)
     assert "the recipe names no radius: 0.15, 0.3 are taken" in capsys.readouterr().err
 

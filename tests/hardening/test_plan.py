@@ -5,7 +5,7 @@ import pytest
 from carso.errors import CarsoError, RunError
 from carso.evaluation.protocol import protocol_at
 from carso.hardening.hardening import rows_of
-from carso.hardening.plan import EXPORTED, LEAST, MOST, SAFETY, SHARES, Plan, Rates, Request, keep, planned, read_plan
+from carso.hardening.plan import EXPORTED, LEAST, MOST, SAFETY, SHARES, Plan, Rates, Request, planned, read_plan
 from carso.hardening.proposal import EPOCHS, LEAST_BATCHES, fitted, least, proposed
 from carso.training.plan import Cost
 from carso.training.recipe import PurifierSpec
@@ -117,7 +117,7 @@ def test_a_stage_never_takes_longer_than_its_time() -> None:
 
 def test_a_plan_is_kept_and_belongs_to_its_command(tmp_path: Path) -> None:
     assert read_plan(tmp_path, REQUEST) is None
-    keep(found := plan(), tmp_path)
+    (found := plan()).write(tmp_path)
     assert read_plan(tmp_path, REQUEST) == found
     for field, value in {"minutes": 29.0, "data": "others", "seed": 1, "layers": ("output",)}.items():
         with pytest.raises(RunError, match=rf"another command \(other {field}\); choose another --out"):
@@ -139,7 +139,7 @@ def test_the_time_has_an_end(minutes: float) -> None:
 
 @pytest.mark.parametrize("spelled", ["pictures/", "./pictures", "pictures"])
 def test_a_folder_may_be_written_in_another_way(spelled: str, tmp_path: Path) -> None:
-    keep(found := plan(), tmp_path)
+    (found := plan()).write(tmp_path)
     assert read_plan(tmp_path, REQUEST.model_copy(update={"data": spelled})) == found
 
 

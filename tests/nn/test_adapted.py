@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from carso.contract import check_classifier
 from carso.errors import ModelError
 from carso.fast import faster
 from carso.nn import Adapted, ResNet, query
 from carso.nn.adapted import doubt_of_input
-from carso.representation import check_classifier
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 Answer = namedtuple("Answer", ["features", "logits"])

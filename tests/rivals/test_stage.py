@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.networks import without_batch_norm
 from tests.rivals.conftest import CLASSES, CPU, SHAPE, dataset
 from torch import Tensor, nn
 
@@ -51,14 +52,6 @@ def of_the_attacker(portions: int) -> Stage:
 
 def sets() -> tuple[Dataset, Dataset, torch.device]:
     return dataset(2 * BATCH), dataset(BATCH, 3), CPU
-
-
-def without_batch_norm(stage: Stage) -> Stage:
-    for module in list(stage.module.modules()):
-        for name, layer in module.named_children():
-            if isinstance(layer, nn.BatchNorm1d):
-                setattr(module, name, nn.Identity())
-    return stage
 
 
 @pytest.mark.parametrize("make", [smoothing, puvae, diffusion, wgan, of_the_attacker])

@@ -6,7 +6,7 @@ import pytest
 
 from carso.errors import RunError
 from carso.storage.files import TEXT
-from carso.storage.schema import Schema, read_json, read_json_if_there, within, write_json
+from carso.storage.schema import Kept, Schema, read_json, read_json_if_there, within, write_json
 
 
 class Pair(Schema):
@@ -18,6 +18,25 @@ class Pair(Schema):
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     path = write_json(Pair(both=(1, 2)), tmp_path / "pair.json")
     assert read_json(path, Pair, "repair it") == read_json_if_there(path, Pair, "repair it") == Pair(both=(1, 2))
+
+
+class Triple(Kept, Schema):
+    """Three numbers, in a file of their own name."""
+
+    KEPT_AS, REMEDY = "triple.json", "count again"
+
+    all: tuple[int, int, int]
+
+
+def test_what_a_folder_keeps_is_read_by_folder_or_file(tmp_path: Path) -> None:
+    assert Triple.read_if_there(tmp_path) is None
+    path = (found := Triple(all=(1, 2, 3))).write(tmp_path)
+    assert path == tmp_path / "triple.json"
+    assert Triple.read(path) == Triple.read(tmp_path) == Triple.read_if_there(tmp_path) == found
+    path.write_text("{}")
+    for read in (Triple.read, Triple.read_if_there):
+        with pytest.raises(RunError, match=r"triple\.json: all: Field required; count again$"):
+            read(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,20 +88,6 @@ def test_a_foreign_classifier_that_cannot_be_copied_is_filled_itself(tmp_path: P
     assert weights.digest(fresh) == weights.digest(own)
 
 
-def test_a_folder_is_not_taken_for_the_shipped_defence_of_its_name(
-    defence: carso.CARSO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder = Path("mnist-thesis")
-    weights.save(defence, folder, {"recipe": {"data": "own"}})
-    for source in (folder, "./mnist-thesis", "mnist-thesis/"):
-        assert weights.digest(carso.load(source)) == weights.digest(defence)
-        assert weights.origin(source).data == "own"
-        assert weights.hidden_by(str(source)) == (folder if source is folder else None)
-    assert weights.find("mnist-thesis") == weights.SHIPPED / "mnist-thesis"
-    assert weights.hidden_by("mnist") is None
-
-
 def test_a_purifier_is_restored_before_its_own_classifier_alone(defence: carso.CARSO, tmp_path: Path) -> None:
     weights.save(defence, tmp_path)
     purifier = Purifier((1, 8, 8), 29, latent=6)
@@ -111,11 +96,6 @@ def test_a_purifier_is_restored_before_its_own_classifier_alone(defence: carso.C
     assert weights.digest(purifier) != weights.digest(defence.purifier)
     weights.restore_purifier(purifier, tmp_path / weights.PURIFIER, defence.classifier)
     assert weights.digest(purifier) == weights.digest(defence.purifier)
-
-
-def test_unknown_names_get_a_near_one() -> None:
-    with pytest.raises(WeightsError, match="did you mean 'mnist"):
-        carso.load("mnits")
 
 
 @pytest.mark.parametrize("file", [weights.CLASSIFIER, weights.PURIFIER])
@@ -497,22 +477,6 @@ def test_what_float16_cannot_hold_stays_as_it_is(defence: carso.CARSO, tmp_path:
     again = next(layer for layer in carso.load(tmp_path).purifier.modules() if isinstance(layer, nn.BatchNorm1d))
     assert again.running_var is not None
     assert torch.equal(again.running_var, norm.running_var)
-
-
-def test_a_classifier_that_is_alone_is_found_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = ["mnist-robust-cnn"]
-    assert sorted([*weights.shipped(), *alone]) == weights.shipped(weights.CLASSIFIER)
-    shutil.copytree(weights.SHIPPED / "cifar10", tmp_path / "shipped" / "cifar10")
-    (tmp_path / "shipped" / "cifar10" / weights.PURIFIER).unlink()
-    monkeypatch.setattr(weights, "SHIPPED", tmp_path / "shipped")
-    assert (weights.shipped(), weights.shipped(weights.CLASSIFIER)) == ([], ["cifar10"])
-    assert weights.find("cifar10", weights.CLASSIFIER).name == "cifar10"
-    assert weights.origin("cifar10").data == "cifar10"
-    weights.save_classifier(MLP((1, 8, 8)), tmp_path / weights.CLASSIFIER, {"recipe": {"data": "others"}})
-    assert weights.origin(tmp_path).data == "others"
-    assert isinstance(weights.load_classifier(weights.find("cifar10", weights.CLASSIFIER) / weights.CLASSIFIER), ResNet)
-    with pytest.raises(WeightsError, match=r"^cifar10 is a plain classifier and .* take it as cifar10/classifier$"):
-        carso.load("cifar10")
 
 
 def test_weights_that_are_tied_are_kept_twice_and_come_back(tmp_path: Path) -> None:

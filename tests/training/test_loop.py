@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from tests.networks import without_batch_norm
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -164,15 +165,6 @@ def test_a_mask_of_infinity_is_neither_averaged_nor_taken_for_divergence(tmp_pat
 
 SGD = {"optimiser": "sgd", "average": 0.0}
 """RAdam makes steps of full length of gradients that are zero but for rounding."""
-
-
-def without_batch_norm(stage: Stage) -> Stage:
-    """The stage, in whose network no image knows of another."""
-    for module in list(stage.module.modules()):
-        for name, layer in module.named_children():
-            if isinstance(layer, nn.BatchNorm1d):
-                setattr(module, name, nn.Identity())
-    return stage
 
 
 @pytest.mark.parametrize("accumulate", [2, 5])
@@ -562,10 +554,10 @@ def test_an_epoch_may_be_cut_short_and_still_draws_from_all_images() -> None:
     assert len(set(seen)) > 2 * 16
 
 
+@pytest.mark.usefixtures("fresh_progress")
 def test_progress_is_shown_within_an_epoch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(progress, "DELAY", 0.0)
     monkeypatch.setattr(progress, "INTERVAL", 0.0)
-    monkeypatch.setattr(progress, "_display", progress._Display())
     fit(classifier_stage(epochs=2), 0, "f")
     lines = capsys.readouterr().err.splitlines()
     assert any(line.startswith("n, 2 epochs: 8%") and "epoch 1: 17%" in line for line in lines), lines

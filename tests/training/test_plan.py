@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from carso import progress
 from carso.data import Dataset
 from carso.nn import MLP
 from carso.storage import weights
@@ -84,8 +83,8 @@ def test_a_users_network_is_not_trained_by_a_trial(experiment: Experiment) -> No
     assert own.training
 
 
+@pytest.mark.usefixtures("fresh_progress")
 def test_only_what_takes_long_is_announced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(progress, "_display", progress._Display())
     few, long, short = Dataset("few", torch.rand(1, 1, 2, 2)), *(Schedule(epochs=e, rate=0.1) for e in (FEW + 1, FEW))
     stages = {"n": long, "m": long, "sooner done than measured": short}
     pending = [Pending(name, stage, 0, few, few, lambda *_: pytest.fail("tried")) for name, stage in stages.items()]

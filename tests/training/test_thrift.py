@@ -8,20 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from carso import progress
 from carso.data import Dataset
 from carso.nn import MLP
 from carso.training.classifier import ClassifierStage
 from carso.training.loop import beginning, fit
 from carso.training.recipe import AttackSpec, ClassifierTraining
 
+pytestmark = pytest.mark.usefixtures("fresh_progress")
 CPU = torch.device("cpu")
 BATCH = 16
-
-
-@pytest.fixture(autouse=True)
-def noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_display", progress._Display())
 
 
 def stage(accumulate: int = 1) -> ClassifierStage:

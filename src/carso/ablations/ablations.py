@@ -23,7 +23,7 @@ from carso import data
 from carso.ablations import cost
 from carso.ablations.intervention import intervened
 from carso.ablations.page import write_page
-from carso.ablations.results import Ablations, open_variant, tabulated, write_ablations
+from carso.ablations.results import Ablations, open_variant, tabulated
 from carso.ablations.study import BASE, NAME, Study, Variant, recipe_of
 from carso.data import Dataset
 from carso.data.labelled import check_enough
@@ -162,7 +162,7 @@ class AblationStudy:
 
     def _publish(self) -> Ablations:
         found = tabulated(self.study, self.out, self.command)
-        write_ablations(found, self.out)
+        found.write(self.out)
         write_page(found, self.out)
         return found
 

@@ -25,10 +25,10 @@ from carso.evaluation.environment import Environment
 from carso.evaluation.results import FILE as RESULTS
 from carso.evaluation.results import Count, Percent, Rate, ResultRow, Results, Target, read_results
 from carso.storage.files import says, settle
-from carso.storage.schema import read_json, within, write_json
+from carso.storage.schema import Kept
 from carso.types import Scale
 
-FILE, CHANGE = "ablations.json", "change.json"
+CHANGE = "change.json"
 
 
 class _Model(BaseModel):
@@ -87,8 +87,10 @@ class StatementFound(_Model):
     reason: str = ""
 
 
-class Ablations(_Model):
+class Ablations(Kept, _Model):
     """The whole of `ablations.json`."""
+
+    KEPT_AS, REMEDY = "ablations.json", "`carso reproduce ablations` writes it anew"
 
     study: str
     seed: int
@@ -208,15 +210,10 @@ def _rate(figure: Figure) -> Rate:
     return Rate.of(round(figure.accuracy * figure.n / 100), figure.n)
 
 
-def write_ablations(found: Ablations, folder: Path) -> Path:
-    """Write `ablations.json` in one step."""
-    return write_json(found, folder / FILE)
-
-
 def read_ablations(path: str | Path) -> Ablations:
     """Read `ablations.json`, given itself or its folder.
 
     Raises:
         RunError: if it is missing, no JSON, or a field is missing or wrong.
     """
-    return read_json(within(path, FILE), Ablations, "`carso reproduce ablations` writes it anew")
+    return Ablations.read(path)

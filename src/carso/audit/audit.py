@@ -44,7 +44,7 @@ from carso.nn import evaluating
 from carso.processes.group import by_first
 from carso.progress import Bar, progress, shown
 from carso.storage.files import check_writable
-from carso.storage.weights import AUDIT
+from carso.storage.folder import AUDIT
 from carso.types import Budget, Classifier, Images, Norm
 
 TUNING, ATTACKS = 1, 4

@@ -27,7 +27,7 @@ from carso.data.published import published_in
 from carso.defence import CARSO
 from carso.errors import CarsoError, ModelError, first_line
 from carso.progress import note
-from carso.storage.weights import CLASSIFIER, shipped
+from carso.storage.folder import CLASSIFIER, shipped
 from carso.types import Norm, radius
 
 RADII: dict[tuple[str, Norm], float] = {

@@ -25,8 +25,8 @@ from carso.audit.plan import Kind, On
 from carso.evaluation.display import Displayed
 from carso.evaluation.environment import Environment
 from carso.evaluation.results import Believed, Count, Percent, Rate
-from carso.storage.schema import read_json, within, write_json
-from carso.storage.weights import AUDIT
+from carso.storage.folder import AUDIT
+from carso.storage.schema import Kept
 from carso.types import Norm, spelled
 
 NotNegative = Annotated[float, Field(ge=0)]
@@ -105,8 +105,10 @@ class Check(_Model):
     budget: str | None = None
 
 
-class Audit(Displayed, _Model):
+class Audit(Displayed, Kept, _Model):
     """The whole of `audit.json`."""
+
+    KEPT_AS, REMEDY = AUDIT, "`carso audit` writes it anew"
 
     target: str
     n: Annotated[int, Field(ge=1)]
@@ -130,10 +132,6 @@ class Audit(Displayed, _Model):
         """0 if no check is raised, else 3."""
         return 3 if self.raised else 0
 
-    def write(self, folder: Path) -> Path:
-        """Write `audit.json` into a folder, in one step."""
-        return write_json(self, folder / AUDIT)
-
 
 def read_audit(path: str | Path) -> Audit:
     """Read `audit.json`, given itself or its folder.
@@ -141,4 +139,4 @@ def read_audit(path: str | Path) -> Audit:
     Raises:
         RunError: if it is missing, or a field is missing or wrong.
     """
-    return read_json(within(path, AUDIT), Audit, "`carso audit` writes it anew")
+    return Audit.read(path)

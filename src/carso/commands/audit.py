@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -25,17 +25,10 @@ from carso.commands.options import (
     fitting,
     of_run,
 )
-from carso.commands.shared import (
-    calibrated,
-    claimed,
-    classifier_of,
-    images_of,
-    moved,
-    rejecting,
-    say_which,
-    slug_of,
-    voting_by,
-)
+from carso.commands.shared import Subject, claimed, rejecting, slug_of, subject_of
+
+if TYPE_CHECKING:
+    from carso.types import Classifier
 
 
 def audit(
@@ -59,42 +52,30 @@ def audit(
     device: Device = "auto",
 ) -> None:
     """Attack a whole defence as hard as we can; exit status 3 if a check doubts the figures."""
-    from torch import nn
-
-    from carso import data as datasets
-    from carso.audit import audit, load_target
+    from carso.audit import audit
     from carso.audit.audit import needed
-    from carso.audit.loading import load_transfers, origin_of
     from carso.evaluation.labelling import labelled
-    from carso.evaluation.models import device_of
     from carso.evaluation.radii import norm_of, radii_of
     from carso.report.terminal import print_audit
-    from carso.storage.weights import AUDIT
+    from carso.storage.folder import AUDIT
 
-    say_which(target)
     folder = out or Path("out") / f"audit-{slug_of(target)}{rejecting(reject_at)}"
-    own = origin_of(target)
-    data, fitted = images_of(own, data, fitting(size, channels, skip_bad))
+    fitted = fitting(size, channels, skip_bad)
     with claimed(folder):
-        classifier = classifier_of(factory)
-        model = moved(voting_by(samples, load_target(target, classifier)), device)
-        test = datasets.load(data, "test", **fitted)
-        test = labelled(test, getattr(model, "classifier", model), needed(test.shape, effort, images))
-        if reject_at is not None:
-            model = calibrated(model, partial(datasets.load, data, "validation", **fitted), reject_at)
-        others = load_transfers(target, data, transfer or (), classifier)
-        place = device_of(model)
-        others = {name: other.to(place) if isinstance(other, nn.Module) else other for name, other in others.items()}
+        subject = subject_of(target, factory, samples, device, data, fitted)
+        test = subject.load("test")
+        test = labelled(test, getattr(subject.model, "classifier", subject.model), needed(test.shape, effort, images))
+        subject = subject.rejecting(reject_at)
         found = audit(
-            model,
+            subject.model,
             test,
             effort=effort,
-            eps=eps or radii_of(own, data, norm),
-            norm=norm or norm_of(own),
+            eps=eps or radii_of(subject.origin, subject.data, norm),
+            norm=norm or norm_of(subject.origin),
             n=images,
             seed=seed,
             eot=eot,
-            transfer=others,
+            transfer=transfers_of(subject, transfer or ()),
             name=target,
             chunk=chunk,
             out=folder,
@@ -103,3 +84,15 @@ def audit(
         print_audit(found)
         print(f"\n{folder / AUDIT}")
     raise typer.Exit(found.exit_code)
+
+
+def transfers_of(subject: Subject, factories: Sequence[str]) -> dict[str, Classifier]:
+    """The classifiers of `carso.audit.loading.load_transfers`, where the model is."""
+    from torch import nn
+
+    from carso.audit.loading import load_transfers
+    from carso.evaluation.models import device_of
+
+    place = device_of(subject.model)
+    others = load_transfers(subject.source, subject.data, factories, subject.own)
+    return {name: other.to(place) if isinstance(other, nn.Module) else other for name, other in others.items()}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,25 +25,11 @@ from carso.commands.options import (
     fitting,
     of_run,
 )
-from carso.commands.shared import (
-    calibrated,
-    claimed,
-    classifier_of,
-    command_line,
-    images_of,
-    moved,
-    rejecting,
-    say,
-    say_which,
-    slug_of,
-    voting_by,
-)
-from carso.processes.group import by_first
+from carso.commands.shared import Subject, claimed, command_line, rejecting, say, slug_of, subject_of, table_of
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from carso.evaluation import Settings
+    from carso.evaluation.models import Models
     from carso.types import Norm
 
 USUAL = 1000
@@ -78,95 +61,73 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """The table of a defence or a classifier, at the radii it was trained for: results.json, records and report."""
+    from carso.errors import CarsoError
     from carso.evaluation import Settings
 
+    if corruptions and (eps or norm):
+        raise CarsoError("--corruptions have severities; leave out --eps and --norm")
     settings = Settings(n=images, seed=seed, samples=samples, stop=stop, reject_at=reject_at, chunk=chunk)
+    fitted = fitting(size, channels, skip_bad)
     name = f"evaluate-{slug_of(target)}{rejecting(reject_at)}{'-corruptions' * corruptions}"
     folder = out or Path("out") / name
     with claimed(folder):
-        page = run(
-            target,
-            folder,
-            data,
-            split,
-            settings,
-            command=command_line(),
-            classifier=classifier_of(factory),
-            radii=tuple(eps or ()),
-            norm=norm,
-            fitted=fitting(size, channels, skip_bad),
-            corruptions=corruptions,
-            device=device,
-        )
+        subject = subject_of(target, factory, samples, device, data, fitted)
+        page = run(subject, folder, split, settings, tuple(eps or ()), norm, corruptions, command_line())
     say(f"report: {page}")
 
 
 def run(
-    source: str,
+    subject: Subject,
     out: Path,
-    data_name: str | None,
     split: Literal["validation", "test"],
     settings: Settings,
-    *,
-    command: str = "",
-    classifier: nn.Module | None = None,
     radii: tuple[float, ...] = (),
     norm: Norm | None = None,
-    fitted: Mapping[str, Any] | None = None,
     corruptions: bool = False,
-    device: str = "cpu",
+    command: str = "",
 ) -> Path:
-    """The table of a defence or a classifier, as for `carso audit`, written to `out`; returns the report's path.
+    """The table of a defence or a classifier, written to `out`; returns the report's path.
 
-    `classifier` is N, where the defence was trained for one of the user's own. Data, how pictures are `fitted`, radii
-    and norm are by default those of its training. With `corruptions` these take the place of attacks. All models
-    are moved to the `device`.
+    Radii and norm are by default those of its training. With `corruptions` these take the place of attacks.
     """
-    from carso import data
-    from carso.audit.loading import column_of, load_target, origin_of, undefended_of
     from carso.defence import CARSO
-    from carso.errors import CarsoError
-    from carso.evaluation import evaluate
-    from carso.evaluation.labelling import labelled
-    from carso.evaluation.models import models_of
     from carso.evaluation.protocol import CORRUPTED, Protocol
     from carso.evaluation.radii import check_radii, norm_of, protocol_of
     from carso.evaluation.results import FILE
-    from carso.report.publish import publish
     from carso.storage.files import check_writable
     from carso.storage.weights import architecture_of
 
-    if corruptions and (radii or norm):
-        raise CarsoError("--corruptions have severities; leave out --eps and --norm")
-    say_which(source)
-    target = moved(voting_by(settings.samples, load_target(source, classifier)), device)
-    origin = origin_of(source)
-    whole = isinstance(target, CARSO)
+    source, origin = subject.source, subject.origin
     check_radii(radii, norm or norm_of(origin))
-    data_name, fitted = images_of(origin, data_name, fitted or {})
-    if settings.reject_at is not None:
-        target = calibrated(target, partial(data.load, data_name, "validation", **fitted), settings.reject_at)
-    dataset = data.load(data_name, split, **fitted)
-    check_radii(radii, norm or norm_of(origin), dataset.shape)
-    dataset = labelled(dataset, target.classifier if whole else target, settings.n or USUAL)
-    protocol = Protocol(CORRUPTED, (), ()) if corruptions else protocol_of(origin, data_name, radii, norm)
-    if architecture_of(target.classifier if whole else target) != "mlp":
+    subject = subject.rejecting(settings.reject_at)
+    images = subject.load(split)
+    check_radii(radii, norm or norm_of(origin), images.shape)
+    classifier = subject.model.classifier if isinstance(subject.model, CARSO) else subject.model
+    protocol = Protocol(CORRUPTED, (), ()) if corruptions else protocol_of(origin, subject.data, radii, norm)
+    if architecture_of(classifier) != "mlp":
         protocol = protocol.unpublished()
-    settings = settings if settings.n else replace(settings, n=min(USUAL, len(dataset)))
     check_writable(out / FILE)
-    models = {column_of(source): target}
-    if whole:
-        undefended = undefended_of(source, classifier)
-        models = models_of(target, None if undefended is None else moved(undefended, device))
-    name = f"{source} ({split})" if split != "test" else source
-    records = evaluate(
-        models,
-        dataset,
-        settings=settings,
-        recipe=name,
+    return table_of(
+        columns_of(subject),
+        images,
+        classifier,
+        protocol,
+        settings,
+        out,
+        usual=USUAL,
+        recipe=f"{source} ({split})" if split != "test" else source,
         command=command,
-        directory=out,
         adversarial=origin.against_attacks,
-        **vars(protocol),
     )
-    return by_first(partial(publish, records, out))
+
+
+def columns_of(subject: Subject) -> Models:
+    """Of a defence its undefended classifier, N and itself; a classifier stands alone."""
+    from carso.audit.loading import column_of, undefended_of
+    from carso.defence import CARSO
+    from carso.evaluation.models import device_of, models_of
+
+    if not isinstance(subject.model, CARSO):
+        return {column_of(subject.source): subject.model}
+    undefended = undefended_of(subject.source, subject.own)
+    return models_of(subject.model, None if undefended is None else undefended.to(device_of(subject.model)))

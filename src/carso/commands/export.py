@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from carso.commands.options import MOST, Channels, Data, Factory, Samples, Size, SkipBad, Target, fitting
-from carso.commands.shared import classifier_of, images_of, say_which, slug_of, voting_by
+from carso.commands.shared import slug_of, subject_of
 from carso.errors import CarsoError
 
 
@@ -25,20 +25,18 @@ def export(
     skip_bad: SkipBad = False,
 ) -> None:
     """Write a defence (images to votes) or a classifier (images to logits) as one ONNX file, proven on 32 images."""
-    from carso.audit.loading import column_of, load_target, origin_of, whole_of
-    from carso.data import load
+    from carso.audit.loading import column_of, whole_of
     from carso.defence import CARSO
     from carso.storage.export import export
 
-    say_which(target)
     whole = whole_of(target) if column_of(target) == "adversarially_trained" else None
     if samples is not None and (classifier or whole):
         raise CarsoError("--samples is for a defence that votes, which a classifier alone does not")
-    model = voting_by(samples, load_target(whole or target, classifier_of(factory)))
-    plain = whole is not None or not isinstance(model, CARSO)
+    fitted = fitting(size, channels, skip_bad)
+    subject = subject_of(whole or target, factory, samples, "cpu", data, fitted)
+    plain = whole is not None or not isinstance(subject.model, CARSO)
     path = out or Path("out") / f"{slug_of(target) if plain else Path(target).resolve().name}.onnx"
-    data, fitted = images_of(origin_of(target), data, fitting(size, channels, skip_bad))
-    trial = load(data, "test", **fitted)[:32].images
-    export(model, path, trial, seed=seed, name=target, classifier_only=classifier or plain)
+    trial = subject.load("test")[:32].images
+    export(subject.model, path, trial, seed=seed, name=target, classifier_only=classifier or plain)
     what = "classifier" if classifier or plain else "defence"
     typer.echo(f"{path} answers in onnxruntime as the {what} does in torch, on {len(trial)} images")

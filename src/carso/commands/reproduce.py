@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +9,8 @@ import typer
 
 from carso.commands import completion
 from carso.commands.options import Device, Out, Samples, Seed, Stop, Watch
-from carso.commands.shared import claimed, command_line, experiment_of, prepare, say
+from carso.commands.shared import claimed, command_line, experiment_of, prepare, say, table_of
 from carso.errors import WeightsError
-from carso.processes.group import by_first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,27 +164,21 @@ def table(experiment: Experiment, test_images: int | None, stop: vote.Stop, comm
 
     Where nobody says how many, `USUAL` are taken, or all if there are fewer; N labels them if nobody did.
     """
-    from carso.evaluation import Settings, evaluate
-    from carso.evaluation.labelling import labelled
+    from carso.evaluation import Settings
     from carso.evaluation.models import models_of
     from carso.evaluation.radii import protocol_of
-    from carso.report.publish import publish
     from carso.storage import weights
 
-    recipe, out = experiment.recipe, experiment.out
-    defence = experiment.defence()
-    models = models_of(defence, experiment.undefended())
-    test = labelled(experiment.test, defence.classifier, test_images or USUAL)
-    settings = Settings(n=test_images or min(USUAL, len(test)), seed=recipe.seed, samples=recipe.samples, stop=stop)
-    protocol = protocol_of(weights.origin(out), recipe.data)
-    records = evaluate(
-        models,
-        test,
-        settings=settings,
+    recipe, defence = experiment.recipe, experiment.defence()
+    return table_of(
+        models_of(defence, experiment.undefended()),
+        experiment.test,
+        defence.classifier,
+        protocol_of(weights.origin(experiment.out), recipe.data),
+        Settings(n=test_images, seed=recipe.seed, samples=recipe.samples, stop=stop),
+        experiment.out,
+        usual=USUAL,
         recipe=recipe.name,
         command=command,
-        directory=out,
         adversarial=recipe.against_attacks,
-        **vars(protocol),
     )
-    return by_first(partial(publish, records, out))

@@ -8,10 +8,12 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -25,9 +27,57 @@ if TYPE_CHECKING:
     from carso.data import Dataset
     from carso.defence import CARSO
     from carso.detection import Confidence
+    from carso.evaluation import Settings
+    from carso.evaluation.models import Models
+    from carso.evaluation.protocol import Protocol
     from carso.storage.headers import Origin
     from carso.training.experiment import Experiment
-    from carso.types import Images
+    from carso.types import Classifier, Images
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a verb is about: a model by its name, where it computes, and the images that it is asked about.
+
+    `own` is N, where the model is a defence of a classifier of the user's own; `fitted` is how pictures are made alike.
+    """
+
+    source: str
+    model: Any
+    own: nn.Module | None
+    origin: Origin
+    data: str
+    fitted: Mapping[str, Any]
+
+    def load(self, split: Literal["validation", "test"]) -> Dataset:
+        """The images of a split."""
+        from carso.data import load
+
+        return load(self.data, split, **self.fitted)
+
+    def rejecting(self, false_alarms: float | None) -> Subject:
+        """The same with a model that turns images away, where a rate is given; raises as `calibrated`."""
+        if false_alarms is None:
+            return self
+        return replace(self, model=calibrated(self.model, partial(self.load, "validation"), false_alarms))
+
+
+def subject_of(
+    source: str,
+    factory: str | None,
+    samples: int | None,
+    device: str,
+    data: str | None,
+    fitted: Mapping[str, Any],
+) -> Subject:
+    """The subject of a name as for `carso audit`; the options as for `defence_of` and `images_of`."""
+    from carso.audit.loading import load_target, origin_of
+
+    say_which(source)
+    own = classifier_of(factory)
+    model = moved(voting_by(samples, load_target(source, own)), device)
+    origin = origin_of(source)
+    return Subject(source, model, own, origin, *images_of(origin, data, fitted))
 
 
 def experiment_of(
@@ -88,7 +138,7 @@ def moved(model: Any, device: str) -> Any:
 
 def say_which(target: str) -> None:
     """Say what a target's name, or the one before its "/classifier", stands for, where a folder has that name, too."""
-    from carso.storage.weights import hidden_by
+    from carso.storage.folder import hidden_by
 
     for name in (target, target.rpartition("/")[0]):
         if (folder := hidden_by(name)) is not None:
@@ -164,6 +214,32 @@ def images_of(own: Origin, data: str | None, told: Mapping[str, Any]) -> tuple[s
     name = data or own.data or MNIST
     then = fitting_of(own) if own.data is not None and is_same(name, own.data) else {}
     return name, {**then, **told}
+
+
+def table_of(
+    models: Models,
+    images: Dataset,
+    classifier: Classifier,
+    protocol: Protocol,
+    settings: Settings,
+    out: Path,
+    *,
+    usual: int,
+    **about: Any,
+) -> Path:
+    """Evaluate models under a protocol, write everything into a folder, and return the report's path.
+
+    The first images are taken, `usual` ones or all there are where the settings do not say how many; the classifier
+    labels them if nobody did. What a table tells `about` itself is as for `carso.evaluation.evaluate`.
+    """
+    from carso.evaluation import evaluate
+    from carso.evaluation.labelling import labelled
+    from carso.report.publish import publish
+
+    images = labelled(images, classifier, settings.n or usual)
+    settings = replace(settings, n=settings.n or min(usual, len(images)))
+    records = evaluate(models, images, settings=settings, directory=out, **about, **vars(protocol))
+    return by_first(partial(publish, records, out))
 
 
 def classifier_of(factory: str | None) -> nn.Module | None:

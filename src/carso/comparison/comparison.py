@@ -34,9 +34,6 @@ from carso.comparison.results import (
     Comparison,
     Figures,
     Line,
-    read_figures,
-    write_comparison,
-    write_figures,
 )
 from carso.comparison.study import Entry, Study
 from carso.comparison.subjects import Subjects
@@ -49,7 +46,7 @@ from carso.processes.group import by_first, count, divided
 from carso.progress import note, progress, track
 from carso.storage import weights
 from carso.storage.files import copy, says, settle
-from carso.storage.weights import AUDIT
+from carso.storage.folder import AUDIT
 from carso.training.plan import announce
 from carso.types import Norm
 
@@ -181,7 +178,7 @@ class ComparisonStudy:
         if not (folder / FIGURES).exists():
             rows, trained = rows_of(self.study.data, eps), self._subjects.seconds(name)
             figures = measured(subject, self._test[:images], self._examples, self.seed, trained, rows)
-            by_first(partial(write_figures, figures, folder))
+            by_first(partial(figures.write, folder))
         yield
 
     def _take_shipped_audit(self, entry: Entry, folder: Path) -> None:
@@ -227,7 +224,7 @@ class ComparisonStudy:
             environment=environment(),
             entries=lines,
         )
-        write_comparison(found, self.out)
+        found.write(self.out)
         write_page(found, self.out)
         return found
 
@@ -239,7 +236,7 @@ class ComparisonStudy:
         if not all((folder / each).exists() for each in (AUDIT, Path(UNFORESEEN) / AUDIT, FIGURES)):
             return None
         audits: list[Audit] = [read_audit(folder), read_audit(folder / UNFORESEEN)]
-        figures: Figures = read_figures(folder).told(entry)
+        figures = Figures.read(folder).told(entry)
         own, unforeseen = (Audited.of(each) for each in audits)
         published = list(entry.published)
         return Line(

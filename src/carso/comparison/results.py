@@ -22,10 +22,10 @@ from carso.audit.results import Audit
 from carso.comparison.study import Entry, Published
 from carso.evaluation.environment import Environment
 from carso.evaluation.results import Rate
-from carso.storage.schema import read_json, within, write_json
+from carso.storage.schema import Kept
 from carso.types import Norm, Scale
 
-FILE, FIGURES, TRAINING = "comparison.json", "figures.json", "training.json"
+FIGURES = "figures.json"
 AGAIN = "`carso reproduce rivals`, or its other studies, write it anew"
 
 NotNegative = Annotated[float, Field(ge=0)]
@@ -65,14 +65,16 @@ class Certified(_Model):
     rows: list[CertifiedRow]
 
 
-class Training(_Model):
-    """How long a recipe's network was trained."""
+class Training(Kept, _Model):
+    """How long a recipe's network was trained: the whole of `training.json`."""
+
+    KEPT_AS, REMEDY = "training.json", AGAIN
 
     seconds: NotNegative
 
 
-class Figures(_Model):
-    """What is known of an entry beside its audits.
+class Figures(Kept, _Model):
+    """What is known of an entry beside its audits: the whole of `figures.json`.
 
     Attributes:
         trained: seconds of its training, without that of an N or of parts taken over; None where nothing was timed.
@@ -83,6 +85,8 @@ class Figures(_Model):
         protocol: the thesis's rows, or its attacks at the study's radii.
         certified: of a defence that certifies; None of others, and in records of before.
     """
+
+    KEPT_AS, REMEDY = FIGURES, AGAIN
 
     trained: NotNegative | None
     weights: Annotated[int, Field(ge=0)]
@@ -149,8 +153,10 @@ class Line(_Model):
     published: list[Published] = []
 
 
-class Comparison(_Model):
+class Comparison(Kept, _Model):
     """The whole of `comparison.json`."""
+
+    KEPT_AS, REMEDY = "comparison.json", AGAIN
 
     study: str
     seed: int
@@ -160,43 +166,10 @@ class Comparison(_Model):
     entries: list[Line]
 
 
-def write_comparison(found: Comparison, folder: Path) -> Path:
-    """Write `comparison.json` in one step."""
-    return write_json(found, folder / FILE)
-
-
 def read_comparison(path: str | Path) -> Comparison:
     """Read `comparison.json`, given itself or its folder.
 
     Raises:
         RunError: if it is missing, no JSON, or a field is missing or wrong.
     """
-    return read_json(within(path, FILE), Comparison, AGAIN)
-
-
-def write_figures(found: Figures, folder: Path) -> Path:
-    """Write `figures.json` in one step."""
-    return write_json(found, folder / FIGURES)
-
-
-def read_figures(folder: Path) -> Figures:
-    """Read `figures.json` of an entry's folder.
-
-    Raises:
-        RunError: if it is missing, no JSON, or a field is missing or wrong.
-    """
-    return read_json(folder / FIGURES, Figures, AGAIN)
-
-
-def write_training(seconds: float, folder: Path) -> Path:
-    """Write `training.json` in one step."""
-    return write_json(Training(seconds=seconds), folder / TRAINING)
-
-
-def read_training(folder: Path) -> float:
-    """Read `training.json` of an entry's folder.
-
-    Raises:
-        RunError: if it is missing, no JSON, or its field is missing or wrong.
-    """
-    return read_json(folder / TRAINING, Training, AGAIN).seconds
+    return Comparison.read(path)

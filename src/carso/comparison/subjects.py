@@ -20,7 +20,7 @@ from torch import nn
 
 from carso import data, rivals
 from carso.audit import load_target
-from carso.comparison.results import TRAINING, read_training, write_training
+from carso.comparison.results import Training
 from carso.comparison.study import Entry, Study
 from carso.data import Dataset
 from carso.data.fingerprint import fingerprint
@@ -76,8 +76,8 @@ class Subjects:
     def seconds(self, name: str) -> float | None:
         """How long the training of a rival or of a recipe's network took, where that was timed."""
         path = self.out / name
-        if (path / TRAINING).exists():
-            return read_training(path)
+        if (told := Training.read_if_there(path)) is not None:
+            return told.seconds
         return files.read(path)[1].seconds if (path / files.FILE).exists() else None
 
     def pending(self, name: str) -> list[Pending]:
@@ -106,7 +106,7 @@ class Subjects:
         experiment.open()
         _, seconds = timed(experiment.train_classifier)
         if pending and not pending[0].done:
-            by_first(partial(write_training, seconds, self.out / name))
+            by_first(partial(Training(seconds=seconds).write, self.out / name))
 
     def _trial(self, name: str, entry: Entry, spec: RivalSpec, stage: int, few: int, some: int) -> Stage:
         """A stage with fresh networks, on the first so many images."""

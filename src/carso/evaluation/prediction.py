@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from carso.contract import check_classifier
 from carso.data import read_image
 from carso.data.digits import meant
 from carso.data.labelled import named
@@ -18,7 +19,6 @@ from carso.evaluation.cost import say_if_long
 from carso.evaluation.evaluate import chunk_of
 from carso.evaluation.models import device_of
 from carso.nn import evaluating, query
-from carso.representation import check_classifier
 from carso.vote import Stop
 
 

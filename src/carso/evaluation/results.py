@@ -23,7 +23,7 @@ from torch import Tensor
 from carso.evaluation.display import Displayed
 from carso.evaluation.environment import Environment
 from carso.evaluation.interval import difference, wilson
-from carso.storage.schema import read_json, within, write_json
+from carso.storage.schema import Kept
 from carso.types import Scale
 
 Target = Literal["classifier", "defence"]
@@ -125,8 +125,10 @@ class ResultRow(_Model):
         return {name: rate for name, rate in named.items() if rate is not None} | self.others
 
 
-class Results(Displayed, _Model):
+class Results(Displayed, Kept, _Model):
     """The whole of `results.json`."""
+
+    KEPT_AS, REMEDY = FILE, "`carso evaluate` and `carso reproduce` write it anew"
 
     recipe: str
     seed: int
@@ -152,7 +154,7 @@ class Results(Displayed, _Model):
 
 def write_results(results: Results, directory: Path) -> Path:
     """Write `results.json` into `directory` in one step, so that no reader ever sees half of it."""
-    return write_json(results, directory / FILE)
+    return results.write(directory)
 
 
 def read_results(path: str | Path) -> Results:
@@ -161,4 +163,4 @@ def read_results(path: str | Path) -> Results:
     Raises:
         RunError: if the file is missing, is not JSON, or a field is missing or wrong; the message names file and field.
     """
-    return read_json(within(path, FILE), Results, "`carso evaluate` and `carso reproduce` write it anew")
+    return Results.read(path)

@@ -25,8 +25,8 @@ from carso.evaluation.results import Rate
 from carso.report.wording import TRAINED as TRAINED_AS
 from carso.storage import weights
 from carso.storage.files import copy
-from carso.storage.schema import Schema, read_json_if_there, write_json
-from carso.storage.weights import CHOICE
+from carso.storage.folder import CHOICE
+from carso.storage.schema import Kept, Schema
 from carso.training.design import assembled, purifier_of
 from carso.training.experiment import Experiment
 from carso.training.loop import beginning
@@ -43,13 +43,15 @@ LOSSES = ("cross_entropy", "margin")
 UNTRAINED, UNHARDENED, HARDENED = "untrained", "unhardened", "hardened"
 
 
-class Choice(Schema):
+class Choice(Kept, Schema):
     """What the held-out images said.
 
     Attributes:
         kept: which purifier.
         rates: on how many images each keeps N's clean answer, whatever was tried.
     """
+
+    KEPT_AS, REMEDY = CHOICE, "delete it to choose again"
 
     kept: str
     rates: dict[str, Rate]
@@ -99,8 +101,7 @@ def chosen(experiment: Experiment, budgets: Sequence[Budget], n: int, chunk: int
     Raises:
         RunError: if the choice that was made is damaged.
     """
-    made = read_json_if_there(experiment.out / CHOICE, Choice, "delete it to choose again")
-    if made is not None:
+    if (made := Choice.read_if_there(experiment.out)) is not None:
         return made
     defences = _defences(experiment)
     held_out = _held_out(experiment, defences[HARDENED], n)
@@ -115,7 +116,7 @@ def chosen(experiment: Experiment, budgets: Sequence[Budget], n: int, chunk: int
         copy(trained, used)
     else:
         experiment.keep(defences[choice.kept].cpu())
-    write_json(choice, experiment.out / CHOICE)
+    choice.write(experiment.out)
     return choice
 
 

@@ -35,13 +35,13 @@ from carso.evaluation.models import models_of
 from carso.evaluation.radii import check_radii, protocol_of
 from carso.hardening.choice import Choice, chosen
 from carso.hardening.conclusion import SUBJECTS
-from carso.hardening.plan import Plan, Request, keep, planned, read_plan
+from carso.hardening.plan import Plan, Request, planned, read_plan
 from carso.hardening.proposal import batch_of, proposed, purifier_for, reading
 from carso.hardening.survey import TRIED, described, rates_of
 from carso.storage.export import export
 from carso.storage.factory import module
+from carso.storage.folder import RECIPE
 from carso.storage.headers import Origin
-from carso.storage.weights import RECIPE
 from carso.training.design import as_known, assembled, check_classes
 from carso.training.experiment import Experiment, check_known
 from carso.training.plan import cost_of
@@ -109,7 +109,7 @@ class Hardening:
             raise RunError(f"{self.out} holds another run, and no plan of this one; choose another --out")
         check_known(self.out)
         plan = self._planned(began)
-        keep(plan, self.out)
+        plan.write(self.out)
         return plan
 
     def carry_out(self, plan: Plan) -> Found:

@@ -26,12 +26,10 @@ from carso.hardening.choice import work_of
 from carso.hardening.proposal import fitted, least
 from carso.progress import duration
 from carso.storage.headers import FACTORY, fitting_of
-from carso.storage.schema import Schema, read_json_if_there, write_json
+from carso.storage.schema import Kept, Schema
 from carso.training.plan import Cost
 from carso.training.recipe import PurifierSpec, Recipe
 from carso.types import Budget, Norm
-
-FILE = "plan.json"
 
 SHARES = {"choice": 0.1, "evaluation": 0.15, "audit": 0.35}
 """Of the time, at most, where the data would have images for more."""
@@ -117,7 +115,7 @@ class Request(Schema):
         return tuple(Budget(self.norm, radius) for radius in self.eps)
 
 
-class Plan(Schema):
+class Plan(Kept, Schema):
     """What is to be done.
 
     Attributes:
@@ -128,6 +126,8 @@ class Plan(Schema):
         audited: test images of the audits.
         lines: the plan in words.
     """
+
+    KEPT_AS, REMEDY = "plan.json", "it is damaged or of another version; choose another --out"
 
     request: Request
     recipe: Recipe
@@ -274,7 +274,7 @@ def read_plan(folder: Path, request: Request) -> Plan | None:
     Raises:
         RunError: if it is of another command, or damaged.
     """
-    plan = read_json_if_there(folder / FILE, Plan, "it is damaged or of another version; choose another --out")
+    plan = Plan.read_if_there(folder)
     if plan is not None and (others := _others(plan.request, request)):
         raise RunError(f"{folder} holds the run of another command (other {', '.join(others)}); choose another --out")
     return plan
@@ -284,8 +284,3 @@ def _others(one: Request, other: Request) -> list[str]:
     """The fields in which two requests differ; data may be written in several ways."""
     differ = [name for name in Request.model_fields if getattr(one, name) != getattr(other, name)]
     return [name for name in differ if name != "data" or not is_same(one.data, other.data)]
-
-
-def keep(plan: Plan, folder: Path) -> None:
-    """Write `plan.json`."""
-    write_json(plan, folder / FILE)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,18 +19,7 @@ from torch import nn
 if TYPE_CHECKING:
     from carso.defence import CARSO
 
-STYLE = """
-  .ink { fill: #15171c; } .soft { fill: #545b67; } .net { fill: #e8ebfc; stroke: #3145c4; } .frozen { fill: #f5f6f8; stroke: #4d5360; }
-  .pill { fill: #ffffff; stroke: #8d93a0; } .loss { fill: #fdeee6; stroke: #9a3412; } .wire { stroke: #545b67; fill: none; } .tip { fill: #545b67; }
-  .paper { fill: #ffffff; }
-  @media (prefers-color-scheme: dark) {
-    .ink { fill: #e9ebef; } .soft { fill: #a5acb9; } .net { fill: #242a49; stroke: #a3b0ff; } .frozen { fill: #1a1d23; stroke: #ced2da; }
-    .pill { fill: #121418; stroke: #7f8693; } .loss { fill: #3a2418; stroke: #f6ad82; } .wire { stroke: #a5acb9; } .tip { fill: #a5acb9; }
-    .paper { fill: #121418; }
-  }
-  text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; text-anchor: middle; }
-  .name { font-size: 15px; font-weight: 650; } .sizes { font-size: 11px; } .title { font-size: 17px; font-weight: 650; text-anchor: start; }
-"""  # noqa: E501
+STYLE = (Path(__file__).parent / "templates" / "architecture.css").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -88,7 +78,7 @@ def draw(dimensions: Dimensions) -> str:
     label = f"CARSO at training time and at inference time; N has {n} parameters, the purifier {purifier}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1268 640" role="img" aria-label="{label}">'
-        f"<style>{STYLE}</style>"
+        f"<style>\n{STYLE}</style>"
         '<rect class="paper" width="1268" height="640" rx="12"/>'
         f"{_text(30, 36, 'Training the purifier: N is frozen', 'title ink', start=True)}{_training(b)}"
         f"{_text(30, 356, f'Inference: {b.samples:,} candidates, one vote', 'title ink', start=True)}{_inference(b)}"

@@ -12,8 +12,8 @@ from carso.audit import results as audits
 from carso.audit.results import Audit
 from carso.evaluation.results import FILE, Rate, Results
 from carso.storage.files import read_text
+from carso.storage.folder import AUDIT, CHOICE, HISTORY, RECIPE
 from carso.storage.schema import read_json_if_there
-from carso.storage.weights import AUDIT, CHOICE, HISTORY, RECIPE
 
 CLASSIFIER = "classifier"
 """The folder in which a hardening audits N."""

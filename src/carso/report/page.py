@@ -30,8 +30,8 @@ from carso.report.artifacts import (
 from carso.report.gallery import gallery_rows
 from carso.report.verdict import hardest, subject, verdict
 from carso.storage.files import write_text
+from carso.storage.folder import AUDIT
 from carso.storage.schema import within
-from carso.storage.weights import AUDIT
 
 PAGE = "report.html"
 

@@ -62,11 +62,6 @@ def told(column: str, adversarial: bool = True) -> str:
     return TOLD.get(column, column.replace("_", " "))
 
 
-def attack_name(row: ResultRow) -> str:
-    """The attack's name without its budget."""
-    return name_of(row.attack)
-
-
 def name_of(attack: str) -> str:
     """How people write the name of an attack or of a corruption."""
     return ATTACKS.get(attack, attack.replace("-", " ").capitalize())
@@ -88,7 +83,8 @@ def attack(row: ResultRow) -> str:
 
 def bare_attack(row: ResultRow) -> str:
     """The attack with its budget alone."""
-    return attack_name(row) if row.norm is None else f"{attack_name(row)} {budget(row.norm, row.eps)}"
+    name = name_of(row.attack)
+    return name if row.norm is None else f"{name} {budget(row.norm, row.eps)}"
 
 
 def count(row: ResultRow) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -16,6 +16,7 @@ from carso.errors import VALUE, RunError, WeightsError, in_a_line, shown
 from carso.storage.files import read_text, write_text
 
 S = TypeVar("S", bound=BaseModel)
+K = TypeVar("K", bound="Kept")
 
 SAID = 300
 """The most characters of what is said of a damaged file, beside its name and what to do."""
@@ -25,6 +26,27 @@ class Schema(BaseModel):
     """A description as strict as JSON is: `true` is no number, "3" neither, and every number is finite."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Kept(BaseModel):
+    """What a folder keeps as JSON, in a file of one name; `REMEDY` is what is told where it is damaged."""
+
+    KEPT_AS: ClassVar[str]
+    REMEDY: ClassVar[str]
+
+    def write(self, folder: Path) -> Path:
+        """Write it into a folder, in one step, and return the file's path."""
+        return write_json(self, folder / self.KEPT_AS)
+
+    @classmethod
+    def read(cls: type[K], path: str | Path) -> K:
+        """Read it, given the file or its folder; raises as `read_json`."""
+        return read_json(within(path, cls.KEPT_AS), cls, cls.REMEDY)
+
+    @classmethod
+    def read_if_there(cls: type[K], folder: Path) -> K | None:
+        """Read it from a folder; None if there is no such file."""
+        return read_json_if_there(folder / cls.KEPT_AS, cls, cls.REMEDY)
 
 
 def read_json(path: Path, schema: type[S], remedy: str) -> S:

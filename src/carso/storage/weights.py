@@ -1,9 +1,7 @@
 """Weights on disk: a defence is a folder of safetensors, each described in its own header.
 
-    classifier.safetensors    N                              (kind "classifier")
-    purifier.safetensors      the purifier and its settings  (kind "purifier")
-    undefended.safetensors    the classifier trained on clean images alone, if there is one
-    purifier-unhardened...    the purifier before its hardening, if the recipe has one
+    classifier, undefended            N, and one trained on clean images alone   (kind "classifier")
+    purifier, purifier-unhardened     the purifier and its settings              (kind "purifier")
 
 The headers carry the architecture, the recipe, the seed and the figures, so that a file explains itself.
 """
@@ -11,11 +9,9 @@ The headers carry the architecture, the recipe, the seed and the figures, so tha
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -25,27 +21,64 @@ from torch import Tensor, nn
 from carso.correction import CorrectivePurifier
 from carso.defence import CARSO, VOTING
 from carso.detection import Calibration
-from carso.errors import ModelError, WeightsError, did_you_mean
+from carso.errors import ModelError, WeightsError
 from carso.nn import ARCHITECTURES
 from carso.nn.maps import Maps
 from carso.nn.modes import uncompiled, uncompiled_name
 from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.storage.factory import copied
 from carso.storage.filling import fill, filled
+from carso.storage.folder import (
+    AUDIT,
+    CHOICE,
+    CLASSIFIER,
+    DEFAULTS,
+    PURIFIER,
+    RECIPE,
+    UNDEFENDED,
+    UNHARDENED,
+    find,
+    folder_of,
+    is_whole,
+    shipped,
+)
 from carso.storage.headers import OPTIONS, ClassifierHeader, Header, Origin, PurifierHeader
 from carso.storage.schema import validated
 from carso.storage.tensors import check_finite, read_tensors, write_tensors
 from carso.vote import MOST
 
+__all__ = [
+    "AUDIT",
+    "CHOICE",
+    "CLASSIFIER",
+    "DEFAULTS",
+    "PURIFIER",
+    "RECIPE",
+    "UNDEFENDED",
+    "UNHARDENED",
+    "about",
+    "architecture_of",
+    "digest",
+    "find",
+    "is_of",
+    "is_whole",
+    "load",
+    "load_classifier",
+    "load_undefended",
+    "origin",
+    "restore_purifier",
+    "save",
+    "save_classifier",
+    "save_purifier",
+    "settings",
+    "settings_of",
+    "shipped",
+    "with_own_weights",
+]
 H = TypeVar("H", bound=Header)
 
 _File: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]
 """The tensors and the description of one."""
-
-CLASSIFIER, PURIFIER, UNDEFENDED = "classifier.safetensors", "purifier.safetensors", "undefended.safetensors"
-UNHARDENED = "purifier-unhardened.safetensors"
-RECIPE, HISTORY, CHOICE, AUDIT = "recipe.yaml", "history.json", "choice.json", "audit.json"
-"""What a run writes beside its weights."""
 
 SETTINGS = ("layers", *VOTING)
 """What decides how a defence votes, beside its weights."""
@@ -54,12 +87,6 @@ REFUSED = "was not written, for it could not be read again"
 """What is said of a file that would break its own schema."""
 
 _HEADERS: dict[str, type[Header]] = {"classifier": ClassifierHeader, "purifier": PurifierHeader}
-
-SHIPPED = Path(str(resources.files("carso"))) / "assets" / "weights"
-"""Where the package keeps its own."""
-
-DEFAULTS = {"mnist": "mnist-strong-contrast"}
-"""The shipped defence that a data set's name stands for."""
 
 
 def load(source: str | Path, classifier: nn.Module | None = None) -> CARSO:
@@ -181,7 +208,7 @@ def origin(source: str | Path) -> Origin:
     Raises:
         WeightsError: if there is no such defence, or its file is damaged.
     """
-    alone = _folder_of(source, PURIFIER) is None and _folder_of(source, CLASSIFIER) is not None
+    alone = not is_whole(source) and folder_of(source, CLASSIFIER) is not None
     kind, file = ("classifier", CLASSIFIER) if alone else ("purifier", PURIFIER)
     path = find(source, file) / file
     with _mendable():
@@ -330,56 +357,6 @@ def _digest(state: Mapping[str, Tensor]) -> str:
         restored = value.float() if value.is_floating_point() else value
         sha.update(name.encode() + restored.detach().cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()[:16]
-
-
-def shipped(file: str = PURIFIER) -> list[str]:
-    """Names of what ships inside the package with such a file; by default of whole defences."""
-    return sorted(entry.name for entry in SHIPPED.iterdir() if (entry / file).exists()) if SHIPPED.exists() else []
-
-
-def find(source: str | Path, file: str = PURIFIER) -> Path:
-    """The folder of a defence, by the name of a shipped one or by path.
-
-    Args:
-        source: the name, or the path; a `Path` is never a name, nor is what has a slash in it, as "./mnist".
-        file: what the folder must hold; by default what makes a whole defence.
-
-    Raises:
-        WeightsError: if there is none, with the near names and what would make one.
-    """
-    if (found := _folder_of(source, file)) is not None:
-        return found
-    folder = Path(source)
-    known = [*DEFAULTS, *shipped(file)]
-    hint = did_you_mean(str(source), known)
-    takers = "carso.load_model, and carso predict, export, evaluate and audit, take it"
-    plain = f"{source} is a plain classifier and no whole defence: {takers}"
-    beside = folder.parent if isinstance(source, Path) else str(folder.parent)
-    if f"{folder.name}.safetensors" in (CLASSIFIER, UNDEFENDED) and _folder_of(beside, f"{folder.name}.safetensors"):
-        raise WeightsError(plain)
-    if isinstance(source, str) and source in shipped(CLASSIFIER):
-        raise WeightsError(f"{plain} as {source}/classifier")
-    if os.path.exists(folder):
-        raise WeightsError(f"{folder} holds no {file}: it is not a defence that carso saved{hint}")
-    raise WeightsError(f"no defence {str(source)!r}{hint}; shipped: {', '.join(known)}; or pass a folder of weights")
-
-
-def is_whole(source: str | Path) -> bool:
-    """Whether a name or folder, as for `find`, has a purifier."""
-    return _folder_of(source, PURIFIER) is not None
-
-
-def hidden_by(name: str) -> Path | None:
-    """The folder of weights that is called as a shipped defence, which the name stands for; None if there is none."""
-    folder = Path(name)
-    known = name in (*DEFAULTS, *shipped(), *shipped(CLASSIFIER))
-    return folder if known and any(os.path.exists(folder / file) for file in (PURIFIER, CLASSIFIER)) else None
-
-
-def _folder_of(source: str | Path, file: str) -> Path | None:
-    if isinstance(source, str) and (name := DEFAULTS.get(source, source)) in shipped(file):
-        return SHIPPED / name
-    return Path(source) if os.path.exists(Path(source) / file) else None
 
 
 def _stored(module: nn.Module, half: bool) -> dict[str, Tensor]:

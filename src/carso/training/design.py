@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from carso.contract import check_classifier
 from carso.correction import CorrectivePurifier
 from carso.data import Dataset
 from carso.data.labelled import matched, names_of
@@ -24,7 +25,7 @@ from carso.nn.querying import answers
 from carso.nn.standardise import MNIST_MEAN, MNIST_STD
 from carso.progress import note
 from carso.purifier import ConvolutionalPurifier, Purifier, Widths
-from carso.representation import Representation, check_classifier
+from carso.representation import Representation
 from carso.training.recipe import KINDS, ClassifierSpec, PurifierSpec, Recipe, check_only
 from carso.types import INPUT
 

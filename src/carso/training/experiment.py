@@ -31,7 +31,7 @@ from carso.purifier import Purifier
 from carso.representation import Representation
 from carso.storage import factory, weights
 from carso.storage.files import copy, settle
-from carso.storage.weights import RECIPE
+from carso.storage.folder import RECIPE
 from carso.training.checkpoint import finished
 from carso.training.classifier import ClassifierStage
 from carso.training.design import (

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from pydantic import Field, RootModel
 
 from carso.storage.files import write_text
+from carso.storage.folder import HISTORY
 from carso.storage.schema import Schema, read_json_if_there
-from carso.storage.weights import HISTORY
 
 Figure = Annotated[float, Field(allow_inf_nan=True)]
 """Of an epoch; one of held-out images may overflow while training goes on."""
