@@ -15,7 +15,6 @@ import linecache
 import operator
 import random
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,9 +43,6 @@ NEW_VALUES = {
 
 NEW_MAPS = nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.Linear, nn.LayerNorm, nn.GroupNorm
 """The same of torch's own modules."""
-
-SIZES = "size", "dim", "numel", "shape", "ndim", "dtype", "device"
-"""What is asked of a tensor that is no memory of it."""
 
 KNOWN = "torch", "_operator", "builtins", "math"
 """Where functions are from that write by their names or on demand alone."""
@@ -114,10 +110,10 @@ def _without_chance(tracer: _Tracer, model: nn.Module) -> fx.Graph | None:
     graph: fx.Graph | None = None
     with _one_at_a_time:
         array, own, alone = np.random.get_state(), random.getstate(), threading.active_count() == 1
-        with suppress(Exception), (undrawn := _Undrawn()):  # a user's module may refuse tracing in any way
+        with suppress(Exception), (constant := _Constant()):  # a user's module may refuse tracing in any way
             graph = tracer.trace(model)
         if _comparable(array, own) == _comparable(np.random.get_state(), random.getstate()):
-            return None if undrawn.drew else graph
+            return None if constant.stopped else graph
         if alone:
             np.random.set_state(array)
             random.setstate(own)
@@ -128,17 +124,17 @@ def _comparable(array: Any, own: Any) -> tuple[Any, ...]:
     return array[1].tobytes(), array[2:], own
 
 
-class _Undrawn(TorchDispatchMode):
-    """Stops every operation of torch that would draw on this thread."""
+class _Constant(TorchDispatchMode):
+    """Stops every operation on this thread that would draw, or write into a buffer, which a trace knows as constant."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.drew = False
+        self.stopped = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            self.drew = True
-            raise RuntimeError(f"{func} draws")
+        if torch.Tag.nondeterministic_seeded in func.tags or func._schema.is_mutable:
+            self.stopped = True
+            raise RuntimeError(f"{func} draws or writes")
         return func(*args, **(kwargs or {}))
 
 
@@ -226,36 +222,31 @@ for _function in STATEMENTS:
 
 
 def _safe(graph: fx.Graph, model: nn.Module) -> bool:
-    """Whether what is written in place is the graph's own and read afterwards by the writing node's result alone."""
+    """Whether what is written in place is the graph's own and read afterwards by the writing node's result alone.
+
+    A value's memory is the graph's own if it is new, or that of own values which nothing else shares or reads later.
+    """
     modules = dict(model.named_modules())
-    place = {node: i for i, node in enumerate(graph.nodes)}
-    shared = _shared(graph, modules)
-    holders: dict[fx.Node, list[fx.Node]] = defaultdict(list)
-    for node, sources in shared.items():
-        for source in sources:
-            holders[source].append(node)
-
-    def unsafe(node: fx.Node) -> bool:
-        sources = {source for target in _targets(node) for source in shared[target]}
-        if any(source.op in ("placeholder", "get_attr") for source in sources):
-            return True
-        before = {held for source in sources for held in holders[source] if place[held] < place[node]}
-        return any(place[reader] > place[node] for held in before for reader in held.users)
-
-    return not any(unsafe(node) and _writes(node, modules) for node in graph.nodes if node.op.startswith("call"))
-
-
-def _shared(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[fx.Node, frozenset[fx.Node]]:
-    """For each node the nodes whose memory its value may be."""
-    shared: dict[fx.Node, frozenset[fx.Node]] = {}
+    new: set[fx.Node] = set()
+    own: set[fx.Node] = set()
     for node in graph.nodes:
-        if (node.op == "call_method" and node.target in SIZES) or (node.target is getattr and node.args[1] in SIZES):
-            shared[node] = frozenset()
-        elif _new(node, modules):
-            shared[node] = frozenset([node])
-        else:
-            shared[node] = frozenset([node]).union(*(shared[read] for read in node.all_input_nodes))
-    return shared
+        if not node.op.startswith("call"):
+            continue
+        read = set(node.all_input_nodes)
+        ended = {value for value in read & own if value.users.keys() - new <= {node}}
+        if not ended.issuperset(_targets(node)) and _writes(node, modules):
+            return False
+        if _new(node, modules):
+            new.add(node)
+            own.add(node)
+        elif read and ended == read and _made_of_inputs(node, modules):
+            own.add(node)
+    return True
+
+
+def _made_of_inputs(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether its value can share memory with its inputs alone, and not with what somebody's code keeps."""
+    return _familiar(modules[str(node.target)]) if node.op == "call_module" else _known(node)
 
 
 def _new(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
@@ -291,7 +282,7 @@ def _writes(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
         return bool(getattr(module, "inplace", False)) or not (_familiar(module) or _only_reads(module))
     if not _known(node):
         return True
-    name = node.target if isinstance(node.target, str) else node.target.__name__
+    name = (node.target if isinstance(node.target, str) else node.target.__name__).partition(".")[0]
     flagged = node.kwargs.get("inplace", False) is not False or node.kwargs.get("out") is not None
     return flagged or name.endswith("_") or name == "setitem" or node.target in STATEMENTS
 
