@@ -13,19 +13,18 @@ from __future__ import annotations
 
 import linecache
 import operator
-import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.proxy import Attribute
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from carso.nn.chance import rewind, shared_states
 from carso.types import INPUT, OUTPUT
 
 ASSIGNED = "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift"
@@ -91,7 +90,7 @@ def traced(model: nn.Module, layers: Sequence[str] = ()) -> Graph | None:
         layers: names of modules that run once, "input" or "output".
     """
     tracer = _Tracer(layers)
-    graph = _without_chance(tracer, model)
+    graph = _traced(tracer, model)
     if graph is None or not _safe(graph, model):
         return None
     _parted(graph, model if layers else None)
@@ -102,26 +101,21 @@ def traced(model: nn.Module, layers: Sequence[str] = ()) -> Graph | None:
     return made
 
 
-def _without_chance(tracer: _Tracer, model: nn.Module) -> fx.Graph | None:
-    """The graph of what draws no chance.
+def _traced(tracer: _Tracer, model: nn.Module) -> fx.Graph | None:
+    """The graph, or None if the trace fails, draws random numbers or writes into what is constant to it.
 
-    Numpy's and Python's generators belong to all threads: they get their states back where there is but one thread.
+    Numpy's and Python's generators are rewound only if no other thread can have drawn from them.
     """
     graph: fx.Graph | None = None
     with _one_at_a_time:
-        array, own, alone = np.random.get_state(), random.getstate(), threading.active_count() == 1
+        before, alone = shared_states(), threading.active_count() == 1
         with suppress(Exception), (constant := _Constant()):  # a user's module may refuse tracing in any way
             graph = tracer.trace(model)
-        if _comparable(array, own) == _comparable(np.random.get_state(), random.getstate()):
+        if shared_states() == before:
             return None if constant.stopped else graph
         if alone:
-            np.random.set_state(array)
-            random.setstate(own)
+            rewind(before)
     return None
-
-
-def _comparable(array: Any, own: Any) -> tuple[Any, ...]:
-    return array[1].tobytes(), array[2:], own
 
 
 class _Constant(TorchDispatchMode):
@@ -289,7 +283,7 @@ def _writes(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
 
 def _only_reads(module: nn.Module) -> bool:
     """Whether a trace of a module without modules of its own shows that it writes nothing."""
-    graph = _without_chance(_Tracer(), module)
+    graph = _traced(_Tracer(), module)
     return graph is not None and not any(_writes(node, {}) for node in graph.nodes if node.op.startswith("call"))
 
 
