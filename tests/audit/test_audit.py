@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.audit.audits import EPS, raised, run
 from tests.efforts import shorten, timeless
 from torch import Tensor, nn
 
-from carso.audit import Audit, audit, effort, read_audit
+from carso.audit import effort, read_audit
 from carso.audit.checks import Evidence, blind_beats_white_box, make
 from carso.audit.diagnostics import Diagnostics
 from carso.audit.ensemble import VERDICT, Ensemble
@@ -24,17 +25,7 @@ from carso.progress import Bar
 from carso.storage.weights import digest
 from carso.types import Budget
 
-EPS = 0.15
-
 pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("small")]
-
-
-def run(subject: Any, dataset: Dataset, **options: Any) -> Audit:
-    return audit(subject, dataset, **({"effort": "quick", "eps": (EPS,)} | options))
-
-
-def raised(result: Audit) -> set[str]:
-    return {check.name for check in result.checks if check.raised}
 
 
 class TestHonest:
