@@ -53,7 +53,7 @@ def test_bfloat16_changes_votes_unless_doubtful_ones_are_computed_again(vote: Vo
     rounded.prepare(*vote[2:])
     assert 0 < rounded.doubt < torch.inf
     assert torch.equal(rounded.votes(*vote[2:]), expected(vote))
-    exact, low = rounded.exact, rounded.rounded
+    exact, low = rounded.exact, rounded.low
     sums = rounded.sums(vote[2][:1], vote[3]).all()
     assert low is not None
     assert not torch.equal(exact(sums), low(sums))

@@ -100,11 +100,11 @@ def test_bfloat16_changes_votes_unless_doubtful_ones_are_computed_again(vote: Vo
     rounded = made(vote, torch.bfloat16)
     rounded.worth = 1
     rounded.prepare(*vote[2:])
-    assert rounded.rounded is not None
+    assert rounded.low is not None
     assert 0 < rounded.doubt < torch.inf
     assert torch.equal(rounded.votes(*vote[2:]), expected(vote))
     pairs = rounded.sums(vote[2][:1], vote[3]).all()
-    assert not torch.equal(rounded.exact(pairs), rounded.rounded(pairs))
+    assert not torch.equal(rounded.exact(pairs), rounded.low(pairs))
 
 
 @torch.no_grad()

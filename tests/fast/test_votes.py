@@ -80,7 +80,7 @@ def test_bfloat16_changes_votes_unless_doubtful_ones_are_computed_again(
 def test_a_vote_too_small_to_repay_it_is_float32(vote: Vote) -> None:
     small = made(vote, torch.bfloat16)
     small.prepare(*vote[2:])
-    assert not small.rounded
+    assert not small.low
     assert torch.equal(small.votes(*vote[2:]), expected(vote))
 
 

@@ -130,8 +130,8 @@ def _form(itself: Any, model: Classifier, images: Images | None) -> Folded | Net
         return folded
     if images is None:
         return None
-    lowered = network(itself, images)
-    return lowered if lowered is not None and _follows(lowered, model, images[:TRIED]) else None
+    form = network(itself, images)
+    return form if form is not None and _follows(form, model, images[:TRIED]) else None
 
 
 def _follows(form: Network, model: Classifier, images: Images) -> bool:
