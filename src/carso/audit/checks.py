@@ -1,9 +1,9 @@
 """Reasons to doubt an audit's figures, each a small function that bears the check's name.
 
-A check is raised when its value exceeds its threshold. The values of several budgets are reduced to the largest. The
-thresholds leave room for chance on a few hundred images; on fewer than 100 / threshold, where every image is more
-points than that, no single one raises a check that counts those that fall or stand. docs/audit.md explains each check,
-and what to do about it.
+A check is raised when its value exceeds its threshold. Of several budgets, the largest value counts. The thresholds
+leave room for chance on a few hundred images. On fewer than 100 / threshold, one image is worth more points than the
+threshold: a check that counts broken or surviving images is then raised by two of them at least. docs/audit.md explains
+each check, and what to do about it.
 
 Sources: A. Athalye, N. Carlini and D. Wagner, "Obfuscated gradients give a false sense of security", ICML 2018;
 N. Carlini et al., "On evaluating adversarial robustness", 2019; F. Tramer et al., "On adaptive attacks to adversarial
@@ -54,7 +54,7 @@ class Doubt:
         threshold: above which it is raised.
         meaning: in a sentence.
         measure: its value at one budget.
-        counts: of how many images it counts those that fall or stand, as one alone may by chance; None if of none.
+        counts: how many images its value is a share of, if one image alone may fall or stand by chance; else None.
     """
 
     name: str
@@ -104,7 +104,7 @@ def tried(found: BudgetResult) -> int:
 
 @doubt(5.0, "a larger budget contains the smaller one: the attack fails, not the budget", counts=tried)
 def accuracy_rises_with_eps(found: BudgetResult, evidence: Evidence) -> float:
-    """Points by which the accuracy is higher at this eps than at a smaller one; also on the tuning images, by one."""
+    """Points by which accuracy at this eps exceeds that at a smaller one, on all images or on the tuning images."""
     smaller = [b for b in evidence.budgets if b.norm == found.norm and b.eps < found.eps]
     rises = [found.worst_case.accuracy - other.worst_case.accuracy for other in smaller]
     left = [accuracy for _, accuracy in sorted(found.diagnostics.by_eps.items(), key=lambda item: float(item[0]))]
@@ -121,9 +121,9 @@ def one_step_beats_iterative(found: BudgetResult, evidence: Evidence) -> float:
 
 @doubt(2.0, "attacks without the defence's gradient succeed where it fails: gradients are masked", counts=audited)
 def blind_beats_white_box(found: BudgetResult, evidence: Evidence) -> float:
-    """Points by which attacks without the defence's gradient lower what those with it leave.
+    """Points by which attacks without the defence's gradient lower the accuracy that white-box attacks leave.
 
-    One that is given some survivors alone counts as if it did to all as to these, if it breaks more than one.
+    An attack on some of the survivors is extrapolated to all of them, if it breaks more than one image.
     """
     left = found.clean if found.white_box is None else found.white_box
     blind = [a for a in found.attacks if a.kind == "black-box" and round(sum(a.gains) * a.result.total / 100) > 1]
@@ -144,7 +144,7 @@ def zero_gradients(found: BudgetResult, evidence: Evidence) -> float:
 
 @doubt(0.0, "gradients are NaN or infinite: attacks that follow them stand still")
 def non_finite_gradients(found: BudgetResult, evidence: Evidence) -> float:
-    """Share (%) of tuning images, or an attack's, on which gradients or the answer's own ones are NaN or infinite."""
+    """Largest share (%) of tuning or attacked images on which a gradient, or that of the answer, is NaN or infinite."""
     met = [100 * attack.non_finite / attack.attacked for attack in found.attacks if attack.attacked]
     return max(found.diagnostics.non_finite, found.diagnostics.masked, *met, 0.0)
 
@@ -181,20 +181,20 @@ def not_converged_in_steps(found: BudgetResult, evidence: Evidence) -> float:
 
 @doubt(2.0, "twice the restarts still lowered it: the figures are upper bounds", counts=audited)
 def not_converged_in_restarts(found: BudgetResult, evidence: Evidence) -> float:
-    """Points that the later half of annealed PGD's runs gained, those from random starts or those from neighbours."""
+    """Points gained by the later half of annealed PGD's runs, from random starts or from neighbours."""
     runs = [attack.gains for attack in found.attacks if attack.name in ("pgd-annealed", "pgd-annealed-neighbours")]
     return max((lately(gains) for gains in runs if len(gains) > 1), default=0.0)
 
 
 @doubt(10.0, "the attacked surrogate is not the defence that answers")
 def surrogate_disagrees(found: BudgetResult, evidence: Evidence) -> float:
-    """Share (%) of clean and attacked images that more answers give to one other class than to the surrogate's."""
+    """Share (%) of clean and attacked images on which some class gets more answers than the surrogate's class."""
     return found.diagnostics.disagreement
 
 
 @doubt(80.0, "random noise does as much harm as the attack: the attack finds no direction")
 def noise_harms_like_attacks(found: BudgetResult, evidence: Evidence) -> float:
-    """Noise's share (%) of the harm that the white-box attacks do, where they leave something standing."""
+    """Accuracy loss by noise, in percent of that by the strongest white-box attack; 0 if noise takes below 5 points."""
     white = [a.result.accuracy for a in found.attacks if a.kind == "white-box"]
     noise = _left(found, "noise")
     if not white or noise is None or min(white) < 5 or found.clean.accuracy - noise < 5:
@@ -229,7 +229,7 @@ def _left(found: BudgetResult, *names: str) -> float | None:
 
 
 def _further(found: BudgetResult, name: str) -> float:
-    """Points by which an attack on some survivors lowers the accuracy, if it does to all of them as to these."""
+    """Accuracy loss extrapolated from the attacked survivors to all survivors, in points."""
     attack = found.find(name)
     if attack is None or not attack.attacked:
         return 0.0

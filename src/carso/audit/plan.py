@@ -310,7 +310,7 @@ def at_rival(
     steps: int,
     generator: Generator | None = None,
 ) -> Images:
-    """Annealed PGD towards each image's best class but `rank` others, the true one apart."""
+    """Annealed PGD towards one wrong class of each image: the best-scored one at rank 0, the next at rank 1."""
     with torch.no_grad():
         scores = model(images).scatter(1, labels[:, None], -torch.inf)
     rivals = scores.argsort(1, descending=True)[:, rank % (scores.shape[1] - 1)]

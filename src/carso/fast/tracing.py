@@ -1,12 +1,15 @@
-"""A network as a graph, by torch.fx: traced alone, without chance, and only if what it writes in place stays written.
+"""A network as a graph, by torch.fx, where the graph is sure to compute what the network does.
 
-A trace puts methods of its own on nn.Module for the whole process. One thread traces at a time, and what another thread
-calls meanwhile is handed on. A trace freezes the chance that is drawn in it: a network that draws there is refused, of
-torch's operations before they draw.
+Tracing replaces methods of nn.Module for the whole process. So one thread traces at a time, and calls that other
+threads make meanwhile go to the methods that were there before.
 
-A statement like `h.clamp_(max=1)` writes into memory that other values share. A form casts values, lays them out anew
-and leaves out what nobody reads, all of which parts what shared. It means the same if what was written is read
-afterwards by way of the statement's own result alone; a network of which that is not certain is refused.
+Tracing would record random numbers as constants, so a network that draws any is refused; torch's random operations are
+stopped before they run. So are operations that write into buffers, which tracing would run once, and not in each call.
+
+A statement like `h.clamp_(max=1)` writes into memory that other values may share. A cheaper form casts values, changes
+their layout and drops unread results, and values that shared memory then do not. The graph still computes the same if
+the written memory is read afterwards through the statement's own result only. A network is refused unless that is
+certain.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ NEW_MAPS = nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.Linear, n
 """The same of torch's own modules."""
 
 KNOWN = "torch", "_operator", "builtins", "math"
-"""Where functions are from that write by their names or on demand alone."""
+"""Packages whose functions write in place only if their name or an argument says so."""
 
 LAYING_OUT = torch.ops.aten.as_strided_.default
 """What torch's own pooling does to what it has just made."""
@@ -53,7 +56,7 @@ _one_at_a_time = threading.RLock()
 
 
 class Graph(fx.GraphModule):
-    """A graph that runs; torch would keep its source for good, to print it where an error is."""
+    """A graph that runs, and whose source goes with it; torch would keep the source for the life of the process."""
 
     def recompile(self) -> Any:
         """Make its `forward` of the graph."""
@@ -81,9 +84,9 @@ class Writing(TorchDispatchMode):
 
 
 def traced(model: nn.Module, layers: Sequence[str] = ()) -> Graph | None:
-    """The module as a graph, of which these layers are the output if any are given; None where that cannot be had.
+    """The module as a graph, which returns the outputs of these layers if any are given; None if it is refused.
 
-    A graph that returns layers leaves what it reads as it is, so that it can still be read.
+    A graph that returns layers writes nothing in place, so that their outputs stay as they were made.
 
     Args:
         model: any module; it becomes the graph's.
@@ -119,7 +122,7 @@ def _traced(tracer: _Tracer, model: nn.Module) -> fx.Graph | None:
 
 
 class _Constant(TorchDispatchMode):
-    """Stops every operation on this thread that would draw, or write into a buffer, which a trace knows as constant."""
+    """Stops what would draw random numbers on this thread, or write into a buffer: both are constants to a trace."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -133,7 +136,7 @@ class _Constant(TorchDispatchMode):
 
 
 class _Tracer(fx.Tracer):
-    """Traces, on the thread that made it, down to modules without modules of their own, and into none of those.
+    """Traces on the thread that made it. Modules without submodules are calls in the graph, and are not traced into.
 
     Args:
         layers: modules whose outputs are to be found in the graph.
@@ -165,7 +168,7 @@ class _Tracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def create_args_for_root(self, *given: Any, **named: Any) -> Any:
-        """What the module is called with; torch by now says of every thread that it traces, which others do not."""
+        """The module's placeholders. Torch's flag says by now that every thread traces; this one alone does."""
         fx._symbolic_trace._is_fx_tracing_flag = _Here(self.thread)  # type: ignore[assignment]
         return super().create_args_for_root(*given, **named)
 
@@ -188,7 +191,7 @@ class _Here:
 
 
 class _Noted:
-    """What stands for a value, with the statements that torch.fx takes for others: `h += 1` for `h = h + 1`."""
+    """A proxy that records `h += 1` as a write; torch.fx would record `h = h + 1`."""
 
     def __getattr__(self, name: str) -> Attribute:
         return _Attribute(self, name)  # type: ignore[arg-type]
@@ -216,9 +219,10 @@ for _function in STATEMENTS:
 
 
 def _safe(graph: fx.Graph, model: nn.Module) -> bool:
-    """Whether what is written in place is the graph's own and read afterwards by the writing node's result alone.
+    """Whether every write goes into the graph's own memory, which is read afterwards by the writer's result alone.
 
-    A value's memory is the graph's own if it is new, or that of own values which nothing else shares or reads later.
+    Memory is the graph's own if it is new, or that of own values which end here: whatever else reads them comes before
+    and makes a new value.
     """
     modules = dict(model.named_modules())
     new: set[fx.Node] = set()
@@ -252,7 +256,7 @@ def _new(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
 
 
 def _familiar(module: nn.Module) -> bool:
-    """Whether it is of a kind of torch's or ours, which write into what they are given by a flag alone."""
+    """Whether it is a layer of torch's or ours, which writes into its input only if its attribute `inplace` is set."""
     return type(module).__module__.startswith(("torch.nn.modules.", "carso.nn."))
 
 
@@ -288,7 +292,7 @@ def _only_reads(module: nn.Module) -> bool:
 
 
 def _parted(graph: fx.Graph, model: nn.Module | None) -> None:
-    """Have statements make new values, and of this model, if any, whatever is written in place by a flag."""
+    """Replace `h += 1` by `h = h + 1`; if a model is given, also switch its `inplace` flags off."""
     for node in graph.nodes:
         if node.op == "call_function":
             node.target = STATEMENTS.get(node.target, node.target)

@@ -1,6 +1,6 @@
-"""Chance: where it is drawn, and generators that are seeded for a while and given their states back.
+"""Random numbers: on which device they are drawn, and generators that are seeded for a while.
 
-Draws are made where their generator lives, so that one generator gives every device the same.
+Numbers are drawn on the generator's device, so that one generator gives the same on every device.
 """
 
 from __future__ import annotations
