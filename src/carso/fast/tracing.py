@@ -86,7 +86,8 @@ class Writing(TorchDispatchMode):
 def traced(model: nn.Module, layers: Sequence[str] = ()) -> Graph | None:
     """The module as a graph, which returns the outputs of these layers if any are given; None if it is refused.
 
-    A graph that returns layers writes nothing in place, so that their outputs stay as they were made.
+    A graph that returns layers makes a new value where the network writes by `+=` or a flag, so that their outputs stay
+    as they were made.
 
     Args:
         model: any module; it becomes the graph's.
