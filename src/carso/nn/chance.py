@@ -58,8 +58,8 @@ def pinned(seed: int) -> Iterator[None]:
 
 def shared_states() -> tuple[Any, Any]:
     """The states of numpy's and Python's global generators, which all threads share; equal if nothing was drawn."""
-    name, keys, *rest = np.random.get_state()
-    return (name, keys.tolist(), *rest), random.getstate()
+    array: Any = np.random.get_state()
+    return (array[0], array[1].tolist(), *array[2:]), random.getstate()
 
 
 def rewind(states: tuple[Any, Any]) -> None:
