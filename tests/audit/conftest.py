@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.audit.audits import EPS
 from tests.efforts import resize
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +17,6 @@ from carso.nn import MLP
 from carso.types import Budget
 
 SIDE = 12
-EPS = 0.15
 
 
 def blobs(count: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.audit.audits import EPS, raised, run
 from tests.efforts import shorten, timeless
 from torch import Tensor, nn
 
-from carso.audit import Audit, audit, effort, read_audit
-from carso.audit.checks import Evidence, blind_wins, make
+from carso.audit import effort, read_audit
+from carso.audit.checks import Evidence, blind_beats_white_box, make
 from carso.audit.diagnostics import Diagnostics
 from carso.audit.ensemble import VERDICT, Ensemble
 from carso.audit.keeping import path_of
@@ -24,17 +25,7 @@ from carso.progress import Bar
 from carso.storage.weights import digest
 from carso.types import Budget
 
-EPS = 0.15
-
 pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("small")]
-
-
-def run(subject: Any, dataset: Dataset, **options: Any) -> Audit:
-    return audit(subject, dataset, **({"effort": "quick", "eps": (EPS,)} | options))
-
-
-def raised(result: Audit) -> set[str]:
-    return {check.name for check in result.checks if check.raised}
 
 
 class TestHonest:
@@ -422,7 +413,7 @@ def test_a_blind_attack_on_a_few_survivors_counts_as_if_on_all(broken: int, valu
         strongest=None,
         diagnostics=measured,
     )
-    assert blind_wins(found, Evidence([found], random=False, averaged=False)) == pytest.approx(value)
+    assert blind_beats_white_box(found, Evidence([found], random=False, averaged=False)) == pytest.approx(value)
 
 
 def test_radii_that_differ_in_a_late_digit_keep_states_of_their_own(tmp_path: Path) -> None:

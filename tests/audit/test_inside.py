@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.audit.audits import raised
 from tests.efforts import resize
 from torch import Tensor, nn
 
@@ -56,10 +57,6 @@ def defence() -> carso.CARSO:
 
 def run(subject: Any, digits: Dataset) -> Audit:
     return audit(subject, digits, effort="quick", eps=(EPS,), name="subject", votes=2)
-
-
-def raised(result: Audit) -> set[str]:
-    return {check.name for check in result.checks if check.raised}
 
 
 def test_copies_of_a_robust_classifier_behind_peel_fall_as_the_classifier_does(

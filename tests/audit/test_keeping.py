@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.audit.conftest import EPS, cut_down
+from tests.audit.audits import EPS
+from tests.audit.conftest import cut_down
 from torch import Tensor, nn
 
 from carso.audit import audit, read_audit

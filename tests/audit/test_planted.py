@@ -10,29 +10,19 @@ from typing import Any
 import pytest
 import torch
 from tests.attacks.conftest import switched_by
+from tests.audit.audits import EPS, raised, run
 from tests.audit.conftest import blobs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carso.attacks import annealed
-from carso.audit import Audit, audit
 from carso.audit.effort import SPARSE
 from carso.audit.results import BudgetResult
 from carso.data import Dataset
 from carso.nn.contrast import Contrast
 from carso.types import Budget
 
-EPS = 0.15
-
 pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("small")]
-
-
-def run(subject: Any, dataset: Dataset, **options: Any) -> Audit:
-    return audit(subject, dataset, **({"effort": "quick", "eps": (EPS,)} | options))
-
-
-def raised(result: Audit) -> set[str]:
-    return {check.name for check in result.checks if check.raised}
 
 
 class Scaled(nn.Module):

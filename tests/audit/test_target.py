@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.audit.conftest import EPS, SIDE, fitted
+from tests.audit.audits import raised, run
+from tests.audit.conftest import SIDE, fitted
 from tests.efforts import resize, timeless
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carso.audit import Audit, audit
 from carso.audit.results import BudgetResult
 from carso.audit.surface import INFINITE, Surface, has_gradient
 from carso.audit.target import Known, target_of
@@ -24,14 +24,6 @@ from carso.errors import DataError, ModelError
 from carso.nn import MLP, ResNet, Standardise
 
 pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("small")]
-
-
-def run(subject: Any, dataset: Dataset, **options: Any) -> Audit:
-    return audit(subject, dataset, **({"effort": "quick", "eps": (EPS,)} | options))
-
-
-def raised(result: Audit) -> set[str]:
-    return {check.name for check in result.checks if check.raised}
 
 
 class Rounding(nn.Module):

@@ -1,62 +1,19 @@
 import pytest
 import torch
-from tests.fast.ballots import Vote, contested, expected
+from tests.fast.ballots import Vote, convolved, expected, made
 from torch import nn
 
 from carso.fast import voting
 from carso.fast.convolved import convolve_vote
 from carso.fast.network import network
-from carso.fast.products import product_dtype
-from carso.fast.votes import FoldedVote
-from carso.nn import MLP, Adapted, ResNet
-from carso.purifier import ConvolutionalPurifier, Purifier
+from carso.nn import MLP, Adapted
+from carso.purifier import Purifier
 from carso.recall import poll
 
 
 @pytest.fixture
 def vote() -> Vote:
-    torch.manual_seed(0)
-    classifier = ResNet((3, 16, 16), width=4, blocks=(1, 1)).eval()
-    purifier = ConvolutionalPurifier((3, 16, 16), [(10,)], latent=5, code=6).eval()
-    for layer in (*classifier.modules(), *purifier.modules()):
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.running_mean.uniform_(-0.1, 0.1)
-            layer.running_var.uniform_(0.3, 0.6)
-    latents, codes = 20 * torch.randn(40, 5), torch.rand(9, 6)
-    whole = contested(classifier, purifier, latents, codes)
-    assert len(whole[2]) > 9
-    return whole
-
-
-def made(vote: Vote, dtype: torch.dtype) -> FoldedVote:
-    found = convolve_vote(vote[0], vote[1], dtype)
-    assert found is not None
-    return found
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("rows", [7, 32, 512])
-def test_float32_votes_are_those_of_the_modules(vote: Vote, rows: int) -> None:
-    form = made(vote, torch.float32)
-    form.rows = rows
-    assert (expected(vote) > 0).sum(1).float().mean() > 1.5  # not unanimous
-    assert torch.equal(form.votes(*vote[2:]), expected(vote))
-
-
-@pytest.mark.skipif(
-    product_dtype(torch.device("cpu")) is not torch.bfloat16, reason="this processor multiplies no bfloat16"
-)
-@torch.no_grad()
-def test_bfloat16_changes_votes_unless_doubtful_ones_are_computed_again(vote: Vote) -> None:
-    rounded = made(vote, torch.bfloat16)
-    rounded.worth = 1
-    rounded.prepare(*vote[2:])
-    assert 0 < rounded.doubt < torch.inf
-    assert torch.equal(rounded.votes(*vote[2:]), expected(vote))
-    exact, low = rounded.exact, rounded.rounded
-    sums = rounded.sums(vote[2][:1], vote[3]).all()
-    assert low is not None
-    assert not torch.equal(exact(sums), low(sums))
+    return convolved()
 
 
 @torch.no_grad()
@@ -72,7 +29,7 @@ def test_batch_norms_vanish_into_transposed_convolutions(vote: Vote) -> None:
 def test_the_modules_stay_as_they_are(vote: Vote) -> None:
     before = [value.clone() for part in vote[:2] for value in part.state_dict().values()]
     modes = [m.training for part in vote[:2] for m in part.modules()]
-    made(vote, torch.bfloat16).votes(*vote[2:])
+    made(convolve_vote, vote, torch.bfloat16).votes(*vote[2:])
     after = [value for part in vote[:2] for value in part.state_dict().values()]
     assert all(map(torch.equal, before, after))
     assert modes == [m.training for part in vote[:2] for m in part.modules()]

@@ -1,36 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import jaxtyping
 import pytest
 import torch
-from tests.fast.ballots import Vote, contested, expected
-from tests.test_correction import IMAGES, LAYERS, defence
+from tests.fast.ballots import VIEWPOINTS, Vote, corrected, expected, trained
+from tests.test_correction import IMAGES, LAYERS
 from torch import nn
 
-from carso import CARSO
 from carso.fast import faster, full_precision, voting
 from carso.fast.corrected import CorrectedDefence, correct_defence, correct_vote
-from carso.fast.products import product_dtype
-from carso.fast.votes import FoldedVote
-from carso.nn.resnet import ResNet
 from carso.purifier import Purifier
 from carso.recall import poll
 
-
-@pytest.fixture(autouse=True)
-def untyped() -> Iterator[None]:
-    """Without the checks of types, in which a graph cannot be traced: as users run it."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
-def trained(shift: int = 1, flip: bool = True) -> CARSO:
-    some = defence(shift, flip)
-    nn.init.normal_(some.purifier.decoder[0].last.weight, std=0.1)
-    return some
+pytestmark = pytest.mark.usefixtures("untyped")
 
 
 def test_the_form_answers_as_the_defence_does() -> None:
@@ -65,46 +46,9 @@ def test_a_hooked_purifier_has_no_form() -> None:
     assert correct_defence(some.classifier, some.purifier, LAYERS, IMAGES) is None
 
 
-@pytest.fixture(params=[(0, False), (2, False), (0, True), (1, True)])
+@pytest.fixture(params=VIEWPOINTS)
 def vote(request: pytest.FixtureRequest) -> Vote:
-    """Small and contested, from several viewpoints."""
-    some, latents = trained(*request.param), 3 * torch.randn(100, 4)
-    classifier, purifier = some.classifier, some.purifier
-    assert isinstance(classifier, ResNet)
-    with torch.no_grad():
-        codes = some.codes(IMAGES)
-    return contested(classifier, purifier, latents, codes)
-
-
-def made(vote: Vote, dtype: torch.dtype) -> FoldedVote:
-    found = correct_vote(vote[0], vote[1], dtype)
-    assert found is not None
-    return found
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("rows", [7, 64, 512])
-def test_float32_votes_are_those_of_the_modules(vote: Vote, rows: int) -> None:
-    form = made(vote, torch.float32)
-    form.rows = rows
-    assert len(vote[2]) > 20
-    assert (expected(vote) > 0).sum(1).float().mean() > 1.5  # not unanimous
-    assert torch.equal(form.votes(*vote[2:]), expected(vote))
-
-
-@pytest.mark.skipif(
-    product_dtype(torch.device("cpu")) is not torch.bfloat16, reason="this processor multiplies no bfloat16"
-)
-@torch.no_grad()
-def test_bfloat16_changes_votes_unless_doubtful_ones_are_computed_again(vote: Vote) -> None:
-    rounded = made(vote, torch.bfloat16)
-    rounded.worth = 1
-    rounded.prepare(*vote[2:])
-    assert rounded.rounded is not None
-    assert 0 < rounded.doubt < torch.inf
-    assert torch.equal(rounded.votes(*vote[2:]), expected(vote))
-    pairs = rounded.sums(vote[2][:1], vote[3]).all()
-    assert not torch.equal(rounded.exact(pairs), rounded.rounded(pairs))
+    return corrected(*request.param)
 
 
 @torch.no_grad()

@@ -108,6 +108,16 @@ def out(net: Net, h: Tensor) -> Tensor:
     return h
 
 
+def overload(net: Net, h: Tensor) -> Tensor:
+    torch.ops.aten.clamp_.default(h, None, CAP)
+    return h
+
+
+def taken_over(net: Net, h: Tensor) -> Tensor:
+    (2 * h).set_(h).clamp_(max=CAP)  # type: ignore[call-overload]
+    return h
+
+
 def layer(net: Net, h: Tensor) -> Tensor:
     net.cap(h)
     return h
@@ -130,6 +140,8 @@ WRITERS = [
     data,
     flag,
     out,
+    overload,
+    taken_over,
     layer,
     own_layer,
 ]
@@ -148,6 +160,38 @@ def test_what_is_written_in_place_stays_written(between: Callable[[Net, Tensor],
     torch.testing.assert_close(ours(BRIGHT), model(BRIGHT), rtol=1e-4, atol=1e-4)
     if read is not None:
         torch.testing.assert_close(read.exact(BRIGHT)[1], model(BRIGHT), rtol=1e-4, atol=1e-4)
+
+
+class Kept(nn.Module):
+    """A layer of somebody's own that gives what it keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = nn.Buffer(torch.zeros(1, 8, 8, 8))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.kept
+
+
+def buffer(net: Net, h: Tensor) -> Tensor:
+    kept: Tensor = net.keeper.kept.add_(1)
+    return h + kept
+
+
+def given_buffer(net: Net, h: Tensor) -> Tensor:
+    kept: Tensor = net.keeper(h)
+    kept += 1
+    return h + kept
+
+
+@pytest.mark.parametrize("between", [buffer, given_buffer])
+@torch.no_grad()
+def test_what_writes_into_a_buffer_has_no_form(between: Callable[[Net, Tensor], Tensor]) -> None:
+    model = Net(between)
+    model.keeper = Kept()
+    assert network(model.eval(), DARK) is None
+    assert not model.keeper.kept.any()
+    assert not torch.equal(model(DARK), model(DARK))
 
 
 def residual(net: Net, h: Tensor) -> Tensor:

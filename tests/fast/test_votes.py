@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tests.fast.ballots import Vote, expected
+from tests.fast.ballots import Vote, expected, folded, made
 from torch import nn
 
 import carso
@@ -8,41 +8,14 @@ from carso import data, progress
 from carso.attacks import pgd
 from carso.errors import ModelError
 from carso.fast import votes as module
-from carso.fast.votes import FoldedVote, fold_vote
-from carso.nn import MLP, Contrast
-from carso.purifier import Purifier
-from carso.recall import classify, recall
+from carso.fast.votes import fold_vote
+from carso.nn import Contrast
 from carso.types import Budget
 
 
 @pytest.fixture
 def vote() -> Vote:
-    torch.manual_seed(0)
-    classifier, purifier = MLP((1, 12, 12), (90, 60)).eval(), Purifier((1, 12, 12), neurons=60, latent=9).eval()
-    for layer in (*classifier.modules(), *purifier.modules()):
-        if isinstance(layer, nn.BatchNorm1d):
-            layer.running_mean.uniform_(-0.5, 0.5)
-            layer.running_var.uniform_(0.5, 2)
-    latents, codes = 4 * torch.randn(300, 9), torch.rand(20, purifier.code)
-    with torch.no_grad():  # logits around zero, so that the vote is contested
-        classifier.logits.bias -= classify(classifier, recall(purifier, latents, codes)).mean((0, 1))
-        first, second = classify(classifier, recall(purifier, latents, codes)).topk(2).values.unbind(2)
-    settled = (first - second > 1e-4).all(0)  # for everyone's float32, in whatever order it is summed
-    return classifier, purifier, latents[settled], codes
-
-
-def made(vote: Vote, dtype: torch.dtype) -> FoldedVote:
-    found = fold_vote(vote[0], vote[1], dtype)
-    assert found is not None
-    return found
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("rows", [7, 128, 512])
-def test_float32_votes_are_those_of_the_modules(vote: Vote, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ROWS", rows)
-    assert (expected(vote) > 0).sum(1).float().mean() > 1.5  # not unanimous
-    assert torch.equal(made(vote, torch.float32).votes(*vote[2:]), expected(vote))
+    return folded()
 
 
 @torch.no_grad()
@@ -50,17 +23,19 @@ def test_a_vote_in_several_parts_shows_its_progress(vote: Vote, monkeypatch: pyt
     told: list[tuple[str, int]] = []
     monkeypatch.setattr(progress, "track", lambda parts, what: told.append((what, len(parts))) or parts)
     latents = vote[2][:50]
-    made(vote, torch.float32).votes(latents, vote[3])
+    made(fold_vote, vote, torch.float32).votes(latents, vote[3])
     assert told == []
     monkeypatch.setattr(module, "ROWS", 25)
-    assert torch.equal(made(vote, torch.float32).votes(latents, vote[3]), expected((*vote[:2], latents, vote[3])))
+    assert torch.equal(
+        made(fold_vote, vote, torch.float32).votes(latents, vote[3]), expected((*vote[:2], latents, vote[3]))
+    )
     assert told == [("votes of images", 20), *[("candidates", 2)] * 20]
 
 
 @torch.no_grad()
 def test_contrast_is_followed(vote: Vote) -> None:
     behind = (nn.Sequential(Contrast(0.3), vote[0]).eval(), *vote[1:])
-    assert torch.equal(made(behind, torch.float32).votes(*vote[2:]), expected(behind))
+    assert torch.equal(made(fold_vote, behind, torch.float32).votes(*vote[2:]), expected(behind))
     assert not torch.equal(expected(behind), expected(vote))
 
 
@@ -69,7 +44,7 @@ def test_bfloat16_changes_votes_unless_doubtful_ones_are_computed_again(
     vote: Vote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "WORTH", 1)
-    rounded = made(vote, torch.bfloat16)
+    rounded = made(fold_vote, vote, torch.bfloat16)
     rounded.prepare(*vote[2:])
     assert torch.equal(rounded.votes(*vote[2:]), expected(vote))
     rounded.doubt = -1.0
@@ -78,9 +53,9 @@ def test_bfloat16_changes_votes_unless_doubtful_ones_are_computed_again(
 
 @torch.no_grad()
 def test_a_vote_too_small_to_repay_it_is_float32(vote: Vote) -> None:
-    small = made(vote, torch.bfloat16)
+    small = made(fold_vote, vote, torch.bfloat16)
     small.prepare(*vote[2:])
-    assert not small.rounded
+    assert not small.low
     assert torch.equal(small.votes(*vote[2:]), expected(vote))
 
 
@@ -103,7 +78,7 @@ def test_shipped_defences_vote_as_by_their_modules(
             defence.classifier, images, labels, Budget("Linf", eps), generator=torch.Generator().manual_seed(0)
         )
     latents, codes = defence.latents(300, torch.Generator().manual_seed(0)), defence.codes(images)
-    rounded = made((defence.classifier, defence.purifier, latents, codes), torch.bfloat16)
+    rounded = made(fold_vote, (defence.classifier, defence.purifier, latents, codes), torch.bfloat16)
     rounded.prepare(latents, codes)
     assert torch.equal(rounded.votes(latents, codes), expected((defence.classifier, defence.purifier, latents, codes)))
 
@@ -112,4 +87,4 @@ def test_a_code_that_is_no_number_gets_no_vote(vote: Vote) -> None:
     *_, latents, codes = vote
     codes[7, 0] = torch.nan
     with pytest.raises(ModelError, match="candidates have NaN"):
-        made(vote, torch.float32).votes(latents, codes)
+        made(fold_vote, vote, torch.float32).votes(latents, codes)

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,14 +15,7 @@ from carso.nn import MLP, ResNet
 from carso.purifier import ConvolutionalPurifier
 from carso.representation import Representation
 
-
-@pytest.fixture(autouse=True)
-def untyped() -> Iterator[None]:
-    """Without the checks of types, in which a graph cannot be traced: as users run it."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
+pytestmark = pytest.mark.usefixtures("untyped")
 
 SHAPE = (3, 16, 16)
 IMAGES = torch.rand(6, *SHAPE, generator=torch.Generator().manual_seed(0))

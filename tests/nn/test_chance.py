@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from carso.nn.chance import home, kept_chance, signs, sown
+from carso.nn.chance import home, pinned, rewind, shared_states, signs, sown
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 
@@ -23,20 +23,36 @@ def test_signs_are_the_generators_bits() -> None:
     assert signs((2,), torch.zeros(2, device=META), torch.Generator()).device == META
 
 
-@pytest.mark.parametrize("toss", [lambda: torch.rand(()).item(), lambda: float(np.random.randn()), random.random])
-def test_who_tosses_is_told_of_and_leaves_no_trace(toss: Callable[[], float]) -> None:
-    with kept_chance() as moved:
-        assert not moved()
+TOSSES = [lambda: torch.rand(()).item(), lambda: float(np.random.randn()), random.random]
+
+
+@pytest.mark.parametrize("toss", TOSSES)
+def test_pinned_chance_is_the_seeds_and_leaves_no_trace(toss: Callable[[], float]) -> None:
+    torch_state, states = torch.get_rng_state(), shared_states()
+    with pinned(7):
         first = toss()
-        assert moved()
-    with pytest.raises(ZeroDivisionError), kept_chance():
+    with pinned(7):
+        assert toss() == first
+    with pytest.raises(ZeroDivisionError), pinned(7):
         toss() / 0
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert shared_states() == states
+    assert toss() != first
+
+
+@pytest.mark.parametrize("toss", TOSSES[1:])
+def test_who_tosses_what_all_threads_share_is_seen_and_rewound(toss: Callable[[], float]) -> None:
+    before = shared_states()
+    first = toss()
+    assert shared_states() != before
+    rewind(before)
+    assert shared_states() == before
     assert toss() == first
 
 
 def test_seeds_are_sown_for_a_while() -> None:
-    with kept_chance() as moved:
-        with sown(5):
-            drawn = torch.rand(2)
-        assert not moved()
+    before = torch.get_rng_state()
+    with sown(5):
+        drawn = torch.rand(2)
+    assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(drawn, torch.rand(2, generator=torch.Generator().manual_seed(5)))

@@ -64,7 +64,7 @@ def autoattack(
 def unguarded(
     model: Classifier, images: Images, labels: Labels, budget: Budget, version: Version, seed: int, eot: int = 20
 ) -> Images:
-    """AutoAttack as it comes: a gradient that is NaN stays one, and the images are confined by nobody but itself.
+    """AutoAttack as published: NaN gradients stay NaN, and its images are not projected into the budget again.
 
     Args:
         model: images to logits.

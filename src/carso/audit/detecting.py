@@ -1,11 +1,11 @@
-"""A defence that turns images away, as a target: broken is an image only by a wrong class that is believed.
+"""A defence that rejects images, as a target: an image is broken only if a wrong class is elected and accepted.
 
     answer      the elected class, or AWAY
     attacked    a(x)_y = log p(y | x) + mean_k log p(y | x_k)     both witnesses at once (see `carso.detection`)
 
-Whoever climbs a(x) for a wrong class makes it the answer, and the higher it is the more the witnesses agree, so that
-the image is believed. Any other classifier turns away what it is not sure of: its own scores are what is attacked, and
-no attack rests where they are fooled, least sure as they are there, but goes on as against a random model.
+An attack that maximises a(x) for a wrong class makes it the answer, and makes the two witnesses agree on it, so that
+the image is accepted. A plain classifier rejects images of low confidence. Attacks follow its own scores. They do not
+stop at the first misclassified point, where confidence is lowest, but go on as against a random model.
 """
 
 from __future__ import annotations

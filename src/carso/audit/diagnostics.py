@@ -40,9 +40,8 @@ STEP = 1e-3
 """Length of the finite difference, in units of the [0, 1] pixel."""
 
 CONTRADICTED, UNKEPT = 0.25, 0.6
-"""Share of what is measured and what the gradient says, together, by which they may differ: of `STEP`; of a longer way,
-on which a slope changes, four times as much or a fourth."""
-
+"""Largest |m - g| / (|m| + |g|) of a measured slope m and the gradient's g: over `STEP`, and over a longer way, where
+either may be four times the other."""
 
 MISLED = 20.0
 """Share (%) of images whose gradient leads elsewhere, above which the attacks are misled."""
@@ -60,15 +59,18 @@ Radius = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(e-\d+)?$")]
 class Diagnostics(BaseModel):
     """What was measured; accuracies and shares in percent of the tuning images.
 
-    `zero_gradients` counts the images whose cross-entropy has no gradient, `non_finite` those on which that of either
-    loss is NaN or infinite, `flat` those whose margin has none when what is not finite counts as 0, neither at the
-    image nor at a point drawn from the ball around it; `masked` those on which the target's own scores have such a
-    gradient, where what comes before them is attacked. One run of annealed PGD leaves `by_loss`, `by_eot` and
-    `by_steps`, by its loss, candidates per gradient and steps; two runs, one on either loss, leave `by_eps`, with those
-    at single classes where the target turns images away. `spread` is the standard deviation, over calls, of the true
-    class's probability. `finite_differences` counts the images whose margin changes otherwise than its gradient says,
-    `unkept` those where it does over a way that attacks take in a step. `remembered` is by how many points an untouched
-    copy is right on fewer of the attacked images.
+    `zero_gradients` is the share of images whose cross-entropy has zero gradient; `non_finite` that of images on which
+    the gradient of either loss is NaN or infinite. `flat` is the share whose margin has zero gradient both at the image
+    and at a random point of the ball around it; what is not finite counts as 0. `masked` is the share on which the
+    gradient of the target's own scores is not finite, if the attacks follow what comes before them.
+
+    `by_loss`, `by_eot` and `by_steps` are accuracies after one run of annealed PGD with that loss, number of candidates
+    per gradient or number of steps. `by_eps` are accuracies after a run on each loss, and after targeted runs if the
+    target can reject images. `spread` is the standard deviation of the true class's probability over calls.
+
+    `finite_differences` is the share of images on which a finite difference of the margin contradicts its gradient;
+    `unkept` the same over the length of an attack's step. `remembered` is the number of points that an untouched copy
+    loses on the attacked images.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -218,9 +220,9 @@ class DiagnosticRun:
         return p.gather(2, self.labels.expand(CALLS, -1).unsqueeze(2)).std(0).mean().item()
 
     def _finite_differences(self, step: float, tolerance: float) -> float:
-        """Share of images whose margin does not change along the gradient that attacks follow as the gradient says.
+        """Share of images on which a finite difference of the margin contradicts the gradient that attacks follow.
 
-        In half precision the rounding is as large as the difference, which then says nothing.
+        Zero in half precision, whose rounding is as large as the difference.
         """
         known, exact = self.target.known, self.target.exact
         if known is None or exact is None or 10 * self.target.rounding > STEP:
@@ -228,7 +230,7 @@ class DiagnosticRun:
         return percent(mistaken(known(0, 1), exact(0, 1), self.images, self.labels, step, tolerance))
 
     def _disagreement(self, surrogate: Classifier, attacked: Images) -> float:
-        """Share of images, clean and attacked, that more verdicts give to one other class than to the surrogate's."""
+        """Share of images, clean and attacked, on which some class gets more verdicts than the surrogate's class."""
         both = torch.cat([self.images, attacked])
         with torch.no_grad():
             seen = surrogate(both).argmax(1).cpu()

@@ -1,12 +1,12 @@
 """Gradients that are NaN or infinite: which images have them, and how attacks go on nevertheless.
 
-A NaN compares as false and its sign is 0: whoever follows it stands still and looks robust. Most come from a product of
-backpropagation, 0 * infinity, such as
+A NaN compares as false and its sign is 0: an attack that follows it does not move, and the model looks robust. Most of
+them come from a product 0 * infinity in backpropagation, such as 0 * dz_y / dp_y of
 
     z_y = log(p_y / (1 - p_y)),    dz_y / dp_y = infinity where p_y is rounded to 1
 
-of which a loss of the other scores, or of one that stands for infinity (`carso.audit.surface`), asks for 0 times as
-much. Such a product is 0: a score on which the loss does not depend lends it no gradient, whatever its own.
+The factor 0 comes from a loss that does not depend on z_y, or whose score stands for infinity (`carso.audit.surface`).
+Such a product is taken as 0: a score on which the loss does not depend adds nothing to its gradient.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def read(
 
 
 def left(folder: Path, budget: Budget) -> Tensor:
-    """Which images (n,) an audit that is done left right at a budget, whoever's it is.
+    """Which images (n,) survived the attacks of a finished audit at a budget, of whatever target.
 
     Args:
         folder: of the audit.

@@ -143,44 +143,71 @@ def _white_box(
     target: Target, candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning, neighbours: Neighbours
 ) -> Iterator[Attempt]:
     """From weak to strong: of equally harmful images, the state keeps the last one."""
-    craft, plain, steps = partial(_craft, budget=budget), sizes.plain, tuning.steps
+    yield from _on_all(target, candidates, budget, sizes, tuning)
+    yield from _on_survivors(target, candidates, budget, sizes, tuning, neighbours)
+    yield from _more(target, candidates, budget, sizes, tuning)
+
+
+def _on_all(target: Target, candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning) -> Iterator[Attempt]:
+    """From one step to annealed PGD, whose few large changes in L2 and L1 are tried besides."""
+    craft, attempt, plain, steps = partial(_craft, budget=budget), _attempts(target, tuning), sizes.plain, tuning.steps
     mean, steady = Expectation(candidates, tuning.eot), _steady(target, candidates, tuning)
-    eot: dict[str, Any] = {"eot": tuning.eot} if target.random_surrogate else {}
-
-    def attempt(name: str, on: On, *rounds: Craft, least: int | None = None, **options: Any) -> Attempt:
-        return Attempt(name, "white-box", on, rounds, least, options=eot | options)
-
-    yield Attempt("fgsm", "one-step", "all", (craft(fgsm, steady),), options=eot and {"eot": steady.samples})
+    eot = {"eot": steady.samples} if target.random_surrogate else {}
+    yield Attempt("fgsm", "one-step", "all", (craft(fgsm, steady),), options=eot)
     if target.random_surrogate and target.known is not None:
         yield _known_latents(target.known(1, SAMPLES), budget, plain)
     yield attempt("pgd", "all", craft(pgd, mean, steps=plain), steps=plain)
     yield attempt("apgd-ce", "all", craft(apgd, steady, steps=plain), steps=plain)
-    run = craft(annealed, mean, steps=steps, loss=tuning.loss)
-    least, runs = sizes.restarts[0], [run] * sizes.restarts[1]
+    least, most = sizes.restarts
+    runs = [craft(annealed, mean, steps=steps, loss=tuning.loss)] * most
     yield attempt("pgd-annealed", "all", *runs, least=least, steps=steps, loss=tuning.loss)
-    other = "cross_entropy" if tuning.loss == "margin" else "margin"
     if budget.norm != "Linf":
-        runs = [craft(annealed, mean, steps=steps, loss=loss, share=q) for q in SPARSE for loss in (tuning.loss, other)]
+        losses = tuning.loss, _other(tuning.loss)
+        runs = [craft(annealed, mean, steps=steps, loss=loss, share=share) for share in SPARSE for loss in losses]
         yield attempt("pgd-annealed-sparse", "all", *runs, steps=steps, shares=SPARSE)
+
+
+def _on_survivors(
+    target: Target, candidates: Candidates, budget: Budget, sizes: Sizes, tuning: Tuning, neighbours: Neighbours
+) -> Iterator[Attempt]:
+    """Other starts, losses, ways of stepping, aggregates and classes to go to."""
+    craft, attempt, steps = partial(_craft, budget=budget), _attempts(target, tuning), tuning.steps
+    mean, other = Expectation(candidates, tuning.eot), _other(tuning.loss)
+    least, most = sizes.neighbours
     if runs := [
         craft(_at_neighbour, mean, neighbours=neighbours, rank=rank, steps=steps, loss=tuning.loss)
-        for rank in range(min(sizes.neighbours[1], neighbours.ranks))
+        for rank in range(min(most, neighbours.ranks))
     ]:
         options = {"steps": steps, "loss": tuning.loss, "among": len(neighbours.images)}
-        yield attempt("pgd-annealed-neighbours", "survivors", *runs, least=sizes.neighbours[0], **options)
-    yield _dlr(target, attempt, craft(apgd, steady, steps=plain, loss="dlr"), plain)
+        yield attempt("pgd-annealed-neighbours", "survivors", *runs, least=least, **options)
+    dlr = craft(apgd, _steady(target, candidates, tuning), steps=sizes.plain, loss="dlr")
+    yield _dlr(target, attempt, dlr, sizes.plain)
     if sizes.deepfool and target.exact is not None:
         run = craft(deepfool, target.exact(0, 1), steps=sizes.deepfool)
         yield Attempt("deepfool", "white-box", "survivors", (run,), options={"steps": sizes.deepfool})
-    run = craft(annealed, mean, steps=steps, loss=other)
-    least, runs = sizes.other[0], [run] * sizes.other[1]
+    least, most = sizes.other
+    runs = [craft(annealed, mean, steps=steps, loss=other)] * most
     yield attempt("pgd-annealed-other-loss", "survivors", *runs, least=least, steps=steps, loss=other)
     if target.random_surrogate:
         yield from _aggregates(candidates, budget, sizes, tuning)
     runs = [craft(at_rival, mean, rank=rank, steps=steps) for rank in range(sizes.rivals)]
     rivals = min(sizes.rivals, target.classes - 1)
     yield attempt("pgd-annealed-targeted", "survivors", *runs, steps=steps, rivals=rivals)
-    yield from _more(target, candidates, budget, sizes, tuning)
+
+
+def _attempts(target: Target, tuning: Tuning) -> Callable[..., Attempt]:
+    """Makes attacks that follow the mean gradient of as many candidates as the tuning chose."""
+    eot: dict[str, Any] = {"eot": tuning.eot} if target.random_surrogate else {}
+
+    def attempt(name: str, on: On, *rounds: Craft, least: int | None = None, **options: Any) -> Attempt:
+        return Attempt(name, "white-box", on, rounds, least, options=eot | options)
+
+    return attempt
+
+
+def _other(loss: str) -> str:
+    """The loss of the two that the tuning did not choose."""
+    return "cross_entropy" if loss == "margin" else "margin"
 
 
 def _dlr(target: Target, attempt: Callable[..., Attempt], run: Craft, steps: int) -> Attempt:
@@ -283,7 +310,7 @@ def at_rival(
     steps: int,
     generator: Generator | None = None,
 ) -> Images:
-    """Annealed PGD towards each image's best class but `rank` others, the true one apart."""
+    """Annealed PGD towards one wrong class of each image: the best-scored one at rank 0, the next at rank 1."""
     with torch.no_grad():
         scores = model(images).scatter(1, labels[:, None], -torch.inf)
     rivals = scores.argsort(1, descending=True)[:, rank % (scores.shape[1] - 1)]

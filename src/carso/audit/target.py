@@ -5,10 +5,10 @@
     candidates  images, K -> logits (B, K, classes), what an attacker with gradients differentiates
 
 A target is a CARSO defence, any `nn.Module` or callable from images to scores, or either of these with an attribute
-`surrogate` (images -> logits, differentiable); if that one is rounded for speed, an attribute `exact` is the same
-unrounded, of which finite differences and DeepFool can be taken. A module whose own gradient is not finite is attacked
-by what a module inside of it returns (`carso.audit.inside`). One with the attributes `purify` (images -> images)
-and `classifier` can also be attacked as if its purifier were the identity.
+`surrogate` (images -> logits, differentiable). If the surrogate is rounded for speed, its attribute `exact` is the same
+without rounding, for finite differences and DeepFool. If a module's own gradient is not finite, the attacks follow the
+logits of a module inside it (`carso.audit.inside`). A target with the attributes `purify` (images -> images) and
+`classifier` is also attacked as if its purifier were the identity.
 
 Whatever is called is handed a copy of the images (`carso.evaluation.queries`); what an attacker sees is float32.
 """
@@ -66,10 +66,10 @@ class Target:
         classes: how many it knows.
         names: what it calls them, in order; None where it does not say.
         device: where images go.
-        identity: of architecture and weights, as far as they can be seen; never the same twice of what has neither, and
-            whose chance no seed rules.
-        shown: scores (b, classes) of the first look under a fixed seed, by which what cannot be seen is told from
-            another; None where no seed rules them.
+        identity: a hash of architecture and weights. A function has none: its name is used, or a fresh random id if it
+            cannot be seeded.
+        shown: scores (b, classes) on the first images under a fixed seed, which tell one function from another; None if
+            the target cannot be seeded.
         weights: a digest of the weights alone; None where they cannot be seen.
         votes: shares of a small vote, for the attack on votes.
         purify: the purifier by itself.
@@ -248,7 +248,7 @@ def _untouched(subject: Any) -> Callable[[], Any] | None:
 
 
 def _attacked(subject: Any, images: Images, scores: Surface) -> Surface:
-    """What is differentiated: the surrogate, if there is one; what comes before scores whose gradient is not finite."""
+    """What attacks differentiate: the surrogate; else the scores, or what comes before them if a gradient is broken."""
     if hasattr(subject, "surrogate"):
         return Surface.of(subject.surrogate, images, f"{scores.name}.surrogate", scores.classes)
     if not has_gradient(scores, images):

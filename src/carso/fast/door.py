@@ -1,13 +1,12 @@
 """Which form of a model is taken, and the proof that it answers as the model does.
 
-A form is built from what a module's layers are known to do. Whether the module does just that is not inferred but
-tried: its own answers and the form's, both in float32, are compared on a few images, and where they differ by more
-than rounding the module itself is used. A replaced `forward`, a patched function or a layer with a habit of its own
-thus cost speed, never truth.
+A form is built from what a module's layers are known to do. Whether the module does just that is tried: its own logits
+and the form's, both in float32, are compared on a few images. If they differ by more than rounding, the module itself
+is used. A patched function or an unusual layer thus costs speed and changes no answer.
 
-What is guaranteed: a form whose logits are off by more than rounding on the first images of the batch (or on the first
-candidates of a vote) is never used, and a module with hooks or a `forward` of its own is not even tried. A module
-whose kinds of layers have been patched to answer otherwise on some other images alone would not be noticed.
+What is guaranteed: a form whose logits differ by more than rounding on the first images of the batch (or on the first
+candidates of a vote) is never used. A module with hooks or a replaced `forward` is not tried at all. A class of layers
+that was patched to answer otherwise only on other images would not be noticed.
 """
 
 from __future__ import annotations
@@ -130,8 +129,8 @@ def _form(itself: Any, model: Classifier, images: Images | None) -> Folded | Net
         return folded
     if images is None:
         return None
-    lowered = network(itself, images)
-    return lowered if lowered is not None and _follows(lowered, model, images[:TRIED]) else None
+    form = network(itself, images)
+    return form if form is not None and _follows(form, model, images[:TRIED]) else None
 
 
 def _follows(form: Network, model: Classifier, images: Images) -> bool:

@@ -76,7 +76,7 @@ def network(model: object, images: Images) -> Network | None:
     exact: nn.Module = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with writing if graph is None else nullcontext():
         run = _run(exact, images)
-    return None if writing.seen else Network(exact, *_low(exact, images, *run)).eval()
+    return None if writing.seen else Network(exact, *_reduced(exact, images, *run)).eval()
 
 
 def reading(model: object, layers: Sequence[str], images: Images) -> Reading | None:
@@ -93,25 +93,25 @@ def reading(model: object, layers: Sequence[str], images: Images) -> Reading | N
     if graph is None:
         return None
     exact: nn.Module = _without_norms(graph).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Reading(exact, *_low(exact, images, *_run(exact, images)))
+    return Reading(exact, *_reduced(exact, images, *_run(exact, images)))
 
 
-def _low(exact: nn.Module, images: Images, run: list[nn.Module], largest: int) -> tuple[nn.Module, int]:
+def _reduced(exact: nn.Module, images: Images, run: list[nn.Module], largest: int) -> tuple[nn.Module, int]:
     """The same behind its first convolution in the dtype of products, and how many images at a time are best."""
     first = next((i for i, layer in enumerate(run) if isinstance(layer, CONVOLUTIONS)), len(run))
-    low = product_dtype(images.device) if images.device.type == "cpu" else torch.bfloat16
-    batch = max(LEAST, CACHED // (largest * low.itemsize))
-    lowered = exact if low is torch.float32 else _lowered(exact, run, first, low)
+    dtype = product_dtype(images.device) if images.device.type == "cpu" else torch.bfloat16
+    batch = max(LEAST, CACHED // (largest * dtype.itemsize))
+    low = exact if dtype is torch.float32 else _cast_behind(exact, run, first, dtype)
     if first < len(run):
         _opened(exact, run[first], torch.float32)
-    return lowered if lowered is exact or _runs(lowered, images[:1]) else exact, batch
+    return low if low is exact or _runs(low, images[:1]) else exact, batch
 
 
 @torch.no_grad()
-def _runs(lowered: nn.Module, images: Images) -> bool:
+def _runs(low: nn.Module, images: Images) -> bool:
     """Whether no weight was left in another dtype than what it meets."""
     try:
-        lowered(images.contiguous(memory_format=torch.channels_last))
+        low(images.contiguous(memory_format=torch.channels_last))
     except RuntimeError as error:
         if of_memory(error):
             raise
@@ -225,7 +225,7 @@ def _run(model: nn.Module, images: Images) -> tuple[list[nn.Module], int]:
     return order, max(sizes)
 
 
-def _lowered(exact: nn.Module, run: list[nn.Module], first: int, dtype: torch.dtype) -> nn.Module:
+def _cast_behind(exact: nn.Module, run: list[nn.Module], first: int, dtype: torch.dtype) -> nn.Module:
     """A copy whose layers behind the first convolution compute in `dtype`."""
     twins: dict[int, Any] = {}
     low = copy.deepcopy(exact, twins)

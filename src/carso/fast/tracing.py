@@ -1,32 +1,33 @@
-"""A network as a graph, by torch.fx: traced alone, without chance, and only if what it writes in place stays written.
+"""A network as a graph, by torch.fx, where the graph is sure to compute what the network does.
 
-A trace puts methods of its own on nn.Module for the whole process. One thread traces at a time, and what another thread
-calls meanwhile is handed on. A trace freezes the chance that is drawn in it: a network that draws there is refused, of
-torch's operations before they draw.
+Tracing replaces methods of nn.Module for the whole process. So one thread traces at a time, and calls that other
+threads make meanwhile go to the methods that were there before.
 
-A statement like `h.clamp_(max=1)` writes into memory that other values share. A form casts values, lays them out anew
-and leaves out what nobody reads, all of which parts what shared. It means the same if what was written is read
-afterwards by way of the statement's own result alone; a network of which that is not certain is refused.
+Tracing would record random numbers as constants, so a network that draws any is refused; torch's random operations are
+stopped before they run. So are operations that write into buffers, which tracing would run once, and not in each call.
+
+A statement like `h.clamp_(max=1)` writes into memory that other values may share. A cheaper form casts values, changes
+their layout and drops unread results, and values that shared memory then do not. The graph still computes the same if
+the written memory is read afterwards through the statement's own result only. A network is refused unless that is
+certain.
 """
 
 from __future__ import annotations
 
 import linecache
 import operator
-import random
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.proxy import Attribute
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from carso.nn.chance import rewind, shared_states
 from carso.types import INPUT, OUTPUT
 
 ASSIGNED = "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift"
@@ -45,11 +46,8 @@ NEW_VALUES = {
 NEW_MAPS = nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.Linear, nn.LayerNorm, nn.GroupNorm
 """The same of torch's own modules."""
 
-SIZES = "size", "dim", "numel", "shape", "ndim", "dtype", "device"
-"""What is asked of a tensor that is no memory of it."""
-
 KNOWN = "torch", "_operator", "builtins", "math"
-"""Where functions are from that write by their names or on demand alone."""
+"""Packages whose functions write in place only if their name or an argument says so."""
 
 LAYING_OUT = torch.ops.aten.as_strided_.default
 """What torch's own pooling does to what it has just made."""
@@ -58,7 +56,7 @@ _one_at_a_time = threading.RLock()
 
 
 class Graph(fx.GraphModule):
-    """A graph that runs; torch would keep its source for good, to print it where an error is."""
+    """A graph that runs, and whose source goes with it; torch would keep the source for the life of the process."""
 
     def recompile(self) -> Any:
         """Make its `forward` of the graph."""
@@ -86,16 +84,17 @@ class Writing(TorchDispatchMode):
 
 
 def traced(model: nn.Module, layers: Sequence[str] = ()) -> Graph | None:
-    """The module as a graph, of which these layers are the output if any are given; None where that cannot be had.
+    """The module as a graph, which returns the outputs of these layers if any are given; None if it is refused.
 
-    A graph that returns layers leaves what it reads as it is, so that it can still be read.
+    A graph that returns layers makes a new value where the network writes by `+=` or a flag, so that their outputs stay
+    as they were made.
 
     Args:
         model: any module; it becomes the graph's.
         layers: names of modules that run once, "input" or "output".
     """
     tracer = _Tracer(layers)
-    graph = _without_chance(tracer, model)
+    graph = _traced(tracer, model)
     if graph is None or not _safe(graph, model):
         return None
     _parted(graph, model if layers else None)
@@ -106,44 +105,39 @@ def traced(model: nn.Module, layers: Sequence[str] = ()) -> Graph | None:
     return made
 
 
-def _without_chance(tracer: _Tracer, model: nn.Module) -> fx.Graph | None:
-    """The graph of what draws no chance.
+def _traced(tracer: _Tracer, model: nn.Module) -> fx.Graph | None:
+    """The graph, or None if the trace fails, draws random numbers or writes into what is constant to it.
 
-    Numpy's and Python's generators belong to all threads: they get their states back where there is but one thread.
+    Numpy's and Python's generators are rewound only if no other thread can have drawn from them.
     """
     graph: fx.Graph | None = None
     with _one_at_a_time:
-        array, own, alone = np.random.get_state(), random.getstate(), threading.active_count() == 1
-        with suppress(Exception), (undrawn := _Undrawn()):  # a user's module may refuse tracing in any way
+        before, alone = shared_states(), threading.active_count() == 1
+        with suppress(Exception), (constant := _Constant()):  # a user's module may refuse tracing in any way
             graph = tracer.trace(model)
-        if _comparable(array, own) == _comparable(np.random.get_state(), random.getstate()):
-            return None if undrawn.drew else graph
+        if shared_states() == before:
+            return None if constant.stopped else graph
         if alone:
-            np.random.set_state(array)
-            random.setstate(own)
+            rewind(before)
     return None
 
 
-def _comparable(array: Any, own: Any) -> tuple[Any, ...]:
-    return array[1].tobytes(), array[2:], own
-
-
-class _Undrawn(TorchDispatchMode):
-    """Stops every operation of torch that would draw on this thread."""
+class _Constant(TorchDispatchMode):
+    """Stops what would draw random numbers on this thread, or write into a buffer: both are constants to a trace."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.drew = False
+        self.stopped = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            self.drew = True
-            raise RuntimeError(f"{func} draws")
+        if torch.Tag.nondeterministic_seeded in func.tags or func._schema.is_mutable:
+            self.stopped = True
+            raise RuntimeError(f"{func} draws or writes")
         return func(*args, **(kwargs or {}))
 
 
 class _Tracer(fx.Tracer):
-    """Traces, on the thread that made it, down to modules without modules of their own, and into none of those.
+    """Traces on the thread that made it. Modules without submodules are calls in the graph, and are not traced into.
 
     Args:
         layers: modules whose outputs are to be found in the graph.
@@ -175,7 +169,7 @@ class _Tracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def create_args_for_root(self, *given: Any, **named: Any) -> Any:
-        """What the module is called with; torch by now says of every thread that it traces, which others do not."""
+        """The module's placeholders. Torch's flag says by now that every thread traces; this one alone does."""
         fx._symbolic_trace._is_fx_tracing_flag = _Here(self.thread)  # type: ignore[assignment]
         return super().create_args_for_root(*given, **named)
 
@@ -198,7 +192,7 @@ class _Here:
 
 
 class _Noted:
-    """What stands for a value, with the statements that torch.fx takes for others: `h += 1` for `h = h + 1`."""
+    """A proxy that records `h += 1` as a write; torch.fx would record `h = h + 1`."""
 
     def __getattr__(self, name: str) -> Attribute:
         return _Attribute(self, name)  # type: ignore[arg-type]
@@ -226,36 +220,32 @@ for _function in STATEMENTS:
 
 
 def _safe(graph: fx.Graph, model: nn.Module) -> bool:
-    """Whether what is written in place is the graph's own and read afterwards by the writing node's result alone."""
+    """Whether every write goes into the graph's own memory, which is read afterwards by the writer's result alone.
+
+    Memory is the graph's own if it is new, or that of own values which end here: whatever else reads them comes before
+    and makes a new value.
+    """
     modules = dict(model.named_modules())
-    place = {node: i for i, node in enumerate(graph.nodes)}
-    shared = _shared(graph, modules)
-    holders: dict[fx.Node, list[fx.Node]] = defaultdict(list)
-    for node, sources in shared.items():
-        for source in sources:
-            holders[source].append(node)
-
-    def unsafe(node: fx.Node) -> bool:
-        sources = {source for target in _targets(node) for source in shared[target]}
-        if any(source.op in ("placeholder", "get_attr") for source in sources):
-            return True
-        before = {held for source in sources for held in holders[source] if place[held] < place[node]}
-        return any(place[reader] > place[node] for held in before for reader in held.users)
-
-    return not any(unsafe(node) and _writes(node, modules) for node in graph.nodes if node.op.startswith("call"))
-
-
-def _shared(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[fx.Node, frozenset[fx.Node]]:
-    """For each node the nodes whose memory its value may be."""
-    shared: dict[fx.Node, frozenset[fx.Node]] = {}
+    new: set[fx.Node] = set()
+    own: set[fx.Node] = set()
     for node in graph.nodes:
-        if (node.op == "call_method" and node.target in SIZES) or (node.target is getattr and node.args[1] in SIZES):
-            shared[node] = frozenset()
-        elif _new(node, modules):
-            shared[node] = frozenset([node])
-        else:
-            shared[node] = frozenset([node]).union(*(shared[read] for read in node.all_input_nodes))
-    return shared
+        if not node.op.startswith("call"):
+            continue
+        read = set(node.all_input_nodes)
+        ended = {value for value in read & own if value.users.keys() - new <= {node}}
+        if not ended.issuperset(_targets(node)) and _writes(node, modules):
+            return False
+        if _new(node, modules):
+            new.add(node)
+            own.add(node)
+        elif read and ended == read and _made_of_inputs(node, modules):
+            own.add(node)
+    return True
+
+
+def _made_of_inputs(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether its value can share memory with its inputs alone, and not with what somebody's code keeps."""
+    return _familiar(modules[str(node.target)]) if node.op == "call_module" else _known(node)
 
 
 def _new(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
@@ -267,7 +257,7 @@ def _new(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
 
 
 def _familiar(module: nn.Module) -> bool:
-    """Whether it is of a kind of torch's or ours, which write into what they are given by a flag alone."""
+    """Whether it is a layer of torch's or ours, which writes into its input only if its attribute `inplace` is set."""
     return type(module).__module__.startswith(("torch.nn.modules.", "carso.nn."))
 
 
@@ -291,19 +281,19 @@ def _writes(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
         return bool(getattr(module, "inplace", False)) or not (_familiar(module) or _only_reads(module))
     if not _known(node):
         return True
-    name = node.target if isinstance(node.target, str) else node.target.__name__
+    name = (node.target if isinstance(node.target, str) else node.target.__name__).partition(".")[0]
     flagged = node.kwargs.get("inplace", False) is not False or node.kwargs.get("out") is not None
     return flagged or name.endswith("_") or name == "setitem" or node.target in STATEMENTS
 
 
 def _only_reads(module: nn.Module) -> bool:
     """Whether a trace of a module without modules of its own shows that it writes nothing."""
-    graph = _without_chance(_Tracer(), module)
+    graph = _traced(_Tracer(), module)
     return graph is not None and not any(_writes(node, {}) for node in graph.nodes if node.op.startswith("call"))
 
 
 def _parted(graph: fx.Graph, model: nn.Module | None) -> None:
-    """Have statements make new values, and of this model, if any, whatever is written in place by a flag."""
+    """Replace `h += 1` by `h = h + 1`; if a model is given, also switch its `inplace` flags off."""
     for node in graph.nodes:
         if node.op == "call_function":
             node.target = STATEMENTS.get(node.target, node.target)

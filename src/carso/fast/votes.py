@@ -126,19 +126,19 @@ class FoldedVote:
         self.sums, self.form, self.dtype = sums, form, dtype
         self.rows, self.trial, self.worth = rows, trial, worth
         self.exact = form(torch.float32)
-        self.rounded: Form | None = None
+        self.low: Form | None = None
         self.doubt = torch.inf
 
     def prepare(self, latents: Latents, codes: Codes) -> None:
-        """Take to rounded products, and learn d, if a vote of all latents (K, latent) and codes (B, code) repays it."""
+        """Take to `dtype`, and learn d, if a vote of all latents (K, latent) and codes (B, code) repays it."""
         if self.dtype is torch.float32 or len(latents) * len(codes) < self.worth * self.trial:
             return
         most = self.trial // 4
         some = codes[:: max(1, len(codes) // most)][:most]
         few = latents[:: max(1, len(latents) * len(some) // self.trial)]
         sums = self.sums(few, some)
-        self.rounded = self.form(self.dtype)
-        moved = self.rounded(sums.to(self.dtype).all()) - self.exact(sums.all())
+        self.low = self.form(self.dtype)
+        moved = self.low(sums.to(self.dtype).all()) - self.exact(sums.all())
         self.doubt = 2 * float((moved.amax(1) - moved.amin(1)).max())
 
     def logits(self, latents: Latents, codes: Codes) -> Logits:
@@ -148,26 +148,26 @@ class FoldedVote:
     def votes(self, latents: Latents, codes: Codes) -> Counts:
         """Votes (B, classes) of every latent (K, latent) with each code (B, code)."""
         exact = self.sums(latents, codes)
-        rounded = exact.to(self.dtype) if self.rounded else exact
-        both = list(zip(*(each.by_codes(self.rows) for each in (exact, rounded)), strict=True))
+        low = exact.to(self.dtype) if self.low else exact
+        both = list(zip(*(each.by_codes(self.rows) for each in (exact, low)), strict=True))
         return torch.cat([self._of_some(*some) for some in shown(both, "votes of images")])
 
-    def _of_some(self, exact: Sums, rounded: Sums) -> Counts:
-        both = list(zip(*(each.by_latents(self.rows) for each in (exact, rounded)), strict=True))
+    def _of_some(self, exact: Sums, low: Sums) -> Counts:
+        both = list(zip(*(each.by_latents(self.rows) for each in (exact, low)), strict=True))
         return torch.stack([self._count(*few) for few in shown(both, "candidates")]).sum(0)
 
-    def _count(self, exact: Sums, rounded: Sums) -> Counts:
-        logits = self._decided(exact, rounded)
+    def _count(self, exact: Sums, low: Sums) -> Counts:
+        logits = self._decided(exact, low)
         check_logits(logits)
         classes = logits.argmax(1).view(len(exact.codes), -1)
         counts = torch.zeros(len(classes), logits.shape[1], dtype=torch.long, device=logits.device)
         return counts.scatter_add_(1, classes, torch.ones_like(classes))
 
-    def _decided(self, exact: Sums, rounded: Sums) -> Tensor:
+    def _decided(self, exact: Sums, low: Sums) -> Tensor:
         """Logits (rows, classes) whose largest is that of float32."""
-        if self.rounded is None:
+        if self.low is None:
             return self.exact(exact.all())
-        logits = self.rounded(rounded.all())
+        logits = self.low(low.all())
         best, second = logits.topk(2, dim=1).values.unbind(1)
         doubtful = (best - second <= self.doubt).nonzero().squeeze(1)
         return logits.index_copy_(0, doubtful, self.exact(exact.some(doubtful))) if len(doubtful) else logits

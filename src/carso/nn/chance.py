@@ -1,12 +1,12 @@
-"""Chance: where it is drawn, and generators that are seeded for a while and given their states back.
+"""Random numbers: on which device they are drawn, and generators that are seeded for a while.
 
-Draws are made where their generator lives, so that one generator gives every device the same.
+Numbers are drawn on the generator's device, so that one generator gives the same on every device.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -40,36 +40,29 @@ def sown(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def kept_chance() -> Iterator[Callable[[], bool]]:
-    """Give torch's generator on the CPU, numpy's and Python's their states back after.
-
-    What is yielded says whether one of them has moved.
-    """
-    before = ours, array, own = _states()
-    try:
-        yield lambda: _comparable(*before) != _comparable(*_states())
-    finally:
-        torch.set_rng_state(ours)
-        np.random.set_state(array)
-        random.setstate(own)
-
-
-@contextmanager
 def pinned(seed: int) -> Iterator[None]:
     """Seed the global generators of torch (on every device in use), numpy and Python; give each its state back after.
 
     Args:
         seed: from 0 to 2^63 - 1; numpy takes its last 32 bits.
     """
-    with kept_chance(), sown(seed):
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        yield
+    before = shared_states()
+    try:
+        with sown(seed):
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        rewind(before)
 
 
-def _states() -> tuple[Tensor, Any, Any]:
-    return torch.get_rng_state(), np.random.get_state(), random.getstate()
+def shared_states() -> tuple[Any, Any]:
+    """The states of numpy's and Python's global generators, which all threads share; equal if nothing was drawn."""
+    array: Any = np.random.get_state()
+    return (array[0], array[1].tolist(), *array[2:]), random.getstate()
 
 
-def _comparable(ours: Tensor, array: Any, own: Any) -> tuple[Any, ...]:
-    return ours.numpy().tobytes(), array[1].tobytes(), array[2:], own
+def rewind(states: tuple[Any, Any]) -> None:
+    """Give numpy's and Python's global generators these states, whoever drew from them since."""
+    np.random.set_state(states[0])
+    random.setstate(states[1])
