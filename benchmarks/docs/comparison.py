@@ -50,7 +50,7 @@ def _audited(line: Line, radii: Sequence[tuple[Norm, float]], command: str) -> l
 def certificates(found: Comparison) -> str:
     """What certificates are worth, a paragraph for each defence that certifies."""
     told = [f"Right and certified in L2, for `{e.name}`: {certified(e)}." for e in found.entries if certified(e)]
-    return "".join(f"\n{fill(each, 130)}\n" for each in told)
+    return "".join(f"\n{fill(each, 130, break_on_hyphens=False)}\n" for each in told)
 
 
 def costs(found: Comparison) -> str:
