@@ -37,12 +37,12 @@ and one variant beside its base by `{one}`.
 TABLE = """
 ## {title}
 
-Accuracy of the defence (%), with 95 % Wilson confidence intervals; + or - if the interval lies above or below the base's.
+Accuracy of the defence (%), with 95 % Wilson confidence intervals; + or - if its interval is above or below the base's.
 {note}
 """
 NOTES = {
     "classifier": "Attacks are crafted on the classifier N alone and handed on: a transfer threat model, the thesis's.",
-    "defence": "Attacks are on each whole defence, with gradients through the purifier; not comparable with the table above.",
+    "defence": "Attacks on each whole defence, gradients through the purifier; not comparable with the table above.",
 }
 STATEMENTS = f"""
 ## What the thesis says of its ablations

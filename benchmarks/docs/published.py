@@ -47,8 +47,8 @@ def findings(found: dict[str, Any]) -> str:
     attacks = found["attacks"]
     claimed = Rate.model_validate(attacks["peel"]["rates"]["peel"])
     true, alone = (Rate.model_validate(attacks[a]["rates"][b]) for a, b in (("before", "peel"), ("classifier",) * 2))
-    return f"""**In short.** With peel, the published protocol leaves {cell(claimed)} % right. The same attack on the same
-images leaves {cell(true)} % if it follows the candidates' answers before the aggregation.
+    return f"""**In short.** With peel, the published protocol leaves {cell(claimed)} % right. The same attack on
+the same images leaves {cell(true)} % if it follows the candidates' answers before the aggregation.
 N alone, without any purifier, keeps {cell(alone)} % under it: {than(alone, true)} the defence, and
 {than(alone, claimed)} what the protocol says of the defence.
 
