@@ -25,20 +25,23 @@ HEAD = """# Ablations
 Written by `python benchmarks/docs/ablations.py` from `benchmarks/results/ablations`; no figure and no verdict is typed
 in. What each variant changes, and what the thesis says of it, is data: `src/carso/recipes/studies/ablations.yaml`.
 
-{headline}. {dataset}, the first n = {n:,} test images, seed {seed}; {cpu}, torch {torch}, carso {carso}.
+{headline}.
+{dataset}, the first n = {n:,} test images, seed {seed}; {cpu}, torch {torch}, carso {carso}.
+
+All of it is made again by
 
     {command}
 
-makes all of it again, and `{one}` one variant beside its base.
+and one variant beside its base by `{one}`.
 """
 TABLE = """
 ## {title}
 
-Right answers of the defence (%), with 95 % Wilson intervals; + or - where the interval lies above or below the base's.
+Accuracy of the defence (%), with 95 % Wilson confidence intervals; + or - if its interval is above or below the base's.
 {note}
 """
 NOTES = {
-    "classifier": "Attacks are crafted on N alone and handed on: a transfer threat model, the thesis's.",
+    "classifier": "Attacks are crafted on the classifier N alone and handed on: a transfer threat model, the thesis's.",
     "defence": "Attacks on each whole defence, gradients through the purifier; not comparable with the table above.",
 }
 STATEMENTS = f"""

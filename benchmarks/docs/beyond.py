@@ -125,5 +125,5 @@ def turned_away() -> str:
                 "none" if turned.attacked.right is None else brief(turned.attacked.right),
                 f"{audit.n}, {audit.effort}",
             ])  # fmt: skip
-    header = ["defence", "Linf", "clean: right or turned away", "clean: turned away", "attacked: right or turned away"]
-    return table([*header, "attacked: turned away", "right, of those believed", "n, effort"], lines)
+    header = ["defence", "Linf", "clean: right or rejected", "clean: rejected", "attacked: right or rejected"]
+    return table([*header, "attacked: rejected", "right, of the accepted", "n, effort"], lines)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from carso.comparison import NAMES, Comparison, read_comparison, read_study
 from carso.comparison.page import MARGIN, adaptive, certified, checks, compared, each, heads, left, on_n, trained
@@ -48,8 +49,8 @@ def _audited(line: Line, radii: Sequence[tuple[Norm, float]], command: str) -> l
 
 def certificates(found: Comparison) -> str:
     """What certificates are worth, a paragraph for each defence that certifies."""
-    told = [f"\nRight and certified in L2, of `{e.name}`: {certified(e)}.\n" for e in found.entries if certified(e)]
-    return "".join(told)
+    told = [f"Right and certified in L2, for `{e.name}`: {certified(e)}." for e in found.entries if certified(e)]
+    return "".join(f"\n{fill(each, 130, break_on_hyphens=False)}\n" for each in told)
 
 
 def costs(found: Comparison) -> str:
@@ -68,7 +69,7 @@ def literature(found: Comparison) -> str:
         for line in found.entries
         for each in line.published
     ]
-    asked = ["published", "left by an adaptive attack", "left by ours", "source", "why ours is of something else"]
+    asked = ["published", "left by an adaptive attack", "left by ours", "source", "how ours differs"]
     return table(["defence", *asked], lines, "---")
 
 

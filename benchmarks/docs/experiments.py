@@ -10,29 +10,30 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "experiments.md"
 HEAD = """# Experiments
 
-What was tried on the way to the recipes, failures included. Every figure is an accuracy (%) on held-out training
-images, never on test images, and is there for choices: the audits in [results.md](results.md) are harder. All tables
-are written by `python benchmarks/docs/experiments.py` from `benchmarks/results/trials/trials.json`.
+This page lists what was tried on the way to the recipes, failures included. Every figure is an accuracy (%) on
+held-out training images, never on test images, and served to choose; the audits in [results.md](results.md) are harder.
+All tables are written by `python benchmarks/docs/experiments.py` from `benchmarks/results/trials/trials.json`.
 
 ## Against an attacker of the whole defence
 
-`benchmarks/runs/trial.py`: annealed PGD of 100 steps on the whole of the target, the worst of two losses in Linf, the
-margin in L2; the vote of 15. Entries marked (prototype) come from a private script with the same attacks, whose
-networks were not kept; entries that name steps of their own, from private scripts with these, whose figures were copied
-into the log.
+`benchmarks/runs/trial.py` attacks the whole of the target by annealed PGD of 100 steps and judges by a vote of 15; in
+Linf the figure is the worst of two losses, in L2 that of the margin. Entries marked (prototype) come from a private
+script with the same attacks, whose networks were not kept. Entries that name their own steps come from private scripts
+with these steps; their figures were copied into the log.
 
 """
 MIDDLE = """
 ## The thesis's protocol
 
-Transfer attacks; what the purifier's schedule and the strength of N do to the ten rows (columns: N / CARSO), n = 2,000.
+Transfer attacks: the effect of the purifier's schedule and of the strength of N, the classifier, on the ten rows
+(columns: N / CARSO), n = 2,000.
 
 """
 LAST = """
 ## Classifiers alone
 
-Annealed PGD of 100 steps, twice with each of two losses, then 1,000 queries of Square on what is left; n = 1,000. From
-a private script; but for those that recipes name, the networks were not kept.
+Annealed PGD of 100 steps runs twice with each of two losses, then Square with 1,000 queries on what is left; n = 1,000.
+The figures come from a private script; only the networks that recipes name were kept.
 
 """
 

@@ -142,7 +142,7 @@ RUNGS = (
     ),
     Rung(
         "the same behind contrast, of 0.4 in place of 0.3",
-        alone("that recipe, but for the contrast", "ladder/robust-cnn-0.4"),
+        alone("that recipe, with contrast 0.4", "ladder/robust-cnn-0.4"),
     ),
 )
 
@@ -255,7 +255,7 @@ def exact() -> str:
     """What an attack leaves whose gradient is passed by contrast, and the same one behind it, where it is exact."""
     found = json.loads((RESULTS / "ladder" / "exact.json").read_text(encoding="utf-8"))
     lines = [
-        "| subject | gradient passed by | exact | only the first finds | only the second |",
+        "| subject | gradient passed through | exact gradient | broken by the first alone | by the second alone |",
         "|---|---:|---:|---:|---:|",
     ]
     for row in found["rows"]:
@@ -270,7 +270,7 @@ MECHANISM = ("mnist-strong",)
 
 UNFORESEEN = {
     "`robust-mlp-contrast`": "strong-contrast-L2-audit/adversarially_trained",
-    "the same recipe, by the attacks of before": "ladder/robust-mlp-contrast-L2",
+    "the same recipe, trained once more, under earlier attacks": "ladder/robust-mlp-contrast-L2",
     "CARSO, hardened around it (`strong-contrast`)": "strong-contrast-L2-audit/carso",
     "CNN trained by others": "ladder/public-cnn-L2",
     "CARSO, hardened (`strong`)": "strong-L2-audit/carso",
@@ -317,7 +317,7 @@ def _pixels(audit: Audit) -> str:
     """Along how many pixels the steps of the sparse attack went."""
     sparse = audit.budgets[0].find("pgd-annealed-sparse")
     if sparse is None:
-        return "all: made before there were others"
+        return "all: before there were fewer"
     return ", ".join(str(round(784 * share)) for share in sparse.options["shares"]) + ", or all"
 
 

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from benchmarks.runs.published_design import FILE, PUBLISHED
@@ -28,12 +29,15 @@ HEAD = """# The published CARSO, audited
 
 Written by `python -m benchmarks.docs.published` from `benchmarks/results/published`; no measured figure is typed in.
 
-The later CARSO paper (E. Ballarin, A. Ansuini and L. Bortolussi, 2023) evaluates its defence end to end: AutoAttack's
-`rand` follows the gradient through purifier, classifier and the *aggregation* of the candidates' answers, and one fresh
-answer to each image that it finds decides. The aggregation of its published code, called peel, is
+The later CARSO paper (E. Ballarin, A. Ansuini and L. Bortolussi, 2023) evaluates its defence end to end. The purifier
+makes candidates, purified versions of an image; N, the adversarially trained classifier, answers each; the answers are
+aggregated. AutoAttack's `rand` follows the gradient through purifier, classifier and *aggregation*. One fresh answer to
+each image that it finds decides. The aggregation of the published code, called peel, is
 
     p = softmax over classes k of the sum over candidates i of exp(l_ik),
-    handed on as log(p / (1 - p)).
+    handed on as log(p / (1 - p)),
+
+with l_ik the logit of class k by candidate i.
 
 """
 
@@ -43,8 +47,8 @@ def findings(found: dict[str, Any]) -> str:
     attacks = found["attacks"]
     claimed = Rate.model_validate(attacks["peel"]["rates"]["peel"])
     true, alone = (Rate.model_validate(attacks[a]["rates"][b]) for a, b in (("before", "peel"), ("classifier",) * 2))
-    return f"""**In short.** The published protocol leaves {cell(claimed)} % right where answers are aggregated by peel.
-The same attack on the same images, following the candidates' answers before they are aggregated, leaves {cell(true)} %.
+    return f"""**In short.** With peel, the published protocol leaves {cell(claimed)} % right. The same attack on
+the same images leaves {cell(true)} % if it follows the candidates' answers before the aggregation.
 N alone, without any purifier, keeps {cell(alone)} % under it: {than(alone, true)} the defence, and
 {than(alone, claimed)} what the protocol says of the defence.
 
@@ -62,11 +66,11 @@ def arithmetic(samples: int, classes: int) -> str:
     lead = math.log(1 + gap / samples)
     return f"""## Why the aggregation matters
 
-In float32 p is rounded to 1 as soon as the best class's sum leads by {gap:.1f}: of {samples} alike candidates whose
-other logits are 0, as soon as their logit leads by {lead:.2f}. Then log(p / (1 - p)) is infinite and its gradient
-infinity times 0, which is NaN. The sign of NaN is 0, so PGD and Auto-PGD stand still, and AutoAttack's check for
-vanished gradients looks for zeros. No answer is changed by that. An attacker who differentiates the candidates'
-logits, *before* the aggregation, meets no such thing. `tests/test_vote.py` holds this arithmetic.
+In float32 p is rounded to 1 as soon as the best class's sum leads by {gap:.1f}. With {samples} equal candidates whose
+other logits are 0, that is as soon as their logit leads by {lead:.2f}. Then log(p / (1 - p)) is infinite, and its
+gradient is infinity times 0, which is NaN. The sign of NaN is 0, so PGD and Auto-PGD stand still. AutoAttack's check
+for vanished gradients does not notice: it looks for zeros. No answer changes. An attacker who differentiates the
+candidates' logits, *before* the aggregation, meets no NaN. `tests/test_vote.py` tests this arithmetic.
 
 """
 
@@ -85,32 +89,34 @@ def measured(found: dict[str, Any]) -> str:
         else f"""
 The purifier had less training than published, for want of machines: {short["images"]:,} images in place of 45,000,
 {short["epochs"]} epochs in place of {whole}, PGD of {short["steps"]} steps in place of {steps}
-(`python -m benchmarks.runs.published_short OUT`). One that is trained as published may recall more sharply, and keep
-more.
-What peel hides does not hang on that: the control below hides as much with no purifier at all.
+(`python -m benchmarks.runs.published_short OUT`). A purifier trained as published may recall more sharply, and keep
+more. What peel hides does not depend on that: the control below hides as much without any purifier.
 """
     )
     network = f"a residual network of {options['blocks']} blocks, {options['width']} channels in the first group"
     return f"""## What was measured
 
-The author's weights could not be had, and the published classifier N (a WRN-28-10 of others) is not what was attacked
-here. Recipe `cifar10-published` trains the published purifier, with its layers' sizes, loss, optimiser and schedule,
-around an N of our own: {network}, adversarially trained,
+The author's weights could not be had, and the published classifier (a WRN-28-10 of others) was not attacked here.
+Recipe `cifar10-published` trains the published purifier, with its layers' sizes, loss, optimiser and schedule, around
+an N of our own: {network}, adversarially trained,
 {cell(clean)} % right on the clean images.
-What follows is thus about the design and its evaluation, not about the published figures.
+So what follows is about the design and its evaluation, not about the published figures.
 {less}
-Five things differ from the published code on purpose. The purifier was trained at the budget that was declared; the
-code multiplies it by about four. The `mode` counts votes; the code's count takes the rounded-down quotient of each
-logit and the largest one, which is below 0 where a logit is. The `mean-probability` is that of softmaxes; the code
-takes sigmoids, and hands on the log-odds of their mean. And N is a smaller network, so that its representation is read
-off fewer convolutions; its attacks are made once and kept, and batches are of {batch} instead of 5,120, the rate for
-each image of a batch as published. Gradients are taken in bfloat16 where the processor has units for it; answers never
-are.
+Five things differ from the published code on purpose.
+
+- The purifier was trained at the declared budget; the code multiplies it by about four.
+- The `mode` counts votes. The code's count takes the rounded-down quotient of each logit and the largest one, which is
+  below 0 where a logit is.
+- The `mean-probability` is that of softmaxes. The code takes sigmoids, and hands on the log-odds of their mean.
+- N is a smaller network, so its representation is read from fewer convolutions.
+- The attacks on N are made once and kept, and batches are of {batch} instead of 5,120, at the published rate per image.
+
+Gradients are taken in bfloat16 if the processor has units for it; answers never are.
 
 {settings["data"]}, the first n = {settings["n"]:,} test images, Linf {spelled(settings["eps"])},
-{settings["samples"]} candidates, gradients averaged per step: {settings["eot"]} (AutoAttack's own are 20;
-fewer make it weaker, if anything), seed
-{settings["seed"]}; AutoAttack's own code, version `rand` of package pyautoattack;
+{settings["samples"]} candidates, seed {settings["seed"]}; gradients averaged per step: {settings["eot"]}
+(AutoAttack's default is 20; fewer make it weaker, if anything);
+AutoAttack's own code, version `rand` of package pyautoattack;
 {machine["cpu"]}, torch {machine["torch"]}, carso {machine["carso"]}.
 
 """
@@ -138,7 +144,7 @@ def table(found: dict[str, Any], audits: dict[str, Audit]) -> str:
     lines = ["| attack | " + " | ".join(PUBLISHED) + " |", "| --- |" + " ---: |" * len(PUBLISHED)]
     for name, rates in rows:
         lines.append(f"| {name} | " + " | ".join(cell(rates[a]) if a in rates else "" for a in PUBLISHED) + " |")
-    return "## The table\n\nRight answers (%), with 95 % intervals.\n\n" + "\n".join(lines) + "\n\n"
+    return "## The table\n\nAccuracy (%), with 95 % confidence intervals.\n\n" + "\n".join(lines) + "\n\n"
 
 
 def controls(found: dict[str, Any], audits: dict[str, Audit]) -> str:
@@ -151,8 +157,8 @@ def controls(found: dict[str, Any], audits: dict[str, Audit]) -> str:
         here, there = (one.budgets[0].worst_case for one in (audits["classifier"], larger))
         audited = f" An audit of N leaves\n{cell(here)}; one of {larger.n} images, in README, leaves {cell(there)}."
     samples = found["settings"]["samples"]
-    return f"""The control has no purifier. The same attack leaves N alone {cell(alone)} %. Behind peel over {samples}
-copies of its own logits, which change none of its answers, N keeps {cell(masked)} %.{audited}
+    return f"""The control has no purifier. N alone keeps {cell(alone)} % under the same attack. Behind peel over
+{samples} copies of its own logits, which change none of its answers, N keeps {cell(masked)} %.{audited}
 
 """
 
@@ -165,9 +171,9 @@ def doubts(audits: dict[str, Audit]) -> str:
         lines.append(f"| {name} | {audit.n:,} | {audit.effort} | {raised} |")
     return """## What the audits doubt
 
-An audit attacks the candidates' logits whatever the aggregation, so that one stands for all where the others are empty
-above. It judges an image by ten fresh answers, and raises `non-finite-gradients` where the
-gradient of the answer itself is NaN ([audit.md](audit.md)).
+An audit attacks the candidates' logits whatever the aggregation; so one audit stands for all, and other cells above are
+empty. It judges an image by ten fresh answers, and raises `non-finite-gradients` if the gradient of the answer itself
+is NaN ([audit.md](audit.md)).
 
 """ + "\n".join(lines)
 
@@ -175,7 +181,7 @@ gradient of the answer itself is NaN ([audit.md](audit.md)).
 def seconds(found: dict[str, Any]) -> str:
     """What each attack took."""
     took = ", ".join(f"{name} {about['seconds']:,.0f}" for name, about in found["attacks"].items())
-    return f"\n\nSeconds of the attacks and their answers: {took}.\n"
+    return f"\n\n{fill(f'Seconds that the attacks and their answers took: {took}.', 120, break_on_hyphens=False)}\n"
 
 
 def page(found: dict[str, Any], audits: dict[str, Audit]) -> str:

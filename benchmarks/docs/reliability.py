@@ -30,16 +30,18 @@ def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
 
 
 def damaged(found: dict[str, Any]) -> str:
-    rows: list[tuple[object, ...]] = [(each["reader"], each["read"], each["refused"]) for each in found["readers"]]
+    readers, inputs = found["readers"], found["inputs"]
+    read, refused = (sum(each[kind] for each in readers) for kind in ("read", "refused"))
     return f"""
 ## Damaged files
 
-`python benchmarks/runs/fuzz.py --inputs {found["inputs"]}` damages {found["inputs"]} inputs of every reader: bits
-flipped, parts cut out, swapped or doubled, headers that promise too much, fields of other types. Every one was either
-read as what it still says, or refused in one short line that names it: no other error, no hang over five seconds, no
-gigabyte of memory. The suite repeats it with 60 inputs each. {where(found)}
-
-{table(("reader", "read", "refused"), rows)}"""
+`python benchmarks/runs/fuzz.py --inputs {inputs}` damages {inputs} inputs of each of {len(readers)} readers of images,
+weights, records and recipes: bits are flipped, parts are cut out, swapped or doubled, headers promise too much, fields
+have other types. Of these inputs {read:,} were read as what they still say, and {refused:,} were refused in one short
+line that names the file. There was no other error, no hang over five seconds, no gigabyte of memory. The tests repeat
+it with 60 inputs each. `benchmarks/results/reliability/fuzz.json` has the counts of each reader.
+{where(found)}
+"""
 
 
 def killed(found: dict[str, Any]) -> str:
@@ -50,8 +52,9 @@ def killed(found: dict[str, Any]) -> str:
     return f"""
 ## Killed processes
 
-`python benchmarks/runs/kills.py` ends each verb by `kill -9` at random moments and runs it again to its end: the
-weights, figures and verdicts are those of an unbroken run, and no file of a killed one is left. {where(found)}
+`python benchmarks/runs/kills.py` ends each verb by `kill -9` at random moments and runs it again to its end. The
+weights, figures and verdicts are those of an unbroken run, and no file of a killed run is left.
+{where(found)}
 
 {table(("verb", "kills", "resumed", "equal ends", "files left over"), rows)}"""
 
@@ -60,8 +63,8 @@ def loaded(found: dict[str, Any]) -> str:
     return f"""
 ## A crowded demo
 
-`python benchmarks/runs/demo_load.py` lets many users pick, attack, vote and upload at once, from the machine that
-serves them. Refused interactions were told when to come back. Cores: {found["cores"]}, not idle before the runs.
+`python benchmarks/runs/demo_load.py` lets many users pick, attack, vote and upload at once, on the machine that serves
+them. A refused interaction is told when to come back. The {found["cores"]} cores were not idle before the runs.
 {where(found)}
 {"".join(map(crowd, found["runs"]))}"""
 
@@ -73,9 +76,9 @@ def crowd(run: dict[str, Any]) -> str:
         for name, each in run["interactions"].items()
     ]
     return f"""
-{run["users"]} users for {run["seconds"]} seconds, load of the machine before {run["load_before"]};
-memory (MiB) at the start {memory["start"]:.0f}, half-way {memory["half"]:.0f}, at its peak {memory["peak"]:.0f},
-at the end {memory["end"]:.0f}.
+{run["users"]} users for {run["seconds"]} seconds; the machine's load before was {run["load_before"]}. Memory (MiB):
+{memory["start"]:.0f} at the start, {memory["half"]:.0f} half-way, {memory["peak"]:.0f} at its peak,
+{memory["end"]:.0f} at the end.
 
 {table(("interaction", "done", "failed", "refused", *(f"{at} (s)" for at in TIMES)), rows)}"""
 
@@ -91,7 +94,7 @@ def tried(found: dict[str, Any]) -> str:
 ## Versions of Python
 
 `python benchmarks/runs/versions.py` builds the wheel, installs it into an empty environment of every Python that
-`pyproject.toml` names, and uses it there, outside of the checkout. Seconds, on a machine that was busy with other work.
+`pyproject.toml` names, and uses it there, outside the checkout. The table has seconds, on a machine with other work.
 
 {table(head, rows)}"""
 

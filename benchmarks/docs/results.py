@@ -24,15 +24,16 @@ TURNED = RESULTS / "turned-away"
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "results.md"
 HEAD = """# Results
 
-Every table below is written by `python benchmarks/docs/results.py` from records that runs left; none is typed in. In
-the thesis's protocol an attack is crafted on the column's classifier alone (on N for both defended
-columns) and handed over. With respect to CARSO that is a transfer: **it says nothing about an attacker who knows of
-the defence.** The rows headed "End to end" and the audits are about that attacker, who follows the gradient
-through the whole of each column.
+Every table below is written by `python benchmarks/docs/results.py` from records that runs left; none is typed in. N is
+the adversarially trained classifier; CARSO votes on N's answers to the images that its purifier recalls. In the
+thesis's protocol an attack is crafted on the column's classifier alone (on N for both defended columns) and handed
+over. For CARSO that is a transfer attack: **it says nothing about an attacker who knows of the defence.** That attacker
+follows the gradient through the whole of each column, as in the rows headed "End to end" and in the audits.
+Foreseen attacks are those that the training of the defence used.
 
-The shipped weights follow the recipes of their names, seed 0; training again gives weights that are close. N's are
-equal bit for bit where every sum is rounded alike; the N of `strong-unlabelled` was trained on another processor,
-and `strong-again` is recipe `strong` there, seed 0, on that N.
+The shipped weights follow the recipes of their names, seed 0. Training again gives weights that are close. N's weights
+are equal bit for bit if every sum is rounded alike. The N of `strong-unlabelled` was trained on another processor;
+`strong-again` is recipe `strong` on that processor and that N, seed 0.
 
 """
 
@@ -46,10 +47,10 @@ TARGETS = {
     "fashion/classifier": "its adversarially trained classifier alone",
     "adversarially_trained": "N alone",
     "carso": "the whole defence, fresh latents in every call",
-    "control": "a classifier with as many weights as N and the purifier together, by recipe `control`, differentiated "
-    "in rounded products, as the defence is",
-    "control-in-float32": "the same classifier, differentiated in float32",
-    "fixed": "the whole defence, but for good with the same four latents, which the attacker knows",
+    "control": "a classifier with as many weights as N and the purifier together, by recipe `control`;\n"
+    "its gradients are taken in rounded products, as the defence's are",
+    "control-in-float32": "the same classifier, with gradients in float32",
+    "fixed": "the whole defence, always with the same four latents, which the attacker knows",
 }
 
 
@@ -59,8 +60,8 @@ def audited(folder: Path) -> str:
     lines = [
         f"## {folder.name}",
         "",
-        f"The worst case per image over every attack of `carso audit --effort {found[0].effort}`, each directed at the "
-        f"whole of its target and judged again with fresh latents; {images_of(found)}, seed {found[0].seed}.",
+        f"The worst case per image over every attack of `carso audit --effort {found[0].effort}`, each directed at",
+        f"the whole of its target and judged again with fresh latents; {images_of(found)}, seed {found[0].seed}.",
         "",
         "| target | budget | clean | worst case | strongest single attack | checks raised |",
         "| --- | --- | ---: | ---: | --- | --- |",
@@ -76,9 +77,9 @@ def audited(folder: Path) -> str:
                 raised(audit),
             )
             lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
-    legend = "; ".join(f"`{audit.target}`: {TARGETS[audit.target]}" for audit in found)
+    legend = ";\n".join(f"`{audit.target}`: {TARGETS[audit.target]}" for audit in found)
     early = ", ".join(f"`{audit.target}`" for audit in found if lacking(audit))
-    said = f"; {before(found)}: {early}" if early else ""
+    said = f";\n{before(found)}: {early}" if early else ""
     return "\n".join([*lines, "", f"{legend}{said}.", ""])
 
 
@@ -96,8 +97,8 @@ def seeded(folder: Path) -> str:
     lines = [
         f"## {folder.name}",
         "",
-        f"Recipe `{found['recipe']}` trained from nothing with seeds {', '.join(map(str, found['seeds']))}; thesis "
-        f"protocol, n = {found['n']:,}; mean of the accuracies (%) ± their sample standard deviation.",
+        f"Recipe `{found['recipe']}`, trained from nothing with seeds {', '.join(map(str, found['seeds']))}; the",
+        f"thesis's protocol, n = {found['n']:,}. Mean of the accuracies (%) ± their sample standard deviation.",
         "",
         "| attack | " + " | ".join(wording.heading(column) for column in columns) + " |",
         "| --- |" + " ---: |" * len(columns),
@@ -116,10 +117,10 @@ def paired(folder: Path) -> str:
     lines = [
         "## Our attacks and others'",
         "",
-        "Equal budget, steps and images that are right when clean; one run from a random start each, counts summed",
-        "over the seeds. `plain` is the readable loop in float32, `fast` the folded one, in bfloat16 where there are",
-        "units for it; the seconds are the processor's. On the whole defence an image counts if at most half of ten",
-        "fresh votes on it are right.",
+        "Both attacks have the same budget and steps, and the same images, those that are right when clean. Each is",
+        "run once from a random start, and counts are summed over the seeds. `plain` is the readable loop in float32,",
+        "`fast` the folded one, in bfloat16 if the processor has units for it. The seconds are the processor's. On the",
+        "whole defence an image counts as found if at most half of ten fresh votes on it are right.",
         "",
         "| model | eps | attack | path | other library | seeds | images | found by ours | by theirs | only ours "
         "| only theirs | seconds, ours | theirs |",
@@ -146,11 +147,11 @@ def turned_away(folder: Path) -> str:
     lines = [
         f"## Turned away: {found.recipe}",
         "",
-        f"At a rate of false alarms of {found.settings['reject_at']:g}, n = {found.n:,}, seed {found.seed}: "
-        f"`{found.command}`. An attacker who knows",
-        "that images are turned away is in [does-it-help.md](does-it-help.md).",
+        f"At a false-alarm rate of {found.settings['reject_at']:g}, n = {found.n:,}, seed {found.seed}:",
+        f"`{found.command}`.",
+        "[does-it-help.md](does-it-help.md) has an attacker who knows that images are rejected.",
         "",
-        "| attack | aimed at | turned away | right, of those believed | believed and wrong, of all |",
+        "| attack | aimed at | rejected | right, of the accepted | accepted and wrong, of all |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
     for row in found.rows:
@@ -168,9 +169,10 @@ def viewpoints(path: Path) -> str:
     lines = [
         "## Viewpoints",
         "",
-        "The purifier of `cifar10` before and after it was trained, with its viewpoints and without, each attacked as",
-        f"a whole by {found['steps']} annealed steps on the margin, {found['samples']} candidates each, at Linf 8/255;",
-        f"n = {found['n']} images held out of training, seed {found['seed']}: `python benchmarks/runs/viewpoints.py`.",
+        "The purifier of `cifar10`, before and after training, with its viewpoints and without. Each is attacked as",
+        f"a whole by {found['steps']} annealed steps on the margin, with {found['samples']} candidates each, at",
+        f"Linf 8/255; n = {found['n']} images held out of training, seed {found['seed']}:",
+        "`python benchmarks/runs/viewpoints.py`.",
         "",
         "| subject | trained | viewpoints | clean | attacked |",
         "| --- | --- | --- | ---: | ---: |",
@@ -189,8 +191,9 @@ def gains(path: Path) -> str:
     lines = [
         "## Gains",
         "",
-        "What an audit of a defence left right, beside one of its classifier on the same images, by pairs:",
-        "`python -m benchmarks.runs.gains`. The gain is in points, by Newcombe's 95 % interval for pairs.",
+        "The images that a defence keeps in its audit, compared image by image with those that its classifier keeps",
+        "in its own (`python -m benchmarks.runs.gains`). The gain is the 95 % confidence interval for pairs",
+        "(Newcombe), in points.",
         "",
         "| defence | radius | n, effort | it keeps | its classifier keeps | it alone | its classifier alone | gain |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -209,8 +212,8 @@ def footnote(folder: Path) -> str:
         return hardened(folder)
     if folder.name == "stranger":
         return (
-            "\nThe classifier is a robust convolutional network that others trained, used as it came: "
-            "`carso reproduce\nbenchmarks/own/stranger.yaml --out out/stranger --test-images 2000`.\n"
+            "\nThe classifier is a robust convolutional network that others trained, used as it is:\n"
+            "`carso reproduce benchmarks/own/stranger.yaml --out out/stranger --test-images 2000`.\n"
         )
     return ""
 
@@ -222,9 +225,9 @@ def hardened(folder: Path) -> str:
     told = ", ".join(f"{name} {brief(rate)}" for name, rate in rates.items())
     return (
         f"\n`{took['command']}` took {took['minutes']:.1f} minutes\n({took['cpu_minutes']:.1f} of processor time, "
-        f"{took['threads']} threads, {took['cpu']}). Of its purifier it kept the one that was {choice['kept']}: "
-        f"of {rates[choice['kept']].total} held-out\nimages, attacked as a whole, these kept the classifier's answer: "
-        f"{told}.\n"
+        f"{took['threads']} threads, {took['cpu']}). It chose the {choice['kept']} purifier. Attacked as a whole on\n"
+        f"{rates[choice['kept']].total} held-out images, the purifiers kept this share of the classifier's answers "
+        f"(%):\n{told}.\n"
     )
 
 

@@ -12,6 +12,7 @@ python benchmarks/docs/speed.py
 import json
 from pathlib import Path
 from statistics import median
+from textwrap import fill
 from typing import Any
 
 from carso.training.reading import read_recipe
@@ -42,38 +43,46 @@ RACES = (
 HEAD = """# Speed
 
 Written by `python benchmarks/docs/speed.py` from `benchmarks/results/bench/bench.json`, which `make bench` left, and
-from the runs of `benchmarks/runs/from_nothing.py`; no figure is typed in. Contestants run in turns within one run; a
-ratio is taken round by round, so that a machine that slows down slows both. Ratios are medians over the rounds with
-the least and the largest in brackets. What each contestant achieved is checked: the success rates of attacks, the
-answers of votes, the accuracy after training.
+from the runs of `benchmarks/runs/from_nothing.py`; no figure is typed in. N is the classifier of a defence; candidates
+are the purified images on which it votes. Contestants run in turns within one run, and a ratio is taken round by round,
+so that a machine that slows down slows both. Ratios are medians over the rounds, with the smallest and the largest in
+brackets. The achievement of each contestant is checked: the success rates of attacks, the answers of votes, the
+accuracy after training.
 
-The limit of the machine is the least time of the work's matrix products alone, by the faster of torch's own product and
-oneDNN's, measured in the same run. A share of the float32 limit above 1 is bfloat16 at work.
+The limit of the machine is the least time for the work's matrix products alone, by the faster of torch's own product
+and oneDNN's, measured in the same run. A share of the float32 limit above 1 means that bfloat16 is at work.
 """
 
 
 OWN = (
-    "Seconds by the clock and the largest memory of each command of [your-own-classifier.md](your-own-classifier.md),",
-    "in a process of its own, on 60 photographs of CIFAR-10 of which 10 are tested on. `harden` is given thrice the",
+    "Wall-clock seconds and the peak memory of each command of [your-own-classifier.md](your-own-classifier.md), in a",
+    "process of its own, on 60 photographs of CIFAR-10, 10 of them for the test. `harden` is given three times the",
     "least minutes it asks for; `audit` is a quick one. Written by `python -m benchmarks.own --out out/own`.",
     "",
 )
 
 
 PROCESSES = (
-    "Commands as a user starts them, by one process and by `torchrun --nproc-per-node 2`, a thread each, from when the",
-    "folder is claimed to when it is given up. What torch imports for several processes, and",
-    "their meeting, count. Weights drift apart from rounding, the CNN's in bfloat16; how far is told, as a share of",
-    "the largest of their tensor. Two strangers are processes that know nothing of each other, each with half of",
-    "the images, of a training half of every batch, at the same time: what there is to gain. Batches of the first",
-    "training are short, and little is gained of them. Written by `python -m benchmarks.runs.processes`.",
+    "Commands as a user starts them, with one process and with `torchrun --nproc-per-node 2`, a thread each, from when",
+    "the run's folder is locked to when it is released. The imports of torch for several processes, and their meeting,",
+    "count. Rounding makes the weights drift apart, the CNN's in bfloat16; the last column says how far, as a share of",
+    "the largest weight of the tensor. Two strangers are independent processes at the same time, each with half of the",
+    "images, in training with half of every batch: the most that one can gain. A batch of the first training takes too",
+    "little time to gain much. Written by `python -m benchmarks.runs.processes`.",
     "",
 )
 SERVICE = (
-    "`carso serve mnist-strong` on loopback, clients beside it on the same processor, each asking again as soon as it",
+    "`carso serve mnist-strong` on loopback, with clients on the same processor. Each client asks again as soon as it",
     "is answered, for a minute. Written by `python -m benchmarks.runs.serve_load`.",
     "",
 )
+
+
+def prose(text: str) -> str:
+    """A paragraph, or an item of a list, in lines of the page's width."""
+    return fill(
+        text, 126, subsequent_indent="  " * text.startswith("- "), break_long_words=False, break_on_hyphens=False
+    )
 
 
 def spread(found: dict[str, float], unit: str = "x") -> str:
@@ -196,16 +205,23 @@ def missed(found: dict[str, Any]) -> list[str]:
     return [
         "## What limits the rest",
         "",
-        f"- **Exact stop.** Even a unanimous vote of {samples} is open until {least} are cast, so the exact stop can "
-        f"at most halve the full vote: {full:.2f}x against the loop becomes {full * samples / least:.2f}x, and less "
-        f"where votes are split. The full vote runs at {limits['bfloat16']:.2f} of the bfloat16 limit of its products "
-        f"and {limits['float32']:.2f} of the float32 one.",
-        f"- **Training epoch.** Of a batch of {schedule.batch} the mixture leaves {schedule.batch * share:.0f} images "
-        f"to PGD, whose {steps} steps must come one after the other; matrix products are "
-        f"{profile.get('aten::mm', 0):.0f} % of the epoch. Small calls are dear: {many:,} images cost "
-        f"{batches[few] / batches[many]:.1f} times as much in calls of {few} as in one.",
-        f"- **PGD in float32 only**, of interest without bfloat16 units: {reached:.2f} of its limit; by its profile "
-        "below, the rest is not products but element-wise work, of which each operation goes through memory once.",
+        prose(
+            f"- **Exact stop.** Even a unanimous vote of {samples} is open until {least} votes are cast. So the exact "
+            f"stop can at most halve the full vote: {full:.2f}x against the loop becomes {full * samples / least:.2f}x,"
+            f" and less where votes are split. The full vote runs at {limits['bfloat16']:.2f} of the bfloat16 limit of "
+            f"its products and {limits['float32']:.2f} of the float32 limit."
+        ),
+        prose(
+            f"- **Training epoch.** In a batch of {schedule.batch} the mixture leaves {schedule.batch * share:.0f} "
+            f"images to PGD, whose {steps} steps must come one after the other. Matrix products are "
+            f"{profile.get('aten::mm', 0):.0f} % of the epoch. Small calls are expensive: {many:,} images cost "
+            f"{batches[few] / batches[many]:.1f} times as much in calls of {few} as in one call."
+        ),
+        prose(
+            "- **PGD in float32 only** matters on processors without bfloat16 units. It reaches "
+            f"{reached:.2f} of its limit. By its profile below, the rest is not products but element-wise work, and "
+            "each of these operations goes through memory once."
+        ),
         "",
     ]
 
@@ -221,13 +237,13 @@ def smaller(found: dict[str, Any]) -> list[str]:
     raced = [found[key] for key in RACES if key in found]
     rates = raced[0]["machine"]["products_per_second"]
     lines = ["## Where bfloat16 gains less", "", machine(raced[0]), ""]
-    lines += [
-        f"Its bfloat16 products are {rates['bfloat16'] / rates['float32']:.1f} times as fast as its float32 ones, so "
-        "that little more can be gained over a peer where products are nearly all there is, as in a ResNet. The first "
-        "convolution, over the few channels of an image, was made faster after the races above were run on the other "
-        "processor.",
-        "",
-    ]
+    told = (
+        f"The bfloat16 products of this machine are {rates['bfloat16'] / rates['float32']:.1f} times as fast as its "
+        "float32 ones. So little more can be gained over a peer where nearly all the work is products, as in a ResNet. "
+        "The first convolution, over the few channels of an image, was made faster after the races above, which were "
+        "run on the other processor."
+    )
+    lines += [prose(told), ""]
     return lines + [line for entry in raced for line in race(entry, raced[0])]
 
 
@@ -251,7 +267,7 @@ def race(entry: dict[str, Any], usual: dict[str, Any]) -> list[str]:
         cells += [f"{entry['check']['figures'][name]:.1f}"] if of else []
         lines.append(f"| {' | '.join(cells)} |")
     odd = [name for name, agrees in entry.get("check", {}).get("agree", {}).items() if not agrees]
-    return [*lines, "", f"Not equal work, so no fair race: {', '.join(odd)}.", ""] if odd else [*lines, ""]
+    return [*lines, "", f"No fair race, since the work is not equal: {', '.join(odd)}.", ""] if odd else [*lines, ""]
 
 
 def machine(entry: dict[str, Any]) -> str:
@@ -259,11 +275,11 @@ def machine(entry: dict[str, Any]) -> str:
     rates = ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in can["products_per_second"].items())
     peers = ", ".join(f"{name} {which}" for name, which in entry["peers"].items())
     clock = {"wall": "by the clock", "processor": "of the processor, one thread, as other programs ran on the machine"}
-    return (
+    return prose(
         f"Seconds are {clock[entry['clock']]}. Machine: "
         f"{where['cpu']}, {where['threads']} threads, {where['platform']}; torch {where['torch']}, Python "
-        f"{where['python']}. Square matrix products at {rates}; memory {can['bytes_per_second'] / 1e9:.0f} GB/s read "
-        f"and written. Peers: {peers}. Defence: `{entry['defence']}`."
+        f"{where['python']}. Square matrix products run at {rates}; memory is read and written at "
+        f"{can['bytes_per_second'] / 1e9:.0f} GB/s. Peers: {peers}. Defence: `{entry['defence']}`."
     )
 
 
@@ -271,24 +287,29 @@ def agreement(entry: dict[str, Any]) -> list[str]:
     """The confident stop beside the full vote, row by row."""
     found = entry["found"]
     lines = ["## The confident stop", ""]
-    lines += [f"Promised error {found['error']:g} per image; the same latents as the full vote.", ""]
-    lines += ["| attack on N | votes | answered otherwise | samples drawn, mean |", "| --- | ---: | ---: | ---: |"]
+    lines += [f"The promised error is {found['error']:g} per image. The latents are those of the full vote.", ""]
+    lines += ["| attack on N | votes | other answers | samples drawn, mean |", "| --- | ---: | ---: | ---: |"]
     lines += [f"| {r['attack']} | {r['n']} | {r['otherwise']} | {r['samples']:.0f} |" for r in found["rows"]]
     return [*lines, ""]
 
 
 def profiles(entry: dict[str, Any]) -> list[str]:
     """Where the time goes."""
-    lines = ["## Profiles", "", "Shares of the processor time of our own contestants, by operation.", ""]
+    lines = ["## Profiles", "", "Shares of processor time that operations take in our own contestants.", ""]
     for name, shares in entry["found"].items():
         listed = ", ".join(f"`{key}` {value:.0f} %" for key, value in shares.items() if value >= 1)
-        lines.append(f"- {name}: {listed}.")
+        lines.append(prose(f"- {name}: {listed}."))
     return [*lines, ""]
 
 
 def scaling(entry: dict[str, Any]) -> list[str]:
     """Seconds and memory as one thing grows."""
-    lines = ["## Scaling", "", "Each point in a process of its own; memory is what the work adds to it.", ""]
+    lines = [
+        "## Scaling",
+        "",
+        "Each point is run in a process of its own; memory is what the work adds to that process.",
+        "",
+    ]
     lines += ["| work | what grows | arguments | seconds | memory (MB) |", "| --- | --- | --- | ---: | ---: |"]
     for point in entry["found"]:
         given = ", ".join(f"{value} {name}" for name, value in point["arguments"].items())
@@ -308,7 +329,7 @@ def own(cases: list[dict[str, Any]]) -> list[str]:
     lines.append("")
     for other in sorted({case["beside"] for case in cases if case["beside"]}):
         kinds = "; ".join(case["what"] for case in cases if case["beside"] == other)
-        lines.append(f"Beside the commands of {kinds}: {other}.\n")
+        lines.append(prose(f"The machine also ran, beside the commands of {kinds}: {other}.") + "\n")
     return lines
 
 
@@ -324,7 +345,7 @@ def processes(found: dict[str, Any]) -> list[str]:
     turns = len(found["verbs"][0]["one"])
     lines += [
         "",
-        f"Medians of {turns} turns, of the strangers one; {found['environment']['cpu']}, {found['cores']} cores.",
+        f"Medians of {turns} turns; the strangers had one. {found['environment']['cpu']}, {found['cores']} cores.",
     ]
     return [*lines, ""]
 
@@ -335,7 +356,7 @@ def service(found: dict[str, Any]) -> list[str]:
         "## The service",
         "",
         *SERVICE,
-        "| clients | answers a second | median | p99 | sent away | errors | memory |",
+        "| clients | answers per second | median | p99 | refused | errors | memory |",
     ]
     lines += ["| ---: | ---: | ---: | ---: | ---: | ---: | --- |"]
     for run in found["runs"]:

@@ -99,7 +99,7 @@ def test_certificates_are_shown_where_there_are_any(found: Comparison) -> None:
     figures = line.figures.model_copy(update={"certified": Certified(samples=10_000, alpha=0.001, rows=rows)})
     found = found.model_copy(update={"entries": [line.model_copy(update={"figures": figures}), *found.entries[1:]]})
     shown = f"{brief(rows[0].result)} at 0.25, {brief(rows[1].result)} at 0.50 (n = 100; 10,000 votes of each"
-    assert f"Right and certified in L2, of `bare`: {shown}" in document.page(found, found)
+    assert f"Right and certified in L2, for `bare`: {shown}" in " ".join(document.page(found, found).split())
 
 
 def test_attacks_on_n_say_their_images_where_the_audit_had_others(found: Comparison) -> None:
