@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from carso.audit.checks import DOUBTS
 from carso.comparison import NAMES, Comparison, read_comparison, read_study
 from carso.comparison.page import MARGIN, adaptive, certified, checks, compared, each, heads, left, on_n, trained
 from carso.comparison.results import Line
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS, OTHER = (ROOT / "benchmarks" / "results" / name for name in NAMES)
 TEMPLATE, READING = Path(__file__).with_suffix(".md"), Path(__file__).with_name("comparison-reading.md")
 PAGE = ROOT / "docs" / "comparison.md"
+UNTOLD = f"Where no number of checks stands, the record does not tell; it may be fewer than the {len(DOUBTS)} of today."
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]], rule: str = "---:") -> str:
@@ -28,10 +30,12 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]], rule: str = "---:
 
 
 def audits(found: Comparison) -> str:
-    """What was left of each, under which audit, and what the audit doubts."""
+    """What was left of each, under which audit, and what the audit doubts; and whether each says of how many checks."""
     radii = heads(found)
     head = ["defence", "clean", *(budget(*ball) for ball in radii), "n, effort", "checks raised", "attacks on N"]
-    return table(head, [_audited(line, radii, f"carso reproduce {found.study}/{line.name}") for line in found.entries])
+    lines = [_audited(line, radii, f"carso reproduce {found.study}/{line.name}") for line in found.entries]
+    told = all(line.audit.made for line in found.entries)
+    return table(head, lines) + ("" if told else f"\n\n{UNTOLD}")
 
 
 def _audited(line: Line, radii: Sequence[tuple[Norm, float]], command: str) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.docs.early import note, raised
 from benchmarks.runs.published_design import FILE, PUBLISHED
 
 from carso.audit import Audit, read_audit
@@ -161,15 +162,14 @@ def doubts(audits: dict[str, Audit]) -> str:
     """What the audits say of themselves."""
     lines = ["| audited | n | effort | checks raised |", "| --- | ---: | --- | --- |"]
     for name, audit in audits.items():
-        raised = ", ".join(f"`{check.name}`" for check in audit.raised) or "none"
-        lines.append(f"| {name} | {audit.n:,} | {audit.effort} | {raised} |")
+        lines.append(f"| {name} | {audit.n:,} | {audit.effort} | {raised(audit)} |")
     return """## What the audits doubt
 
 An audit attacks the candidates' logits whatever the aggregation, so that one stands for all where the others are empty
 above. It judges an image by ten fresh answers, and raises `non-finite-gradients` where the
 gradient of the answer itself is NaN ([audit.md](audit.md)).
 
-""" + "\n".join(lines)
+""" + "\n".join([*lines, "", note(audits.values())]).rstrip()
 
 
 def seconds(found: dict[str, Any]) -> str:

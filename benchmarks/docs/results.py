@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.docs.early import MARK, before, lacking, note
+from benchmarks.docs.early import MARK, before, fewer, lacking, note, raised
 from benchmarks.docs.joined import joined
-from benchmarks.docs.ladder import raised
 
 from carso.audit import Audit, read_audit
 from carso.evaluation.results import Rate, read_results
@@ -79,6 +78,7 @@ def audited(folder: Path) -> str:
     legend = "; ".join(f"`{audit.target}`: {TARGETS[audit.target]}" for audit in found)
     early = ", ".join(f"`{audit.target}`" for audit in found if lacking(audit))
     said = f"; {before(found)}: {early}" if early else ""
+    said += f". Checks {checks}" if (checks := fewer(found)) else ""
     return "\n".join([*lines, "", f"{legend}{said}.", ""])
 
 
