@@ -23,9 +23,9 @@ PAGE = ROOT / "docs" / "comparison.md"
 UNTOLD = f"Where no number of checks stands, the record does not tell; it may be fewer than the {len(DOUBTS)} of today."
 
 
-def table(head: Sequence[str], lines: Sequence[Sequence[str]], rule: str = "---:") -> str:
-    """Of Markdown; all columns but the first by one rule."""
-    rules = ["---", *[rule] * (len(head) - 1)]
+def table(head: Sequence[str], lines: Sequence[Sequence[str]], figures: int) -> str:
+    """Of Markdown; the columns of figures, which come after the first, to the right."""
+    rules = ["---", *["---:"] * figures, *["---"] * (len(head) - 1 - figures)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rules, *lines))
 
 
@@ -35,7 +35,7 @@ def audits(found: Comparison) -> str:
     head = ["defence", "clean", *(budget(*ball) for ball in radii), "n, effort", "checks raised", "attacks on N"]
     lines = [_audited(line, radii, f"carso reproduce {found.study}/{line.name}") for line in found.entries]
     told = all(line.audit.made for line in found.entries)
-    return table(head, lines) + ("" if told else f"\n\n{UNTOLD}")
+    return table(head, lines, len(radii) + 1) + ("" if told else f"\n\n{UNTOLD}")
 
 
 def _audited(line: Line, radii: Sequence[tuple[Norm, float]], command: str) -> list[str]:
@@ -62,7 +62,7 @@ def costs(found: Comparison) -> str:
         [f"`{line.name}`: {line.about}", trained(line), f"{line.figures.weights:,}", each(line)]
         for line in found.entries
     ]
-    return table(["defence", "training", "weights", "a prediction"], lines)
+    return table(["defence", "training", "weights", "a prediction"], lines, 3)
 
 
 def literature(found: Comparison) -> str:
@@ -73,7 +73,7 @@ def literature(found: Comparison) -> str:
         for each in line.published
     ]
     asked = ["published", "left by an adaptive attack", "left by ours", "source", "why ours is of something else"]
-    return table(["defence", *asked], lines, "---")
+    return table(["defence", *asked], lines, 0)
 
 
 def reworded(found: Comparison) -> Comparison:
