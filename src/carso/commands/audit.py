@@ -58,7 +58,10 @@ def audit(
     chunk: Chunk = None,
     device: Device = "auto",
 ) -> None:
-    """Attack a whole defence as hard as we can; exit status 3 if a check doubts the figures."""
+    """Attack a whole defence as hard as we can.
+
+    Exit status 3 if a check doubts the figures.
+    """
     from torch import nn
 
     from carso import data as datasets

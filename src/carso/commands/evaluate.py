@@ -77,7 +77,10 @@ def evaluate(
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """The table of a defence or a classifier, at the radii it was trained for: results.json, records and report."""
+    """Evaluate a defence or a classifier by a table of attacks.
+
+    At the radii it was trained for; leaves results.json, records and report.
+    """
     from carso.evaluation import Settings
 
     settings = Settings(n=images, seed=seed, samples=samples, stop=stop, reject_at=reject_at, chunk=chunk)
