@@ -11,7 +11,7 @@ from benchmarks.docs.early import MARK, before, fewer, lacking, note, raised
 from benchmarks.docs.joined import joined
 
 from carso.audit import Audit, read_audit
-from carso.evaluation.results import Rate, read_results
+from carso.evaluation.results import Rate, Results, read_results
 from carso.report import wording
 from carso.report.table import markdown
 from carso.report.wording import brief
@@ -20,6 +20,8 @@ from carso.storage import weights
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 TURNED = RESULTS / "turned-away"
+STRANGER = "stranger"
+"""The run around a network of others."""
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "results.md"
 HEAD = """# Results
 
@@ -203,11 +205,19 @@ def gains(path: Path) -> str:
     return "\n".join([*lines, ""])
 
 
+def measured(folder: Path) -> Results:
+    """The results of a run; without the thesis's figures beside a network that is not the thesis's."""
+    found = read_results(folder)
+    if folder.name != STRANGER:
+        return found
+    return found.model_copy(update={"rows": [row.model_copy(update={"thesis": None}) for row in found.rows]})
+
+
 def footnote(folder: Path) -> str:
     """What else is to be said of a run, if anything."""
     if (folder / "harden.json").exists():
         return hardened(folder)
-    if folder.name == "stranger":
+    if folder.name == STRANGER:
         return (
             "\nThe classifier is a robust convolutional network that others trained, used as it came: "
             "`carso reproduce\nbenchmarks/own/stranger.yaml --out out/stranger --test-images 2000`.\n"
@@ -220,9 +230,10 @@ def hardened(folder: Path) -> str:
     took, choice = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("harden", "choice"))
     rates = {name: Rate.of(rate["correct"], rate["total"]) for name, rate in choice["rates"].items()}
     told = ", ".join(f"{name} {brief(rate)}" for name, rate in rates.items())
+    threads = wording.several(took["threads"], "thread", "threads")
     return (
         f"\n`{took['command']}` took {took['minutes']:.1f} minutes\n({took['cpu_minutes']:.1f} of processor time, "
-        f"{took['threads']} threads, {took['cpu']}). Of its purifier it kept the one that was {choice['kept']}: "
+        f"{threads}, {took['cpu']}). Of its purifier it kept the one that was {choice['kept']}: "
         f"of {rates[choice['kept']].total} held-out\nimages, attacked as a whole, these kept the classifier's answer: "
         f"{told}.\n"
     )
@@ -308,7 +319,7 @@ def ship() -> None:
 def page() -> str:
     """docs/results.md."""
     runs = sorted(path.parent for path in RESULTS.glob("*/results.json"))
-    parts = [f"## {run.name}\n\n{markdown(read_results(run))}{footnote(run)}" for run in runs]
+    parts = [f"## {run.name}\n\n{markdown(measured(run))}{footnote(run)}" for run in runs]
     parts += [audited(folder) for folder in sorted(RESULTS.glob("*-audit"))]
     parts += [seeded(path.parent) for path in sorted(RESULTS.glob("*/seeds.json"))]
     parts += [turned_away(path.parent) for path in sorted(TURNED.glob("*/results.json"))]
