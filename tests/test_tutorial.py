@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from carso import weights
+from carso.audit import read_audit
+
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
@@ -19,6 +22,14 @@ def test_it_is_small_and_committed_with_its_outputs() -> None:
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert sum("text/html" in output.get("data", {}) for cell in code for output in cell.outputs) >= 3
     assert not [output for cell in code for output in cell.outputs if output.output_type in ("error", "stream")]
+
+
+def test_the_audit_that_it_shows_is_the_one_that_ships() -> None:
+    last = [cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"][-1]
+    (shown,) = last.outputs
+    assert shown["data"]["text/plain"] == repr(read_audit(weights.find("mnist-thesis"))), (
+        "run benchmarks/docs/tutorial.py"
+    )
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 
+from carso.audit.checks import DOUBTS
 from carso.comparison import NAMES, Comparison, read_comparison, read_study
 from carso.comparison.page import MARGIN, adaptive, certified, checks, compared, each, heads, left, on_n, trained
 from carso.comparison.results import Line
@@ -20,19 +21,22 @@ ROOT = Path(__file__).parents[2]
 RESULTS, OTHER = (ROOT / "benchmarks" / "results" / name for name in NAMES)
 TEMPLATE, READING = Path(__file__).with_suffix(".md"), Path(__file__).with_name("comparison-reading.md")
 PAGE = ROOT / "docs" / "comparison.md"
+UNTOLD = f"Where no number of checks stands, the record does not tell; it may be fewer than the {len(DOUBTS)} of today."
 
 
-def table(head: Sequence[str], lines: Sequence[Sequence[str]], rule: str = "---:") -> str:
-    """Of Markdown; all columns but the first by one rule."""
-    rules = ["---", *[rule] * (len(head) - 1)]
+def table(head: Sequence[str], lines: Sequence[Sequence[str]], figures: int) -> str:
+    """Of Markdown; the columns of figures, which come after the first, to the right."""
+    rules = ["---", *["---:"] * figures, *["---"] * (len(head) - 1 - figures)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rules, *lines))
 
 
 def audits(found: Comparison) -> str:
-    """What was left of each, under which audit, and what the audit doubts."""
+    """What was left of each, under which audit, and what the audit doubts; and whether each says of how many checks."""
     radii = heads(found)
     head = ["defence", "clean", *(budget(*ball) for ball in radii), "n, effort", "checks raised", "attacks on N"]
-    return table(head, [_audited(line, radii, f"carso reproduce {found.study}/{line.name}") for line in found.entries])
+    lines = [_audited(line, radii, f"carso reproduce {found.study}/{line.name}") for line in found.entries]
+    told = all(line.audit.made for line in found.entries)
+    return table(head, lines, len(radii) + 1) + ("" if told else f"\n\n{UNTOLD}")
 
 
 def _audited(line: Line, radii: Sequence[tuple[Norm, float]], command: str) -> list[str]:
@@ -59,7 +63,7 @@ def costs(found: Comparison) -> str:
         [f"`{line.name}`: {line.about}", trained(line), f"{line.figures.weights:,}", each(line)]
         for line in found.entries
     ]
-    return table(["defence", "training", "weights", "a prediction"], lines)
+    return table(["defence", "training", "weights", "a prediction"], lines, 3)
 
 
 def literature(found: Comparison) -> str:
@@ -70,7 +74,7 @@ def literature(found: Comparison) -> str:
         for each in line.published
     ]
     asked = ["published", "left by an adaptive attack", "left by ours", "source", "how ours differs"]
-    return table(["defence", *asked], lines, "---")
+    return table(["defence", *asked], lines, 0)
 
 
 def reworded(found: Comparison) -> Comparison:

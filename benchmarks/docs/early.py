@@ -1,9 +1,10 @@
-"""Audits of before an attack joined that they would run today."""
+"""Audits of before an attack or a check joined that they would have today."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from carso.audit.checks import DOUBTS
 from carso.audit.diagnostics import MISLED
 from carso.audit.results import Audit, BudgetResult
 
@@ -21,10 +22,37 @@ def before(audits: Iterable[Audit]) -> str:
     return f"before {' or '.join(f'`{name}`' for name in names)} was one of the attacks" if names else ""
 
 
+def raised(audit: Audit) -> str:
+    """The checks that doubt an audit, and of how many where it made fewer than are made today."""
+    names, made = ", ".join(check.name for check in audit.raised) or "none", len(audit.checks)
+    return names if not _unmade(audit) else f"{names} of {made}"
+
+
+def fewer(audits: Iterable[Audit]) -> str:
+    """Which checks the audits that made fewer did without; empty where none made fewer."""
+    found = {len(audit.checks): names for audit in audits if (names := _unmade(audit))}
+    said = (f"of {made}, without {_listed(found[made])}" for made in sorted(found, reverse=True))
+    return f"{'; '.join(said)}; these came later, and today there are {len(DOUBTS)}" if found else ""
+
+
 def note(audits: Iterable[Audit]) -> str:
-    """What the mark says; empty where none is marked."""
-    said = before(audits)
-    return f"{MARK} {said}." if said else ""
+    """What the mark and the numbers of checks say, in lines; empty where there is nothing to say."""
+    found = list(audits)
+    attacks, checks = before(found), fewer(found)
+    lines = [f"{MARK} {attacks}." if attacks else "", f"Checks {checks}." if checks else ""]
+    return "\n".join(filter(None, lines))
+
+
+def _unmade(audit: Audit) -> list[str]:
+    """The checks of today that it did not make."""
+    made = {check.name for check in audit.checks}
+    return [doubt.name for doubt in DOUBTS if doubt.name not in made]
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names in code, the last after "and"."""
+    *most, last = (f"`{name}`" for name in names)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _lacking(budget: BudgetResult) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.docs import beyond
-from benchmarks.docs.early import MARK, lacking, note
+from benchmarks.docs.early import MARK, fewer, lacking, note, raised
 from benchmarks.docs.joined import joined
 
 from carso.audit import Audit, read_audit
@@ -166,11 +166,6 @@ def told(first: Audit, second: Audit, name: str) -> str:
     return {1: name, -1: "N alone", 0: "not told apart"}[sign(gained)]
 
 
-def raised(audit: Audit) -> str:
-    """The checks that doubt an audit."""
-    return ", ".join(check.name for check in audit.raised) or "none"
-
-
 def figures(audit: Audit) -> str:
     rates = (audit.budgets[0].clean, worst(audit, SMALL), worst(audit))
     n = f"{audit.n:,}" if audit.effort == "standard" else f"{audit.n:,}, {audit.effort}"
@@ -295,7 +290,9 @@ def unforeseen() -> str:
 
 def sparse() -> str:
     """What audits in L1 left, and which of their checks doubt it."""
-    return _left(SPARSE, "checks raised", raised)
+    table = _left(SPARSE, "checks raised", raised)
+    said = fewer(read_audit(RESULTS / folder) for folder in SPARSE.values())
+    return f"{table}\n\nChecks {said}." if said else table
 
 
 def _left(subjects: Mapping[str, str], more: str, told: Callable[[Audit], str]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from benchmarks.docs.early import note, raised
 from benchmarks.runs.published_design import FILE, PUBLISHED
 
 from carso.audit import Audit, read_audit
@@ -167,15 +168,14 @@ def doubts(audits: dict[str, Audit]) -> str:
     """What the audits say of themselves."""
     lines = ["| audited | n | effort | checks raised |", "| --- | ---: | --- | --- |"]
     for name, audit in audits.items():
-        raised = ", ".join(f"`{check.name}`" for check in audit.raised) or "none"
-        lines.append(f"| {name} | {audit.n:,} | {audit.effort} | {raised} |")
+        lines.append(f"| {name} | {audit.n:,} | {audit.effort} | {raised(audit)} |")
     return """## What the audits doubt
 
 An audit attacks the candidates' logits whatever the aggregation; so one audit stands for all, and other cells above are
 empty. It judges an image by ten fresh answers, and raises `non-finite-gradients` if the gradient of the answer itself
 is NaN ([audit.md](audit.md)).
 
-""" + "\n".join(lines)
+""" + "\n".join([*lines, "", note(audits.values())]).rstrip()
 
 
 def seconds(found: dict[str, Any]) -> str:

@@ -64,7 +64,7 @@ def draw(name: str) -> None:
     recalled = defence.recall(found.attacked[rows], samples=SHOWN, generator=generator)
     names = defence.class_names or tuple(map(str, range(defence.classes)))
     picture = sheet(found, rows, recalled, names, footer(found, radius(eps)))
-    picture.quantize(64 if test.images.shape[1] == 1 else 256).save(ROOT / "docs" / file, optimize=True)
+    picture.save(ROOT / "docs" / file, optimize=True)
 
 
 def outcome(

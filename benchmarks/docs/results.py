@@ -7,12 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.docs.early import MARK, before, lacking, note
+from benchmarks.docs.early import MARK, before, fewer, lacking, note, raised
 from benchmarks.docs.joined import joined
-from benchmarks.docs.ladder import raised
 
 from carso.audit import Audit, read_audit
-from carso.evaluation.results import Rate, read_results
+from carso.evaluation.results import Rate, Results, read_results
 from carso.report import wording
 from carso.report.table import markdown
 from carso.report.wording import brief
@@ -21,6 +20,8 @@ from carso.storage import weights
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 TURNED = RESULTS / "turned-away"
+STRANGER = "stranger"
+"""The run around a network of others."""
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "results.md"
 HEAD = """# Results
 
@@ -80,6 +81,7 @@ def audited(folder: Path) -> str:
     legend = ";\n".join(f"`{audit.target}`: {TARGETS[audit.target]}" for audit in found)
     early = ", ".join(f"`{audit.target}`" for audit in found if lacking(audit))
     said = f";\n{before(found)}: {early}" if early else ""
+    said += f". Checks {checks}" if (checks := fewer(found)) else ""
     return "\n".join([*lines, "", f"{legend}{said}.", ""])
 
 
@@ -206,11 +208,19 @@ def gains(path: Path) -> str:
     return "\n".join([*lines, ""])
 
 
+def measured(folder: Path) -> Results:
+    """The results of a run; without the thesis's figures beside a network that is not the thesis's."""
+    found = read_results(folder)
+    if folder.name != STRANGER:
+        return found
+    return found.model_copy(update={"rows": [row.model_copy(update={"thesis": None}) for row in found.rows]})
+
+
 def footnote(folder: Path) -> str:
     """What else is to be said of a run, if anything."""
     if (folder / "harden.json").exists():
         return hardened(folder)
-    if folder.name == "stranger":
+    if folder.name == STRANGER:
         return (
             "\nThe classifier is a robust convolutional network that others trained, used as it is:\n"
             "`carso reproduce benchmarks/own/stranger.yaml --out out/stranger --test-images 2000`.\n"
@@ -223,9 +233,10 @@ def hardened(folder: Path) -> str:
     took, choice = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("harden", "choice"))
     rates = {name: Rate.of(rate["correct"], rate["total"]) for name, rate in choice["rates"].items()}
     told = ", ".join(f"{name} {brief(rate)}" for name, rate in rates.items())
+    threads = wording.several(took["threads"], "thread", "threads")
     return (
         f"\n`{took['command']}` took {took['minutes']:.1f} minutes\n({took['cpu_minutes']:.1f} of processor time, "
-        f"{took['threads']} threads, {took['cpu']}). It chose the {choice['kept']} purifier. Attacked as a whole on\n"
+        f"{threads}, {took['cpu']}). It chose the {choice['kept']} purifier. Attacked as a whole on\n"
         f"{rates[choice['kept']].total} held-out images, the purifiers kept this share of the classifier's answers "
         f"(%):\n{told}.\n"
     )
@@ -303,7 +314,7 @@ def ship() -> None:
 def page() -> str:
     """docs/results.md."""
     runs = sorted(path.parent for path in RESULTS.glob("*/results.json"))
-    parts = [f"## {run.name}\n\n{markdown(read_results(run))}{footnote(run)}" for run in runs]
+    parts = [f"## {run.name}\n\n{markdown(measured(run))}{footnote(run)}" for run in runs]
     parts += [audited(folder) for folder in sorted(RESULTS.glob("*-audit"))]
     parts += [seeded(path.parent) for path in sorted(RESULTS.glob("*/seeds.json"))]
     parts += [turned_away(path.parent) for path in sorted(TURNED.glob("*/results.json"))]

@@ -1,4 +1,4 @@
-"""What the site shows beside docs/: the README as its first page, the changes, and every verb of the command line.
+"""What the site shows beside docs/: the texts of the root, the README first, and every verb of the command line.
 
 A hook of mkdocs (mkdocs.yml); `make docs` builds the site into out/site.
 """
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).parents[2]
+PAGES = {"CHANGELOG.md": "changes.md", "CONTRIBUTING.md": "contributing.md", "CITATION.cff": "citation.md"}
+"""Files of the root that are pages of the site, and what they are called there."""
 LINK = re.compile(r"\[([^\]]*)\]\((?!https?:|#)([^)]+)\)")
 
 
@@ -35,6 +37,8 @@ def generated() -> dict[str, str]:
     return {
         "index.md": from_docs((ROOT / "README.md").read_text(encoding="utf-8")),
         "changes.md": from_docs((ROOT / "CHANGELOG.md").read_text(encoding="utf-8")),
+        "contributing.md": from_docs((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")),
+        "citation.md": f"# Citation\n\n```yaml\n{(ROOT / 'CITATION.cff').read_text(encoding='utf-8')}```\n",
         "reference/command-line.md": command_line(),
     }
 
@@ -44,15 +48,17 @@ def from_docs(text: str) -> str:
 
     def turned(found: re.Match[str]) -> str:
         words, target = found[1], found[2]
-        return f"[{words}]({target.removeprefix('docs/')})" if target.startswith("docs/") else words
+        page = PAGES.get(target, target.removeprefix("docs/") if target.startswith("docs/") else None)
+        return f"[{words}]({page})" if page else words
 
     return LINK.sub(turned, text)
 
 
 def command_line() -> str:
-    """Every verb with its arguments and options, as `--help` tells them."""
+    """Every verb with its arguments and options, as `--help` tells them, after the options of no verb."""
     root = typer.Context(get_command(app), info_name="carso")
-    return f"# Command line\n\n{root.command.help}\n" + "".join(map(verb, leaves(root)))
+    head = f"# Command line\n\n{root.command.help}\n\n{taken(root)}"
+    return head + "".join(map(verb, leaves(root)))
 
 
 def leaves(context: typer.Context) -> list[typer.Context]:
@@ -67,10 +73,15 @@ def leaves(context: typer.Context) -> list[typer.Context]:
 def verb(context: typer.Context) -> str:
     """One verb: its title, what it does, and a table of what it takes."""
     usage = " ".join(context.command.collect_usage_pieces(context))
+    path = context.command_path
+    return f"\n## `{path}`\n\n{context.command.help}\n\n    {path} {usage}\n\n{taken(context)}"
+
+
+def taken(context: typer.Context) -> str:
+    """A table of arguments and options."""
     rows = [record for each in context.command.get_params(context) if (record := each.get_help_record(context))]
     table = "".join(f"| `{name}` | {cell(told)} |\n" for name, told in rows)
-    path = context.command_path
-    return f"\n## `{path}`\n\n{context.command.help}\n\n    {path} {usage}\n\n| | |\n|---|---|\n{table}"
+    return f"| argument or option | what it is |\n|---|---|\n{table}"
 
 
 def cell(text: str) -> str:

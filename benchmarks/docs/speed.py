@@ -15,6 +15,7 @@ from statistics import median
 from textwrap import fill
 from typing import Any
 
+from carso.report.wording import several
 from carso.training.reading import read_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -229,7 +230,11 @@ def missed(found: dict[str, Any]) -> list[str]:
 def elsewhere(entry: dict[str, Any], usual: dict[str, Any]) -> str:
     """Where it was measured, if on another processor than the first race."""
     where = entry["environment"]
-    return "" if where["cpu"] == usual["environment"]["cpu"] else f", on {where['cpu']}, {where['threads']} threads"
+    return (
+        ""
+        if where["cpu"] == usual["environment"]["cpu"]
+        else f", on {where['cpu']}, {several(where['threads'], 'thread', 'threads')}"
+    )
 
 
 def smaller(found: dict[str, Any]) -> list[str]:
@@ -275,9 +280,10 @@ def machine(entry: dict[str, Any]) -> str:
     rates = ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in can["products_per_second"].items())
     peers = ", ".join(f"{name} {which}" for name, which in entry["peers"].items())
     clock = {"wall": "by the clock", "processor": "of the processor, one thread, as other programs ran on the machine"}
+    threads = several(where["threads"], "thread", "threads")
     return prose(
         f"Seconds are {clock[entry['clock']]}. Machine: "
-        f"{where['cpu']}, {where['threads']} threads, {where['platform']}; torch {where['torch']}, Python "
+        f"{where['cpu']}, {threads}, {where['platform']}; torch {where['torch']}, Python "
         f"{where['python']}. Square matrix products run at {rates}; memory is read and written at "
         f"{can['bytes_per_second'] / 1e9:.0f} GB/s. Peers: {peers}. Defence: `{entry['defence']}`."
     )

@@ -44,6 +44,12 @@ def test_a_process_explains_itself() -> None:
     assert all(verb in answer.stdout for verb in VERBS)
 
 
+def test_every_verb_has_its_line_whole_and_the_traceback_is_named() -> None:
+    told = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80"}).output
+    assert "..." not in told.partition("Commands:")[2]
+    assert "--debug" in told
+
+
 def test_versions_are_told() -> None:
     answer = CliRunner().invoke(cli.app, ["--version"])
     assert answer.exit_code == 0

@@ -44,7 +44,7 @@ def test_where_every_row_lies_beyond_the_radius_none_is_shown(found: Comparison,
     assert on_n(line) == ""
     alone = found.model_copy(update={"entries": [line]})
     assert "not run" in write_page(alone, tmp_path).read_text()
-    assert "| none |  |" in document.audits(alone)
+    assert "| none of 16 |  |" in document.audits(alone)
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,7 @@ def test_what_the_audit_of_the_other_norm_doubts_is_shown_too(found: Comparison)
     doubted = line.unforeseen.model_copy(update={"checks": ["not-converged-in-restarts"]})
     shown = checks(line.model_copy(update={"unforeseen": doubted}))
     assert shown.endswith("; in L2 also not-converged-in-restarts")
+    assert checks(line).startswith(
+        (f"none of {line.audit.made}", f"{', '.join(line.audit.checks)} of {line.audit.made}")
+    )
     assert ";" not in checks(line.model_copy(update={"unforeseen": line.unforeseen.model_copy(update={"checks": []})}))

@@ -1,9 +1,9 @@
-"""Audits of one subject run apart stand together, those of others do not; those that lack an attack are marked."""
+"""Audits of one subject run apart stand together, those of others do not; what lacks an attack or checks says so."""
 
 from __future__ import annotations
 
 import pytest
-from benchmarks.docs.early import lacking, note
+from benchmarks.docs.early import fewer, lacking, note, raised
 from benchmarks.docs.joined import joined
 
 APART = ("ladder/robust-cnn", "ladder/robust-cnn-0.15")
@@ -26,5 +26,20 @@ def test_only_what_misleads_lacks_the_attack_around_the_image() -> None:
     assert lacking(joined("ladder/robust-cnn")) == "pgd-annealed-around"
     assert lacking(joined("ladder/robust-cnn-0.4")) is None
     assert lacking(joined("strong-audit/control")) is None
-    assert note([joined("strong-audit/control")]) == ""
-    assert note(joined(folder) for folder in APART) == "† before `pgd-annealed-around` was one of the attacks."
+    assert note([joined("ladder/robust-cnn-0.4")]) == ""
+    marked, checks = note(joined(folder) for folder in APART).splitlines()
+    assert marked == "† before `pgd-annealed-around` was one of the attacks."
+    assert checks == f"Checks {fewer([joined('ladder/robust-cnn')])}."
+
+
+def test_no_check_raised_says_of_how_many_where_they_are_not_all_of_today() -> None:
+    assert raised(joined("cifar10-audit/carso")) == "none"
+    assert raised(joined("strong-audit/control")) == "none of 13"
+    assert raised(joined("ladder/robust-cnn-0.15")) == "wrong-gradients"
+    assert raised(joined(APART)) == "wrong-gradients of 15"
+    assert raised(joined(APART[::-1])) == "wrong-gradients of 15"
+    early = [joined("strong-audit/control"), joined("fashion-audit/carso"), joined("cifar10-audit/carso")]
+    assert fewer(early) == (
+        "of 15, without `depends-on-history`; of 13, without `non-finite-gradients`, `randomness-unseeded` and "
+        "`depends-on-history`; these came later, and today there are 16"
+    )

@@ -156,7 +156,7 @@ def test_the_card_of_a_shipped_defence_tells_its_audit(tmp_path: Path) -> None:
     text = (folder / "README.md").read_text()
     assert "n = 2,000 images of mnist, seed 0" in text
     assert "| Linf 0.3 | 98.0 [97.3, 98.6] | 71.5 [69.5, 73.5] |" in text
-    assert "No check was raised." in text
+    assert "None of 13 checks was raised." in text
     assert front(folder)["datasets"] == ["mnist"]
     assert weights.origin(folder).data == "mnist"
     assert (folder / "undefended.safetensors").exists()

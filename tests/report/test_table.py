@@ -125,6 +125,7 @@ def test_the_caption_calls_no_defence_a_recipe(results: Results) -> None:
     text = caption(results.model_copy(update={"recipe": "mnist"}))
     assert "Evaluated: mnist, seed 7" in text
     assert "Recipe" not in text
+    assert text.endswith(", 1 thread.")
 
 
 def test_what_stands_in_brackets_is_no_markup(results: Results) -> None:

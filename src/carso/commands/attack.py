@@ -64,7 +64,10 @@ def attack(
     skip_bad: SkipBad = False,
     device: Device = "auto",
 ) -> None:
-    """Attack a defence's classifier, or the whole of it, and say what each still gets right."""
+    """Attack a defence's classifier, or the whole of it.
+
+    Says what each still gets right.
+    """
     from carso.evaluation.radii import norm_of, radii_of
     from carso.storage.weights import origin
 

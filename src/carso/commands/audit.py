@@ -51,7 +51,10 @@ def audit(
     chunk: Chunk = None,
     device: Device = "auto",
 ) -> None:
-    """Attack a whole defence as hard as we can; exit status 3 if a check doubts the figures."""
+    """Attack a whole defence as hard as we can.
+
+    Exit status 3 if a check doubts the figures.
+    """
     from carso.audit import audit
     from carso.audit.audit import needed
     from carso.evaluation.labelling import labelled

@@ -66,6 +66,9 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=say_versions, is_eager=True, help="Show versions and exit.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; it may stand after a verb, too.")
+    ] = False,
 ) -> None:
     """Options of no verb."""
 

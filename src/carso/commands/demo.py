@@ -38,7 +38,10 @@ def demo(
     skip_bad: SkipBad = False,
     samples: Samples = None,
 ) -> None:
-    """Draw or pick an image, attack it, and watch the defence recall and vote, in the browser."""
+    """Draw an image, attack it, watch the vote, in the browser.
+
+    Or pick one; what the defence recalls is shown with its votes.
+    """
     check_web("the demo", "carso[demo]")
     studio = studio_of(defence, data, classifier_of(factory), fitting(size, channels, skip_bad), samples)
     run(studio, host, port, show, allow_host or [])

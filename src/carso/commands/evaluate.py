@@ -60,7 +60,10 @@ def evaluate(
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """The table of a defence or a classifier, at the radii it was trained for: results.json, records and report."""
+    """Evaluate a defence or a classifier by a table of attacks.
+
+    At the radii it was trained for; leaves results.json, records and report.
+    """
     from carso.errors import CarsoError
     from carso.evaluation import Settings
 

@@ -24,7 +24,10 @@ def export(
     channels: Channels = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Write a defence (images to votes) or a classifier (images to logits) as one ONNX file, proven on 32 images."""
+    """Write a defence or a classifier as one ONNX file.
+
+    From images to votes, or to logits; proven on 32 images.
+    """
     from carso.audit.loading import column_of, whole_of
     from carso.defence import CARSO
     from carso.storage.export import export

@@ -41,7 +41,10 @@ def harden(
     device: Device = "auto",
     watch: Watch = None,
 ) -> None:
-    """Harden a classifier: propose a recipe, train a purifier, evaluate, audit, export; exit status 3 on a doubt."""
+    """Harden a classifier; evaluate, audit and export the defence.
+
+    A recipe is proposed, and a purifier trained; exit status 3 on a doubt.
+    """
     from carso.hardening import Hardening, Request, conclusion
     from carso.report.page import write_report
     from carso.report.publish import publish

@@ -20,7 +20,10 @@ def show(recipe: Recipe) -> None:
 
 @recipe.command(cls=Verb)
 def check(recipe: Recipe) -> None:
-    """Say in a line whether a file is a recipe, and what it would train; if not, what is wrong on which line."""
+    """Say whether a file is a recipe.
+
+    In a line: what it would train; or what is wrong, and where.
+    """
     from carso.training.reading import read_recipe
     from carso.training.recipe import Schedule
 

@@ -1,4 +1,4 @@
-"""`carso report`: the page of a run, a comparison of several, or the architecture of a defence as a drawing."""
+"""`carso report`: the page of a run or an audit, a comparison of several, or the architecture of a defence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from carso.commands.shared import defence_of, say
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="Folders with results.json; several are compared on one page.")
+        list[Path], typer.Argument(help="Folders with results.json, several on one page; or one with audit.json.")
     ] = [],  # noqa: B006
     architecture: Annotated[
         str | None, typer.Option(help="Instead, draw the architecture of this defence (a name or a folder) as SVG.")
@@ -27,7 +27,10 @@ def report(
     ] = None,
     factory: Factory = None,
 ) -> None:
-    """Write report.html from what a run saved, compare several runs on one page, or draw a defence's architecture."""
+    """Show a run or an audit on a page, or compare several runs.
+
+    Written from what they saved. Or draw a defence's architecture.
+    """
     if architecture is not None and runs:
         raise typer.BadParameter(f"--architecture draws a defence, without a run; leave out {runs[0]} or the option")
     if architecture is None and factory is not None:
@@ -37,18 +40,22 @@ def report(
     elif runs:
         say(f"report: {write_page(runs, out)}")
     else:
-        raise typer.BadParameter("give a folder with results.json, or --architecture DEFENCE")
+        raise typer.BadParameter("give a folder with results.json or audit.json, or --architecture DEFENCE")
 
 
 def write_page(runs: list[Path], out: Path | None) -> Path:
-    """The page of one run, or the comparison of several; returns its path."""
+    """The page of one run or audit, or the comparison of several runs; returns its path."""
+    from carso.report.artifacts import is_alone
+    from carso.report.audited import write_audit
     from carso.report.comparison import compare
     from carso.report.page import write_report
     from carso.storage.files import check_writable
 
     if out is not None:
         check_writable(out, ".html")
-    return write_report(runs[0], out) if len(runs) == 1 else compare(runs, out)
+    if len(runs) > 1:
+        return compare(runs, out)
+    return write_audit(runs[0], out) if is_alone(runs[0]) else write_report(runs[0], out)
 
 
 def draw_architecture(source: str, drawing: Path, factory: str | None) -> Path:

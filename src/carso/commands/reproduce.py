@@ -43,7 +43,10 @@ def reproduce(
     device: Device = "auto",
     watch: Watch = None,
 ) -> None:
-    """Train a recipe from nothing (or take its shipped weights), evaluate it and write the report."""
+    """Train a recipe from nothing, evaluate it, write the report.
+
+    Weights that ship may be taken in place of training.
+    """
     study, _, variant = recipe.partition("/")
     if study == ABLATIONS and not Path(recipe).is_file():
         ablations(variant, out, seed, test_images, pretrained, samples, stop, device, watch)

@@ -30,7 +30,10 @@ def serve(
     queue: Annotated[int, typer.Option(min=1, help="Requests that are in at a time; further ones get a 503.")] = 128,
     timeout: Annotated[float, typer.Option(min=0.01, help="Seconds in which a request is answered, else 504.")] = 10.0,
 ) -> None:
-    """Answer images over HTTP: POST /predict, GET /health, GET /metrics; docs/serving.md tells the rest."""
+    """Answer images over HTTP.
+
+    POST /predict, GET /health, GET /metrics; docs/serving.md tells the rest.
+    """
     check_web("the service", "carso[serve]")
     answering = answering_of(defence, onnx, factory, samples)
     listener, address = listen(host, port)

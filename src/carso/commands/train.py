@@ -20,7 +20,10 @@ def classifier(
     device: Device = "auto",
     watch: Watch = None,
 ) -> None:
-    """Stage 1: the undefended and the adversarially trained classifier of a recipe."""
+    """Stage 1: the classifiers of a recipe.
+
+    An undefended one, and one that is adversarially trained.
+    """
     experiment = experiment_of(recipe, out, seed, device, samples, watch)
     with claimed(experiment.out):
         experiment.check_images()
@@ -39,7 +42,10 @@ def purifier(
     device: Device = "auto",
     watch: Watch = None,
 ) -> None:
-    """Stage 2: the purifier of the folder's classifier, trained first if it is not there."""
+    """Stage 2: the purifier of the folder's classifier.
+
+    That is trained first if it is not there.
+    """
     experiment = experiment_of(recipe, out, seed, device, samples, watch)
     with claimed(experiment.out):
         experiment.check()

@@ -96,10 +96,11 @@ def certified(line: Line) -> str:
 
 
 def checks(line: Line) -> str:
-    """What its audits doubt, in words; of the unforeseen norm what the first does not doubt already."""
-    own = line.audit.checks
+    """What its audits doubt, in words, and of how many checks; of the unforeseen norm what the first does not doubt."""
+    own, made = line.audit.checks, line.audit.made
     other = [check for check in line.unforeseen.checks if check not in own]
-    return (", ".join(own) or "none") + (f"; in {line.unforeseen.norm} also {', '.join(other)}" if other else "")
+    of, also = f" of {made}" if made else "", f"; in {line.unforeseen.norm} also {', '.join(other)}" if other else ""
+    return (", ".join(own) or "none") + of + also
 
 
 def trained(line: Line) -> str:

@@ -2,7 +2,7 @@
 
     {"study", "seed", "dataset", "command", "environment", "entries": [E]}
     E = {"name", "about", "audit": A, "unforeseen": A, "figures": F, "published": [P]}
-    A = {"norm", "effort", "n", "random", "checks": [name],
+    A = {"norm", "effort", "n", "random", "checks": [name], "made",
          "budgets": [{"eps", "clean": R, "worst_case": R, "strongest"}]}
     F = {"trained", "weights", "seconds", "of_n", "cpu", "protocol": [{"attack", "norm", "eps", "result": R}],
          "certified": {"samples", "alpha", "rows": [{"eps", "result": R}]} of what certifies, else null}
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from carso.audit.results import Audit
 from carso.comparison.study import Entry, Published
 from carso.evaluation.environment import Environment
-from carso.evaluation.results import Rate
+from carso.evaluation.results import Count, Rate
 from carso.storage.schema import Kept
 from carso.types import Norm, Scale
 
@@ -115,6 +115,7 @@ class Audited(_Model):
 
     Attributes:
         checks: names of those that are raised.
+        made: how many checks it made; None in a record that does not tell.
     """
 
     norm: Norm
@@ -122,6 +123,7 @@ class Audited(_Model):
     n: Annotated[int, Field(ge=1)]
     random: bool
     checks: list[str]
+    made: Count | None = None
     budgets: list[Left]
 
     @classmethod
@@ -138,6 +140,7 @@ class Audited(_Model):
             n=audit.n,
             random=audit.random,
             checks=checks,
+            made=len(audit.checks),
             budgets=budgets,
         )
 

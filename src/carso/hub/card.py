@@ -68,8 +68,11 @@ def card(name: str, data: str | None, audit: Audit | None, results: Results | No
 def _audited(audit: Audit) -> str:
     rows = [f"| {budget.title} | {brief(budget.clean)} | {brief(budget.worst_case)} |" for budget in audit.budgets]
     raised = [f"- `{check.name}`: {check.meaning}" for check in audit.raised]
+    made = f"of {len(audit.checks)} checks"
     doubts = (
-        ["Checks raised, by which the figures may be too high:", "", *raised] if raised else ["No check was raised."]
+        [f"Raised {made}, by which the figures may be too high:", "", *raised]
+        if raised
+        else [f"None {made} was raised."]
     )
     return "\n".join(
         [

@@ -78,6 +78,11 @@ class Choice(BaseModel):
     rates: dict[str, Rate]
 
 
+def is_alone(directory: Path) -> bool:
+    """Whether a folder holds an audit and no results."""
+    return (directory / AUDIT).exists() and not (directory / FILE).exists()
+
+
 def read_audit(directory: Path) -> Audit | None:
     """The audit of a run, if it has one.
 

@@ -20,6 +20,7 @@ from carso.report.artifacts import (
     CLASSIFIER,
     column_of,
     doubt_of,
+    is_alone,
     is_foreign,
     read_audit,
     read_choice,
@@ -116,6 +117,8 @@ def evaluated(directory: Path) -> Results:
     Raises:
         RunError: if they are missing or damaged, or hold none; names the file.
     """
+    if is_alone(directory):
+        raise RunError(f"{directory}: holds an audit and no results; `carso report {directory}` shows it by itself")
     results = read_results(directory)
     if not results.columns():
         raise RunError(f"{within(directory, RESULTS)}: rows: hold no accuracy of any column; evaluate again")

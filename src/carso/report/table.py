@@ -101,10 +101,11 @@ def caption(results: Results, published: bool = True, best: str = BOLD) -> str:
     n = f"n = {results.n:,}" + (f" (end to end {fewer:,})" if fewer else "")
     figures = published and any(row.thesis for row in results.rows)
     thesis = "figures of the thesis in parentheses; " if figures else ""
+    threads = wording.several(where.threads, "thread", "threads")
     return (
         f"95 % Wilson intervals in brackets; {thesis}{best} where the intervals of the "
         f"defended columns do not overlap. Evaluated: {results.recipe or 'unnamed'}, seed {results.seed}, {n}. "
-        f"carso {where.carso}, torch {where.torch}, {where.cpu}, {where.threads} threads."
+        f"carso {where.carso}, torch {where.torch}, {where.cpu}, {threads}."
     )
 
 

@@ -41,7 +41,7 @@ def verdict(results: Results, audit: Audit | None = None, records: Records | Non
     else:
         headline = _transfer(results, row, theirs) + _end_to_end(results.rows, row, ours, counted) + "."
     tally = _tally(results, ours, theirs, records) if theirs else None
-    raised = _raised(counted) if counted else None
+    raised = doubted(counted) if counted else None
     ignored = f"{doubt} The sentence above does not count it." if doubt else None
     clean = UNLABELLED if results.dataset.endswith(OWN) else _clean(results, theirs)
     notes = (clean, tally, _poses(results), raised, ignored)
@@ -165,7 +165,8 @@ def _key(row: ResultRow) -> str:
     return row.model_dump_json(include={"attack", "norm", "eps", "directed_at", "options"})
 
 
-def _raised(audit: Audit) -> str | None:
+def doubted(audit: Audit) -> str | None:
+    """Which checks doubt an audit, in a sentence; None if none does."""
     names = [check.name for check in audit.checks if check.raised]
     if not names:
         return None
