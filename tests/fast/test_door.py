@@ -199,6 +199,13 @@ class Keeping(Convolved):
         return self.seen
 
 
+class Optional(Convolved):
+    """Takes a mask, if it is given one."""
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        return super().forward(images if mask is None else images * mask)
+
+
 class Locked(Convolved):
     def __init__(self) -> None:
         super().__init__()
@@ -211,6 +218,13 @@ def test_what_hides_its_images_from_gradients_is_not_seen_through_by_a_form() ->
     with pytest.raises(NoGradientError):
         pgd(model, IMAGES, torch.zeros(40).long(), budget, steps=2)
     assert faster(Convolved().eval(), IMAGES) is not model
+
+
+def test_a_form_that_cannot_be_had_is_no_news(capsys: pytest.CaptureFixture[str]) -> None:
+    model = Optional().eval()
+    faster(model, IMAGES)
+    assert not torch.equal(pgd(model, IMAGES, torch.zeros(40).long(), Budget("Linf", 0.1), steps=2), IMAGES)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])

@@ -58,11 +58,15 @@ _one_at_a_time = threading.RLock()
 
 
 class Graph(fx.GraphModule):
-    """A graph that runs; torch would keep its source for good, to print it where an error is."""
+    """A graph that runs, called as any module is: what fails has no form, and is no news.
+
+    Torch would print errors that are raised in it, and keep its source for good to do so.
+    """
 
     def recompile(self) -> Any:
         """Make its `forward` of the graph."""
         made = super().recompile()
+        del type(self).__call__
         name = type(self).forward.__code__.co_filename
         linecache.cache.pop(name, None)
         fx.graph_module._loader.eval_cache.pop(name, None)
