@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import carso
 from carso.attacks import pgd
 from carso.errors import ModelError, NoGradientError
-from carso.fast import door, faster, full_precision, products, pullback
+from carso.fast import alike, door, faster, full_precision, products, pullback
 from carso.fast.door import attempted
 from carso.fast.folding import Folded
 from carso.fast.products import Reduced
@@ -225,6 +225,19 @@ def test_a_form_that_cannot_be_had_is_no_news(capsys: pytest.CaptureFixture[str]
     faster(model, IMAGES)
     assert not torch.equal(pgd(model, IMAGES, torch.zeros(40).long(), Budget("Linf", 0.1), steps=2), IMAGES)
     assert capsys.readouterr().err == ""
+
+
+def test_rounding_is_in_units_of_the_typical_logit() -> None:
+    logits = torch.tensor([[2.0, -1.0, 0.5, 3.0, 0.0, -torch.inf], [1.0, 2.0, -0.5, 1.0, 0.0, -torch.inf]])
+    masked = logits.nan_to_num(neginf=-1e9)
+    for theirs in (logits, masked):
+        assert alike(theirs * (1 + 1e-5), theirs)
+        assert alike(theirs + 1e-5, theirs)
+        assert not alike(theirs + 0.1, theirs)
+        assert not alike(theirs.roll(1, 0), theirs)
+    assert alike(masked + 0.1, masked, typical=torch.max)
+    assert not alike(logits, logits[:1])
+    assert not alike(logits.nan_to_num(nan=0.0) * torch.nan, logits)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])

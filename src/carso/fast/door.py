@@ -51,7 +51,7 @@ PARALLEL = 0.8
 """Least cosine between a rounded gradient and the exact one; sign steps that follow either are as strong."""
 
 TOLERANCE = 1e-3
-"""Largest difference of two logits that counts as rounding, in units of the largest one."""
+"""Largest difference of two logits that counts as rounding, in units of their own size and of the typical one."""
 
 
 @overload
@@ -238,8 +238,16 @@ def same(form: Classifier, model: Classifier, images: Images) -> bool:
         return alike(ours, query(model, images))
 
 
-def alike(ours: Tensor, theirs: object) -> bool:
-    """Whether two tensors of logits differ by rounding alone."""
+def alike(ours: Tensor, theirs: object, typical: Callable[[Tensor], Tensor] = torch.median) -> bool:
+    """Whether two tensors, as of logits, differ by rounding alone.
+
+    Args:
+        ours: any.
+        theirs: likewise.
+        typical: which of their magnitudes rounding is as large as: the median, which a class that is masked does not
+            move, or the largest, of sums that may be smaller than their parts.
+    """
     if not isinstance(theirs, Tensor) or theirs.shape != ours.shape or theirs.dtype != ours.dtype or not len(ours):
         return False
-    return bool((ours - theirs).abs().max() <= TOLERANCE * float(theirs.abs().max()))
+    size = float(typical(theirs.abs()))
+    return torch.allclose(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE * size)
