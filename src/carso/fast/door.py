@@ -6,11 +6,10 @@ than rounding the module itself is used. A replaced `forward`, a patched functio
 thus cost speed, never truth.
 
 What is guaranteed: a form whose logits are off by more than rounding on the first images of the batch (or on the first
-candidates of a vote) is never used, and a module with hooks or a `forward` of its own is not even tried. A form that is
-read off a run, in place of layers of known kinds, is tried on two batches of different sizes, on each of which the
-module is asked twice, and so are the gradients: what remembers an earlier call or draws by a generator of its own has
-no form, nor has a graph that lost somebody's own backward pass. A module whose kinds of layers have been patched to
-answer otherwise on some other images alone would not be noticed.
+candidates of a vote) is never used, and a module with hooks or a `forward` of its own is not even tried. A network with
+convolutions is asked for its logits and its gradients, on two batches of different sizes. What remembers an earlier
+call or draws by a generator of its own thus has no form, nor is a graph one that lost a backward pass of its own. A
+module whose kinds of layers have been patched to answer otherwise on some other images alone would not be noticed.
 """
 
 from __future__ import annotations
