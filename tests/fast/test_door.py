@@ -412,6 +412,7 @@ def test_rounding_is_in_units_of_the_typical_logit() -> None:
         assert alike(theirs + 1e-5, theirs)
         assert not alike(theirs + 0.1, theirs)
         assert not alike(theirs.roll(1, 0), theirs)
+    assert not alike(logits[:, 4:].repeat(1, 2)[:, 1:] + 0.1, logits[:, 4:].repeat(1, 2)[:, 1:])
     assert alike(masked + 0.1, masked, typical=torch.max)
     assert not alike(logits, logits[:1])
     assert not alike(logits.nan_to_num(nan=0.0) * torch.nan, logits)

@@ -14,6 +14,7 @@ module whose kinds of layers have been patched to answer otherwise on some other
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -302,4 +303,4 @@ def alike(ours: Tensor, theirs: object, typical: Callable[[Tensor], Tensor] = to
     if not isinstance(theirs, Tensor) or theirs.shape != ours.shape or theirs.dtype != ours.dtype or not len(ours):
         return False
     size = float(typical(theirs.abs()))
-    return torch.allclose(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE * size)
+    return math.isfinite(size) and torch.allclose(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE * size)
