@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import carso
 from carso.attacks import pgd
 from carso.errors import ModelError, NoGradientError
-from carso.fast import alike, door, faster, full_precision, products, pullback
+from carso.fast import alike, door, faster, full_precision, products, pullback, voting
 from carso.fast.door import attempted
 from carso.fast.folding import Folded
 from carso.fast.network import Network
@@ -24,7 +24,7 @@ from carso.fast.products import Reduced
 from carso.fast.surrogate import FoldedDefence
 from carso.nn import MLP, Standardise
 from carso.nn.contrast import Contrast
-from carso.purifier import Purifier
+from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.recall import WORTH_FOLDING, recall
 from carso.types import Budget
 from carso.vote import count
@@ -395,6 +395,15 @@ def test_what_a_network_keeps_of_its_last_call_is_no_constant() -> None:
 def test_what_answers_otherwise_when_asked_again_has_no_form(build: Callable[[], Convolved]) -> None:
     model = build().eval()
     assert faster(model, IMAGES) is model
+
+
+@pytest.mark.parametrize(("build", "found"), [(Convolved, True), (Counting, False), (Drawing, False)])
+@torch.no_grad()
+def test_nor_has_a_vote_of_its_classes(build: Callable[[], Convolved], found: bool) -> None:
+    torch.manual_seed(0)
+    purifier = ConvolutionalPurifier((1, 12, 12), [(10,)], latent=5, code=6).eval()
+    vote = voting(build().eval(), purifier, torch.randn(9, 5), torch.rand(4, 6))
+    assert (vote is not None) == found
 
 
 def test_a_form_that_cannot_be_had_is_no_news(capsys: pytest.CaptureFixture[str]) -> None:
