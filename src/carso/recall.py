@@ -106,7 +106,8 @@ def _splits(purifier: Purifier, latents: Latents, codes: Codes) -> bool:
         return True
     with torch.no_grad(), torch.autocast(codes.device.type, enabled=False):
         from_latents, from_codes = _parts(purifier, latents, codes)
-        return alike(from_codes + from_latents, first(torch.cat([latents, codes], dim=1).to(purifier.dtype)))
+        joined = first(torch.cat([latents, codes], dim=1).to(purifier.dtype))
+        return alike(from_codes + from_latents, joined, typical=torch.max)
 
 
 def classify(classifier: Classifier, candidates: Candidates) -> Tensor:

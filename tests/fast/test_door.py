@@ -7,6 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,15 @@ from torch.nn import functional as F
 import carso
 from carso.attacks import pgd
 from carso.errors import ModelError, NoGradientError
-from carso.fast import door, faster, full_precision, products, pullback
+from carso.fast import alike, door, faster, full_precision, products, pullback, voting
 from carso.fast.door import attempted
 from carso.fast.folding import Folded
+from carso.fast.network import Network
 from carso.fast.products import Reduced
 from carso.fast.surrogate import FoldedDefence
 from carso.nn import MLP, Standardise
-from carso.purifier import Purifier
+from carso.nn.contrast import Contrast
+from carso.purifier import ConvolutionalPurifier, Purifier
 from carso.recall import WORTH_FOLDING, recall
 from carso.types import Budget
 from carso.vote import count
@@ -177,8 +180,12 @@ class Convolved(nn.Module):
     def before(self, images: Tensor) -> Tensor:
         return images
 
+    def between(self, maps: Tensor) -> Tensor:
+        return maps
+
     def forward(self, images: Tensor) -> Tensor:
-        made: Tensor = self.last(self.convolution(self.before(images)).relu().flatten(1)) * self.scale
+        maps = self.between(self.convolution(self.before(images)))
+        made: Tensor = self.last(maps.relu().flatten(1)) * self.scale
         return made
 
 
@@ -199,6 +206,139 @@ class Keeping(Convolved):
         return self.seen
 
 
+class Clamped(torch.autograd.Function):
+    """Pixels in [0, 1], whose gradient passes by."""
+
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor) -> Tensor:
+        return pixels.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        return slopes[0]
+
+
+class Silent(torch.autograd.Function):
+    """The identity, without a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor) -> Tensor:
+        return pixels.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        return torch.zeros_like(slopes[0])
+
+
+class Handed(torch.autograd.Function):
+    """The identity, of which a graph of the forward pass shows nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor) -> Tensor:
+        return pixels
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        return slopes[0]
+
+
+class Passing(Convolved):
+    """Clamps what it is given, but not what is grey."""
+
+    def before(self, images: Tensor) -> Tensor:
+        clamped: Tensor = Clamped.apply(2 * images - 0.5)  # type: ignore[no-untyped-call]
+        return clamped
+
+
+class Silenced(Convolved):
+    def before(self, images: Tensor) -> Tensor:
+        silent: Tensor = Silent.apply(images)  # type: ignore[no-untyped-call]
+        return silent
+
+
+class HandedOn(Convolved):
+    def before(self, images: Tensor) -> Tensor:
+        handed: Tensor = Handed.apply(images)  # type: ignore[no-untyped-call]
+        return handed
+
+
+class Gated(Convolved):
+    """By a gate that is taken for a constant."""
+
+    def before(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            gate = torch.sigmoid(3 * images)
+        return images * gate
+
+
+class Gate(nn.Module):
+    """The same as a layer."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            gate = torch.sigmoid(3 * images)
+        return images * gate
+
+
+class Tap(nn.Module):
+    """Remembers what it was given last."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.kept = images
+        return images
+
+
+class Tapped(Convolved):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tap = Tap()
+
+    def between(self, maps: Tensor) -> Tensor:
+        return self.tap(maps) + 0.2 * self.tap.kept
+
+
+class Drawing(Convolved):
+    """Adds noise of a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = np.random.default_rng(0)
+
+    def before(self, images: Tensor) -> Tensor:
+        return images + 0.05 * torch.from_numpy(self.generator.normal(size=(1, 12, 12)).astype("float32"))
+
+
+class Counting(Convolved):
+    """Grows brighter with every call."""
+
+    calls = 0
+
+    def before(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        return images * (1 + 0.05 * self.calls)
+
+
+class Moving(Convolved):
+    """Subtracts a running mean, which is assigned anew."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1, 12, 12))
+
+    def before(self, images: Tensor) -> Tensor:
+        self.mean = 0.9 * self.mean + 0.1 * images.detach().mean(0)
+        return images - self.mean
+
+
+class Optional(Convolved):
+    """Takes a mask, if it is given one."""
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        return super().forward(images if mask is None else images * mask)
+
+
 class Locked(Convolved):
     def __init__(self) -> None:
         super().__init__()
@@ -211,6 +351,80 @@ def test_what_hides_its_images_from_gradients_is_not_seen_through_by_a_form() ->
     with pytest.raises(NoGradientError):
         pgd(model, IMAGES, torch.zeros(40).long(), budget, steps=2)
     assert faster(Convolved().eval(), IMAGES) is not model
+
+
+def slopes_of(model: Any, images: Tensor) -> Tensor:
+    """The gradient of the first logit, in float32."""
+    at = pullback(model, images, torch.float32)
+    return at.gradient(F.one_hot(torch.zeros(len(images)).long(), at.logits(0 * images).shape[1]).float()).clone()
+
+
+@pytest.mark.parametrize("build", [Passing, Silenced, Gated])
+def test_a_form_has_the_gradient_that_the_network_hands_back(build: Callable[[], Convolved]) -> None:
+    model, images = build().eval(), IMAGES.clone()
+    images[:2] = 0.5 + 0.2 * (images[:2] - 0.5)
+    form = faster(model, images)
+    torch.testing.assert_close(slopes_of(form, images), slopes_of(model, images), rtol=1e-3, atol=1e-5)
+
+
+def test_a_graph_without_somebodys_own_backward_pass_is_no_form() -> None:
+    model = HandedOn().eval()
+    assert faster(model, IMAGES) is model
+
+
+def test_a_layer_that_hands_back_a_gradient_of_its_own_keeps_it_in_a_form() -> None:
+    torch.manual_seed(0)
+    for first in (Gate(), Contrast(0.2)):
+        model = nn.Sequential(first, nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 5)).eval()
+        form = faster(model, IMAGES)
+        assert isinstance(form, Network)
+        torch.testing.assert_close(slopes_of(form, IMAGES), slopes_of(model, IMAGES), rtol=1e-3, atol=1e-5)
+
+
+@torch.no_grad()
+def test_what_a_network_keeps_of_its_last_call_is_no_constant() -> None:
+    model = Tapped().eval()
+    for size in (2, 3, 1):
+        model(IMAGES[:size])
+        with torch.enable_grad():
+            form = faster(model, IMAGES[:size])
+        torch.testing.assert_close(form(IMAGES), model(IMAGES), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("build", [Drawing, Counting, Moving])
+def test_what_answers_otherwise_when_asked_again_has_no_form(build: Callable[[], Convolved]) -> None:
+    model = build().eval()
+    assert faster(model, IMAGES) is model
+
+
+@pytest.mark.parametrize(("build", "found"), [(Convolved, True), (Counting, False), (Drawing, False)])
+@torch.no_grad()
+def test_nor_has_a_vote_of_its_classes(build: Callable[[], Convolved], found: bool) -> None:
+    torch.manual_seed(0)
+    purifier = ConvolutionalPurifier((1, 12, 12), [(10,)], latent=5, code=6).eval()
+    vote = voting(build().eval(), purifier, torch.randn(9, 5), torch.rand(4, 6))
+    assert (vote is not None) == found
+
+
+def test_a_form_that_cannot_be_had_is_no_news(capsys: pytest.CaptureFixture[str]) -> None:
+    model = Optional().eval()
+    faster(model, IMAGES)
+    assert not torch.equal(pgd(model, IMAGES, torch.zeros(40).long(), Budget("Linf", 0.1), steps=2), IMAGES)
+    assert capsys.readouterr().err == ""
+
+
+def test_rounding_is_in_units_of_the_typical_logit() -> None:
+    logits = torch.tensor([[2.0, -1.0, 0.5, 3.0, 0.0, -torch.inf], [1.0, 2.0, -0.5, 1.0, 0.0, -torch.inf]])
+    masked = logits.nan_to_num(neginf=-1e9)
+    for theirs in (logits, masked):
+        assert alike(theirs * (1 + 1e-5), theirs)
+        assert alike(theirs + 1e-5, theirs)
+        assert not alike(theirs + 0.1, theirs)
+        assert not alike(theirs.roll(1, 0), theirs)
+    assert not alike(logits[:, 4:].repeat(1, 2)[:, 1:] + 0.1, logits[:, 4:].repeat(1, 2)[:, 1:])
+    assert alike(masked + 0.1, masked, typical=torch.max)
+    assert not alike(logits, logits[:1])
+    assert not alike(logits.nan_to_num(nan=0.0) * torch.nan, logits)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -99,6 +100,32 @@ def test_attacks_differentiate_it() -> None:
 def twice() -> nn.Module:
     layer = nn.Conv2d(3, 3, 3, 1, 1)
     return nn.Sequential(layer, nn.ReLU(), layer, nn.ReLU(), nn.Flatten(), nn.Linear(768, 5))
+
+
+class Halving(torch.autograd.Function):
+    """The identity, whose gradient is half of what it is."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        return slopes[0] / 2
+
+
+class Halved(ResNet):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(Halving.apply(images))  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(("kind", "found"), [(ResNet, True), (Halved, False)])
+def test_a_defence_whose_classifier_hands_back_a_gradient_of_its_own_is_taken_as_it_is(
+    kind: type[ResNet], found: bool
+) -> None:
+    torch.manual_seed(0)
+    defence = defence_of(lambda: kind(SHAPE, width=8, blocks=(1, 1)), *CASES[0][1:])
+    assert (faster(defence, IMAGES).folded is not None) == found
 
 
 def test_a_defence_that_is_not_what_its_layers_say_is_taken_as_it_is() -> None:

@@ -56,3 +56,13 @@ def test_seeds_are_sown_for_a_while() -> None:
         drawn = torch.rand(2)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(drawn, torch.rand(2, generator=torch.Generator().manual_seed(5)))
+
+
+def test_a_gpu_that_is_not_in_use_is_not_seeded_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    with sown(5):
+        torch.rand(2)
+    assert seeds == []

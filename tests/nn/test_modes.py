@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -58,6 +59,33 @@ def test_a_module_behind_a_callable_keeps_its_mode_and_its_statistics(name: str)
     torch.testing.assert_close(during.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
     assert module.training
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+class Averaging(nn.Module):
+    """Keeps a running mean in buffers that are made anew in every call, the second not before the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("last", None)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.last = images.mean(0)
+        self.mean = 0.9 * self.mean + 0.1 * self.last
+        return images - self.mean
+
+
+def test_buffers_that_are_assigned_are_put_back() -> None:
+    module = Averaging()
+    kept = module.mean
+    with evaluating(lambda x: module(x)):
+        module(IMAGES)
+        assert module.mean.any()
+    assert module.mean is kept
+    assert not kept.any()
+    assert module.last is None
+    module(IMAGES)
+    assert torch.equal(module.mean, 0.1 * IMAGES.mean(0))
 
 
 def test_a_global_module_is_found() -> None:
@@ -120,6 +148,29 @@ def test_a_module_put_into_train_mode_while_it_is_held_goes_back_to_it() -> None
         assert network[0].training
     assert network.training
     assert network[0].training
+
+
+@pytest.mark.parametrize("order", [("second", "part", "first"), ("second", "first", "part")])
+def test_what_was_found_in_train_mode_while_held_stays_held_for_who_came_after(order: tuple[str, ...]) -> None:
+    part = nn.BatchNorm1d(3)
+    whole = nn.Sequential(part).train()
+    held = {name: ExitStack() for name in order}
+    held["first"].enter_context(evaluating(whole))
+    whole.train()
+    held["second"].enter_context(evaluating(whole))
+    held["part"].enter_context(evaluating(part))
+    waiting = {"second", "part"}
+    for name in order:
+        assert not part.training
+        held[name].close()
+        waiting.discard(name)
+        if not waiting:
+            break
+    assert part.training
+    assert whole.training
+    for each in held.values():
+        each.close()
+    assert part.training
 
 
 def test_a_compiled_module_shares_the_lock_of_the_first() -> None:

@@ -4,13 +4,17 @@ A form is built from what a module's layers are known to do. Whether the module 
 and the form's, both in float32, are compared on a few images. If they differ by more than rounding, the module itself
 is used. A patched function or an unusual layer thus costs speed and changes no answer.
 
-What is guaranteed: a form whose logits differ by more than rounding on the first images of the batch (or on the first
-candidates of a vote) is never used. A module with hooks or a replaced `forward` is not tried at all. A class of layers
-that was patched to answer otherwise only on other images would not be noticed.
+What is guaranteed: a form whose logits are off by more than rounding on the first images of the batch (or on the first
+candidates of a vote) is never used. A module with hooks or a replaced `forward` is not tried at all. A network with
+convolutions is asked for its logits and its gradients, on two batches of different sizes: so what remembers an earlier
+call or draws from a generator of its own has no form, nor has a graph that lost a backward pass of its own. A class of
+layers that was patched to answer otherwise only on other images would not be noticed.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, overload
@@ -18,6 +22,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+from torch.autograd.function import BackwardCFunction
 
 from carso.errors import ModelError, of_memory
 from carso.fast.backpropagation import Backpropagation
@@ -29,7 +34,7 @@ from carso.fast.parts import Defence, Purifier
 from carso.fast.products import Reduced
 from carso.fast.pullback import ByAutograd
 from carso.fast.surrogate import FastDefence, fold_defence
-from carso.fast.votes import fold_vote
+from carso.fast.votes import FoldedVote, fold_vote
 from carso.fast.whole import convolve_defence
 from carso.nn.modes import evaluating
 from carso.nn.querying import query, unqueried
@@ -50,7 +55,10 @@ PARALLEL = 0.8
 """Least cosine between a rounded gradient and the exact one; sign steps that follow either are as strong."""
 
 TOLERANCE = 1e-3
-"""Largest difference of two logits that counts as rounding, in units of the largest one."""
+"""Largest difference of two logits that counts as rounding, in units of their own size and of the typical one."""
+
+DRIFT = 0.02
+"""Largest difference of two gradients in float32 that counts as rounding, in units of the length of one."""
 
 
 @overload
@@ -134,26 +142,60 @@ def _form(itself: Any, model: Classifier, images: Images | None) -> Folded | Net
 
 
 def _follows(form: Network, model: Classifier, images: Images) -> bool:
-    """Whether a network's form answers alike in float32, and its gradients, rounded or not, point where its own do.
+    """Whether a network's form is the network in float32, and its gradients, rounded or not, point where its own do.
 
     Raises:
         NoGradientError: if the network has none.
     """
-    if not same(form.exact, model, images):
+    if not all(_equal(form.exact, model, some) for some in trials(images)):
         return False
-    return _parallel(model, form.exact, images) and _parallel(form.exact, form, images)
+    return _parallel(form.exact, form, images[:TRIED])
+
+
+def trials(images: Tensor) -> tuple[Tensor, Tensor]:
+    """The first images, and others in another number, of which no constant of a form is right as well."""
+    some = images[:TRIED]
+    return some, torch.cat([1 - some, some[:1]])
+
+
+def _equal(exact: Classifier, model: Classifier, images: Images) -> bool:
+    """Whether both give these images the same logits, the model in two calls, and the same gradients, to rounding.
+
+    The form must also have each autograd function of Python's that the model has: a trace follows the forward pass
+    alone.
+
+    Raises:
+        NoGradientError: if the model has none.
+    """
+    if not same(exact, model, images):
+        return False
+    ours, theirs = ByAutograd(exact, images), ByAutograd(model, images)
+    slopes, expected = slope_at(ours).flatten(1), slope_at(theirs).flatten(1)
+    if not alike(ours.z.detach(), theirs.z.detach()) or own_functions(theirs.z) - own_functions(ours.z):
+        return False
+    return bool(((slopes - expected).norm(dim=1) <= DRIFT * expected.norm(dim=1)).all())
+
+
+def own_functions(values: Tensor) -> Counter[str]:
+    """How many autograd functions of Python's led to these values, by name."""
+    found, waiting = set(), [values.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    return Counter(node.name() for node in found if isinstance(node, BackwardCFunction))
 
 
 def _parallel(exact: Classifier, low: Classifier, images: Images) -> bool:
     """Whether the rounded gradients point where the exact ones do, of images that have one."""
-    theirs, ours = (slope_at(each, images).flatten(1) for each in (exact, low))
+    theirs, ours = (slope_at(ByAutograd(each, images)).flatten(1) for each in (exact, low))
     return bool((F.cosine_similarity(theirs, ours) >= PARALLEL)[theirs.abs().amax(1) > 0].all())
 
 
-def slope_at(model: Classifier, images: Images) -> Images:
+def slope_at(at: ByAutograd) -> Images:
     """The gradient of each image's largest logit less the mean of all."""
-    at = ByAutograd(model, images)
-    logits = at.logits(torch.zeros_like(images))
+    logits = at.logits(torch.zeros_like(at.images))
     best = F.one_hot(logits.argmax(1), logits.shape[1])
     return at.gradient(best.to(logits) - 1 / logits.shape[1])
 
@@ -174,11 +216,19 @@ def _convolved_defence(defence: Defence, images: Images) -> tuple[Recalling, int
     with evaluating(defence.classifier), evaluating(defence.purifier):
         parts = (defence.classifier, defence.purifier, defence.representation.layers, some)
         found = convolve_defence(*parts) or correct_defence(*parts)
-    if found is None or not _recalls(found[0], defence, some, latents):
+    if found is None:
         return None
     exact, low, batch = found
-    straight = _parallel(lambda x: exact(x, latents).mean(1), lambda x: low(x, latents).mean(1), some)
-    return (low, batch) if straight else None
+
+    def mean(of: Recalling) -> Classifier:
+        return lambda x: of(x, latents).mean(1)
+
+    def itself(x: Tensor, latents: Tensor) -> Tensor:
+        return defence.logits(x, latents=latents)
+
+    if not all(_recalls(exact, defence, x, latents) and _equal(mean(exact), mean(itself), x) for x in trials(some)):
+        return None
+    return (low, batch) if _parallel(mean(exact), mean(low), some) else None
 
 
 def _folded_defence(defence: Defence, images: Images | None) -> Recalling | None:
@@ -214,17 +264,20 @@ def voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: 
         latents: z (K, latent) of the first round, on which the form is tuned and compared.
         codes: c (B, code), likewise.
     """
-    some, few = codes[:TRIED], latents[:TRIED]
-    pairs = min(len(some), len(few))
     with torch.no_grad(), evaluating(classifier):
         folded = attempted(lambda: next(filter(None, (form(classifier, purifier) for form in FORMS)), None))
-        if folded is None:
+        if folded is None or not attempted(partial(_elects, folded, classifier, purifier, latents, codes)):
             return None
-        theirs = query(classifier, purifier.decode(few[:pairs], some[:pairs]))
-    if not alike(folded.logits(few[:pairs], some[:pairs]), theirs):
-        return None
     folded.prepare(latents, codes)
     return folded.votes
+
+
+def _elects(form: FoldedVote, classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> bool:
+    """Whether a vote's form gives the first pairs, and those in another number, the logits that the modules do."""
+    pairs = min(TRIED, len(latents), len(codes))
+    z, c = latents[:pairs], codes[:pairs]
+    tried = ((z, c), (torch.cat([-z, z[:1]]), torch.cat([c, c[:1]])))
+    return all(alike(form.logits(z, c), query(classifier, purifier.decode(z, c))) for z, c in tried)
 
 
 def same(form: Classifier, model: Classifier, images: Images) -> bool:
@@ -237,8 +290,16 @@ def same(form: Classifier, model: Classifier, images: Images) -> bool:
         return alike(ours, query(model, images))
 
 
-def alike(ours: Tensor, theirs: object) -> bool:
-    """Whether two tensors of logits differ by rounding alone."""
+def alike(ours: Tensor, theirs: object, typical: Callable[[Tensor], Tensor] = torch.median) -> bool:
+    """Whether two tensors, as of logits, differ by rounding alone.
+
+    Args:
+        ours: any.
+        theirs: likewise.
+        typical: which of their magnitudes rounding is as large as: the median, which a class that is masked does not
+            move, or the largest, of sums that may be smaller than their parts.
+    """
     if not isinstance(theirs, Tensor) or theirs.shape != ours.shape or theirs.dtype != ours.dtype or not len(ours):
         return False
-    return bool((ours - theirs).abs().max() <= TOLERANCE * float(theirs.abs().max()))
+    size = float(typical(theirs.abs()))
+    return math.isfinite(size) and torch.allclose(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE * size)

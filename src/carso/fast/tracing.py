@@ -56,11 +56,15 @@ _one_at_a_time = threading.RLock()
 
 
 class Graph(fx.GraphModule):
-    """A graph that runs, and whose source goes with it; torch would keep the source for the life of the process."""
+    """A graph that is called as any module is, and whose source goes with it.
+
+    Torch would print the errors that are raised in it, and keep its source for the life of the process to do so.
+    """
 
     def recompile(self) -> Any:
         """Make its `forward` of the graph."""
         made = super().recompile()
+        del type(self).__call__
         name = type(self).forward.__code__.co_filename
         linecache.cache.pop(name, None)
         fx.graph_module._loader.eval_cache.pop(name, None)
@@ -94,8 +98,9 @@ def traced(model: nn.Module, layers: Sequence[str] = ()) -> Graph | None:
         layers: names of modules that run once, "input" or "output".
     """
     tracer = _Tracer(layers)
-    graph = _traced(tracer, model)
-    if graph is None or not _safe(graph, model):
+    with torch.enable_grad():
+        graph = _traced(tracer, model)
+    if graph is None or tracer.hid or not _safe(graph, model):
         return None
     _parted(graph, model if layers else None)
     if layers and not (_returns(graph, layers, tracer.heard) and _safe(graph, model)):
@@ -144,12 +149,18 @@ class _Tracer(fx.Tracer):
 
     Attributes:
         heard: the node of every call of such a layer.
+        hid: whether a value was made without a gradient, as under `torch.no_grad()`, of which a graph knows nothing.
     """
 
     def __init__(self, layers: Sequence[str] = ()) -> None:
         super().__init__()
         self.heard: dict[str, list[fx.Node]] = {layer: [] for layer in layers}
-        self.thread = threading.get_ident()
+        self.thread, self.hid = threading.get_ident(), False
+
+    def create_node(self, *given: Any, **named: Any) -> fx.Node:
+        """A node; take note if it is made without a gradient."""
+        self.hid |= not torch.is_grad_enabled()
+        return super().create_node(*given, **named)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

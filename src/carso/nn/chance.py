@@ -33,9 +33,13 @@ def forked(enabled: bool = True) -> AbstractContextManager[None]:
 
 @contextmanager
 def sown(seed: int) -> Iterator[None]:
-    """Seed torch's generators on the CPU and on every GPU that is in use; give each its state back after."""
-    with forked() if torch.cuda.is_initialized() else torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+    """Seed torch's generators on the CPU and on every GPU that is in use; give each its state back after.
+
+    Of a GPU that is not yet in use `torch.manual_seed` would keep the seed until it is.
+    """
+    in_use = torch.cuda.is_initialized() or torch.backends.mps.is_available()
+    with forked() if in_use else torch.random.fork_rng([]):
+        (torch.manual_seed if in_use else torch.default_generator.manual_seed)(seed)
         yield
 
 

@@ -12,6 +12,7 @@ import inspect
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -21,9 +22,23 @@ import torch
 from torch import nn
 
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
-_holders: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
-"""How many contexts hold a module in eval mode that goes back to train mode; of a whole and of its part alike."""
 _registry = threading.Lock()
+
+
+@dataclass
+class _Holding:
+    """Who holds a module in eval mode that goes back to train mode, as a whole or as a part.
+
+    Attributes:
+        holders: the contexts that do.
+        before: those that did whenever it was found in train mode.
+    """
+
+    holders: set[object] = field(default_factory=set)
+    before: list[set[object]] = field(default_factory=list)
+
+
+_holdings: WeakKeyDictionary[nn.Module, _Holding] = WeakKeyDictionary()
 
 
 def uncompiled(module: nn.Module) -> nn.Module:
@@ -58,26 +73,35 @@ def evaluating(model: object) -> Iterator[None]:
 def _held_in_eval_mode(model: nn.Module) -> Iterator[None]:
     """Whoever leaves last, of all threads that hold a module, gives it its mode back.
 
-    A module that was put into train mode while it was held goes back to it when who found it so leaves.
+    A module that was put into train mode while it was held goes back to it when who found it so has left, and whoever
+    came after.
     """
+    me = object()
     with _registry:
-        training = _training(model)
-        retrained = [module for module in training if module in _holders]
-        held = [*training, *(module for module in model.modules() if module in _holders and not module.training)]
-        for module in held:
-            _holders[module] = _holders.get(module, 0) + 1
+        modules = [module for module in model.modules() if module in _holdings or getattr(module, "training", False)]
+        for module in modules:
+            holding = _holdings.setdefault(module, _Holding())
+            if module.training:
+                holding.before.append(set(holding.holders))
+            holding.holders.add(me)
             module.training = False
     try:
         yield
     finally:
         with _registry:
-            for module in held:
-                _holders[module] -= 1
-                if not _holders[module]:
-                    del _holders[module]
-                    module.training = True
-            for module in retrained:
-                module.training = True
+            for module in modules:
+                _leave(module, me)
+
+
+def _leave(module: nn.Module, holder: object) -> None:
+    """Let go of a module; it goes back to train mode where nobody holds it but who did before it was found so."""
+    holding = _holdings[module]
+    holding.holders.remove(holder)
+    while holding.before and holding.holders <= holding.before[-1]:
+        holding.before.pop()
+        module.training = True
+    if not holding.holders:
+        del _holdings[module]
 
 
 @contextmanager
@@ -102,13 +126,19 @@ def _training(model: nn.Module) -> list[nn.Module]:
 @contextmanager
 def _keeping_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
     moving = [each for module in modules for each in _training(module)]
-    kept = [(buffer, buffer.clone()) for module in moving for buffer in module.buffers(recurse=False)]
+    kept = [
+        (module, name, buffer, None if buffer is None else buffer.clone())
+        for module in moving
+        for name, buffer in module._buffers.items()
+    ]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, before in kept:
-                buffer.copy_(before)
+            for module, name, buffer, before in kept:
+                if buffer is not None and before is not None:
+                    buffer.copy_(before)
+                module._buffers[name] = buffer
 
 
 def modules_behind(model: object) -> list[nn.Module]:
