@@ -51,7 +51,17 @@ class Branching(nn.Module):
         return self.logits(h.mean((2, 3)))
 
 
+class Viewing(nn.Sequential):
+    """Flattens as people did before there was `flatten`."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps, logits = self
+        h = torch.relu(maps(images))
+        return logits(h.view(h.size(0), -1))
+
+
 MODELS = {
+    "viewing": Viewing(nn.Conv2d(3, 8, 3), nn.Linear(1568, 5)),
     "resnet": ResNet((3, 16, 16), 5, width=8, blocks=(1, 1)),
     "wide": ResNet((3, 16, 16), 5, width=16, blocks=(1, 1), stem=4, activation="silu"),
     "norm behind": nn.Sequential(

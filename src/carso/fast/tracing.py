@@ -304,8 +304,13 @@ def _only_reads(module: nn.Module) -> bool:
 
 
 def _parted(graph: fx.Graph, model: nn.Module | None) -> None:
-    """Replace `h += 1` by `h = h + 1`; if a model is given, also switch its `inplace` flags off."""
+    """Replace `h += 1` by `h = h + 1` and `view`, which not every layout allows, by `reshape`.
+
+    If a model is given, also switch its `inplace` flags off.
+    """
     for node in graph.nodes:
+        if node.op == "call_method" and node.target == "view" and not _to_dtype(node):
+            node.target = "reshape"
         if node.op == "call_function":
             node.target = STATEMENTS.get(node.target, node.target)
             if model is not None and "inplace" in node.kwargs:
@@ -313,6 +318,11 @@ def _parted(graph: fx.Graph, model: nn.Module | None) -> None:
     for layer in model.modules() if model is not None else ():
         if hasattr(layer, "inplace"):
             vars(layer)["inplace"] = False
+
+
+def _to_dtype(node: fx.Node) -> bool:
+    """Whether a `view` reads its memory as another dtype, and keeps the shape."""
+    return any(isinstance(given, torch.dtype) for given in (*node.args, *node.kwargs.values()))
 
 
 def _returns(graph: fx.Graph, layers: Sequence[str], heard: Mapping[str, list[fx.Node]]) -> bool:
