@@ -133,6 +133,25 @@ def test_a_closed_output_is_no_fault(tmp_path: Path) -> None:
     assert (answer.returncode, answer.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text", "told"),
+    [
+        ("cp1252", "ü: L∞", "ü: L\\u221e"),
+        ("ascii", "ü: L∞", "\\xfc: L\\u221e"),
+        ("utf-8", "L∞ of \udcff.png", "L∞ of \\udcff.png"),
+    ],
+)
+def test_what_an_output_has_no_character_for_is_spelled(
+    encoding: str, text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "app", lambda: print(text))
+    monkeypatch.setattr(sys, "argv", ["carso"])
+    with (tmp_path / "output").open("w", encoding=encoding) as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        cli.main()
+    assert (tmp_path / "output").read_text(encoding=encoding) == f"{told}\n"
+
+
 @pytest.mark.parametrize(("status", "ends"), [(0, 0), (2, 2), (3, 3)])
 def test_a_reader_that_left_takes_no_status_away(
     status: int, ends: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -140,9 +159,12 @@ def test_a_reader_that_left_takes_no_status_away(
     def leaves() -> None:
         raise BrokenPipeError
 
-    with (tmp_path / "output").open("w") as output:
+    def ends_unread() -> None:
         output.flush = leaves  # type: ignore[method-assign]
-        monkeypatch.setattr(cli, "app", lambda: sys.exit(status))
+        sys.exit(status)
+
+    with (tmp_path / "output").open("w") as output:
+        monkeypatch.setattr(cli, "app", ends_unread)
         monkeypatch.setattr(sys, "stdout", output)
         monkeypatch.setattr(sys, "argv", ["carso"])
         with pytest.raises(SystemExit) as ended:
