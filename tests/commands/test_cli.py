@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -139,6 +140,25 @@ def test_a_closed_output_is_no_fault(tmp_path: Path) -> None:
     assert (answer.returncode, answer.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text", "told"),
+    [
+        ("cp1252", "ü: L∞", "ü: L\\u221e"),
+        ("ascii", "ü: L∞", "\\xfc: L\\u221e"),
+        ("utf-8", "L∞ of \udcff.png", "L∞ of \\udcff.png"),
+    ],
+)
+def test_what_an_output_has_no_character_for_is_spelled(
+    encoding: str, text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "app", lambda: print(text))
+    monkeypatch.setattr(sys, "argv", ["carso"])
+    with (tmp_path / "output").open("w", encoding=encoding) as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        cli.main()
+    assert (tmp_path / "output").read_text(encoding=encoding) == f"{told}\n"
+
+
 @pytest.mark.parametrize(("status", "ends"), [(0, 0), (2, 2), (3, 3)])
 def test_a_reader_that_left_takes_no_status_away(
     status: int, ends: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -146,9 +166,12 @@ def test_a_reader_that_left_takes_no_status_away(
     def leaves() -> None:
         raise BrokenPipeError
 
-    with (tmp_path / "output").open("w") as output:
+    def ends_unread() -> None:
         output.flush = leaves  # type: ignore[method-assign]
-        monkeypatch.setattr(cli, "app", lambda: sys.exit(status))
+        sys.exit(status)
+
+    with (tmp_path / "output").open("w") as output:
+        monkeypatch.setattr(cli, "app", ends_unread)
         monkeypatch.setattr(sys, "stdout", output)
         monkeypatch.setattr(sys, "argv", ["carso"])
         with pytest.raises(SystemExit) as ended:
@@ -288,6 +311,39 @@ def test_export_takes_the_classifier_of_a_defence_and_one_without_a_defence(
         assert weights.digest(model.classifier if whole else model) == weights.digest(classifier)
         assert told["classifier_only"]
         assert path == Path("out") / f"{source.replace('/', '-')}.onnx"
+
+
+@pytest.mark.parametrize(
+    ("target", "file", "name"),
+    [
+        (("runs/a/mine",), "runs-a-mine", "mine"),
+        (("runs/b/mine",), "runs-b-mine", "mine"),
+        (("runs/b/mine", "--classifier"), "runs-b-mine-classifier", "mine"),
+        (("runs/b/mine/classifier",), "runs-b-mine-classifier", "mine/classifier"),
+        (("./runs/b/mine",), "mine", "mine"),
+    ],
+)
+def test_exports_of_several_targets_do_not_take_each_others_place(
+    target: tuple[str, ...], file: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = create_autospec(export.export)
+    monkeypatch.setattr(export, "export", fake)
+    for run in ("a", "b"):
+        shutil.copytree(weights.find("mnist-thesis"), tmp_path / "runs" / run / "mine")
+    monkeypatch.chdir(tmp_path)
+    answer = CliRunner().invoke(cli.app, ["export", *target])
+    assert answer.exit_code == 0, answer.output
+    assert fake.call_args.args[1] == Path("out") / f"{file}.onnx"
+    assert fake.call_args.kwargs["name"] == name
+
+
+def test_an_exported_file_does_not_tell_where_its_defence_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = create_autospec(export.export)
+    monkeypatch.setattr(export, "export", fake)
+    shutil.copytree(weights.find("mnist-thesis"), tmp_path / "mine")
+    answer = CliRunner().invoke(cli.app, ["export", str(tmp_path / "mine"), "--out", str(tmp_path / "n.onnx")])
+    assert answer.exit_code == 0, answer.output
+    assert fake.call_args.kwargs["name"] == "mine"
 
 
 @pytest.mark.parametrize(("name", "status"), [("mnist-strong", 0), ("mnist-strong-contrast", 3)])

@@ -53,6 +53,20 @@ def test_the_pictures_of_the_training_are_made_alike_as_then(tmp_path: Path, mon
     assert images_of(Origin(data="mnist/", size=(8, 8)), "./mnist", {}) == ("./mnist", {"size": (8, 8)})
 
 
+def test_data_of_the_training_that_are_not_here_are_to_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    own = Origin(data="photos", size=(48, 64))
+    assert images_of(own, None, {}) == ("photos", {"size": (48, 64)})
+    monkeypatch.chdir(tmp_path / "photos")
+    with pytest.raises(
+        DataError, match=r"^photos: neither a folder .* trained on, as seen .*; --data names where it is"
+    ):
+        images_of(own, None, {})
+
+
 def _pictures(folder: Path, **sides: int) -> None:
     """Grey pictures of two classes, those of each split with so many pixels a side."""
     for split, side in sides.items():
@@ -90,7 +104,9 @@ def test_splits_that_are_not_alike_are_refused_before_anything_is_trained(
     assert not (tmp_path / "out" / "recipe.yaml").exists()
 
 
-def test_one_option_leaves_the_others_as_in_the_training() -> None:
+def test_one_option_leaves_the_others_as_in_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
     own = Origin(data="photos", size=(48, 64), channels=3)
     assert images_of(own, None, {"skip_bad": True}) == (
         "photos",
@@ -162,4 +178,4 @@ def test_classes_that_are_called_otherwise_are_not_guessed_to_be_those_of_mnist(
     with pytest.raises(DataError, match=r"the classes 'coat', 'bag' are of data that are not known; name .* by --data"):
         images_of(named, None, {})
     assert images_of(named, "mine", {}) == ("mine", {})
-    assert images_of(named.model_copy(update={"data": "mine"}), None, {}) == ("mine", {})
+    assert images_of(named.model_copy(update={"data": "fashion-mnist"}), None, {}) == ("fashion-mnist", {})

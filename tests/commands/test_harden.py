@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 import carso
 from carso import progress
 from carso.commands import cli
-from carso.errors import CarsoError, ModelError
+from carso.errors import CarsoError, ModelError, RunError
 from carso.hardening import Request, hardening, proposal
 from carso.training import design
 from carso.training.recipe import PurifierSpec
@@ -174,12 +174,30 @@ def test_the_file_for_serving_is_of_the_runs_seed_and_may_be_missing(
 
     monkeypatch.setattr(hardening, "export", refused)
     Path("out/defence.onnx").unlink()
-    again = harden()
+    again = harden(out=str(Path("out").resolve()))
     assert again.exit_code == done.exit_code
     assert asked == {"seed": 0, "name": "out"}
     assert "ONNX: none: it does not run" in again.stderr
     assert "report: " in again.stderr
     Path("out/defence.onnx").write_bytes(b"onnx")
+
+
+def test_a_file_for_serving_of_something_else_is_made_anew(done: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path("out/defence.onnx")
+    path.write_text("hello")
+    assert harden().exit_code == done.exit_code
+    assert path.read_bytes() == b"onnx"
+    monkeypatch.setattr(hardening, "is_export_of", lambda *_: True)
+    monkeypatch.setattr(hardening, "export", lambda *_, **__: pytest.fail("exported anew"))
+    assert "ONNX: out/defence.onnx" in harden().stderr
+
+
+def test_a_disk_that_takes_no_file_for_serving_ends_the_run(done: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> Path:
+        raise RunError("cannot write out/defence.onnx: No space left on device")
+
+    monkeypatch.setattr(hardening, "export", full)
+    assert "No space left" in str(harden().exception)
 
 
 def test_another_command_is_refused(done: Result) -> None:

@@ -1,3 +1,4 @@
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import carso
-from carso.commands.cli import app
+from carso.commands.cli import app, main
 from carso.commands.predict import render
 from carso.errors import DataError, ModelError
 from carso.evaluation.prediction import Prediction, classified, predict
@@ -72,6 +73,25 @@ def test_names_are_shown_as_they_are_whatever_brackets_they_hold() -> None:
     console = Console(record=True, width=120)
     render([known], console)
     assert "in[bold]box/a.png [unknown] 75.0 % [/x] 25.0 % 8" in " ".join(console.export_text().split())
+
+
+def test_a_file_whose_name_is_no_text_is_answered_beside_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = [os.fsencode(tmp_path / "a.png"), os.fsencode(tmp_path) + b"/\xff.png"]
+    for path in named:
+        with open(path, "wb") as file:
+            Image.new("L", (28, 28)).save(file, "png")
+    monkeypatch.setattr(sys, "argv", ["carso", "predict", *map(os.fsdecode, named)])
+    monkeypatch.setenv("COLUMNS", "300")
+    with (tmp_path / "output").open("w", encoding="utf-8") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
+    text = (tmp_path / "output").read_text(encoding="utf-8")
+    assert "a.png" in text
+    assert "\\udcff.png" in text
 
 
 def test_clothes_are_not_taken_for_digits(tmp_path: Path) -> None:

@@ -14,9 +14,13 @@ import yaml
 from torch import nn
 
 from carso import weights
+from carso.audit import read_audit
 from carso.defence import CARSO
 from carso.errors import CarsoError, ModelError, RunError, WeightsError
+from carso.evaluation.environment import environment
+from carso.evaluation.results import Rate, ResultRow, Results
 from carso.hub import sharing
+from carso.hub.card import card
 from carso.representation import Representation
 
 IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -161,6 +165,18 @@ def test_the_card_of_a_shipped_defence_tells_its_audit(tmp_path: Path) -> None:
     assert weights.origin(folder).data == "mnist"
     assert (folder / "undefended.safetensors").exists()
     sharing.restore(folder)
+
+
+def test_the_card_does_not_tell_where_the_images_were() -> None:
+    images, run, rate = "/home/me/my pictures", "/home/me/out/mine (validation)", Rate.of(3, 4)
+    audit = read_audit(weights.find("mnist-strong")).model_copy(update={"dataset": images})
+    clean = ResultRow(attack="none", norm=None, eps=0, foreseen=True, directed_at="classifier", carso=rate)
+    results = Results(recipe=run, seed=0, n=4, environment=environment(), rows=[clean], dataset=images)
+    text = card("mine", None, audit, results)
+    assert "images of my pictures, seed 0" in text
+    assert "images of my pictures**" in text
+    assert "Evaluated: mine (validation), seed" in text
+    assert "/home" not in text
 
 
 def test_it_goes_to_the_hub_and_comes_back(defence: CARSO, hub: Path) -> None:

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 import carso
-from carso.errors import CarsoError, DataError, ModelError
+from carso.errors import CarsoError, DataError, ModelError, RunError
 from carso.nn import MLP
 from carso.nn.maps import Maps
 from carso.purifier import Purifier
-from carso.storage.export import _check_alike, export
+from carso.storage.export import _check_alike, export, is_export_of
+from carso.storage.weights import digest
 from carso.vote import mode
 
 onnx = pytest.importorskip("onnx")
@@ -136,8 +137,36 @@ def test_the_file_says_what_it_is(fixed_by: int | None, seed: int, tmp_path: Pat
     path = export(defence, tmp_path / "d.onnx", torch.rand(2, 1, 8, 8), seed=seed, name="mine")
     facts = onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map
     expected = {"name": "mine", "answers": ["votes", "winners"], "classes": 5, "seed": 9, "samples": 40}
-    expected |= {"shape": [1, 8, 8], "carso": carso.__version__}
+    expected |= {"shape": [1, 8, 8], "carso": carso.__version__, "weights": digest(defence)}
     assert {key: json.loads(value) for key, value in facts.items()} == expected
+
+
+def test_a_file_is_known_to_be_of_a_defence(tmp_path: Path) -> None:
+    defence = small(MLP((1, 8, 8), (12,), 5), 17)
+    path = export(defence, tmp_path / "d.onnx", torch.rand(2, 1, 8, 8), seed=3)
+    assert is_export_of(defence, path, 3)
+    assert not is_export_of(defence, path, 4)
+    assert not is_export_of(defence, tmp_path / "none.onnx", 3)
+    defence.samples = 20
+    assert not is_export_of(defence, path, 3)
+    defence.samples = 40
+    with torch.no_grad():
+        next(defence.purifier.parameters()).add_(1)
+    assert not is_export_of(defence, path, 3)
+    path.write_text("hello")
+    assert not is_export_of(defence, path, 3)
+
+
+def test_a_full_disk_is_not_the_classifiers_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch.onnx.ONNXProgram, "save", full)
+    with pytest.raises(
+        RunError, match=r"^cannot write .*d\.onnx: No space left on device; what was there is untouched$"
+    ):
+        export(small(MLP((1, 8, 8), (12,), 5), 17), tmp_path / "d.onnx", torch.rand(2, 1, 8, 8))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_answers_otherwise_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,7 @@ def options(
 
 def main() -> None:
     """Entry point: errors that a user can mend become one line, unless --debug asks for the traceback."""
+    output.open_to_all()
     debug = "--debug" in sys.argv
     sys.argv = spread([argument for argument in sys.argv if argument != "--debug"])
     try:

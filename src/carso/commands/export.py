@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from carso.errors import CarsoError
 
 def export(
     target: Target = "mnist",
-    out: Annotated[Path | None, typer.Option(help="The ONNX file. [default: out/NAME.onnx]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The ONNX file. [default: out/NAME[-classifier].onnx]")] = None,
     data: Data = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Of the latents inside the file.")] = 0,
     samples: Samples = None,
@@ -38,8 +39,18 @@ def export(
     fitted = fitting(size, channels, skip_bad)
     subject = subject_of(whole or target, factory, samples, "cpu", data, fitted)
     plain = whole is not None or not isinstance(subject.model, CARSO)
-    path = out or Path("out") / f"{slug_of(target) if plain else Path(target).resolve().name}.onnx"
+    name = called(target)
+    slug = slug_of(name if target.startswith(".") else target)
+    path = out or Path("out") / f"{slug}{'-classifier' * (classifier and not plain)}.onnx"
     trial = subject.load("test")[:32].images
-    export(subject.model, path, trial, seed=seed, name=target, classifier_only=classifier or plain)
+    export(subject.model, path, trial, seed=seed, name=name, classifier_only=classifier or plain)
     what = "classifier" if classifier or plain else "defence"
     typer.echo(f"{path} answers in onnxruntime as the {what} does in torch, on {len(trial)} images")
+
+
+def called(target: str) -> str:
+    """The name of a target without the way there: of its folder, with the part of it that is meant."""
+    from carso.audit.loading import column_of
+
+    parts = Path(os.path.abspath(target)).parts
+    return "/".join(parts[-1:] if column_of(target) == "classifier" else parts[-2:])

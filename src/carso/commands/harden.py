@@ -46,7 +46,6 @@ def harden(
     A recipe is proposed, and a purifier trained; exit status 3 on a doubt.
     """
     from carso.hardening import Hardening, Request, conclusion
-    from carso.report.page import write_report
     from carso.report.publish import publish
     from carso.training.device import choose_device
     from carso.training.watching import watcher_of
@@ -60,8 +59,8 @@ def harden(
         plan = hardening.plan()
         typer.echo("\n".join(plan.lines))
         found = hardening.carry_out(plan)
-        publish(found.records, folder)
+        page = publish(found.records, folder)
         typer.echo("\n".join(("", str(found.choice), *conclusion(found.records, found.audits, found.left))))
-        say(f"report: {write_report(folder)}")
+        say(f"report: {page}")
         say(f"ONNX: {found.onnx}")
     raise typer.Exit(found.exit_code)

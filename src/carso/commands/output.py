@@ -1,11 +1,18 @@
-"""Standard output: all that a verb says is out before its status is, unless nothing takes it."""
+"""Standard output: all that a verb says is out before its status is, unless nothing takes it, in whatever encoding."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
+from io import TextIOWrapper
 from typing import TextIO
+
+
+def open_to_all() -> None:
+    """Let standard output spell what its encoding lacks, as `\\u221e`; standard error always does."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def flush() -> None:

@@ -201,9 +201,10 @@ def images_of(own: Origin, data: str | None, told: Mapping[str, Any]) -> tuple[s
     What the command line has `told` of that comes first, the rest is as in the training if it was on these data.
 
     Raises:
-        DataError: if neither says which, and the classes are not those of MNIST.
+        DataError: if neither says which, and the classes are not those of MNIST, or the data of the training are not
+            where they were.
     """
-    from carso.data import is_same
+    from carso.data import check_source, is_same
     from carso.storage.headers import fitting_of
 
     if data is None and own.data is None and not own.may_be_digits:
@@ -211,6 +212,12 @@ def images_of(own: Origin, data: str | None, told: Mapping[str, Any]) -> tuple[s
             f"the classes {', '.join(map(repr, (own.names or ())[:3]))} are of data that are not known; name the "
             "images by --data, or set the defence's `data` before it is saved"
         )
+    if data is None and own.data is not None:
+        try:
+            check_source(own.data)
+        except DataError as error:
+            was = "it is what this defence was trained on, as seen from the folder of then"
+            raise DataError(f"{error}: {was}; --data names where it is now") from error
     name = data or own.data or MNIST
     then = fitting_of(own) if own.data is not None and is_same(name, own.data) else {}
     return name, {**then, **told}

@@ -28,7 +28,7 @@ from carso.audit.results import Audit
 from carso.data import Dataset
 from carso.data.labelled import check_alike
 from carso.defence import CARSO
-from carso.errors import CarsoError, NothingRightError, RunError
+from carso.errors import ModelError, NothingRightError, RunError
 from carso.evaluation import Records, Row, Settings, evaluate
 from carso.evaluation.labelling import labelled
 from carso.evaluation.models import models_of
@@ -38,7 +38,7 @@ from carso.hardening.conclusion import SUBJECTS
 from carso.hardening.plan import Plan, Request, planned, read_plan
 from carso.hardening.proposal import batch_of, proposed, purifier_for, reading
 from carso.hardening.survey import TRIED, described, rates_of
-from carso.storage.export import export
+from carso.storage.export import export, is_export_of
 from carso.storage.factory import module
 from carso.storage.folder import RECIPE
 from carso.storage.headers import Origin
@@ -194,12 +194,12 @@ class Hardening:
             return None
 
     def _exported(self, defence: CARSO, test: Dataset) -> Path | str:
-        path = self.out / ONNX
-        if path.exists():
+        path, seed = self.out / ONNX, self.request.seed
+        if is_export_of(defence, path, seed):
             return path
         try:
-            return export(defence, path, test[:32].images, seed=self.request.seed, name=str(self.out))
-        except CarsoError as error:
+            return export(defence, path, test[:32].images, seed=seed, name=self.out.resolve().name)
+        except ModelError as error:
             return f"none: {error}"
 
 

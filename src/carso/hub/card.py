@@ -10,6 +10,8 @@ Source: M. Mitchell et al., Model cards for model reporting, FAT* 2019; the fron
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import yaml
 
 from carso.audit import Audit
@@ -61,8 +63,13 @@ def card(name: str, data: str | None, audit: Audit | None, results: Results | No
     }
     told = yaml.safe_dump(front | ({"datasets": [data]} if data else {}), sort_keys=False)
     audited = NOT_AUDITED if audit is None else _audited(audit)
-    evaluated = NOT_EVALUATED if results is None else markdown(results)
+    evaluated = NOT_EVALUATED if results is None else markdown(_by_names(results))
     return TEXT.format(front=told, name=name, audited=audited, evaluated=evaluated)
+
+
+def _by_names(results: Results) -> Results:
+    """Results that do not tell in which folders the data and the defence were."""
+    return results.model_copy(update={name: Path(getattr(results, name)).name for name in ("dataset", "recipe")})
 
 
 def _audited(audit: Audit) -> str:
@@ -74,10 +81,11 @@ def _audited(audit: Audit) -> str:
         if raised
         else [f"None {made} was raised."]
     )
+    data = Path(audit.dataset).name
     return "\n".join(
         [
             f"The whole defence was attacked by `carso audit --effort {audit.effort}` on n = {audit.n:,} images of "
-            f"{audit.dataset}, seed {audit.seed}. Accuracy (%) with its 95 % interval; the worst case is over every "
+            f"{data}, seed {audit.seed}. Accuracy (%) with its 95 % interval; the worst case is over every "
             "attack, and an upper bound.",
             "",
             "| budget | clean | worst case |",

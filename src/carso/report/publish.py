@@ -12,8 +12,9 @@ from carso.storage.files import write_text
 
 
 def publish(records: Records, out: Path) -> Path:
-    """Print the table, write `results.md` and `report.html` into the run's folder, and return the page's path."""
+    """Write `results.md` and `report.html` into the run's folder, print the table, and return the page's path."""
     results = records.results()
-    print_table(results, file=sys.stdout)
     write_text(out / "results.md", markdown(results))
-    return write_report(out)
+    page = write_report(out)
+    print_table(results, file=sys.stdout)
+    return page

@@ -34,6 +34,7 @@ from carso.nn import evaluating, query
 from carso.nn.querying import blamed
 from carso.recall import classify, recall
 from carso.storage.files import check_writable, write_aside
+from carso.storage.weights import digest
 from carso.types import Images, check_images
 from carso.vote import mode
 
@@ -95,7 +96,8 @@ def export(
         path: of the file, written only when it has been proven.
         trial: images (B, C, H, W), at least one, on which torch and onnxruntime must agree.
         seed: of the latents inside the file; of a `fixed` defence its own.
-        name: of the defence, kept in the file with seed, samples, classes, their names, shape and version.
+        name: of the defence, kept in the file with seed, samples, a digest of the weights, classes, their names, shape
+            and version.
         classifier_only: export N alone, images to logits; so it is of a module that is no defence.
 
     Raises:
@@ -119,17 +121,32 @@ def export(
     defence = _single(defence)
     outputs = ["votes", "winners"] if whole else ["logits"]
     facts = {"name": name, "answers": outputs, **_about(defence, trial), "carso": carso.__version__}
-    facts |= {"seed": seed, "samples": defence.samples} if whole else {}
+    facts |= _decided(defence, seed) if isinstance(defence, CARSO) and whole else {}
 
     def write(draft: Path) -> None:
         with evaluating(defence):
-            _trace(defence, seed if whole else None, torch.cat([trial[:1]] * 2), draft, outputs)
+            traced = _traced(defence, seed if whole else None, torch.cat([trial[:1]] * 2), outputs)
         with _saying("the exported file cannot be completed", draft):
+            traced.save(draft, external_data=False)
             _describe(draft, facts)
         _prove(defence, draft, trial, seed if whole else None)
 
     write_aside(path, write)
     return path
+
+
+def is_export_of(defence: CARSO, path: Path, seed: int) -> bool:
+    """Whether a file says of itself that `export` made it of this very defence, with latents of that seed."""
+    try:
+        told = facts_of(session_of(path))
+    except ModelError:
+        return False
+    return all(told.get(name) == value for name, value in _decided(defence, seed).items())
+
+
+def _decided(defence: CARSO, seed: int) -> dict[str, Any]:
+    """What decides the votes of a file of the whole defence."""
+    return {"weights": digest(defence), "samples": defence.samples, "seed": seed}
 
 
 def _single(module: nn.Module) -> nn.Module:
@@ -170,19 +187,18 @@ def _check_installed() -> None:
         raise ModelError(f"export needs {', '.join(missing)}: pip install 'carso[export]'")
 
 
-def _trace(defence: CARSO | nn.Module, seed: int | None, images: Images, path: Path, outputs: list[str]) -> None:
+def _traced(defence: CARSO | nn.Module, seed: int | None, images: Images, outputs: list[str]) -> Any:
+    """The ONNX program; whatever is raised here is of the classifier, for nothing is written yet."""
     try:
         with _quietly(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            torch.onnx.export(
+            return torch.onnx.export(
                 Exported(defence, seed) if isinstance(defence, CARSO) and seed is not None else _classifier(defence),
                 (images,),
-                path,
                 input_names=["images"],
                 output_names=outputs,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 dynamo=True,
-                external_data=False,
                 verbose=False,
             )
     except Exception as error:  # the exporter wraps whatever the user's module raises

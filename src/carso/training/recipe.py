@@ -359,6 +359,8 @@ class PurifierTraining(Augmented):
             raise ValueError("attacks on the defence change as the purifier learns: use feed: fresh")
         if self.feed != "fresh" and (self.ramp or self.crop or self.flip):
             raise ValueError("ramp, crop and flip need attacks made anew: use feed: fresh")
+        if self.kl_lag + self.kl_warmup >= 1:
+            raise ValueError("kl_lag and kl_warmup leave some of the epochs to the whole of kl_weight")
         if self.trades and not self.consistency:
             raise ValueError("trades is within the weight of consistency, which is 0")
         return self
