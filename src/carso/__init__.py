@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from carso.representation import Representation
     from carso.storage import weights
     from carso.storage.weights import load
-    from carso.types import Budget
+    from carso.types import Budget, Severity
 
 __all__ = [
     "CARSO",
@@ -22,6 +22,7 @@ __all__ = [
     "Purifier",
     "Recollections",
     "Representation",
+    "Severity",
     "attacks",
     "benchmark",
     "data",
@@ -42,6 +43,7 @@ _HOMES = {
     "Purifier": "carso.purifier",
     "Recollections": "carso.report.recollections",
     "Representation": "carso.representation",
+    "Severity": "carso.types",
     "benchmark": "carso.audit.leaderboard",
     "list_models": "carso.audit.leaderboard",
     "load": "carso.storage.weights",

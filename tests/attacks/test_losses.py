@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from carso.attacks.losses import LOSSES, cross_entropy, dlr, loss_of, margin
+from carso.attacks import annealed, apgd, fgsm, pgd, spsa
+from carso.attacks.losses import LOSSES, cross_entropy, dlr, loss_of, margin, targeted_dlr
 from carso.errors import ModelError
+from carso.types import Budget
 
 LOGITS = torch.tensor([[1.0, 4.0, 2.0, 0.0], [1.0, 4.0, 2.0, 0.0]])
 LABELS = torch.tensor([1, 2])
@@ -26,6 +29,47 @@ def test_dlr_matches_torchattacks() -> None:
     logits, labels = torch.randn(50, 10, generator=generator), torch.randint(10, (50,), generator=generator)
     theirs = torchattacks.APGD(torch.nn.Flatten()).dlr_loss(logits, labels)
     assert torch.allclose(dlr(logits, labels), theirs)
+
+
+def test_targeted_dlr_in_closed_form() -> None:
+    """z_(1) - (z_(3) + z_(4)) / 2 = 4 - 0.5."""
+    targets = torch.tensor([1, 0])
+    assert torch.allclose(targeted_dlr(LOGITS, targets), torch.tensor([-2 / 3.5, 3 / 3.5]))
+    assert torch.equal(targeted_dlr(LOGITS, targets) < 0, LOGITS.argmax(1) == targets)
+    with pytest.raises(ModelError, match="4 classes"):
+        targeted_dlr(LOGITS[:, :3], targets)
+
+
+def test_targeted_dlr_is_that_of_torchattacks_where_the_true_class_leads() -> None:
+    torchattacks = pytest.importorskip("torchattacks")
+    generator = torch.Generator().manual_seed(0)
+    logits, targets = torch.randn(50, 10, generator=generator), torch.randint(10, (50,), generator=generator)
+    labels = logits.scatter(1, targets[:, None], -math.inf).argmax(1)
+    attack = torchattacks.APGDT(torch.nn.Flatten())
+    attack.y_target = targets
+    assert torch.allclose(-targeted_dlr(logits, targets), attack.dlr_loss_targeted(logits, labels, targets))
+
+
+def test_a_target_in_the_third_place_has_a_slope() -> None:
+    logits, targets = LOGITS[:1].clone().requires_grad_(), torch.tensor([0])
+    (slope,) = torch.autograd.grad(targeted_dlr(logits, targets).sum(), logits)
+    (none,) = torch.autograd.grad(dlr(logits, targets).sum(), logits)
+    assert slope[0, 0] < 0
+    assert not none.any()
+
+
+@pytest.mark.parametrize("attack", [apgd, annealed, fgsm, pgd, spsa])
+def test_a_targeted_attack_descends_the_targeted_dlr(attack: Any) -> None:
+    """What stands for its argument in the logits is what the attack refuses: three classes."""
+    images, targets = torch.full((2, 1, 2, 2), 0.5), torch.tensor([0, 1])
+
+    def model(images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)[:, :3]
+
+    attack(model, images, targets, Budget("Linf", 0.1), loss="dlr")
+    for loss in ("dlr", dlr):
+        with pytest.raises(ModelError, match="4 classes"):
+            attack(model, images, targets, Budget("Linf", 0.1), loss=loss, targeted=True)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -1,13 +1,15 @@
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import carso
 from carso.attacks import spatial
 from carso.attacks.losses import margin
 from carso.corruptions.warp import posed
-from carso.types import Severity
+from carso.types import Budget, Severity
 
 
 def where(images: Tensor) -> Tensor:
@@ -58,6 +60,14 @@ def test_a_grid_of_one_leaves_the_image_where_it_is() -> None:
     images = spots(5, 15)
     found = spatial(where, images, torch.tensor([0, 1]), Severity(5), turns=1, shifts=1)
     torch.testing.assert_close(found, images)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("severity", [3, 0.3, Budget("Linf", 0.3)])
+def test_what_is_no_severity_is_refused(severity: Any) -> None:
+    with pytest.raises(ValueError, match=r"severity must be a carso.Severity\(level\), not"):
+        spatial(where, spots(3), torch.tensor([0]), severity)
+    assert carso.Severity is Severity
 
 
 def test_a_grid_of_none_is_refused() -> None:

@@ -13,7 +13,7 @@ from tests.audit.audits import EPS
 from tests.audit.conftest import cut_down
 from torch import Tensor, nn
 
-from carso.audit import audit, read_audit
+from carso.audit import audit, read_audit, read_worst
 from carso.audit.keeping import KIND, left, path_of, read
 from carso.audit.state import State
 from carso.data import Dataset
@@ -63,6 +63,34 @@ def test_what_it_left_is_known_image_by_image(folder: Path, dataset: Dataset) ->
         left(folder / "state", BUDGET)
 
 
+def test_the_worst_images_are_got_at_with_labels_and_places(
+    plain: nn.Module, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Class by class, as in folders: an audit takes the images in turns, and their places say which they are."""
+    cut_down(monkeypatch)
+    by_class = dataset[dataset.required_labels.argsort(stable=True)]
+    found = audit(plain, Dataset("sorted", by_class.images, by_class.labels, dataset.classes), effort="quick",
+                  eps=(EPS,), n=20, out=tmp_path).budgets[0]  # fmt: skip
+    worst = read_worst(str(tmp_path), BUDGET)
+    assert not torch.equal(worst.places, torch.arange(20))
+    clean = by_class.images[worst.places]
+    assert (worst.images - clean).abs().max() <= EPS
+    assert torch.equal(worst.labels, by_class.required_labels[worst.places])
+    assert int(worst.standing.sum()) == found.worst_case.correct < 20
+    right = plain(worst.images).argmax(1) == worst.labels
+    assert torch.equal(right[worst.standing | ~right], worst.standing[worst.standing | ~right])
+
+
+def test_a_state_without_labels_is_known_by_what_it_left_alone(folder: Path) -> None:
+    path = path_of(folder, BUDGET)
+    tensors, about = read_tensors(path, KIND)
+    assert torch.equal(tensors.pop("places"), torch.arange(20))
+    write_tensors(path, tensors, about)
+    assert len(left(folder, BUDGET)) == 20
+    with pytest.raises(RunError, match="from before it had labels"):
+        read_worst(folder, BUDGET)
+
+
 def test_a_state_of_an_earlier_rule_is_gone_on_with(folder: Path, dataset: Dataset) -> None:
     _, about = read_tensors(path_of(folder, BUDGET), KIND)
     images = dataset.images[:20]
@@ -91,6 +119,7 @@ Spoil = Callable[[dict[str, Tensor], dict[str, Any]], object]
         (lambda t, _: t.update(worst=t["worst"] * torch.nan), "'worst' leaves the range"),
         (lambda t, _: t.update({"pgd/right": t["pgd/right"] + 7}), "'pgd/right' leaves the range from 0 to 1"),
         (lambda t, _: t.update({"pgd/attacked": t["pgd/attacked"].long()}), "'pgd/attacked' is torch.int64"),
+        (lambda t, _: t.update(labels=t["labels"] - 100), "'labels' leaves the range from 0"),
         (lambda _, a: a.pop("k"), "k: Field required"),
         (lambda _, a: a.update(k="1"), "k: Input should be a valid integer, not '1'"),
         (lambda _, a: a.update(identity=7), "identity: Input should be a valid string, not 7"),

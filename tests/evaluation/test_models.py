@@ -6,14 +6,25 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from carso.attacks.objective import is_random
 from carso.correction import CorrectivePurifier
 from carso.data import Dataset
 from carso.data.labelled import names_of
 from carso.detection import Confidence
 from carso.errors import ModelError
-from carso.evaluation.models import Defence, Models, Outcome, answer, exposed, fingerprint, weights_of
+from carso.evaluation.models import (
+    Defence,
+    Followed,
+    Models,
+    Outcome,
+    answer,
+    exposed,
+    fingerprint,
+    hidden,
+    weights_of,
+)
 from carso.nn import MLP, Adapted
 from carso.nn.fiwagr import randomised
 from carso.rivals import Augmented, DefenseGAN, DiffusionPurified, Smoothed, WinnersTakeAll
@@ -65,6 +76,61 @@ def test_a_classifier_that_turns_images_away_is_attacked_and_told_apart_as_by_it
     assert torch.equal(outcome.accepted.bool(), detection.accepted)
     assert 0 < (~detection.accepted).sum() < len(dataset)
     assert answer(sure, dataset.images, generator()).accepted is None
+
+
+class Rounded(nn.Module):
+    """Behind a purifier without a slope."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def purify(self, images: Tensor) -> Tensor:
+        """Eight levels."""
+        return (8 * images).round() / 8
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        scores: Tensor = self.classifier(self.purify(images))
+        return scores
+
+
+class Straight(Rounded):
+    """The same with the slope of the identity for whoever attacks."""
+
+    def surrogate(self, images: Tensor) -> Tensor:
+        """Logits."""
+        scores: Tensor = self.classifier(images + (self.purify(images) - images).detach())
+        return scores
+
+
+def test_an_attack_on_the_classifier_sees_the_one_behind_any_purifier(columns: Models) -> None:
+    classifier = columns["undefended"]
+    assert isinstance(classifier, nn.Module)
+    for column in (Rounded(classifier), Straight(classifier), Confidence(Straight(classifier))):
+        assert exposed(column, "classifier") is classifier
+        assert not hidden(column)
+
+
+def test_an_attack_follows_the_surrogate_of_whatever_has_one_and_never_rests_there(
+    columns: Models, dataset: Dataset
+) -> None:
+    classifier = columns["undefended"]
+    assert isinstance(classifier, nn.Module)
+    straight, vote = Straight(classifier), Smoothed(classifier, samples=3)
+    seen = exposed(straight, "defence")
+    assert seen == Followed(straight)
+    torch.testing.assert_close(seen(dataset.images), straight.surrogate(dataset.images).log_softmax(1))
+    assert is_random(seen, dataset.images)
+    assert exposed(vote, "classifier") == exposed(vote, "defence") == Followed(vote)
+
+
+def test_whatever_shows_no_classifier_is_attacked_itself(columns: Models) -> None:
+    classifier = columns["undefended"]
+    assert isinstance(classifier, nn.Module)
+    assert hidden(Smoothed(classifier))
+    assert hidden(lambda images: classifier(images))
+    assert not any(map(hidden, columns.values()))
 
 
 def test_a_defence_answers_with_its_vote(columns: Models, dataset: Dataset) -> None:

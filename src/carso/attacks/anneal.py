@@ -75,7 +75,7 @@ def annealed(
     at_least_one(steps=steps, restarts=restarts, eot=eot)
     if share is not None and not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], not {share}")
-    objective = Objective(model, loss_of(loss), targeted, eot, is_random(model, images))
+    objective = Objective(model, loss_of(loss, targeted), targeted, eot, is_random(model, images))
 
     def run(images: Images, labels: Labels, begin: Images) -> Images:
         return anneal(objective, images, labels, begin, budget, steps, share)

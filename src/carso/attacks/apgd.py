@@ -91,7 +91,7 @@ def apgd(
         ModelError: if the model has no gradient.
     """
     at_least_one(steps=steps, restarts=restarts, eot=eot)
-    objective = Objective(model, loss_of(loss), targeted, eot, is_random(model, images))
+    objective = Objective(model, loss_of(loss, targeted), targeted, eot, is_random(model, images))
 
     def run(images: Images, labels: Labels, begin: Images) -> Images:
         return _climb(objective, images, labels, begin, budget, steps)

@@ -72,7 +72,7 @@ def spsa(
         raise ValueError(f"delta must be positive, not {delta}")
     objective = Estimate(
         model,
-        loss_of(loss),
+        loss_of(loss, targeted),
         targeted,
         random=is_random(model, images),
         directions=directions,

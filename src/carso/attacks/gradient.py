@@ -57,7 +57,7 @@ def fgsm(
     Returns:
         (B, C, H, W), within the budget and [0, 1].
     """
-    climbed, eps = loss_of(loss), reach(images, budget)
+    climbed, eps = loss_of(loss, targeted), reach(images, budget)
     return ascend(
         model, images, labels, images, eps, eps, steps=1, norm=budget.norm, loss=climbed, targeted=targeted, fast=fast
     )
@@ -112,7 +112,7 @@ def pgd(
     alpha = 2.5 * eps / steps if alpha is None else alpha
     if not 0 < alpha < math.inf:
         raise ValueError(f"alpha must be positive and finite, not {alpha}")
-    climbed = loss_of(loss)
+    climbed = loss_of(loss, targeted)
     objective = Objective(model, climbed, targeted, random=restarts > 1 and is_random(model, images))
     climb = partial(ascend, steps=steps, norm=budget.norm, loss=climbed, targeted=targeted, fast=fast)
 

@@ -48,8 +48,10 @@ def spatial(
         (B, C, H, W) in [0, 1].
 
     Raises:
-        ValueError: if turns or shifts are not positive.
+        ValueError: if turns or shifts are not positive, or the severity is no `Severity`.
     """
+    if not isinstance(severity, Severity):
+        raise ValueError(f"severity must be a carso.Severity(level), not {severity!r}")
     at_least_one(turns=turns, shifts=shifts)
     reach = SHIFT[severity.level - 1] * min(images.shape[2:])
     worst, most = images, torch.full_like(labels, -torch.inf, dtype=images.dtype)

@@ -151,7 +151,9 @@ def _tried(
     others = transfers(target, dataset, numbered, transfer)
     among = numbered[:: spacing(len(numbered), math.prod(numbered.shape))]
     neighbours = Neighbours(among.images, among.required_labels)
-    return Subject(Judge(target, settings.votes), images, numbered.required_labels[: len(images)], neighbours, others)
+    labels = numbered.required_labels[: len(images)]
+    places = torch.arange(len(images)) if numbered.places is None else numbered.places[: len(images)]
+    return Subject(Judge(target, settings.votes), images, labels, neighbours, others, places)
 
 
 def _attacked(ensemble: Ensemble, reject_at: float | None, bar: Bar) -> BudgetResult:
@@ -228,7 +230,9 @@ def _clean(subject: Subject, settings: Settings) -> Tensor:
 def _state(subject: Subject, budget: Budget, clean: Tensor, out: Path | None, identity: str, before: str) -> State:
     judge, images = subject.judge, subject.images
     kept = keeping.read(out, budget, identity, images, judge.target.shown, before) if out else None
-    return kept or State.open(budget, judge.k, clean, images, judge.target.shown)
+    state = kept or State.open(budget, judge.k, clean, images, judge.target.shown)
+    state.labels, state.places = subject.labels, subject.places
+    return state
 
 
 def _identity(subject: Subject, transfer: Mapping[str, Classifier], settings: Settings, named: bool) -> str:

@@ -56,6 +56,7 @@ class Subject:
         labels: their classes (n,), likewise.
         neighbours: images among which those of other classes are where one of the attacks begins.
         transfer: other models whose adversarial images are tried, by name.
+        places: where the images lie (n,) in the data set.
     """
 
     judge: Judge
@@ -63,6 +64,7 @@ class Subject:
     labels: Labels
     neighbours: Neighbours
     transfer: Mapping[str, Classifier]
+    places: Tensor
 
 
 class Ensemble:

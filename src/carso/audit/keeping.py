@@ -6,6 +6,7 @@ It is written aside after each round. What is read back is held to a schema, and
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ from carso.errors import RunError
 from carso.evaluation.results import Count
 from carso.storage.schema import damaged, explained
 from carso.storage.tensors import read_state, write_tensors
-from carso.types import Budget, Images
+from carso.types import Budget, Images, Labels
 
 KIND = "audit state"
 REMEDY = "delete it to audit this budget again"
@@ -67,8 +68,8 @@ def write(state: State, folder: Path, identity: str) -> None:
     tensors = {"clean": state.clean, "worst": state.worst, "worst_right": state.worst_right}
     if state.final is not None:
         tensors["final"] = state.final
-    if state.shown is not None:
-        tensors["shown"] = state.shown
+    further = {"shown": state.shown, "labels": state.labels, "places": state.places}
+    tensors |= {name: value for name, value in further.items() if value is not None}
     for name, entry in state.entries.items():
         found = {part: getattr(entry, part) for part in PARTS}
         tensors |= {f"{name}/{part}": value for part, value in found.items() if value is not None}
@@ -122,23 +123,52 @@ def read(
     return state
 
 
-def left(folder: Path, budget: Budget) -> Tensor:
-    """Which images (n,) survived the attacks of a finished audit at a budget, of whatever target.
+@dataclass(frozen=True)
+class Worst:
+    """What an audit found at a budget, image by image.
+
+    Attributes:
+        images: the most harmful image (n, C, H, W) found of each, in [0, 1]; the clean one where none did harm.
+        labels: true classes (n,), as the target numbers them.
+        standing: which of the images (n,) nothing has broken: those that the worst case counts.
+        places: where each of them lies (n,) in the data set.
+    """
+
+    images: Images
+    labels: Labels
+    standing: Tensor
+    places: Tensor
+
+
+def read_worst(folder: str | Path, budget: Budget) -> Worst:
+    """What an audit that is done found at a budget, image by image, from the state in its folder.
 
     Args:
-        folder: of the audit.
+        folder: of the audit, its `out`.
         budget: one of its budgets.
 
     Raises:
-        RunError: if its state is missing, damaged or not done.
+        RunError: if its state is missing, damaged, not done, or from before labels were kept.
     """
+    state = _done(Path(folder), budget)
+    if state.labels is None or state.places is None:
+        raise RunError(f"{folder}: its state in {budget} is from before it had labels; audit into another folder")
+    return Worst(state.worst, state.labels, state.standing(), state.places)
+
+
+def left(folder: Path, budget: Budget) -> Tensor:
+    """Which images (n,) survived a finished audit at a budget; raises as `read_worst`, but for labels."""
+    return _done(folder, budget).standing()
+
+
+def _done(folder: Path, budget: Budget) -> State:
     path = path_of(folder, budget)
     tensors, about = _read(path)
     images = tensors.get("worst", torch.empty(0, 0, 0, 0))
     state = _state(about, _Kept(path, tensors, images, about.k), budget)
     if state.final is None:
         raise RunError(f"{folder}: its audit in {budget} is not done; the same command goes on with it")
-    return state.standing()
+    return state
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], _Header]:
@@ -175,6 +205,11 @@ class _Kept:
         """Votes (n,) out of k."""
         return self._tensor(name, self.images.shape[:1], torch.int64, self.k)
 
+    def numbers(self, name: str) -> Tensor | None:
+        """Classes or places (n,), from 0; None where there are none."""
+        most = torch.iinfo(torch.int64).max
+        return self._tensor(name, self.images.shape[:1], torch.int64, most) if name in self.tensors else None
+
     def marks(self, name: str) -> Tensor:
         """Which images (n,)."""
         return self._tensor(name, self.images.shape[:1], torch.bool, 1)
@@ -195,6 +230,7 @@ def _state(about: _Header, kept: _Kept, budget: Budget) -> State:
     state = State(budget, about.k, kept.votes("clean"), kept.pictures("worst"), kept.votes("worst_right"))
     state.diagnostics, state.tuning = about.diagnostics, Tuning(**about.tuning.model_dump())
     state.final = kept.votes("final") if "final" in kept.tensors else None
+    state.labels, state.places = kept.numbers("labels"), kept.numbers("places")
     for entry in about.entries:
         state.entries[entry.about.name] = _attack_state(entry, kept)
     return state

@@ -66,6 +66,8 @@ class State:
         tuning: what it led to.
         final: right votes (n,) on `worst`, cast when all attacks were done.
         shown: what the target answered at the first look, if it would again (see `Target`).
+        labels: classes (n,) of the images, as the target numbers them; None in files of before they were kept.
+        places: where the images lie (n,) in the data set, likewise.
     """
 
     budget: Budget
@@ -78,6 +80,8 @@ class State:
     tuning: Tuning = field(default_factory=Tuning)
     final: Tensor | None = None
     shown: Tensor | None = None
+    labels: Tensor | None = None
+    places: Tensor | None = None
 
     @classmethod
     def open(cls, budget: Budget, k: int, clean: Tensor, images: Images, shown: Tensor | None = None) -> State:

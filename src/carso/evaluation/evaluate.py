@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -31,6 +31,7 @@ from carso.evaluation import gallery, sweep
 from carso.evaluation.cost import Voter, say_if_long
 from carso.evaluation.environment import environment
 from carso.evaluation.examples import AdversarialExamples
+from carso.evaluation.flatness import flat, told
 from carso.evaluation.models import (
     Defence,
     Model,
@@ -40,20 +41,26 @@ from carso.evaluation.models import (
     device_of,
     exposed,
     fingerprint,
+    hidden,
     voting,
     weights_of,
 )
 from carso.evaluation.protocol import END_TO_END, SWEEP, TABLE, Row, curve
 from carso.evaluation.records import FILE, Gallery, Records, RowRecord, Sweep, read_records
-from carso.evaluation.results import write_results
+from carso.evaluation.results import Target, write_results
 from carso.evaluation.seeding import generator_of, seeded
 from carso.evaluation.suiting import suited
+from carso.nn.modes import evaluating
 from carso.processes.group import by_first, shared
 from carso.progress import progress, track
+from carso.types import Budget
 from carso.vote import Stop
 
 CHUNK, VALUES = 1000, 2**22
 """Images attacked at a time, and numbers of theirs, at most, where nobody says how many images."""
+
+LOOKED_AT = 64
+"""Images on which a gradient is looked for, at most."""
 
 
 def chunk_of(shape: Sequence[int]) -> int:
@@ -143,6 +150,7 @@ def evaluate(
     run.records.recipe, run.records.command, run.records.adversarial = recipe, command, adversarial
     run.check_apart(rows)
     curve_rows = curve() if curve_rows is None else curve_rows
+    run.look({row.directed_at for row in (*rows, *curve_rows) if isinstance(row.budget, Budget)})
     of_curve, of_defence = (min(most, len(run.images)) for most in (settings.curve_images, settings.defence_images))
     by_first(partial(run.say_cost, rows, curve_rows, of_defence, of_curve))
     for aim, n in (("classifier", len(run.images)), ("defence", of_defence)):
@@ -203,6 +211,13 @@ class _Run:
         for column in self.columns.values():
             if votes and isinstance(column, Voter):
                 say_if_long(column, self.images[:64], votes, self.settings.samples, self.settings.stop)
+
+    def look(self, aims: Collection[Target]) -> None:
+        """Record of which columns attacks with these aims meet the whole, and find hardly a gradient to follow."""
+        few = self.images[:LOOKED_AT], self.labels[:LOOKED_AT]
+        self.records.hidden = [name for name, column in self.columns.items() if hidden(column)]
+        with seeded(self.settings.seed, "look"):
+            self.records.flat = [name for name, column in self.columns.items() if flat(column, aims, *few)]
 
     def attack(self, rows: Sequence[Row], part: str, n: int) -> None:
         """Fill the part "rows" or "curve" of the records, from the first n images."""
@@ -275,7 +290,7 @@ class _Run:
 
     def _attacked(self, row: Row, column: Model, span: slice) -> Tensor:
         images, labels = (part[span].to(device_of(column)) for part in (self.images, self.labels))
-        with seeded(self.settings.seed, row.key, "crafting", span.start):
+        with seeded(self.settings.seed, row.key, "crafting", span.start), evaluating(column), told():
             return self.crafting(row, exposed(column, row.directed_at), images, labels, span.start)
 
     def _spans(self, n: int) -> list[slice]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from carso.attacks.deepfool import minimal_perturbation, perturb
 from carso.attacks.eot import mean_log_probability
 from carso.corruptions import corrupt
 from carso.defence import CARSO
-from carso.evaluation.models import Defence, Model, exposure
+from carso.evaluation.models import Defence, Followed, Model, exposure
 from carso.evaluation.protocol import Row
 from carso.evaluation.queries import attackable, checked_query
 from carso.evaluation.seeding import generator_of, seeded
@@ -46,7 +46,7 @@ class AdversarialExamples:
 
         Args:
             row: the attack.
-            model: what it gets to see; a defence is differentiated through its surrogate.
+            model: what it gets to see, as `exposed` tells; a defence is differentiated through its surrogate.
             images: clean images.
             labels: their true classes (B,).
             start: place of the chunk in the data set.
@@ -83,6 +83,8 @@ class AdversarialExamples:
 
     def _surface(self, row: Row, model: Model, images: Images, generator: Generator) -> Classifier:
         """What an attack differentiates; a defence's latents are drawn by the generator."""
+        if isinstance(model, Followed):
+            return replace(model, samples=row.eot)
         if not isinstance(model, Defence):
             return attackable(model, images)
         quick = faster(model, images)

@@ -1,7 +1,8 @@
 """The models of a table, a column each: what answers, and what an attack sees of it.
 
-A column is either a bare classifier or a defence, which is anything with the attributes of `Defence`. Models that
-share a classifier are handed the same attacked images.
+A column is a bare classifier, or a defence: anything with the attributes of `Defence`, or with those by which
+`carso.audit.target` knows one, `purify` and `classifier`, `surrogate`. Models that share a classifier are handed the
+same attacked images.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import copy
 import hashlib
 import uuid
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 
+from carso.attacks.eot import calls, mean_log_probability
 from carso.defence import CARSO, VOTING
 from carso.detection import Confidence
 from carso.errors import ModelError
@@ -25,7 +28,7 @@ from carso.evaluation.results import Target
 from carso.nn.fiwagr import paths
 from carso.nn.modes import evaluating
 from carso.storage.weights import digest
-from carso.types import ByAttributes, Classifier, Logits
+from carso.types import ByAttributes, Classifier, Images, Logits
 from carso.vote import Stop, Tally
 
 
@@ -90,10 +93,45 @@ class Outcome(BaseModel):
         return cls(**{field: cat(field) for field in cls.model_fields})
 
 
+@dataclass(frozen=True)
+class Followed:
+    """A column whose `surrogate` (images -> logits, differentiable) attacks follow in place of its own gradient.
+
+    To fool the surrogate is not to fool the column: no attack rests there.
+
+    Args:
+        column: it.
+        samples: calls of the surrogate, whose log-probabilities are averaged.
+    """
+
+    varies: ClassVar[bool] = True
+    column: Any
+    samples: int = 1
+
+    def __call__(self, images: Images) -> Logits:
+        """Log-probabilities (B, classes) of images (B, C, H, W), differentiable in them."""
+        return mean_log_probability(calls(self._once)(images, self.samples))
+
+    def _once(self, images: Images) -> Logits:
+        return scores_of(self.column.surrogate, images, f"{name_of(self.column)}.surrogate").float()
+
+
 def exposed(column: Model, directed_at: Target) -> Model:
     """What an attack on this column gets to see: a defence's bare classifier, or the column as a whole."""
-    column = believing(column)
-    return column.classifier if isinstance(column, Defence) and directed_at == "classifier" else column
+    known: Any = believing(column)
+    whole = isinstance(known, Defence)
+    if directed_at == "classifier" and (whole or (hasattr(known, "purify") and hasattr(known, "classifier"))):
+        return known.classifier  # type: ignore[no-any-return]
+    return Followed(known) if hasattr(known, "surrogate") and not whole else known
+
+
+def hidden(column: Model) -> bool:
+    """Whether attacks on the classifier meet the column itself, of which nobody sees that it is a bare classifier.
+
+    A module without a `surrogate` passes for one, a plain function does not.
+    """
+    seen = exposed(column, "classifier")
+    return isinstance(seen, Followed) or (seen is believing(column) and not isinstance(seen, nn.Module))
 
 
 def believing(column: Model) -> Model:

@@ -122,6 +122,7 @@ class Records(_Record):
     """Everything that an evaluation found out; the dictionaries go by `Row.key`.
 
     `labels` (n,) are the true classes, `places` (n,) where the images lie in the data set, None if as they are here.
+    `hidden` and `flat` are as in `Results`.
     """
 
     recipe: str
@@ -135,6 +136,8 @@ class Records(_Record):
     command: str = ""
     weights: dict[str, str] = {}
     adversarial: bool = True
+    hidden: list[str] = []
+    flat: list[str] = []
     places: Numbers | None = None
     rows: dict[str, RowRecord] = {}
     curve: dict[str, RowRecord] = {}
@@ -202,6 +205,8 @@ class Records(_Record):
             command=self.command,
             weights=self.weights,
             adversarial=self.adversarial,
+            hidden=self.hidden,
+            flat=self.flat,
         )
 
     def result_row(self, record: RowRecord) -> ResultRow:

@@ -9,7 +9,9 @@ The clean row is attack "none" with norm null and eps 0; a corruption has the no
 A column that a run lacks is null. Other fields may stand beside these: `thesis` (the published figures of the row),
 `seconds`, `samples_used`, `options`, `others` (columns), `believed` (what a defence turned away, and how many of the
 other images are right); `weights`, a digest of each column's weights, by which an audit is known to be of the same
-ones; and `adversarial`, false if the column `adversarially_trained` is a classifier that is not known to be so.
+ones; `adversarial`, false if the column `adversarially_trained` is a classifier that is not known to be so; `hidden`,
+the columns in which no classifier can be seen, so that attacks on the classifier were crafted on themselves; and
+`flat`, those whose gradient is zero on most images, so that what attacks leave of them says nothing.
 """
 
 from __future__ import annotations
@@ -140,6 +142,13 @@ class Results(Displayed, Kept, _Model):
     command: str = ""
     weights: dict[str, str] = {}
     adversarial: bool = True
+    hidden: list[str] = []
+    flat: list[str] = []
+
+    @property
+    def whole(self) -> bool:
+        """Whether no classifier can be seen in any column."""
+        return bool(self.hidden) and {*self.columns()} <= {*self.hidden}
 
     @property
     def corrupted(self) -> bool:

@@ -22,7 +22,7 @@ def results_html(results: Results) -> str:
         | {
             "columns": results.columns(),
             "heading": partial(wording.heading, adversarial=results.adversarial),
-            "groups": wording.groups(results.rows),
+            "groups": wording.groups(results.rows, results.whole),
             "figures": figures.of_results(results),
         },
     )

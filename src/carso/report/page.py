@@ -160,7 +160,7 @@ def _about(results: Results, audit: Audit | None, records: Records | None) -> di
         "subject": subject(results),
         "columns": results.columns(),
         "heading": partial(wording.heading, adversarial=results.adversarial),
-        "groups": wording.groups(results.rows),
+        "groups": wording.groups(results.rows, results.whole),
         "fewer": wording.fewer(results),
         "verdict": verdict(results, audit, records),
         "embedded": json.loads(results.model_dump_json()),

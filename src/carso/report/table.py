@@ -41,7 +41,7 @@ def terminal(results: Results, narrow: bool = False, plain: bool = False) -> Tab
     table.add_column(wording.kind("corruptions" if results.corrupted else ""), min_width=ATTACK)
     for column in columns:
         table.add_column(Text(wording.heading(column, results.adversarial)), justify="right", no_wrap=True)
-    for name, rows in wording.groups(results.rows).items():
+    for name, rows in wording.groups(results.rows, results.whole).items():
         table.add_section()
         table.add_row(Text(wording.GROUPS[name][0], style="italic dim"))
         for row in rows:
@@ -55,7 +55,7 @@ def blocks(results: Results, width: int, plain: bool = False) -> Group:
     names = {column: Text(wording.heading(column, results.adversarial)) for column in results.columns()}
     figure = max(len(line) for column in names for line in _lines(results, column, plain))
     parts: list[RenderableType] = [Text(title(results), style="bold")]
-    for name, rows in wording.groups(results.rows).items():
+    for name, rows in wording.groups(results.rows, results.whole).items():
         parts += [Text(), Text(wording.GROUPS[name][0], style="italic dim")]
         for row in rows:
             block = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
@@ -71,7 +71,7 @@ def markdown(results: Results) -> str:
     """The table as Markdown, one per protocol, with the run's particulars beneath."""
     columns = results.columns()
     parts = [f"**{title(results)}**", ""]
-    for name, rows in wording.groups(results.rows).items():
+    for name, rows in wording.groups(results.rows, results.whole).items():
         parts += [f"### {wording.GROUPS[name][0]}", "", wording.explanation(name, columns), ""]
         parts += [
             _line(
@@ -106,6 +106,7 @@ def caption(results: Results, published: bool = True, best: str = BOLD) -> str:
         f"95 % Wilson intervals in brackets; {thesis}{best} where the intervals of the "
         f"defended columns do not overlap. Evaluated: {results.recipe or 'unnamed'}, seed {results.seed}, {n}. "
         f"carso {where.carso}, torch {where.torch}, {where.cpu}, {threads}."
+        f"{''.join(f' {doubt}' for doubt in wording.doubts(results))}"
     )
 
 

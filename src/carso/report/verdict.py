@@ -74,7 +74,8 @@ def _other(results: Results) -> str:
 
 def _transfer(results: Results, row: ResultRow, theirs: str | None) -> str:
     (ours, name), rates = _named(results), row.rates()
-    where = "Without attack" if row.norm is None else f"Under {wording.attack(row)}, crafted on the classifier alone"
+    met = "its whole" if ours in results.hidden else "the classifier alone"
+    where = "Without attack" if row.norm is None else f"Under {wording.attack(row)}, crafted on {met}"
     if ours not in rates:
         return f"{where}, {name} was not evaluated"
     said = f"{where}, {name} is right on {short(rates[ours])} of {rates[ours].total:,} images"

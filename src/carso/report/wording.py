@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 from carso.evaluation.protocol import Row
@@ -136,14 +136,14 @@ def interval(rate: Rate) -> str:
     return f"[{rate.ci95[0]:.2f}, {rate.ci95[1]:.2f}]"
 
 
-def groups(rows: list[ResultRow]) -> dict[str, list[ResultRow]]:
+def groups(rows: list[ResultRow], whole: bool = False) -> dict[str, list[ResultRow]]:
     """The rows by what they may be compared with, as `GROUPS` has it.
 
     Attacks aimed at the bare classifier and attacks aimed at the whole defence never share a group. Where nobody
-    attacks, the clean row stands with the corruptions.
+    attacks, the clean row stands with the corruptions. `whole` is as results have it.
     """
-    kinds = {row.norm for row in rows if row.norm}
-    further = "transfer" if any(row.thesis for row in rows) else "corruptions" if kinds == {"severity"} else "own"
+    kinds, own = {row.norm for row in rows if row.norm}, "itself" if whole else "own"
+    further = "transfer" if any(row.thesis for row in rows) else "corruptions" if kinds == {"severity"} else own
     parts: dict[str, list[ResultRow]] = {name: [] for name in GROUPS}
     for row in rows:
         parts[_group(row, further)].append(row)
@@ -168,6 +168,10 @@ GROUPS = {
     "own": (
         "On the classifier",
         "Attacks crafted on the bare classifier, then handed to every column: a transfer threat model for CARSO.",
+    ),
+    "itself": (
+        "On the column itself",
+        "Attacks crafted on each column itself, through its surrogate if it has one: no classifier can be seen in it.",
     ),
     "defence": (
         "End to end",
@@ -207,6 +211,23 @@ def explanation(group: str, columns: Container[str]) -> str:
     """What a group's rows are."""
     told = GROUPS[group][1]
     return told if "carso" in columns else ALONE.get(group, told)
+
+
+def doubts(results: Results) -> Iterator[str]:
+    """What makes some of the figures mean less than they seem to, a sentence each."""
+    if results.hidden and not results.whole:
+        names = _listed(results, results.hidden)
+        yield f"No classifier can be seen in {names}: attacks on the classifier are there crafted on the whole."
+    if results.flat:
+        names = _listed(results, results.flat)
+        yield (
+            f"The gradient of {names} is zero on most images: what attacks that follow it leave there says nothing; "
+            "`carso audit` attacks without one as well."
+        )
+
+
+def _listed(results: Results, columns: list[str]) -> str:
+    return ", ".join(told(column, results.adversarial) for column in columns)
 
 
 @runtime_checkable
