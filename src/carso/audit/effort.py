@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 Effort: TypeAlias = Literal["quick", "standard", "full"]
 
-ATTACKS = 4
+ATTACKS = 5
 """Which attacks these are: raised with every change by which an audit of the same sizes may leave another figure."""
 
 SPARSE = (0.003, 0.007, 0.02, 0.05)

@@ -67,7 +67,7 @@ def audit(
     with claimed(folder):
         subject = subject_of(target, factory, samples, device, data, fitted)
         test = subject.load("test")
-        test = labelled(test, getattr(subject.model, "classifier", subject.model), needed(test.shape, effort, images))
+        test = labelled(test, subject.classifier, needed(test.shape, effort, images))
         subject = subject.rejecting(reject_at)
         found = audit(
             subject.model,

@@ -93,7 +93,6 @@ def run(
 
     Radii and norm are by default those of its training. With `corruptions` these take the place of attacks.
     """
-    from carso.defence import CARSO
     from carso.evaluation.protocol import CORRUPTED, Protocol
     from carso.evaluation.radii import check_radii, norm_of, protocol_of
     from carso.evaluation.results import FILE
@@ -105,7 +104,7 @@ def run(
     subject = subject.rejecting(settings.reject_at)
     images = subject.load(split)
     check_radii(radii, norm or norm_of(origin), images.shape)
-    classifier = subject.model.classifier if isinstance(subject.model, CARSO) else subject.model
+    classifier = subject.classifier
     protocol = Protocol(CORRUPTED, (), ()) if corruptions else protocol_of(origin, subject.data, radii, norm)
     if architecture_of(classifier) != "mlp":
         protocol = protocol.unpublished()

@@ -49,6 +49,12 @@ class Subject:
     data: str
     fitted: Mapping[str, Any]
 
+    @property
+    def classifier(self) -> Any:
+        """What labels images that nobody labelled: the N of a defence, else the model, whatever it calls its parts."""
+        behind = hasattr(self.model, "purify") or hasattr(self.model, "recall")
+        return self.model.classifier if behind and hasattr(self.model, "classifier") else self.model
+
     def load(self, split: Literal["validation", "test"]) -> Dataset:
         """The images of a split."""
         from carso.data import load
