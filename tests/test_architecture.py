@@ -105,7 +105,7 @@ def test_the_command_line_answers_without_torch() -> None:
 def test_the_page_shows_the_house_as_it_is() -> None:
     docs, rooms = house.ROOT / "docs", house.files()
     below = house.arrows(rooms)
-    told = "; run python benchmarks/docs/house.py"
+    told = "; run python -m benchmarks.docs.house"
     assert house.table(rooms, below) in (docs / "architecture.md").read_text(encoding="utf-8"), f"table{told}"
     assert house.draw(rooms, below) == (docs / "house.svg").read_text(encoding="utf-8"), f"picture{told}"
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = {"xdist": "pytest-xdist", "PIL": "pillow", "yaml": "pyyaml", "art": "adversarial-robustness-toolbox"}
 """Where a distribution has another name than its module."""
 OWN = {"carso", "benchmarks", "tests"}
-"""The last two are scripts beside those that import them."""
+"""What this repository holds itself."""
 
 
 def requirements() -> dict[str, list[str]]:

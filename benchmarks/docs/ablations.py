@@ -2,7 +2,7 @@
 
 Its statements are judged anew, by the study and the rule of today, in the record too; figures stay as they are.
 
-python benchmarks/docs/ablations.py
+python -m benchmarks.docs.ablations
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PAGE = ROOT / "docs" / "ablations.md"
 
 HEAD = """# Ablations
 
-Written by `python benchmarks/docs/ablations.py` from `benchmarks/results/ablations`; no figure and no verdict is typed
+Written by `python -m benchmarks.docs.ablations` from `benchmarks/results/ablations`; no figure and no verdict is typed
 in. What each variant changes, and what the thesis says of it, is data: `src/carso/recipes/studies/ablations.yaml`.
 
 {headline}.

@@ -30,8 +30,8 @@ def raised(audit: Audit) -> str:
 
 def fewer(audits: Iterable[Audit]) -> str:
     """Which checks the audits that made fewer did without; empty where none made fewer."""
-    found = {len(audit.checks): names for audit in audits if (names := _unmade(audit))}
-    said = (f"of {made}, without {_listed(found[made])}" for made in sorted(found, reverse=True))
+    found = {(len(audit.checks), tuple(names)) for audit in audits if (names := _unmade(audit))}
+    said = (f"of {made}, without {_listed(names)}" for made, names in sorted(found, reverse=True))
     return f"{'; '.join(said)}; these came later, and today there are {len(DOUBTS)}" if found else ""
 
 

@@ -1,6 +1,6 @@
 """Write docs/experiments.md from benchmarks/results/trials/trials.json.
 
-python benchmarks/docs/experiments.py
+python -m benchmarks.docs.experiments
 """
 
 import json
@@ -12,7 +12,7 @@ HEAD = """# Experiments
 
 This page lists what was tried on the way to the recipes, failures included. Every figure is an accuracy (%) on
 held-out training images, never on test images, and served to choose; the audits in [results.md](results.md) are harder.
-All tables are written by `python benchmarks/docs/experiments.py` from `benchmarks/results/trials/trials.json`.
+All tables are written by `python -m benchmarks.docs.experiments` from `benchmarks/results/trials/trials.json`.
 
 ## Against an attacker of the whole defence
 

@@ -1,6 +1,6 @@
 """Draw the house from the code: docs/house.svg, and the table of its rooms in docs/architecture.md.
 
-    python benchmarks/docs/house.py
+    python -m benchmarks.docs.house
 
 A room is a folder of src/carso, or the method: the modules at its root that are the paper's nouns. An arrow is an
 import.

@@ -264,9 +264,11 @@ MECHANISM = ("mnist-strong",)
 """Defences that were taken apart."""
 
 UNFORESEEN = {
-    "`robust-mlp-contrast`": "strong-contrast-L2-audit/adversarially_trained",
-    "the same recipe, trained once more, under earlier attacks": "ladder/robust-mlp-contrast-L2",
-    "CARSO, hardened around it (`strong-contrast`)": "strong-contrast-L2-audit/carso",
+    "N of `strong-contrast`: recipe `robust-mlp-contrast`, trained once more": (
+        "strong-contrast-L2-audit/adversarially_trained"
+    ),
+    "`robust-mlp-contrast`, under earlier attacks": "ladder/robust-mlp-contrast-L2",
+    "CARSO, hardened around the first (`strong-contrast`)": "strong-contrast-L2-audit/carso",
     "CNN trained by others": "ladder/public-cnn-L2",
     "CARSO, hardened (`strong`)": "strong-L2-audit/carso",
     "its N": "strong-L2-audit/adversarially_trained",

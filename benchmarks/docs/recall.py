@@ -3,7 +3,7 @@
 They are the first six of the images under attack (PGD, 40 steps; Linf 0.30 on digits, 8/255 on photographs) on which N
 alone is wrong, whatever CARSO says. Below them stands of how many, and how many each has right of all.
 
-    python benchmarks/docs/recall.py [mnist] [cifar10]
+    python -m benchmarks.docs.recall [mnist] [cifar10]
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Write docs/recipes.md from the schema of recipes, `carso.training.recipe`.
 
-python benchmarks/docs/recipes.py
+python -m benchmarks.docs.recipes
 """
 
 import json
@@ -27,6 +27,8 @@ HEAD = """# Recipes
 A recipe is an experiment as data, in YAML. `carso recipe show NAME` prints a shipped one with all its defaults, `carso
 recipe check FILE` says whether a file of your own is one, and if not on which line. Shipped:
 {shipped}.
+Nobody has trained `cifar10-control`, `cifar10-unlabelled`, `fashion-control` and `fashion-unlabelled` to the end and
+audited them yet.
 
 `base: NAME` in a file takes what it does not give from a shipped recipe, field by field; a list is taken whole, and
 `null` takes away a section; a `factory` of your own takes the place of the base's classifier. A radius may be written
@@ -35,7 +37,7 @@ recipe check FILE` says whether a file of your own is one, and if not on which l
 each, with changes at inference beside them, as `src/carso/recipes/studies/ablations.yaml` says; `carso reproduce
 rivals` other defences, as `rivals.yaml` there says.
 
-This page is written by `python benchmarks/docs/recipes.py` from the schema, `src/carso/training/recipe.py`.
+This page is written by `python -m benchmarks.docs.recipes` from the schema, `src/carso/training/recipe.py`.
 """
 PARTS: tuple[tuple[str, type[Section]], ...] = (
     ("The recipe", Recipe),

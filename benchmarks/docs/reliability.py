@@ -1,6 +1,6 @@
 """Write docs/reliability.md from benchmarks/results/reliability/*.json.
 
-python benchmarks/docs/reliability.py
+python -m benchmarks.docs.reliability
 """
 
 import json
@@ -14,7 +14,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "reliability"
 VERSIONS = ROOT / "benchmarks" / "results" / "versions.json"
 HEAD = """# Reliability
 
-Written by `python benchmarks/docs/reliability.py` from `benchmarks/results/reliability`
+Written by `python -m benchmarks.docs.reliability` from `benchmarks/results/reliability`
 and `benchmarks/results/versions.json`; no figure is typed in.
 """
 

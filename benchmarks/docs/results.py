@@ -1,6 +1,6 @@
 """Write docs/results.md from the committed results in benchmarks/results.
 
-python benchmarks/docs/results.py
+python -m benchmarks.docs.results
 """
 
 import json
@@ -25,7 +25,7 @@ STRANGER = "stranger"
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "results.md"
 HEAD = """# Results
 
-Every table below is written by `python benchmarks/docs/results.py` from records that runs left; none is typed in. N is
+Every table below is written by `python -m benchmarks.docs.results` from records that runs left; none is typed in. N is
 the adversarially trained classifier; CARSO votes on N's answers to the images that its purifier recalls. In the
 thesis's protocol an attack is crafted on the column's classifier alone (on N for both defended columns) and handed
 over. For CARSO that is a transfer attack: **it says nothing about an attacker who knows of the defence.** That attacker

@@ -1,6 +1,6 @@
 """Photograph the README's two pages, docs/report.png and docs/demo.png, in headless Chromium.
 
-    python benchmarks/docs/screens.py out/thesis
+    python -m benchmarks.docs.screens out/thesis
 
 The folder is that of a run with its report, as `make run` leaves it; the demo shows the default defence under PGD.
 """

@@ -6,7 +6,7 @@ python benchmarks/runs/from_nothing.py quick --out out/from-nothing/quick    # l
 python -m benchmarks.own --out out/own
 python -m benchmarks.speed mnist-thesis --only pgd-cnn pgd-resnet \\
     --out benchmarks/results/bench/other.json    # on a processor with AVX512-BF16 alone
-python benchmarks/docs/speed.py
+python -m benchmarks.docs.speed
 """
 
 import json
@@ -43,7 +43,7 @@ RACES = (
 )
 HEAD = """# Speed
 
-Written by `python benchmarks/docs/speed.py` from `benchmarks/results/bench/bench.json`, which `make bench` left, and
+Written by `python -m benchmarks.docs.speed` from `benchmarks/results/bench/bench.json`, which `make bench` left, and
 from the runs of `benchmarks/runs/from_nothing.py`; no figure is typed in. N is the classifier of a defence; candidates
 are the purified images on which it votes. Contestants run in turns within one run, and a ratio is taken round by round,
 so that a machine that slows down slows both. Ratios are medians over the rounds, with the smallest and the largest in

@@ -1,6 +1,6 @@
 """Run docs/tutorial.ipynb from the first cell to the last and keep what it shows, but for its progress.
 
-python benchmarks/docs/tutorial.py
+python -m benchmarks.docs.tutorial
 
 It needs the extra `dev`. It runs in an empty folder, as with a reader who has the package and no clone.
 """

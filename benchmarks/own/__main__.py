@@ -3,7 +3,7 @@
     python -m benchmarks.own --out out/own [--only vit]
 
 Every command runs in a process of its own, in a folder of its own. The slice is small, 60 photographs; the networks are
-real. Writes benchmarks/results/own/KIND.json, which `python benchmarks/docs/speed.py` shows.
+real. Writes benchmarks/results/own/KIND.json, which `python -m benchmarks.docs.speed` shows.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m benchmarks.runs.gains "CIFAR-10: `cifar10`" out/audit-cifar10 out/audit-cifar10-classifier
 
-Adds to benchmarks/results/gains.json, which `python benchmarks/docs/results.py` shows.
+Adds to benchmarks/results/gains.json, which `python -m benchmarks.docs.results` shows.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 Makes JPEGs of noisy enlargements of CIFAR-10's, in folders by class, and runs `carso train classifier` on them with an
 empty cache, for one epoch of a few batches. Memory is the sum over its processes of their proportional set size, where
 a page that k processes share counts 1/k in each, read twice a second; pages of the mapped file count, which the system
-takes back when it needs them. Writes benchmarks/results/photographs.json, shown by `python benchmarks/docs/speed.py`.
+takes back when it needs them. Writes benchmarks/results/photographs.json, shown by `python -m benchmarks.docs.speed`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 The subjects are N alone, the purifier before it is trained, without viewpoints and with them, and the one that ships,
 likewise; the images are held out of training. Writes benchmarks/results/viewpoints.json, which
-`python benchmarks/docs/results.py` shows.
+`python -m benchmarks.docs.results` shows.
 """
 
 import argparse

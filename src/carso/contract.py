@@ -1,7 +1,7 @@
 """The contract: what a classifier and a purifier must be, so that they can make a defence.
 
     N: images (B, C, H, W) in [0, 1] -> finite logits (B, classes), of two classes at least
-    R: representations r(x) (B, neurons) of N, of layers whose shapes it was made for
+    purifier: representations r(x) (B, neurons) -> codes, of layers of N of the shapes that it was made for
 
 What is not so is refused when a defence is made, in a line that says what to do.
 """

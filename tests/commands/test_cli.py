@@ -320,7 +320,8 @@ def test_export_takes_the_classifier_of_a_defence_and_one_without_a_defence(
         (("runs/b/mine",), "runs-b-mine", "mine"),
         (("runs/b/mine", "--classifier"), "runs-b-mine-classifier", "mine"),
         (("runs/b/mine/classifier",), "runs-b-mine-classifier", "mine/classifier"),
-        (("./runs/b/mine",), "mine", "mine"),
+        (("./runs/b/mine",), "runs-b-mine", "mine"),
+        (("runs/a/../b/mine",), "runs-b-mine", "mine"),
     ],
 )
 def test_exports_of_several_targets_do_not_take_each_others_place(

@@ -38,7 +38,7 @@ def test_what_is_no_recipe_is_wrong_on_a_line(tmp_path: Path) -> None:
 
 
 def test_the_page_says_what_the_schema_says() -> None:
-    assert page.PAGE.read_text(encoding="utf-8") == page.page(), "run python benchmarks/docs/recipes.py"
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(), "run python -m benchmarks.docs.recipes"
 
 
 def test_every_field_is_described() -> None:

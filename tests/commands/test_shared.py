@@ -18,11 +18,11 @@ DEFENCE = CARSO(N, Purifier((1, 4, 4), 11, latent=2))
 class Headed(nn.Module):
     """A network that calls its last layer as torchvision's do."""
 
-    def __init__(self, purifies: bool) -> None:
+    def __init__(self, *parts: str) -> None:
         super().__init__()
         self.classifier = nn.Linear(16, 3)
-        if purifies:
-            self.purify = nn.Identity()
+        for part in parts:
+            setattr(self, part, nn.Identity())
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,9 @@ class Headed(nn.Module):
     [
         (N, lambda model: model),
         (DEFENCE, lambda model: model.classifier),
-        (Headed(purifies=False), lambda model: model),
-        (Headed(purifies=True), lambda model: model.classifier),
+        (Headed(), lambda model: model),
+        (Headed("recall"), lambda model: model),
+        (Headed("purify"), lambda model: model.classifier),
     ],
 )
 def test_a_part_that_is_called_classifier_labels_images_only_behind_a_purifier(model: nn.Module, labels: Any) -> None:

@@ -93,6 +93,7 @@ def run(
 
     Radii and norm are by default those of its training. With `corruptions` these take the place of attacks.
     """
+    from carso.defence import CARSO
     from carso.evaluation.protocol import CORRUPTED, Protocol
     from carso.evaluation.radii import check_radii, norm_of, protocol_of
     from carso.evaluation.results import FILE
@@ -104,15 +105,15 @@ def run(
     subject = subject.rejecting(settings.reject_at)
     images = subject.load(split)
     check_radii(radii, norm or norm_of(origin), images.shape)
-    classifier = subject.classifier
+    network = subject.model.classifier if isinstance(subject.model, CARSO) else subject.model
     protocol = Protocol(CORRUPTED, (), ()) if corruptions else protocol_of(origin, subject.data, radii, norm)
-    if architecture_of(classifier) != "mlp":
+    if architecture_of(network) != "mlp":
         protocol = protocol.unpublished()
     check_writable(out / FILE)
     return table_of(
         columns_of(subject),
         images,
-        classifier,
+        subject.classifier,
         protocol,
         settings,
         out,

@@ -39,13 +39,18 @@ def export(
     fitted = fitting(size, channels, skip_bad)
     subject = subject_of(whole or target, factory, samples, "cpu", data, fitted)
     plain = whole is not None or not isinstance(subject.model, CARSO)
-    name = called(target)
-    slug = slug_of(name if target.startswith(".") else target)
+    name, slug = called(target), slug_of(placed(target))
     path = out or Path("out") / f"{slug}{'-classifier' * (classifier and not plain)}.onnx"
     trial = subject.load("test")[:32].images
     export(subject.model, path, trial, seed=seed, name=name, classifier_only=classifier or plain)
     what = "classifier" if classifier or plain else "defence"
     typer.echo(f"{path} answers in onnxruntime as the {what} does in torch, on {len(trial)} images")
+
+
+def placed(target: str) -> str:
+    """The target as seen from the working folder, however it is spelled; in full if it lies elsewhere."""
+    normal, here = Path(os.path.abspath(target)), Path(os.path.abspath("."))
+    return str(normal.relative_to(here) if normal.is_relative_to(here) else normal)
 
 
 def called(target: str) -> str:

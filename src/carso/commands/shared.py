@@ -51,9 +51,10 @@ class Subject:
 
     @property
     def classifier(self) -> Any:
-        """What labels images that nobody labelled: the N of a defence, else the model, whatever it calls its parts."""
-        behind = hasattr(self.model, "purify") or hasattr(self.model, "recall")
-        return self.model.classifier if behind and hasattr(self.model, "classifier") else self.model
+        """What labels images that nobody labelled: the classifier behind a purifier, else the model itself."""
+        from carso.evaluation.models import behind
+
+        return behind(self.model)
 
     def load(self, split: Literal["validation", "test"]) -> Dataset:
         """The images of a split."""

@@ -116,13 +116,19 @@ class Followed:
         return scores_of(self.column.surrogate, images, f"{name_of(self.column)}.surrogate").float()
 
 
+def behind(column: Model) -> Any:
+    """The classifier behind a purifier; of a column without one itself, whatever it calls its parts."""
+    known: Any = believing(column)
+    purified = isinstance(known, Defence) or (hasattr(known, "purify") and hasattr(known, "classifier"))
+    return known.classifier if purified else known
+
+
 def exposed(column: Model, directed_at: Target) -> Model:
     """What an attack on this column gets to see: a defence's bare classifier, or the column as a whole."""
     known: Any = believing(column)
-    whole = isinstance(known, Defence)
-    if directed_at == "classifier" and (whole or (hasattr(known, "purify") and hasattr(known, "classifier"))):
-        return known.classifier  # type: ignore[no-any-return]
-    return Followed(known) if hasattr(known, "surrogate") and not whole else known
+    if directed_at == "classifier" and (classifier := behind(column)) is not known:
+        return classifier  # type: ignore[no-any-return]
+    return Followed(known) if hasattr(known, "surrogate") and not isinstance(known, Defence) else known
 
 
 def hidden(column: Model) -> bool:

@@ -41,6 +41,9 @@ defence = carso.CARSO.from_pretrained("{name}")
 
 {evaluated}"""
 
+FOLDER = "a folder"
+"""What is told of one that has no name, such as the working folder."""
+
 NOT_AUDITED = """**Not audited.** No attack on the whole of this defence is recorded here: whether it is robust is not
 known. `carso audit` finds out.
 """
@@ -69,7 +72,9 @@ def card(name: str, data: str | None, audit: Audit | None, results: Results | No
 
 def _by_names(results: Results) -> Results:
     """Results that do not tell in which folders the data and the defence were."""
-    return results.model_copy(update={name: Path(getattr(results, name)).name for name in ("dataset", "recipe")})
+    return results.model_copy(
+        update={name: Path(getattr(results, name)).name or FOLDER for name in ("dataset", "recipe")}
+    )
 
 
 def _audited(audit: Audit) -> str:
@@ -81,7 +86,7 @@ def _audited(audit: Audit) -> str:
         if raised
         else [f"None {made} was raised."]
     )
-    data = Path(audit.dataset).name
+    data = Path(audit.dataset).name or FOLDER
     return "\n".join(
         [
             f"The whole defence was attacked by `carso audit --effort {audit.effort}` on n = {audit.n:,} images of "

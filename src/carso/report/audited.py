@@ -12,7 +12,7 @@ from carso.report.page import PAGE, render
 from carso.report.verdict import doubted, short
 from carso.storage.files import write_text
 from carso.storage.schema import within
-from carso.storage.weights import AUDIT
+from carso.storage.folder import AUDIT
 
 
 def write_audit(directory: Path, page: Path | None = None) -> Path:

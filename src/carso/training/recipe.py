@@ -360,7 +360,7 @@ class PurifierTraining(Augmented):
         if self.feed != "fresh" and (self.ramp or self.crop or self.flip):
             raise ValueError("ramp, crop and flip need attacks made anew: use feed: fresh")
         if self.kl_lag + self.kl_warmup >= 1:
-            raise ValueError("kl_lag and kl_warmup leave some of the epochs to the whole of kl_weight")
+            raise ValueError("kl_lag and kl_warmup must be less than 1 together, for kl_weight to be reached")
         if self.trades and not self.consistency:
             raise ValueError("trades is within the weight of consistency, which is 0")
         return self
