@@ -11,8 +11,8 @@ from carso.report.artifacts import turns_away
 from carso.report.page import PAGE, render
 from carso.report.verdict import doubted, short
 from carso.storage.files import write_text
-from carso.storage.schema import within
 from carso.storage.folder import AUDIT
+from carso.storage.schema import within
 
 
 def write_audit(directory: Path, page: Path | None = None) -> Path:
