@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from tests.evaluation.test_models import Rounded
 from torch import nn
 
 from carso import attacks
@@ -235,6 +236,21 @@ def test_a_folder_of_another_run_is_refused_and_kept(columns: Models, dataset: D
     with pytest.raises(RunError, match="another run"):
         evaluate(columns, dataset, (CLEAN,), SETTINGS, directory=tmp_path)
     assert (tmp_path / FILE).read_bytes() == before
+
+
+def test_a_folder_is_of_what_attacks_see_of_a_purifier(
+    columns: Models, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that an attack of other rules crafted are not taken over; those of CARSO and of N are, as ever."""
+    plain, purified = columns, {"mine": Rounded(columns["undefended"])}
+    evaluation, none = importlib.import_module("carso.evaluation.evaluate"), {"curve_rows": (), "sweep_rows": ()}
+    for name, given in (("plain", plain), ("purified", purified)):
+        evaluate(given, dataset, (CLEAN,), SETTINGS, directory=tmp_path / name, **none)
+    evaluate(purified, dataset, (CLEAN, FGSM), SETTINGS, directory=tmp_path / "purified", **none)
+    monkeypatch.setattr(evaluation, "EXPOSURE", evaluation.EXPOSURE + 1)
+    evaluate(plain, dataset, (CLEAN, FGSM), SETTINGS, directory=tmp_path / "plain", **none)
+    with pytest.raises(RunError, match="another run"):
+        evaluate(purified, dataset, (CLEAN,), SETTINGS, directory=tmp_path / "purified", **none)
 
 
 def test_lacking_columns_are_null_and_further_ones_stand_beside(

@@ -33,6 +33,7 @@ from carso.evaluation.environment import environment
 from carso.evaluation.examples import AdversarialExamples
 from carso.evaluation.flatness import flat, told
 from carso.evaluation.models import (
+    EXPOSURE,
     Defence,
     Model,
     Models,
@@ -42,6 +43,7 @@ from carso.evaluation.models import (
     exposed,
     fingerprint,
     hidden,
+    plain,
     voting,
     weights_of,
 )
@@ -336,6 +338,8 @@ class _Run:
             digest.update(part.contiguous().numpy().tobytes())
         for name, column in self.columns.items():
             digest.update(f"{name}={fingerprint(column)}".encode())
+            if not plain(column):
+                digest.update(f"exposure={EXPOSURE}".encode())
             if self.settings.reject_at is not None:
                 digest.update(str(getattr(column, "calibration", None)).encode())
         return digest.hexdigest()
