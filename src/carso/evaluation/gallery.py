@@ -33,7 +33,7 @@ AVERAGED = 100
 
 
 def subject(columns: Models) -> str:
-    """The column that the gallery is about: the last defence that votes, else the last purifier, else the last column."""
+    """The column that the gallery is about: the last defence that votes, else the last purifier, or the last column."""
     defences = [name for name, column in columns.items() if isinstance(column, Defence)]
     purified = [name for name, column in columns.items() if behind(column) is not believing(column)]
     return (defences or purified or list(columns))[-1]
