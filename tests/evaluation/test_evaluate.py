@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from tests.evaluation.test_models import Rounded, Straight
 from torch import nn
 
 from carso import attacks
@@ -237,6 +238,21 @@ def test_a_folder_of_another_run_is_refused_and_kept(columns: Models, dataset: D
     assert (tmp_path / FILE).read_bytes() == before
 
 
+def test_a_folder_is_of_what_attacks_see_of_a_purifier(
+    columns: Models, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that an attack of other rules crafted are not taken over; those of CARSO and of N are, as ever."""
+    plain, purified = columns, {"mine": Rounded(columns["undefended"])}
+    evaluation, none = importlib.import_module("carso.evaluation.evaluate"), {"curve_rows": (), "sweep_rows": ()}
+    for name, given in (("plain", plain), ("purified", purified)):
+        evaluate(given, dataset, (CLEAN,), SETTINGS, directory=tmp_path / name, **none)
+    evaluate(purified, dataset, (CLEAN, FGSM), SETTINGS, directory=tmp_path / "purified", **none)
+    monkeypatch.setattr(evaluation, "EXPOSURE", evaluation.EXPOSURE + 1)
+    evaluate(plain, dataset, (CLEAN, FGSM), SETTINGS, directory=tmp_path / "plain", **none)
+    with pytest.raises(RunError, match="another run"):
+        evaluate(purified, dataset, (CLEAN,), SETTINGS, directory=tmp_path / "purified", **none)
+
+
 def test_lacking_columns_are_null_and_further_ones_stand_beside(
     columns: Models, dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -364,6 +380,32 @@ def test_a_search_is_not_taken_for_that_of_other_images_or_weights(
             torch.testing.assert_close(found, direct)
             with torch.no_grad():
                 model.linear1.weight.mul_(1.5)
+
+
+@pytest.mark.parametrize("make", [examples.AdversarialExamples, examples.SharedExamples])
+def test_a_surrogate_is_searched_anew_once_its_weights_have_changed_and_only_then(
+    columns: Models, dataset: Dataset, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, network, calls = make(0), copy.deepcopy(columns["undefended"]), []
+    monkeypatch.setattr(
+        examples, "minimal_perturbation", lambda *a, **k: calls.append(a) or minimal_perturbation(*a, **k)
+    )
+    given = DEEPFOOL[1], models.Followed(Straight(network)), dataset.images, dataset.labels, 0
+    before = kept(*given)
+    assert torch.equal(kept(*given), before)
+    assert len(calls) == 1
+    with torch.no_grad():
+        network.linear1.weight.mul_(1.5)
+    assert torch.equal(kept(*given), make(0)(*given))
+    assert not torch.equal(kept(*given), before)
+
+
+def test_shared_examples_know_a_surrogate_again(columns: Models, dataset: Dataset) -> None:
+    kept, network = examples.SharedExamples(0), columns["undefended"]
+    first, again = (
+        kept(END_TO_END, models.Followed(Straight(network)), dataset.images, dataset.labels, 0) for _ in range(2)
+    )
+    assert first is again
 
 
 class Noisy(nn.Module):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from tests.evaluation.test_models import Rounded, Straight
@@ -7,7 +10,7 @@ from torch import Tensor, nn
 
 from carso.data.dataset import Dataset
 from carso.errors import NoGradientError
-from carso.evaluation import Results, Row, Settings, evaluate
+from carso.evaluation import Results, Row, Settings, evaluate, read_records
 from carso.evaluation.flatness import flat
 from carso.evaluation.models import Models
 from carso.report.table import markdown
@@ -76,6 +79,30 @@ def test_a_gradient_that_vanishes_is_told_beside_the_figures(classifier: nn.Modu
     assert "carso audit" in markdown(found)
     assert not flat(Rounded(classifier), ["classifier"], labelled.images, labelled.required_labels)
     assert flat(Rounded(classifier), ["classifier", "defence"], labelled.images, labelled.required_labels)
+
+
+def test_a_gradient_that_vanishes_is_told_of_the_rows_that_are_there(
+    classifier: nn.Module, labelled: Dataset, tmp_path: Path
+) -> None:
+    """An attack on the whole finds none, whichever rows come after it; a curve of no images has no attack."""
+    mine = {"mine": Rounded(classifier)}
+    for rows in ((ROWS[3],), (ROWS[1],)):
+        found = evaluate(mine, labelled, rows, SETTINGS, curve_rows=(), sweep_rows=(), directory=tmp_path)
+        assert found.flat == read_records(tmp_path).flat == ["mine"]
+    assert not evaluate(mine, labelled, ROWS[:2], SETTINGS, curve_rows=(ROWS[3],), sweep_rows=()).flat
+
+
+def test_a_gradient_is_looked_for_on_no_more_images_than_fit(classifier: nn.Module, labelled: Dataset) -> None:
+    asked = []
+
+    class Full(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            asked.append(len(images))
+            scores: Tensor = classifier(images)
+            return scores
+
+    evaluate({"mine": Full()}, labelled, ROWS[:2], replace(SETTINGS, chunk=10), curve_rows=(), sweep_rows=())
+    assert max(asked) == 10
 
 
 def test_saturated_scores_have_no_gradient_either(classifier: nn.Module, labelled: Dataset) -> None:

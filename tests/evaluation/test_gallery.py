@@ -1,8 +1,10 @@
 import pytest
 import torch
-from torch import Tensor
+from tests.evaluation.test_models import Rounded
+from torch import Tensor, nn
 
 from carso.data import Dataset
+from carso.detection import Confidence
 from carso.evaluation import gallery
 from carso.evaluation.models import Models, Outcome
 
@@ -69,3 +71,15 @@ def test_the_subject_is_the_defence_and_its_rival_the_classifier_inside(columns:
     assert gallery.subject(columns) == "carso"
     assert gallery.rival(columns) == "adversarially_trained"
     assert gallery.rival({"undefended": columns["undefended"]}) is None
+
+
+def test_the_subject_may_be_a_purifier_of_whatever_kind(columns: Models) -> None:
+    bare = columns["undefended"]
+    assert isinstance(bare, nn.Module)
+    mine = Rounded(bare)
+    for held in ({"bare": bare, "mine": mine}, {"mine": mine, "bare": bare}):
+        assert gallery.subject(held) == "mine"
+        assert gallery.rival(held) == "bare"
+    assert gallery.subject(columns | {"mine": mine}) == "carso"
+    sure = {"bare": bare, "sure": Confidence(bare)}
+    assert (gallery.subject(sure), gallery.rival(sure)) == ("sure", None)

@@ -23,6 +23,7 @@ from carso.evaluation.models import (
     exposed,
     fingerprint,
     hidden,
+    plain,
     weights_of,
 )
 from carso.nn import MLP, Adapted
@@ -123,6 +124,14 @@ def test_an_attack_follows_the_surrogate_of_whatever_has_one_and_never_rests_the
     torch.testing.assert_close(seen(dataset.images), straight.surrogate(dataset.images).log_softmax(1))
     assert is_random(seen, dataset.images)
     assert exposed(vote, "classifier") == exposed(vote, "defence") == Followed(vote)
+
+
+def test_columns_whose_exposure_never_changed_are_told_from_the_others(columns: Models) -> None:
+    classifier = columns["undefended"]
+    assert isinstance(classifier, nn.Module)
+    assert all(map(plain, (*columns.values(), Confidence(classifier))))
+    changed = (Rounded(classifier), Straight(classifier), Smoothed(classifier), Confidence(Straight(classifier)))
+    assert not any(map(plain, changed))
 
 
 def test_whatever_shows_no_classifier_is_attacked_itself(columns: Models) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -33,6 +33,7 @@ from carso.evaluation.environment import environment
 from carso.evaluation.examples import AdversarialExamples
 from carso.evaluation.flatness import flat, told
 from carso.evaluation.models import (
+    EXPOSURE,
     Defence,
     Model,
     Models,
@@ -42,12 +43,13 @@ from carso.evaluation.models import (
     exposed,
     fingerprint,
     hidden,
+    plain,
     voting,
     weights_of,
 )
 from carso.evaluation.protocol import END_TO_END, SWEEP, TABLE, Row, curve
 from carso.evaluation.records import FILE, Gallery, Records, RowRecord, Sweep, read_records
-from carso.evaluation.results import Target, write_results
+from carso.evaluation.results import write_results
 from carso.evaluation.seeding import generator_of, seeded
 from carso.evaluation.suiting import suited
 from carso.nn.modes import evaluating
@@ -150,8 +152,8 @@ def evaluate(
     run.records.recipe, run.records.command, run.records.adversarial = recipe, command, adversarial
     run.check_apart(rows)
     curve_rows = curve() if curve_rows is None else curve_rows
-    run.look({row.directed_at for row in (*rows, *curve_rows) if isinstance(row.budget, Budget)})
     of_curve, of_defence = (min(most, len(run.images)) for most in (settings.curve_images, settings.defence_images))
+    run.look((*rows, *curve_rows) if of_curve else rows)
     by_first(partial(run.say_cost, rows, curve_rows, of_defence, of_curve))
     for aim, n in (("classifier", len(run.images)), ("defence", of_defence)):
         run.attack([row for row in rows if row.directed_at == aim], "rows", n)
@@ -212,9 +214,11 @@ class _Run:
             if votes and isinstance(column, Voter):
                 say_if_long(column, self.images[:64], votes, self.settings.samples, self.settings.stop)
 
-    def look(self, aims: Collection[Target]) -> None:
-        """Record of which columns attacks with these aims meet the whole, and find hardly a gradient to follow."""
-        few = self.images[:LOOKED_AT], self.labels[:LOOKED_AT]
+    def look(self, rows: Sequence[Row]) -> None:
+        """Record of which columns attacks meet the whole, and find hardly a gradient: those of the rows and earlier."""
+        kept = [record.row for part in (self.records.rows, self.records.curve) for record in part.values()]
+        aims = {row.directed_at for row in (*kept, *rows) if isinstance(row.budget, Budget)}
+        few = [part[: min(LOOKED_AT, self.chunk)] for part in (self.images, self.labels)]
         self.records.hidden = [name for name, column in self.columns.items() if hidden(column)]
         with seeded(self.settings.seed, "look"):
             self.records.flat = [name for name, column in self.columns.items() if flat(column, aims, *few)]
@@ -336,6 +340,8 @@ class _Run:
             digest.update(part.contiguous().numpy().tobytes())
         for name, column in self.columns.items():
             digest.update(f"{name}={fingerprint(column)}".encode())
+            if not plain(column):
+                digest.update(f"exposure={EXPOSURE}".encode())
             if self.settings.reject_at is not None:
                 digest.update(str(getattr(column, "calibration", None)).encode())
         return digest.hexdigest()

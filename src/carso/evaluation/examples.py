@@ -93,7 +93,8 @@ class AdversarialExamples:
         return partial(checked_query, quick.surrogate, samples=row.eot, generator=generator)
 
     def _search(self, row: Row, budget: Budget, model: Model, images: Images, labels: Labels, start: int) -> Tensor:
-        seen = exposure(model) if isinstance(model, nn.Module) else model
+        whole = model.column if isinstance(model, Followed) else model
+        seen = exposure(model) if isinstance(whole, nn.Module) else model
         names = (row.attack, budget.norm, row.eot, sorted(row.options.items()), start)
         key = (seen, str(names), _digest(images, labels))
         if key not in self._searched:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from carso.evaluation.models import Defence, Models, Outcome, device_of
+from carso.evaluation.models import Defence, Models, Outcome, behind, believing, device_of
 from carso.evaluation.queries import checked_query
 from carso.evaluation.records import Gallery
 from carso.evaluation.seeding import generator_of
@@ -33,16 +33,18 @@ AVERAGED = 100
 
 
 def subject(columns: Models) -> str:
-    """The column that the gallery is about: the last defence, or else the last column."""
+    """The column that the gallery is about: the last defence that votes, else the last purifier, or the last column."""
     defences = [name for name, column in columns.items() if isinstance(column, Defence)]
-    return (defences or list(columns))[-1]
+    purified = [name for name, column in columns.items() if behind(column) is not believing(column)]
+    return (defences or purified or list(columns))[-1]
 
 
 def rival(columns: Models) -> str | None:
     """The column of the bare classifier that `subject` defends, if the table has it."""
     defended = columns[subject(columns)]
-    bare = defended.classifier if isinstance(defended, Defence) else None
-    return next((name for name, column in columns.items() if column is bare), None)
+    bare = behind(defended)
+    theirs = (name for name, column in columns.items() if column is bare)
+    return None if bare is believing(defended) else next(theirs, None)
 
 
 def choose(labels: Tensor, ours: Outcome, theirs: Outcome | None, generator: torch.Generator) -> dict[int, str]:

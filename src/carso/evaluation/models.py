@@ -54,6 +54,9 @@ class Defence(Protocol, metaclass=ByAttributes):
         """Differentiable log-probabilities (B, classes)."""
 
 
+EXPOSURE = 2
+"""What attacks see of a column that is not `plain`: raised with every change by which they may see something else."""
+
 Model: TypeAlias = Classifier | Defence
 Models: TypeAlias = Mapping[str, Model]
 
@@ -129,6 +132,12 @@ def exposed(column: Model, directed_at: Target) -> Model:
     if directed_at == "classifier" and (classifier := behind(column)) is not known:
         return classifier  # type: ignore[no-any-return]
     return Followed(known) if hasattr(known, "surrogate") and not isinstance(known, Defence) else known
+
+
+def plain(column: Model) -> bool:
+    """Whether attacks on the classifier see what they always did: a `Defence`'s, or a column without one as it is."""
+    known = believing(column)
+    return isinstance(known, Defence) or exposed(column, "classifier") is known
 
 
 def hidden(column: Model) -> bool:
@@ -242,6 +251,8 @@ def fingerprint(column: Model) -> str:
 
 def exposure(column: Model) -> str:
     """A hash of what an attack on it meets: as `fingerprint`, but however it votes; how often, of fixed latents."""
+    if isinstance(column, Followed):
+        return f"surrogate of {exposure(column.column)}"
     fixed = getattr(column, "fixed_by", None) is not None
     return _hashed(column, voting(column).get("samples")) if fixed else _hashed(column)
 
