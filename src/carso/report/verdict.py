@@ -120,7 +120,7 @@ def met_whole(results: Results, column: str) -> list[ResultRow]:
 
 
 def _end_to_end(results: Results, row: ResultRow, ours: str, audit: Audit | None) -> str:
-    aimed = [(r.norm, r.eps, r.rates()[ours]) for r in met_whole(results, ours)]
+    aimed = [(r.norm, r.eps, r.rates()[ours]) for r in met_whole(results, ours) if r.norm]
     aimed += [(b.norm, b.eps, b.worst_case) for b in (audit.budgets if audit else [])]
     if not aimed:
         return "; no attack of this run was aimed at the whole defence"
