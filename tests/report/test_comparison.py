@@ -176,3 +176,39 @@ def test_curves_of_another_run_are_left_out(runs: list[Path], tmp_path: Path, re
     text = compare([tmp_path / "a", tmp_path / "b"]).read_text()
     assert "b: The records beside these results are of another run, of another number of images" in text
     assert "a: The records" not in text
+
+
+def of_hidden(source: Path, folder: Path, **fields: list[str]) -> Path:
+    """The run as if no classifier could be seen in some columns, or no gradient followed."""
+    folder.mkdir()
+    write_results(read_results(source).model_copy(update=fields), folder)
+    return folder
+
+
+def test_columns_that_hide_their_classifier_are_told_of(runs: list[Path], tmp_path: Path, read: Read) -> None:
+    one, other = (of_hidden(run, tmp_path / run.name, hidden=["carso"], flat=["carso"]) for run in runs)
+    page = read(compare([one, other]).read_text())
+    assert "crafted on the whole of it, CARSO is right" in page.all("h1")[0].text
+    for name in ("first", "second"):
+        assert f"{name}: No classifier can be seen in CARSO" in page.text
+        assert f"{name}: The gradient of CARSO is zero" in page.text
+    assert "bare classifier, then" not in page.text
+    mixed = read(compare([one, runs[1]], tmp_path / "mixed.html").read_text())
+    assert "crafted on the classifier alone where one can be seen, CARSO" in mixed.all("h1")[0].text
+    assert "second: No classifier" not in mixed.text
+
+
+def test_columns_hidden_in_every_run_stand_under_their_own_title(runs: list[Path], tmp_path: Path, read: Read) -> None:
+    hidden = ["undefended", "adversarially_trained", "carso"]
+    folders = []
+    for run in runs:
+        results = read_results(run)
+        bare = [row.model_copy(update={"thesis": None}) for row in results.rows]
+        (tmp_path / run.name).mkdir()
+        write_results(results.model_copy(update={"rows": bare, "hidden": hidden}), tmp_path / run.name)
+        folders.append(tmp_path / run.name)
+    page = read(compare(folders).read_text())
+    titles = [heading.text for heading in page.all("h3")]
+    assert titles.count("On the column itself") == 3
+    assert "On the classifier" not in titles
+    assert "first: No classifier can be seen in the undefended network" in page.text

@@ -17,7 +17,7 @@ from carso.errors import RunError
 from carso.evaluation import read_records, read_results
 from carso.evaluation.protocol import TABLE
 from carso.evaluation.records import Gallery, RowRecord
-from carso.evaluation.results import COLUMNS, Rate
+from carso.evaluation.results import COLUMNS, Rate, write_results
 from carso.report import figures
 from carso.report.page import write_report
 from carso.report.table import markdown
@@ -523,3 +523,22 @@ def test_a_browser_has_nothing_to_complain_of(finished: Path, tmp_path: Path) ->
     seen = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert ">Dark</button>" in seen.stdout or ">Light</button>" in seen.stdout
     assert "CONSOLE" not in seen.stderr
+
+
+@pytest.mark.parametrize("rest", [[], ["undefended", "adversarially_trained"]])
+def test_a_page_of_hidden_columns_agrees_with_itself(
+    bare_run: Path, tmp_path: Path, read: Reads, rest: list[str]
+) -> None:
+    records = read_records(bare_run)
+    records.model_copy(update={"hidden": ["carso", *rest]}).write(tmp_path)
+    results = read_results(bare_run).model_copy(update={"hidden": ["carso", *rest]})
+    write_results(results, tmp_path)
+    page = read(write_report(tmp_path).read_text())
+    assert "crafted on the whole of it, CARSO is right on" in page.all("h1")[0].text
+    assert "no attack of this run was aimed" not in page.all("h1")[0].text
+    assert "the attacks above were crafted on the whole of it" in page.get("end-to-end").text
+    assert "Nothing on this page says" not in page.text
+    assert "transfer threat model" not in page.text
+    seen = "bare classifier where one can be seen"
+    assert ([seen in page.get(part).text for part in ("table", "curves")]) == [not rest] * 2
+    assert "bare classifier, then" not in markdown(results)

@@ -184,3 +184,14 @@ def test_images_that_nobody_labelled_are_not_said_to_be_answered_rightly() -> No
     found = verdict(results(CLEAN, PGD, dataset="pictures" + OWN))
     assert found.notes[0].startswith("Nobody labelled these images")
     assert not any(note.startswith("Without attack") for note in found.notes)
+
+
+def test_attacks_on_what_hides_its_classifier_are_attacks_on_the_whole() -> None:
+    found = verdict(results(CLEAN, PGD, hidden=["carso"])).headline
+    assert found.startswith("Under PGD L∞ 0.30, crafted on the whole of it, CARSO is right on 83.3 %")
+    assert found.endswith("and adversarial training on 68.1 %.")
+    unforeseen = row("apgd", 0.3, 245, 350, foreseen=False)
+    assert verdict(results(PGD, unforeseen, hidden=["carso"])).headline.endswith(
+        "; attacked as a whole, it keeps 24.5 %."
+    )
+    assert verdict(results(CLEAN, hidden=["carso"])).headline.endswith("was aimed at the whole defence.")

@@ -96,6 +96,7 @@ def _context(runs: list[Run]) -> dict[str, Any]:
         "headline": _headline(runs),
         "cautions": _cautions(runs),
         "columns": sorted(columns, key=lambda column: column != "carso"),
+        "hidden": any(run.results.hidden for run in runs),
         "groups": {column: _groups(runs, list(rows.values()), column) for column in columns},
         "heading": partial(wording.heading, adversarial=_adversarial(runs)),
         "key_of": key_of,
@@ -117,14 +118,16 @@ def _foreseen_alike(runs: list[Run], key: Key) -> bool:
 
 def _groups(runs: list[Run], rows: list[ResultRow], column: str) -> dict[str, list[ResultRow]]:
     """The rows that some run has of a column, by what they may be compared with."""
-    return wording.groups([row for row in rows if any(run.rate(key_of(row), column) for run in runs)])
+    whole = all(column in run.results.hidden for run in runs if column in run.results.columns())
+    return wording.groups([row for row in rows if any(run.rate(key_of(row), column) for run in runs)], whole)
 
 
 def _headline(runs: list[Run]) -> str:
     column = subject(runs[0].results)
     row = hardest(runs[0].results.rows, column)
     rates = _rates(runs, key_of(row), column)
-    where = "Without attack" if row.norm is None else f"Under {wording.attack(row)}, crafted on the classifier alone"
+    met = wording.crafted(column, [run.results for run in runs if run.name in rates])
+    where = "Without attack" if row.norm is None else f"Under {wording.attack(row)}, {met}"
     counts = {rate.total for rate in rates.values()}
     listed = "; ".join(
         f"{name}: {short(rate)}" + (f" of {rate.total:,}" if len(counts) > 1 else "") for name, rate in rates.items()
@@ -138,6 +141,7 @@ def _headline(runs: list[Run]) -> str:
 
 def _cautions(runs: list[Run]) -> list[str]:
     found = [f"{run.name}: {run.strangers}" for run in runs if run.strangers]
+    found += [f"{run.name}: {doubt}" for run in runs for doubt in wording.doubts(run.results, beside=True)]
     if len({run.results.n for run in runs}) > 1:
         found.append("The runs differ in their number of images.")
     if len({run.results.dataset for run in runs}) > 1:

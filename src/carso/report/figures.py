@@ -42,7 +42,7 @@ def against_eps(records: Records) -> list[Figure]:
         series = [_curve(records, ordered, column, _style(column, i)) for i, column in enumerate(outcomes)]
         series += [_unharmed(records, ordered, column) for column, one in outcomes.items() if one.accepted is not None]
         n = len(next(iter(ordered[0].outcomes.values())).predicted)
-        aimed = "the bare classifier" if aim == "classifier" else "the whole defence"
+        aimed = "the whole defence" if aim == "defence" else wording.met(outcomes, records.hidden)
         heading = f"{wording.name_of(attack)} {wording.NORMS[norm]} aimed at {aimed}, n = {n:,}"
         found.append(_figure(heading, _eps_axis(ordered[-1].row.eps), series, "eps"))
     return found
@@ -65,7 +65,8 @@ def of_results(results: Results, aims: Sequence[Target] = TARGETS, box: Box = ch
             Series(wording.heading(column, results.adversarial), _style(column, i), [_point(*pair) for pair in pairs])
             for i, (column, pairs) in enumerate(rates.items())
         ]
-        heading = f"{wording.name_of(attack)} {wording.NORMS[norm]} on the {aim}, n = {n:,}"
+        on = "column itself" if results.whole and aim == "classifier" else aim
+        heading = f"{wording.name_of(attack)} {wording.NORMS[norm]} on the {on}, n = {n:,}"
         found.append(_plain(heading, ordered[-1].eps, series, box))
     return found
 

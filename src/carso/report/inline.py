@@ -21,6 +21,7 @@ def results_html(results: Results) -> str:
         about
         | {
             "columns": results.columns(),
+            "hidden": bool(results.hidden),
             "heading": partial(wording.heading, adversarial=results.adversarial),
             "groups": wording.groups(results.rows, results.whole),
             "figures": figures.of_results(results),

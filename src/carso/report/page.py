@@ -29,7 +29,7 @@ from carso.report.artifacts import (
     turns_away,
 )
 from carso.report.gallery import gallery_rows
-from carso.report.verdict import hardest, subject, verdict
+from carso.report.verdict import hardest, met_whole, subject, verdict
 from carso.storage.files import write_text
 from carso.storage.folder import AUDIT
 from carso.storage.schema import within
@@ -163,6 +163,7 @@ def _about(results: Results, audit: Audit | None, records: Records | None) -> di
         "groups": wording.groups(results.rows, results.whole),
         "fewer": wording.fewer(results),
         "verdict": verdict(results, audit, records),
+        "met_whole": bool(met_whole(results, subject(results))),
         "embedded": json.loads(results.model_dump_json()),
         "curves": [],
         "stepped": False,

@@ -72,7 +72,7 @@ def markdown(results: Results) -> str:
     columns = results.columns()
     parts = [f"**{title(results)}**", ""]
     for name, rows in wording.groups(results.rows, results.whole).items():
-        parts += [f"### {wording.GROUPS[name][0]}", "", wording.explanation(name, columns), ""]
+        parts += [f"### {wording.GROUPS[name][0]}", "", wording.explanation(name, columns, bool(results.hidden)), ""]
         parts += [
             _line(
                 wording.kind(name), "foreseen", *(wording.heading(column, results.adversarial) for column in columns)

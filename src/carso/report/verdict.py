@@ -39,7 +39,7 @@ def verdict(results: Results, audit: Audit | None = None, records: Records | Non
     if results.corrupted:
         headline = _corrupted(results, row, theirs)
     else:
-        headline = _transfer(results, row, theirs) + _end_to_end(results.rows, row, ours, counted) + "."
+        headline = _transfer(results, row, theirs) + _end_to_end(results, row, ours, counted) + "."
     tally = _tally(results, ours, theirs, records) if theirs else None
     raised = doubted(counted) if counted else None
     ignored = f"{doubt} The sentence above does not count it." if doubt else None
@@ -74,8 +74,8 @@ def _other(results: Results) -> str:
 
 def _transfer(results: Results, row: ResultRow, theirs: str | None) -> str:
     (ours, name), rates = _named(results), row.rates()
-    met = "its whole" if ours in results.hidden else "the classifier alone"
-    where = "Without attack" if row.norm is None else f"Under {wording.attack(row)}, crafted on {met}"
+    met = wording.crafted(ours, [results])
+    where = "Without attack" if row.norm is None else f"Under {wording.attack(row)}, {met}"
     if ours not in rates:
         return f"{where}, {name} was not evaluated"
     said = f"{where}, {name} is right on {short(rates[ours])} of {rates[ours].total:,} images"
@@ -113,10 +113,14 @@ def _poses(results: Results) -> str | None:
     return f"With every image in its worst pose {name} keeps {', '.join(kept)}." if kept else None
 
 
-def _end_to_end(rows: list[ResultRow], row: ResultRow, ours: str, audit: Audit | None) -> str:
-    aimed = [
-        (r.norm, r.eps, r.rates()[ours]) for r in rows if r.directed_at == "defence" and ours in r.rates() and r.norm
-    ]
+def met_whole(results: Results, column: str) -> list[ResultRow]:
+    """The attacks that met the column as a whole: those aimed at it, and all where no classifier can be seen in it."""
+    attacks = [row for row in results.rows if row.norm and column in row.rates()]
+    return [row for row in attacks if row.directed_at == "defence" or column in results.hidden]
+
+
+def _end_to_end(results: Results, row: ResultRow, ours: str, audit: Audit | None) -> str:
+    aimed = [(r.norm, r.eps, r.rates()[ours]) for r in met_whole(results, ours) if r.norm]
     aimed += [(b.norm, b.eps, b.worst_case) for b in (audit.budgets if audit else [])]
     if not aimed:
         return "; no attack of this run was aimed at the whole defence"
@@ -124,6 +128,8 @@ def _end_to_end(rows: list[ResultRow], row: ResultRow, ours: str, audit: Audit |
     norm, eps, worst = min(same or aimed, key=lambda bound: bound[2].accuracy)
     at = "" if same else f" at {wording.budget(norm, eps)}"
     above = row.rates().get(ours)
+    if ours in results.hidden and worst == above:
+        return ""
     of = "" if above and above.total == worst.total else f" of {worst.total:,} images"
     return f"; attacked as a whole{at}, it keeps {short(worst)}{of}"
 

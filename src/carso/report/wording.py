@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 from carso.evaluation.protocol import Row
@@ -196,6 +196,17 @@ ALONE = {
 }
 """Explanations of groups where there is no CARSO among the columns."""
 
+_PARTLY = (
+    "Attacks crafted on the bare classifier where one can be seen, which for a defence is a transfer threat model; "
+    "elsewhere on the column itself."
+)
+PARTLY = {
+    "thesis": _PARTLY,
+    "transfer": "Crafted in the same way; the thesis's table does not have these rows.",
+    "own": _PARTLY,
+}
+"""Explanations of groups where no classifier can be seen in some of the columns."""
+
 
 def kind(group: str) -> str:
     """What a row of the group is."""
@@ -207,15 +218,36 @@ def several(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
-def explanation(group: str, columns: Container[str]) -> str:
-    """What a group's rows are."""
+def explanation(group: str, columns: Container[str], hidden: bool = False) -> str:
+    """What a group's rows are; `hidden` where no classifier can be seen in some column."""
+    if hidden and group in PARTLY:
+        return PARTLY[group]
     told = GROUPS[group][1]
     return told if "carso" in columns else ALONE.get(group, told)
 
 
-def doubts(results: Results) -> Iterator[str]:
-    """What makes some of the figures mean less than they seem to, a sentence each."""
-    if results.hidden and not results.whole:
+def crafted(column: str, runs: Iterable[Results]) -> str:
+    """What attacks on the classifier were crafted on for this column of the runs."""
+    hidden = {column in results.hidden for results in runs}
+    if hidden == {True}:
+        return "crafted on the whole of it"
+    return "crafted on the classifier alone" + (" where one can be seen" if True in hidden else "")
+
+
+def met(columns: Collection[str], hidden: Container[str]) -> str:
+    """What attacks on the classifier met in these columns, `hidden` being those in which no classifier can be seen."""
+    seen = [column for column in columns if column not in hidden]
+    if not seen:
+        return "each column itself"
+    return "the bare classifier" + (" where one can be seen" if len(seen) < len(columns) else "")
+
+
+def doubts(results: Results, beside: bool = False) -> Iterator[str]:
+    """What makes some of the figures mean less than they seem to, a sentence each.
+
+    Where no classifier can be seen in any column, the page of the run says so itself; not that of runs `beside` it.
+    """
+    if results.hidden and (beside or not results.whole):
         names = _listed(results, results.hidden)
         yield f"No classifier can be seen in {names}: attacks on the classifier are there crafted on the whole."
     if results.flat:
