@@ -194,7 +194,10 @@ def surrogate_disagrees(found: BudgetResult, evidence: Evidence) -> float:
 
 @doubt(80.0, "random noise does as much harm as the attack: the attack finds no direction")
 def noise_harms_like_attacks(found: BudgetResult, evidence: Evidence) -> float:
-    """Accuracy loss by noise, in percent of that by the strongest white-box attack; 0 if noise takes below 5 points."""
+    """Accuracy loss by noise, in percent of that by the strongest white-box attack.
+
+    It is 0 if noise takes less than 5 points, or if the attack leaves less than 5 %.
+    """
     white = [a.result.accuracy for a in found.attacks if a.kind == "white-box"]
     noise = _left(found, "noise")
     if not white or noise is None or min(white) < 5 or found.clean.accuracy - noise < 5:

@@ -8,7 +8,8 @@ What is guaranteed: a form whose logits are off by more than rounding on the fir
 candidates of a vote) is never used. A module with hooks or a replaced `forward` is not tried at all. A network with
 convolutions is asked for its logits and its gradients, on two batches of different sizes: so what remembers an earlier
 call or draws from a generator of its own has no form, nor has a graph that lost a backward pass of its own. A class of
-layers that was patched to answer otherwise only on other images would not be noticed.
+layers that was patched to answer otherwise only on other images would not be noticed. On a GPU the module itself runs,
+under autocast, if its gradients on the first images point where they did.
 """
 
 from __future__ import annotations
@@ -273,7 +274,7 @@ def voting(classifier: Classifier, purifier: Purifier, latents: Latents, codes: 
 
 
 def _elects(form: FoldedVote, classifier: Classifier, purifier: Purifier, latents: Latents, codes: Codes) -> bool:
-    """Whether a vote's form gives the first pairs, and those in another number, the logits that the modules do."""
+    """Whether a vote's form gives pairs, the first ones and as many and one of other latents, the modules' logits."""
     pairs = min(TRIED, len(latents), len(codes))
     z, c = latents[:pairs], codes[:pairs]
     tried = ((z, c), (torch.cat([-z, z[:1]]), torch.cat([c, c[:1]])))
