@@ -53,7 +53,7 @@ def test_sizes_may_be_written_as_people_do(written: str) -> None:
         (LEAST.replace("0.1", "0.1, shape: linear, warmup: 0.5, flat: 0.5"), "leaves with warmup some of the steps"),
         (
             LEAST.replace("0.1", "0.1, kl_lag: 0.1, kl_warmup: 0.95"),
-            "leave some of the epochs to the whole of kl_weight",
+            "must be less than 1 together",
         ),
         (LEAST.replace("0.1", "0.1, attacks: [{attack: annealed, eps: 0.3, alpha: 0.1}]"), "alpha is the step of pgd"),
         (LEAST.replace("0.1", ".inf"), r"line 2: purification.rate: .*finite"),

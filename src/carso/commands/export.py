@@ -48,8 +48,10 @@ def export(
 
 
 def placed(target: str) -> str:
-    """The target as seen from the working folder, however it is spelled; in full if it lies elsewhere."""
+    """The target as seen from the working folder, however it is spelled; in full elsewhere; of that folder its name."""
     normal, here = Path(os.path.abspath(target)), Path(os.path.abspath("."))
+    if normal == here:
+        return here.name
     return str(normal.relative_to(here) if normal.is_relative_to(here) else normal)
 
 
