@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.networks import Scaling
 from torch import Tensor, nn
 
 from carso import CARSO
@@ -102,21 +102,9 @@ def twice() -> nn.Module:
     return nn.Sequential(layer, nn.ReLU(), layer, nn.ReLU(), nn.Flatten(), nn.Linear(768, 5))
 
 
-class Halving(torch.autograd.Function):
-    """The identity, whose gradient is half of what it is."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
-        return slopes[0] / 2
-
-
 class Halved(ResNet):
     def forward(self, images: Tensor) -> Tensor:
-        return super().forward(Halving.apply(images))  # type: ignore[no-untyped-call]
+        return super().forward(Scaling.apply(images, 0.5))  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(("kind", "found"), [(ResNet, True), (Halved, False)])

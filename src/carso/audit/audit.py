@@ -111,8 +111,8 @@ def audit(
     with evaluating(subject):
         tried = _tried(subject, dataset.in_turns(), n, name, transfer or {}, settings)
         clean = by_first(partial(_clean, tried, settings))
-        unnamed = tried.judge.target.weights is not None and tried.judge.target.shown is not None
-        identity, before = (_identity(tried, transfer or {}, settings, named) for named in (not unnamed, True))
+        by_name = tried.judge.target.weights is None or tried.judge.target.shown is None
+        identity, before = (_identity(tried, transfer or {}, settings, named) for named in (by_name, True))
         found: list[BudgetResult] = []
         with progress(f"audit of {tried.judge.target.name}", (TUNING + ATTACKS) * len(budgets)) as bar:
             for budget in budgets:

@@ -5,10 +5,10 @@
     candidates  images, K -> logits (B, K, classes), what an attacker with gradients differentiates
 
 A target is a CARSO defence, any `nn.Module` or callable from images to scores, or either of these with an attribute
-`surrogate` (images -> logits, differentiable). If the surrogate is rounded for speed, its attribute `exact` is the same
-without rounding, for finite differences and DeepFool. If a module's own gradient is not finite, the attacks follow the
-logits of a module inside it (`carso.audit.inside`). A target with the attributes `purify` (images -> images) and
-`classifier` is also attacked as if its purifier were the identity.
+`surrogate` (images -> logits, differentiable). If the surrogate is rounded for speed, the target's attribute `exact` is
+the same without rounding, for finite differences and DeepFool. If a module's own gradient is not finite, the attacks
+follow the logits of a module inside it (`carso.audit.inside`). A target with the attributes `purify` (images -> images)
+and `classifier` is also attacked as if its purifier were the identity.
 
 Whatever is called is handed a copy of the images (`carso.evaluation.queries`); what an attacker sees is float32.
 """

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, RootModel
 
-from carso.audit import results as audits
 from carso.audit.results import Audit
 from carso.evaluation.results import FILE, Rate, Results
 from carso.storage.files import read_text
@@ -89,7 +88,7 @@ def read_audit(directory: Path) -> Audit | None:
     Raises:
         RunError: if it is not what an audit writes; names file and field.
     """
-    return audits.read_audit(directory) if (directory / AUDIT).exists() else None
+    return Audit.read_if_there(directory)
 
 
 def read_history(directory: Path) -> Sequence[Epoch]:

@@ -381,9 +381,10 @@ class Experiment:
 
     def _trained_classifier(self) -> nn.Module:
         """N, to be moved and laid out for training; of a module of the user's, a copy."""
-        if (own := self._own.lent()) is not None:
-            return factory.copied(weights.with_own_weights(own, self.out / weights.CLASSIFIER))
-        return weights.load_classifier(self.out / weights.CLASSIFIER)
+        if (own := self._own.lent()) is None:
+            return weights.load_classifier(self.out / weights.CLASSIFIER)
+        filled = weights.with_own_weights(own, self.out / weights.CLASSIFIER)
+        return factory.copied(filled) if filled is self.classifier else filled
 
     def _purification(self) -> PurifierTraining:
         if self.recipe.purification is None:
