@@ -67,6 +67,27 @@ def test_a_chain_behind_contrast_passes_its_gradient_by(dtype: torch.dtype, clos
         assert (found - gradient).abs().max() < 2 * close * gradient.abs().max()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_minute_slope_is_pulled_back_as_exactly_as_one_of_size_one(dtype: torch.dtype) -> None:
+    images, delta, slope = probe()
+    ours = Backpropagation(fold(thesis_like()), images, dtype)
+    ours.logits(delta)
+    full = ours.gradient(slope).clone()
+    powers = torch.arange(-110, 110, 220 / len(slope)).ceil()[:, None]
+    minute = ours.gradient(slope * powers.exp2())
+    assert torch.equal(minute, full * powers.exp2()[..., None, None].to(dtype))
+
+
+def test_no_slope_is_no_gradient() -> None:
+    images, delta, slope = probe()
+    ours = Backpropagation(fold(thesis_like()), images)
+    ours.logits(delta)
+    slope[0] = 0
+    found = ours.gradient(slope)
+    assert not found[0].any()
+    assert found[1:].flatten(1).any(1).all()
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-4])
 def test_bfloat16_keeps_the_direction_however_small_the_perturbation(scale: float) -> None:
     model, (images, delta, slope) = thesis_like(), probe()

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from carso.fast.products import Packed, product, reduced
+from carso.fast.products import Packed, full_precision, product, product_dtype, reduced
 
 ACTIVATIONS = [None, nn.LeakyReLU(0.3), nn.ReLU(), nn.Sigmoid(), nn.Tanh(), nn.Mish(), nn.GELU()]
 
@@ -30,6 +30,27 @@ def test_bfloat16_is_the_layer_to_eight_bits(activation: nn.Module | None) -> No
     exact = Packed(weight, bias, torch.float32, activation)(rows)
     rounded = Packed(weight, bias, torch.bfloat16, activation)(rows).float()
     assert 0 < (rounded - exact).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("units", "dtype"),
+    [
+        ({}, torch.float32),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False}, torch.float32),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, torch.float32),
+    ],
+)
+def test_bfloat16_is_chosen_where_its_units_are_the_faster(
+    units: dict[str, bool | str], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
+    assert product_dtype(torch.device("cpu")) is dtype
+    assert product_dtype(torch.device("meta")) is torch.float32
+    with full_precision():
+        assert product_dtype(torch.device("cpu")) is torch.float32
 
 
 def test_few_weights_stay_float32() -> None:

@@ -13,6 +13,9 @@ Of a chain behind contrast x_0 is y(x_0), delta is y(x_0 + delta) - y(x_0), and 
 An attack asks for many gradients around the same images, so W_1 x_0 + b_1 is computed once, in float32. Products in
 bfloat16 then round the perturbation to 8 bits, not the image: a small budget is not lost in the rounding.
 
+dL/dz of an image of which the chain is sure is minute, and what is made of it would fall below the least normal float,
+where processors are many times slower. So each image's is pulled back at a size of about 1, and resized at the end.
+
 Whether all is finite is asked of z and dL/dz, few numbers per image: the weights are constants, and phi' is bounded.
 """
 
@@ -30,6 +33,9 @@ from carso.fast.folding import Folded, Stage
 from carso.fast.mish import mish_and_slope
 from carso.fast.products import SMALL, product
 from carso.nn.monitor import cleaned, note
+
+EXPONENTS = -126, 127
+"""Of the powers of two that are normal floats."""
 
 Activate: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 """(h, slope, two buffers): overwrite h with phi(h), slope with phi'(h), and the buffers with anything."""
@@ -74,13 +80,14 @@ class Backpropagation:
 
         It is in the dtype of the products, and the next call overwrites it.
         """
-        slope = cleaned(slope)
+        slope, power = _sized(cleaned(slope))
         if len(self.tail):
             (slope,) = torch.autograd.grad(self.z, self.last, slope, retain_graph=True)
         d = torch.mm(slope, self.weight)
         for stage in reversed(self.hidden):
             d = stage.backward(d)
-        return d.view(self.shape) if self.contrast is None else d.view(self.shape) * self.contrast.slope
+        d = d.mul_(power.to(d.dtype)).view(self.shape)
+        return d if self.contrast is None else d * self.contrast.slope
 
     def _moved(self, delta: Tensor) -> Tensor:
         """By how much what the chain sees is moved."""
@@ -123,6 +130,12 @@ class _Hidden:
     def backward(self, d: Tensor) -> Tensor:
         """dL/da from dL/dphi(h)."""
         return product(torch.mul(d, self.slope, out=self.product), self.transposed, self.entry)
+
+
+def _sized(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows over the powers of two (B, 1) nearest to their largest entries, and those powers."""
+    power = rows.abs().amax(1, keepdim=True).frexp().exponent.clamp_(*EXPONENTS).to(rows.dtype).exp2_()
+    return rows / power, power
 
 
 def _activate(activation: nn.Module | None) -> Activate:
