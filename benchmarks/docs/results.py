@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.docs.early import MARK, before, fewer, lacking, note, raised
 from benchmarks.docs.joined import joined
+from benchmarks.docs.proof import proof
 
 from carso.audit import Audit, read_audit
 from carso.evaluation.results import Rate, Results, read_results
@@ -320,6 +321,8 @@ def page() -> str:
     parts += [turned_away(path.parent) for path in sorted(TURNED.glob("*/results.json"))]
     if (contests := RESULTS / "paired").exists():
         parts.append(paired(contests))
+    if (shares := RESULTS / "proof").exists():
+        parts.append(proof(shares))
     if (looks := RESULTS / "viewpoints.json").exists():
         parts.append(viewpoints(looks))
     parts.append(gains(RESULTS / "gains.json"))

@@ -1,0 +1,61 @@
+"""The audit beside AutoAttack, from what `benchmarks/runs/proof.py` left of each share of the test images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from carso.evaluation.results import Rate
+
+PUBLISHED, OF = 9281, 10_000
+"""What AutoAttack leaves of the same network by its authors' table."""
+
+
+def proof(folder: Path) -> str:
+    """Each share and their sum: what the audit leaves, AutoAttack of some of the same images, and their times."""
+    shares = sorted((json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/proof.json")), key=_first)
+    n, left, seconds = (sum(share[key] for share in shares) for key in ("n", "left", "seconds"))
+    raced = [share["autoattack"] for share in shares if "autoattack" in share]
+    lines = [
+        "## The audit and AutoAttack",
+        "",
+        "The CNN trained by others (`benchmarks.own.strangers:public`) at L∞ 0.3, by `carso audit --effort standard`,",
+        "share by share of the test images (`python -m benchmarks.runs.proof`). AutoAttack `standard`, by its",
+        "published code, attacks the first images of a share again. One thread; seconds are the processor's.",
+        "",
+        "| images | n | left by the audit | s an image |",
+        "| --- | ---: | ---: | ---: |",
+        *(
+            f"| {share['first']:,} to {share['first'] + share['n'] - 1:,} | {share['n']:,} | "
+            f"{_rate(share['left'], share['n'])} | {share['seconds'] / share['n']:.2f} |"
+            for share in shares
+        ),
+        f"| **all of these** | {n:,} | {_rate(left, n)} | {seconds / n:.2f} |",
+        f"| by AutoAttack's table, all test images | {OF:,} | {_rate(PUBLISHED, OF)} |  |",
+        "",
+    ]
+    return "\n".join([*lines, *(_beside(raced) if raced else ())])
+
+
+def _beside(raced: list[dict[str, Any]]) -> list[str]:
+    n, left, ours, only_ours, only_theirs, seconds = (
+        sum(each[key] for each in raced)
+        for key in ("n", "left", "left_by_audit", "only_audit", "only_autoattack", "seconds")
+    )
+    return [
+        f"Of {n:,} of these images AutoAttack leaves {left:,} here, in {seconds / n:.2f} s each, the audit {ours:,}. "
+        f"Broken by the audit alone: {only_ours:,}; by AutoAttack alone: {only_theirs:,}.",
+        "",
+    ]
+
+
+def _rate(correct: int, total: int) -> str:
+    rate = Rate.of(correct, total)
+    low, high = rate.ci95
+    return f"{rate.accuracy:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _first(share: dict[str, Any]) -> int:
+    first: int = share["first"]
+    return first
