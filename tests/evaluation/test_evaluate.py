@@ -4,7 +4,7 @@ import copy
 import importlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from tests.evaluation.test_models import Rounded, Straight
-from torch import nn
+from torch import Tensor, nn
 
 from carso import attacks
 from carso.attacks.deepfool import minimal_perturbation
@@ -406,6 +406,31 @@ def test_shared_examples_know_a_surrogate_again(columns: Models, dataset: Datase
         kept(END_TO_END, models.Followed(Straight(network)), dataset.images, dataset.labels, 0) for _ in range(2)
     )
     assert first is again
+
+
+@dataclass
+class Unhashable:
+    """A column of somebody's that compares by value, as plain dataclasses do."""
+
+    network: nn.Module
+
+    def __call__(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.network(images)
+        return scores
+
+
+def test_columns_need_no_hash(columns: Models, dataset: Dataset) -> None:
+    network = columns["undefended"]
+    found = evaluate(
+        {"mine": Unhashable(network), "undefended": network},
+        dataset,
+        (CLEAN, FGSM),
+        SETTINGS,
+        curve_rows=(),
+        sweep_rows=(),
+    )
+    for row in found.rows.values():
+        assert torch.equal(row.outcomes["mine"].predicted, row.outcomes["undefended"].predicted)
 
 
 class Noisy(nn.Module):

@@ -43,6 +43,7 @@ from carso.evaluation.models import (
     exposed,
     fingerprint,
     hidden,
+    identity,
     plain,
     voting,
     weights_of,
@@ -277,15 +278,16 @@ class _Run:
     def _step(self, unit: tuple[Row, slice], pictured: bool) -> _Step:
         """Every column's answers to one chunk, and the images that the gallery's column saw if they are `pictured`."""
         (row, span), began = unit, time.perf_counter()
+        seen = {name: exposed(column, row.directed_at) for name, column in self.columns.items()}
+        aims = {name: identity(each) for name, each in seen.items()}
         outcomes, attacked = {}, {}
         for name, column in self.columns.items():
-            aim = exposed(column, row.directed_at)
-            if aim not in attacked:
-                attacked[aim] = self._attacked(row, column, span)
+            if aims[name] not in attacked:
+                attacked[aims[name]] = self._attacked(row, column, span)
             votes = generator_of(self.settings.seed, row.key, "vote", span.start)
             with seeded(self.settings.seed, row.key, "answer", span.start):
-                outcomes[name] = self._answer(column, attacked[aim], votes)
-        shown = attacked[exposed(self.columns[gallery.subject(self.columns)], row.directed_at)] if pictured else None
+                outcomes[name] = self._answer(column, attacked[aims[name]], votes)
+        shown = attacked[aims[gallery.subject(self.columns)]] if pictured else None
         return _Step(outcomes, time.perf_counter() - began, None if shown is None else shown.cpu().clone())
 
     def _answer(self, column: Model, images: Tensor, votes: torch.Generator) -> Outcome:

@@ -134,6 +134,11 @@ def exposed(column: Model, directed_at: Target) -> Model:
     return Followed(known) if hasattr(known, "surrogate") and not isinstance(known, Defence) else known
 
 
+def identity(seen: Model) -> int:
+    """A number of what attacks get to see, for as long as it lives; of what is followed, that of its column."""
+    return id(seen.column if isinstance(seen, Followed) else seen)
+
+
 def plain(column: Model) -> bool:
     """Whether attacks on the classifier see what they always did: a `Defence`'s, or a column without one as it is."""
     known = believing(column)
