@@ -321,7 +321,7 @@ def page() -> str:
     parts += [turned_away(path.parent) for path in sorted(TURNED.glob("*/results.json"))]
     if (contests := RESULTS / "paired").exists():
         parts.append(paired(contests))
-    if (shares := RESULTS / "proof").exists():
+    if any((shares := RESULTS / "proof").glob("*/proof.json")):
         parts.append(proof(shares))
     if (looks := RESULTS / "viewpoints.json").exists():
         parts.append(viewpoints(looks))

@@ -23,10 +23,9 @@ from carso.representation import Representation
 from carso.storage.tensors import read_tensors, write_tensors
 from carso.training.classifier import ClassifierStage
 from carso.training.design import purifier_of
-from carso.training.loop import Stage, beginning, fit, seed_of
+from carso.training.loop import Stage, beginning, fit, limited, seed_of
 from carso.training.purifier import PurifierStage
 from carso.training.recipe import AttackSpec, ClassifierTraining, PurifierSpec, PurifierTraining
-from carso.training.threads import flushes, limited
 from carso.types import Classifier
 
 CPU = torch.device("cpu")
@@ -229,17 +228,16 @@ def test_batch_norm_needs_two_images_in_a_portion() -> None:
 
 
 class Counting:
-    """A stage that notes on how many threads its epochs begin, and whether denormals are zeros there."""
+    """A stage that notes on how many threads its epochs begin."""
 
     def __init__(self, stage: Stage) -> None:
-        self.stage, self.threads, self.flushed = stage, set[int](), set[bool]()
+        self.stage, self.threads = stage, set[int]()
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.stage, name)
 
     def begin(self, epoch: int) -> None:
         self.threads.add(torch.get_num_threads())
-        self.flushed.add(flushes())
         self.stage.begin(epoch)
 
 
@@ -250,7 +248,6 @@ def test_training_uses_the_threads_of_its_schedule(asked: int | None, used: int)
         fit(stage, 3, "f")
         assert torch.get_num_threads() == 2
     assert stage.threads == {used}
-    assert stage.flushed == {used == 1}
     assert torch.get_num_threads() == before
 
 

@@ -44,7 +44,8 @@ def full_precision() -> Iterator[None]:
 def product_dtype(device: torch.device) -> torch.dtype:
     """Bfloat16 on a CPU whose units multiply it faster than float32, else float32.
 
-    AMX does, and AVX512-BF16, but for Intel's own without AMX: its products of bfloat16 take 1.8 times as long.
+    AMX does, and so does AVX512-BF16, except on Intel's processors without AMX, where products of bfloat16 take 1.8
+    times as long.
     """
     if _EXACT.get() or device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return torch.float32

@@ -40,23 +40,14 @@ NEW_VALUES = {
     *(getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "neg", "matmul")),
     *(torch.add, torch.sub, torch.mul, torch.div, torch.cat, torch.stack, torch.matmul, torch.conv2d),
     *(torch.addcmul, torch.batch_norm, nn.functional.batch_norm, nn.functional.linear),
-    *(torch.mean, torch.sum, nn.functional.adaptive_avg_pool2d, "mean", "sum"),
 }
-"""Functions, and methods by name, whose results share no memory with what they read; any other may."""
+"""Functions whose results share no memory with what they read; any other may."""
 
-NORMS = nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm
-
-NEW_MAPS = nn.modules.conv._ConvNd, *NORMS, nn.Linear, nn.AdaptiveAvgPool2d
+NEW_MAPS = nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.Linear, nn.LayerNorm, nn.GroupNorm
 """The same of torch's own modules."""
-
-MEASURES = {"size", "dim", "numel", "shape", "ndim", "dtype", "device"}
-"""Methods and attributes of a value that tell numbers about it, and share none of its memory."""
 
 KNOWN = "torch", "_operator", "builtins", "math"
 """Packages whose functions write in place only if their name or an argument says so."""
-
-COUNTING = "_operator", "builtins", "math"
-"""Those of them whose functions make numbers of numbers."""
 
 LAYING_OUT = torch.ops.aten.as_strided_.default
 """What torch's own pooling does to what it has just made."""
@@ -243,20 +234,16 @@ def _safe(graph: fx.Graph, model: nn.Module) -> bool:
     """Whether every write goes into the graph's own memory, which is read afterwards by the writer's result alone.
 
     Memory is the graph's own if it is new, or that of own values which end here: whatever else reads them comes before
-    and makes a new value, or none but sizes.
+    and makes a new value.
     """
     modules = dict(model.named_modules())
     new: set[fx.Node] = set()
     own: set[fx.Node] = set()
-    numbers: set[fx.Node] = set()
     for node in graph.nodes:
-        if _measured(node, numbers):
-            numbers.add(node)
-    for node in graph.nodes:
-        if not node.op.startswith("call") or node in numbers:
+        if not node.op.startswith("call"):
             continue
-        read = set(node.all_input_nodes) - numbers
-        ended = {value for value in read & own if value.users.keys() - new - numbers <= {node}}
+        read = set(node.all_input_nodes)
+        ended = {value for value in read & own if value.users.keys() - new <= {node}}
         if not ended.issuperset(_targets(node)) and _writes(node, modules):
             return False
         if _new(node, modules):
@@ -265,14 +252,6 @@ def _safe(graph: fx.Graph, model: nn.Module) -> bool:
         elif read and ended == read and _made_of_inputs(node, modules):
             own.add(node)
     return True
-
-
-def _measured(node: fx.Node, numbers: set[fx.Node]) -> bool:
-    """Whether its value is a size or the like, or counted from such alone, and no tensor."""
-    if node.op == "call_method" or node.target is getattr:
-        return (node.target if node.op == "call_method" else node.args[1]) in MEASURES
-    home = getattr(node.target, "__module__", None) if node.op == "call_function" else None
-    return home in COUNTING and bool(node.all_input_nodes) and numbers.issuperset(node.all_input_nodes)
 
 
 def _made_of_inputs(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
@@ -285,7 +264,7 @@ def _new(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     if node.op == "call_module":
         module = modules[str(node.target)]
         return isinstance(module, NEW_MAPS) and _familiar(module)
-    return node.op.startswith("call") and node.target in NEW_VALUES and "out" not in node.kwargs
+    return node.op == "call_function" and node.target in NEW_VALUES and "out" not in node.kwargs
 
 
 def _familiar(module: nn.Module) -> bool:

@@ -31,7 +31,6 @@ from carso.training.checkpoint import load_checkpoint, save_checkpoint
 from carso.training.optimise import Optimisation
 from carso.training.recipe import Schedule
 from carso.training.replay import Step
-from carso.training.threads import limited
 from carso.training.thrift import Thrifty
 from carso.training.together import in_portions, weighed
 from carso.types import Images
@@ -111,6 +110,17 @@ def in_float32() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+@contextmanager
+def limited(threads: int | None) -> Iterator[None]:
+    """Torch's threads set to a number, if there is one, and restored afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def batches_of(size: int, schedule: Schedule) -> int:

@@ -22,12 +22,11 @@ import torch
 
 from carso.data import Dataset
 from carso.progress import duration, note
-from carso.training.loop import Stage, batches_of, beginning, steps_of
+from carso.training.loop import Stage, batches_of, beginning, limited, steps_of
 from carso.training.optimise import Optimisation
 from carso.training.purifier import PurifierStage, kept_bytes
 from carso.training.recipe import Schedule
 from carso.training.replay import Replay
-from carso.training.threads import limited
 
 T = TypeVar("T")
 

@@ -132,7 +132,7 @@ class Schedule(Section):
     lookahead: Annotated[int, Field(ge=0), Unit("steps")] = 0
     """Between two of the slow weights; 0 for none."""
     threads: Annotated[Positive | None, Unit("threads")] = None
-    """By default all; on a given number, sums have the same order on every machine, and on 1 denormals are zeros."""
+    """By default all; on a given number, sums have the same order on every machine."""
 
     @model_validator(mode="after")
     def _falling_in_time(self) -> Schedule:
