@@ -36,7 +36,7 @@ def test_float32_votes_are_those_of_the_modules(form: Form, rows: int) -> None:
 
 
 @pytest.mark.skipif(
-    product_dtype(torch.device("cpu")) is not torch.bfloat16, reason="this processor multiplies no bfloat16, or float32 the faster"
+    product_dtype(torch.device("cpu")) is not torch.bfloat16, reason="this processor has no use for bfloat16"
 )
 @torch.no_grad()
 @pytest.mark.usefixtures("untyped")
