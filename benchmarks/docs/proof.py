@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from carso.evaluation.results import Rate
+from carso.report.wording import interval, percent
 
 PUBLISHED, OF = 9281, 10_000
 """What AutoAttack leaves of the same network by its authors' table."""
 
 
 def proof(folder: Path) -> str:
-    """Each share and their sum: what the audit leaves, AutoAttack of some of the same images, and their times."""
-    shares = sorted((json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/proof.json")), key=_first)
+    """Each share and their sum: what the audit leaves, AutoAttack of some of the same images, and their times.
+
+    Raises:
+        ValueError: if shares of different sizes overlap, which would count images twice.
+    """
+    found = (json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/proof.json"))
+    shares = sorted(found, key=itemgetter("first"))
+    if any(share["first"] + share["n"] > after["first"] for share, after in pairwise(shares)):
+        raise ValueError(f"{folder}: some images are in two shares")
     n, left, seconds = (sum(share[key] for share in shares) for key in ("n", "left", "seconds"))
     raced = [share["autoattack"] for share in shares if "autoattack" in share]
     lines = [
@@ -52,10 +62,4 @@ def _beside(raced: list[dict[str, Any]]) -> list[str]:
 
 def _rate(correct: int, total: int) -> str:
     rate = Rate.of(correct, total)
-    low, high = rate.ci95
-    return f"{rate.accuracy:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _first(share: dict[str, Any]) -> int:
-    first: int = share["first"]
-    return first
+    return f"{percent(rate)} {interval(rate)}"

@@ -112,7 +112,7 @@ Five things differ from the published code on purpose.
 - N is a smaller network, so its representation is read from fewer convolutions.
 - The attacks on N are made once and kept, and batches are of {batch} instead of 5,120, at the published rate per image.
 
-Gradients are taken in bfloat16 if the processor has units for it; answers never are.
+Gradients are taken in bfloat16 if the processor multiplies it faster; answers never are.
 
 {settings["data"]}, the first n = {settings["n"]:,} test images, Linf {spelled(settings["eps"])},
 {settings["samples"]} candidates, seed {settings["seed"]}; gradients averaged per step: {settings["eot"]}

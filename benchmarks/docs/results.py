@@ -122,8 +122,8 @@ def paired(folder: Path) -> str:
         "",
         "Both attacks have the same budget and steps, and the same images, those that are right when clean. Each is",
         "run once from a random start, and counts are summed over the seeds. `plain` is the readable loop in float32,",
-        "`fast` the folded one, in bfloat16 if the processor has units for it. The seconds are the processor's. On the",
-        "whole defence an image counts as found if at most half of ten fresh votes on it are right.",
+        "`fast` the folded one, in bfloat16 if the processor multiplies it faster. The seconds are the processor's. On",
+        "the whole defence an image counts as found if at most half of ten fresh votes on it are right.",
         "",
         "| model | eps | attack | path | other library | seeds | images | found by ours | by theirs | only ours "
         "| only theirs | seconds, ours | theirs |",

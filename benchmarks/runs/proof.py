@@ -30,7 +30,7 @@ from carso.evaluation.environment import environment
 from carso.storage.files import write_text
 from carso.types import Budget
 
-FILE, BUDGET, SEED = "proof.json", Budget("Linf", 0.3), 0
+FILE, BUDGET, SEED, IMAGES = "proof.json", Budget("Linf", 0.3), 0, 10_000
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def theirs(network: Callable[[Tensor], Tensor], images: Dataset) -> tuple[Tensor
 def share_of(share: int, shares: int, autoattack: int, out: Path, state: Path) -> dict[str, Any]:
     """What both leave of one share of the test images."""
     test, network = data.load("mnist", "test"), public()
-    size = len(test) // shares
+    size = IMAGES // shares
     first = share * size
     images = test[first : first + size]
     left, seconds = ours(network, images, state / f"{share}-of-{shares}", out / str(share))
@@ -96,6 +96,8 @@ def main() -> None:
     parser.add_argument("--autoattack", type=int, default=0, metavar="IMAGES", help="of the share, from its first")
     parser.add_argument("--state", type=Path, default=Path("out/proof"), help="where an audit goes on from")
     given = parser.parse_args()
+    if not 0 <= given.share < given.shares or IMAGES % max(given.shares, 1):
+        parser.error(f"--shares divides {IMAGES:,} images, and --share counts from 0: {given.share} of {given.shares}")
     torch.set_num_threads(1)
     found = share_of(given.share, given.shares, given.autoattack, given.out, given.state)
     write_text(given.out / str(given.share) / FILE, json.dumps(found, indent=1) + "\n")

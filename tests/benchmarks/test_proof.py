@@ -37,3 +37,11 @@ def test_shares_are_added_up_in_the_order_of_the_images(tmp_path: Path) -> None:
     assert "| 10,000 | 92.81 [92.29, 93.30] |" in rows[3]
     assert "AutoAttack leaves 231 here, in 4.00 s each, the audit 229" in page
     assert "audit alone: 3; by AutoAttack alone: 1." in page
+
+
+def test_images_are_not_counted_twice(tmp_path: Path) -> None:
+    for name, found in (("0", share(0, n=2000)), ("1", share(1000))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "proof.json").write_text(json.dumps(found))
+    with pytest.raises(ValueError, match="in two shares"):
+        proof(tmp_path)

@@ -78,6 +78,32 @@ def test_a_minute_slope_is_pulled_back_as_exactly_as_one_of_size_one(dtype: torc
     assert torch.equal(minute, full * powers.exp2()[..., None, None].to(dtype))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_below_the_least_normal_float_between_is_not_lost(dtype: torch.dtype) -> None:
+    model, (images, delta, slope) = (
+        nn.Sequential(nn.Flatten(), nn.Linear(400, 60), nn.Mish(), nn.Linear(60, 10)),
+        probe(),
+    )
+    with torch.no_grad():
+        model[1].weight *= 2.0**30
+        model[3].weight *= 2.0**-30
+    ours = Backpropagation(fold(model.eval()), images, dtype)
+    ours.logits(delta)
+    full = ours.gradient(slope).clone()
+    assert torch.equal(ours.gradient(slope * 2.0**-110), full * 2.0**-110)
+
+
+def test_the_largest_slopes_and_the_least_stay_finite() -> None:
+    model, (images, delta, _) = thesis_like(), probe()
+    slope = torch.zeros(32, 10)
+    slope[:16, 3], slope[16:, 3] = 3e38, 1e-45
+    ours = Backpropagation(fold(model), images)
+    ours.logits(delta)
+    found, (_, gradient) = ours.gradient(slope).flatten(1), reference(model, images, delta, slope / slope.amax(1, True))
+    assert found.isfinite().all()
+    assert torch.allclose(found[:16] / 3e38, gradient[:16], rtol=1e-3, atol=1e-5 * gradient.abs().max().item())
+
+
 def test_no_slope_is_no_gradient() -> None:
     images, delta, slope = probe()
     ours = Backpropagation(fold(thesis_like()), images)

@@ -133,7 +133,7 @@ class _Hidden:
 
 
 def _sized(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows over the powers of two (B, 1) nearest to their largest entries, and those powers."""
+    """Rows over the next powers of two (B, 1) above their largest entries, and those powers."""
     power = rows.abs().amax(1, keepdim=True).frexp().exponent.clamp_(*EXPONENTS).to(rows.dtype).exp2_()
     return rows / power, power
 

@@ -99,7 +99,7 @@ def convolve_vote(classifier: Classifier, purifier: Purifier, dtype: torch.dtype
     Args:
         classifier: N, in eval mode.
         purifier: likewise.
-        dtype: of the products; by default bfloat16 where the processor has units for it.
+        dtype: of the products; by default bfloat16 where the processor multiplies it faster.
     """
     parts, first = convolved(classifier, purifier), purifier.decoder[0]
     if parts is None:

@@ -136,7 +136,7 @@ def correct_vote(classifier: Classifier, purifier: Purifier, dtype: torch.dtype 
     Args:
         classifier: N, in eval mode.
         purifier: likewise.
-        dtype: of the products; by default bfloat16 where the processor has units for it.
+        dtype: of the products; by default bfloat16 where the processor multiplies it faster.
     """
     reader = purifier.maps
     if not isinstance(reader, Reader) or reader.mapped.weight.is_cuda or hooked_among(purifier.modules()):

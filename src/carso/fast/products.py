@@ -55,7 +55,7 @@ def product_dtype(device: torch.device) -> torch.dtype:
 
 
 def low_precision(device: torch.device) -> torch.autocast:
-    """A context in which products are bfloat16 where the device has units for it; weights and gradients stay float32.
+    """A context in which products are bfloat16 where that is faster; weights and gradients stay float32.
 
     On a GPU nothing is kept from one product to the next, so that a step can be recorded as a graph.
     """
@@ -65,7 +65,7 @@ def low_precision(device: torch.device) -> torch.autocast:
 
 
 def reduced(model: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The model with its matrix products in bfloat16 where the device has units for them; float32 comes out.
+    """The model with its matrix products in bfloat16 where that is faster; float32 comes out.
 
     A module of another dtype than float32 gets images in its own.
     """

@@ -42,7 +42,7 @@ def pullback(model: Classifier, images: Images, dtype: torch.dtype | None = None
     Args:
         model: what `carso.fast.faster` gave.
         images: x_0, (B, C, H, W) in [0, 1].
-        dtype: of a folded chain's large products; by default bfloat16 where the processor has units for it.
+        dtype: of a folded chain's large products; by default bfloat16 where the processor multiplies it faster.
         keep: several gradients will be asked for at one delta.
     """
     if isinstance(model, Folded):

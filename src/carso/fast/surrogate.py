@@ -5,8 +5,8 @@
     W_z, W_c    the columns of D's first weight that meet z and c: c's product serves all latents
 
 Standardisation and batch norm are folded into the weights, which get no gradient, and large matrix products run in
-bfloat16 where the processor has units for them. In float32 the logits are those of the defence to rounding. It is the
-attacker's tool and the trainer's; a verdict on an image is always the defence's own.
+bfloat16 where that is faster. In float32 the logits are those of the defence to rounding. It is the attacker's tool and
+the trainer's; a verdict on an image is always the defence's own.
 
 Source: the chain is that of `carso.defence`; the folding that of `carso.fast.folding`.
 """
@@ -153,7 +153,7 @@ def fold_defence(
         classifier: N; taken in eval mode.
         purifier: likewise.
         layers: whose activations make r, in order.
-        dtype: of the large products; by default bfloat16 where the processor has units for it.
+        dtype: of the large products; by default bfloat16 where the processor multiplies it faster.
     """
     with torch.no_grad(), evaluating(classifier), evaluating(purifier):
         folded = fold(classifier)

@@ -201,7 +201,7 @@ def fold_vote(classifier: Classifier, purifier: Purifier, dtype: torch.dtype | N
     Args:
         classifier: N, in eval mode.
         purifier: likewise.
-        dtype: of the products; by default bfloat16 where the processor has units for it.
+        dtype: of the products; by default bfloat16 where the processor multiplies it faster.
     """
     folded, decoder = fold(classifier), chain(purifier.decoder)
     if folded is None or decoder is None or decoder[0].weight.is_cuda:

@@ -112,7 +112,7 @@ class ClassifierStage:
             return query(self.module, images).float()
 
     def _precision(self) -> AbstractContextManager[object]:
-        """Bfloat16 products, where the processor has units for them, for a network with convolutions."""
+        """Bfloat16 products, where those are faster, for a network with convolutions."""
         return low_precision(self.device) if self.convolves else nullcontext()
 
     def begin(self, epoch: int) -> None:
